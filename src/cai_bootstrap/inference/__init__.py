@@ -1,0 +1,1 @@
+"""Running a causal language model: one `Engine` protocol and the engines behind it."""

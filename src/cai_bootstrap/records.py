@@ -1,0 +1,156 @@
+"""The records that travel between steps, one JSON object a line. Field names are a fixed interface (docs/ARCHITECTURE.md).
+
+Records hold no times and no paths, so that the same run gives the same bytes.
+"""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+TaskType = Literal["question", "completion", "generation", "transformation"]
+TASK_TYPES: tuple[TaskType, ...] = ("question", "completion", "generation", "transformation")
+
+
+class Record(BaseModel):
+    """A frozen record that refuses unknown fields, so that a file of another kind is never half-read."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Instruction(Record):
+    """One instruction of the training pool.
+
+    `scorer`, `args` and `gold` use the vocabulary of `evaluation.scorers`; `scorer` is None where nothing can be
+    checked by rule. `gold` is empty unless a known answer exists; it is read only when `--select` names `gold`.
+    """
+
+    id: str
+    type: TaskType
+    template: str
+    instruction: str
+    source: Literal["template", "self"]
+    skill: str = ""
+    scorer: str | None = None
+    args: dict[str, Any] = Field(default_factory=dict)
+    gold: list[str] = Field(default_factory=list)
+    fact_key: str | None = None
+
+
+class Response(Record):
+    """One answer of the model. `prompting` is `plain` (the instruction alone) or `few_shot` (same-skill exemplars)."""
+
+    id: str
+    instruction_id: str
+    prompting: Literal["plain", "few_shot"]
+    candidate: int
+    text: str
+    finished: bool
+    seed: int
+    prompt_version: str
+    model: str
+
+
+class Critique(Record):
+    """The model's criticism of one response against one principle of the constitution."""
+
+    id: str
+    response_id: str
+    principle_id: str
+    text: str
+    prompt_version: str
+    seed: int
+    model: str
+
+
+class Revision(Record):
+    """The model's second attempt, written with its own critique before it."""
+
+    id: str
+    critique_id: str
+    response_id: str
+    principle_id: str
+    text: str
+    finished: bool
+    prompt_version: str
+    seed: int
+    model: str
+
+
+class PreferencePair(Record):
+    """One row for DPO, in TRL's prompt/chosen/rejected form. Texts are without EOS; the trainer adds it once.
+
+    `chosen_source` says whether the chosen text is a `revision` or a first `response`; `label_source` names the
+    judges that preferred it (for example `critic+constraint`). `rejected_finished` is False where the rejected text
+    was cut off at the token limit, in which case no EOS may be taught after it.
+    """
+
+    id: str
+    instruction_id: str
+    type: TaskType
+    template: str
+    prompt: str
+    chosen: str
+    rejected: str
+    chosen_source: Literal["revision", "response"]
+    chosen_id: str
+    rejected_id: str
+    rejected_finished: bool
+    principle_id: str
+    label_source: str
+
+
+class RejectedPair(Record):
+    """An instruction that gave no pair, and why."""
+
+    instruction_id: str
+    type: TaskType
+    template: str
+    reason: str
+    chosen: str | None = None
+    rejected: str | None = None
+
+
+class EvalItem(Record):
+    """One held-out item of a suite. `scorer` and `args` decide; `gold` holds accepted answers where one is needed."""
+
+    id: str
+    split: Literal["dev", "test"]
+    type: TaskType
+    template: str
+    instruction: str
+    scorer: str
+    args: dict[str, Any] = Field(default_factory=dict)
+    gold: list[str] = Field(default_factory=list)
+    fact_key: str | None = None
+    source: str
+    difficulty: Literal["easy", "medium", "hard"]
+    skill: str = ""
+
+
+class Verdict(Record):
+    """A scorer's judgement of one output; `reason` is `ok` or one of the scorers' closed list of failures."""
+
+    success: bool
+    reason: str
+
+
+class Answer(Record):
+    """A model's judged output on one item, as it stands in a results file."""
+
+    response: str
+    finished: bool
+    success: bool
+    reason: str
+    first_line_success: bool
+    first_line_reason: str
+
+
+class EvalRecord(Record):
+    """One item's outcome on both sides; `trained` is None in a baseline."""
+
+    id: str
+    type: TaskType
+    template: str
+    instruction: str
+    base: Answer | None
+    trained: Answer | None

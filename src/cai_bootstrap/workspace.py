@@ -1,0 +1,275 @@
+"""Where a run lives on disk, and how files are written so that a kill at any moment loses nothing.
+
+Files are either whole or absent (`write_atomic`), or append-only JSONL whose last line may be torn (`read_jsonl`,
+`JsonlWriter`). One run at a time holds a base directory (`hold`).
+"""
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, TypeVar
+
+from filelock import FileLock, Timeout
+from pydantic import BaseModel, ValidationError
+
+from cai_bootstrap.errors import DataError, LockedError, UsageError
+
+POD_BASE = Path("/workspace/cai-constitution-bootstrap")
+POD_CACHE = Path("/workspace/.cache")
+RecordT = TypeVar("RecordT", bound=BaseModel)
+
+
+def resolve_base_dir(given: str | Path | None = None) -> Path:
+    """The base directory: `given`, else $CAI_BASE_DIR, else the pod's /workspace if writable, else ./cai-work.
+
+    Creates nothing.
+    """
+    if given is None:
+        given = os.environ.get("CAI_BASE_DIR") or None
+    if given is not None:
+        return Path(given).expanduser().absolute()
+    if POD_BASE.parent.is_dir() and os.access(POD_BASE.parent, os.W_OK):
+        return POD_BASE
+    return Path("cai-work").absolute()
+
+
+def resolve_cache_dir() -> Path:
+    """Where converted and downloaded models are kept, shared by every base directory. Creates nothing."""
+    if given := os.environ.get("CAI_CACHE_DIR"):
+        return Path(given).expanduser().absolute()
+    if POD_CACHE.parent.is_dir() and os.access(POD_CACHE.parent, os.W_OK):
+        return POD_CACHE / "cai-bootstrap"
+    user_cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return user_cache.expanduser().absolute() / "cai-bootstrap"
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The folders of one run. Making the object creates nothing; `create` does."""
+
+    base: Path
+    data: Path
+    checkpoints: Path
+    results: Path
+    logs: Path
+
+    @classmethod
+    def at(
+        cls,
+        base: str | Path | None = None,
+        *,
+        data: str | Path | None = None,
+        checkpoints: str | Path | None = None,
+        results: str | Path | None = None,
+    ) -> "Workspace":
+        """The workspace under `base` (resolved by `resolve_base_dir`), with any folder moved elsewhere on request."""
+        root = resolve_base_dir(base)
+        made = cls(root, root / "data" / "stage1", root / "checkpoints" / "stage1", root / "results", root / "logs")
+        moved = {"data": data, "checkpoints": checkpoints, "results": results}
+        return replace(made, **{name: Path(p).expanduser().absolute() for name, p in moved.items() if p is not None})
+
+    def create(self) -> "Workspace":
+        """Make the folders. Raises UsageError naming the folder that cannot be made or written, and why."""
+        for folder in (self.base, self.data, self.checkpoints, self.results, self.logs):
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                with tempfile.TemporaryFile(dir=folder):
+                    pass
+            except OSError as error:
+                hint = "free some space" if error.errno == errno.ENOSPC else "choose another with --base-dir"
+                raise UsageError(f"{folder}: cannot be used as a working folder: {error.strerror}; {hint}") from error
+        return self
+
+
+def canonical_json(value: object) -> str:
+    """One text for one value: sorted keys, no spaces, no NaN. Raises ValueError on NaN or infinity."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def fingerprint(value: object) -> str:
+    """SHA-256 (hex) of a value's canonical JSON."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """SHA-256 (hex) of a file's bytes."""
+    with path.open("rb") as source:
+        return hashlib.file_digest(source, "sha256").hexdigest()
+
+
+def write_atomic(path: Path, text: str | bytes) -> None:
+    """Write a file so that readers see the old one or the new one, whole and durable, never a part."""
+    data = text.encode() if isinstance(text, str) else text
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as target:
+            target.write(data)
+            target.flush()
+            os.fsync(target.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write indented JSON atomically. Raises ValueError on NaN or infinity, writing nothing."""
+    write_atomic(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file. Raises DataError naming the file and the place that is wrong; NaN and infinity are refused."""
+
+    def refuse(word: str) -> float:
+        raise ValueError(f"{word} is not a JSON number")
+
+    try:
+        return json.loads(path.read_bytes(), parse_constant=refuse)
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file") from error
+    except (ValueError, OSError, RecursionError) as error:
+        raise DataError(f"{path}: not readable as JSON: {error}") from error
+
+
+def write_jsonl(path: Path, records: Iterable[BaseModel | Mapping[str, Any]]) -> int:
+    """Write records as JSONL atomically, one at a time; returns how many."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    count = 0
+    try:
+        with partial.open("w", encoding="utf-8") as target:
+            for record in records:
+                target.write(jsonl_line(record))
+                count += 1
+            target.flush()
+            os.fsync(target.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return count
+
+
+def jsonl_line(record: BaseModel | Mapping[str, Any]) -> str:
+    """A record as its line, newline included."""
+    value = record.model_dump() if isinstance(record, BaseModel) else record
+    return json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def mend_jsonl(path: Path, say: Callable[[str], None] = lambda message: print(message, file=sys.stderr)) -> None:
+    """Cut a torn last line (a write that was killed) off an append-only file, and say so."""
+    if not path.exists() or path.stat().st_size == 0:
+        return
+    with path.open("rb+") as target:
+        target.seek(-1, os.SEEK_END)
+        if target.read(1) == b"\n":
+            return
+        size = target.tell()
+        keep, block = 0, 1 << 16
+        for start in range((size - 1) // block * block, -1, -block):
+            target.seek(start)
+            found = target.read(min(block, size - start)).rfind(b"\n")
+            if found >= 0:
+                keep = start + found + 1
+                break
+        target.truncate(keep)
+    say(f"{path}: the last line was torn ({size - keep} bytes); it was cut off and will be made again")
+
+
+def read_jsonl(path: Path, kind: type[RecordT]) -> Iterator[RecordT]:
+    """Yield the records of a JSONL file, in order, one at a time.
+
+    Raises DataError naming the file and line of the first record that is not one.
+    """
+    try:
+        with path.open(encoding="utf-8") as source:
+            for number, line in enumerate(source, 1):
+                try:
+                    yield kind.model_validate_json(line)
+                except ValidationError as error:
+                    problem = error.errors()[0]
+                    where = ".".join(str(part) for part in problem["loc"]) or "the line"
+                    raise DataError(
+                        f"{path}: line {number} is not a {kind.__name__} record: {where}: {problem['msg']}; "
+                        "delete the file to make it again"
+                    ) from error
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file; run the step that makes it first") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 text: {error}") from error
+
+
+class JsonlWriter:
+    """Appends records to a JSONL file; `commit` makes what was written so far durable."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        mend_jsonl(path)
+        self.path = path
+        self._target: IO[str] = path.open("a", encoding="utf-8")
+
+    def write(self, record: BaseModel | Mapping[str, Any]) -> None:
+        self._target.write(jsonl_line(record))
+
+    def commit(self) -> None:
+        self._target.flush()
+        os.fsync(self._target.fileno())
+
+    def __enter__(self) -> "JsonlWriter":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._target.close()
+
+
+@contextlib.contextmanager
+def hold(workspace: Workspace, what: str, *, name: str = "run", patience: float = 0.0) -> Iterator[None]:
+    """Hold the base directory for one run; the lock ends with the process, however that ends.
+
+    `name` tells apart the two locks of a base directory: `run` is held by the command, `step` by the process that does
+    a step's work, so that a new run cannot start while a step of a killed one still dies. `patience` is in seconds.
+    Raises LockedError naming the holder.
+    """
+    path = workspace.base / f".{name}.lock"
+    holder = workspace.base / f".{name}.holder.json"
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=patience)
+    except Timeout as error:
+        raise LockedError(f"{workspace.base}: {_describe_holder(holder)}; wait for it or stop it first") from error
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be locked: {error.strerror}") from error
+    try:
+        started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        write_json(holder, {"pid": os.getpid(), "host": socket.gethostname(), "what": what, "started": started})
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()
+
+
+def _describe_holder(path: Path) -> str:
+    try:
+        known = read_json(path)
+        return f"held by {known['what']} (process {known['pid']} on {known['host']}, since {known['started']})"
+    except (DataError, KeyError, TypeError):
+        return "held by another run that has just started or is ending"
