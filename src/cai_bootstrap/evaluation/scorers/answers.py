@@ -1,0 +1,236 @@
+"""Judging an answer to a question: one statement, the right answer in it, and no other candidate.
+
+The grammar is narrow on purpose. Before the answer may stand words that restate the question ("The capital of France
+is"); after it, such words or one explaining clause. Anything else is text of which the answer is only a part.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from cai_bootstrap.evaluation.scorers.text import (
+    Words,
+    composed,
+    find_phrase,
+    folded_words,
+    sentences_of,
+    unquote,
+    words_of,
+)
+from cai_bootstrap.workspace import read_json
+
+MAX_ANSWER_WORDS = 40
+MAX_RESTATING_WORDS = 15
+_LEXICON = {name: frozenset(words) for name, words in read_json(Path(__file__).with_name("lexicon.json")).items()}
+GLUE: frozenset[str] = _LEXICON["glue"]
+COPULAS: frozenset[str] = _LEXICON["copulas"]
+CLAUSE_OPENERS: frozenset[str] = _LEXICON["clause_openers"]
+BARE_OPENERS: frozenset[str] = _LEXICON["bare_openers"]
+NEGATIONS: frozenset[str] = _LEXICON["negations"]
+HEDGES: frozenset[str] = _LEXICON["hedges"]
+FRAME: frozenset[str] = _LEXICON["frame"]
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The accepted answers and their rivals as word tuples, by first word, longest first; `exact_case` for symbols."""
+
+    by_first: Mapping[str, tuple[tuple[Words, bool], ...]]
+    accepted: frozenset[Words]
+    exact_case: bool
+
+
+@dataclass(frozen=True)
+class Mention:
+    start: int
+    end: int
+    accepted: bool
+
+
+@lru_cache(maxsize=65536)
+def candidates_for(gold: tuple[str, ...], closed_set: str | None, rivals: tuple[str, ...]) -> Candidates:
+    """The right answers and the wrong ones that could be confused with them.
+
+    A member of the closed set that shares a spelling with `gold` is right, with all its aliases. Short capitalised
+    answers ("Fe", "No") are symbols, matched with their case, or every "no" would be nobelium.
+    """
+    exact_case = all(len(answer) <= 3 and answer.isascii() and answer.isalpha() and answer.istitle() for answer in gold)
+    exact_case = exact_case and closed_set is not None and "symbol" in closed_set
+    split = words_of if exact_case else folded_words
+    right = {split(answer) for answer in gold}
+    wrong = {split(rival) for rival in rivals}
+    if closed_set is not None:
+        for row in _closed_rows(closed_set, exact_case):
+            if right & row:
+                right |= row
+            else:
+                wrong |= row
+    wrong -= right
+    table: dict[str, list[tuple[Words, bool]]] = {}
+    for phrases, accepted in ((right, True), (wrong, False)):
+        for phrase in phrases:
+            if phrase:
+                table.setdefault(phrase[0], []).append((phrase, accepted))
+    ordered = {first: tuple(sorted(found, key=lambda f: (-len(f[0]), f))) for first, found in table.items()}
+    return Candidates(ordered, frozenset(right), exact_case)
+
+
+@lru_cache(maxsize=64)
+def _closed_rows(name: str, exact_case: bool) -> tuple[frozenset[Words], ...]:
+    from cai_bootstrap.evaluation.suite import closed_set
+
+    split = words_of if exact_case else folded_words
+    return tuple(frozenset(split(alias) for alias in row) for row in closed_set(name))
+
+
+def mentions(words: Words, candidates: Candidates) -> list[Mention]:
+    """Every candidate that stands in the words, longest match first, none overlapping."""
+    found, at = [], 0
+    while at < len(words):
+        for phrase, accepted in candidates.by_first.get(words[at], ()):
+            if words[at : at + len(phrase)] == phrase:
+                found.append(Mention(at, at + len(phrase), accepted))
+                at += len(phrase)
+                break
+        else:
+            at += 1
+    return found
+
+
+def is_multiple_choice(text: str) -> bool:
+    """Whether the text offers lettered options ("A) 12 B) 17", "a. Paris")."""
+    words = text.split()
+    return any(
+        len(bare := word.lstrip("(")) == 2
+        and bare[0] in "abcdABCD"
+        and (bare[1] == ")" or (bare[1] == "." and at == 0))
+        for at, word in enumerate(words)
+        if at + 1 < len(words)
+    )
+
+
+def judge_answer(instruction: str, args: Mapping[str, Any], gold: Sequence[str], text: str) -> str:
+    """The reason (`ok` or a failure) for an answer that must name one of `gold` and no rival."""
+    rivals = tuple(args.get("rivals") or ())
+    candidates = candidates_for(tuple(gold), args.get("closed_set"), rivals)
+    plain = unquote(text)
+    asked, given = folded_words(instruction), folded_words(plain)
+    said = words_of(plain) if candidates.exact_case else given
+    if said in candidates.accepted and "?" not in plain:
+        return "ok"
+    own = frozenset(word for answer in gold for word in folded_words(answer))
+    if fault := _statement_fault(asked, given, plain, exempt=own):
+        return fault
+    named = mentions(said, candidates)
+    rights = [m for m in named if m.accepted and not _belongs_to_question(m, asked, given)]
+    if not rights:
+        return "rival_answer" if any(not m.accepted for m in named) else "wrong_answer"
+    for mention in named:
+        if not mention.accepted and not _only_restated(mention, rights[0], asked, given, from_set=not rivals):
+            return "rival_answer"
+    if len(rights) > 1 and find_phrase(asked, given[rights[0].start : rights[0].end]) < 0:
+        return "repeated"
+    return _frame_fault(plain, asked, given, rights[0].start, rights[0].end)
+
+
+def judge_yes_no(instruction: str, gold: Sequence[str], text: str) -> str:
+    """The reason for an answer that must say yes or no, once, and not contradict itself."""
+    wanted = gold[0].casefold()
+    plain = unquote(text)
+    asked, given = folded_words(instruction), folded_words(plain)
+    if given == (wanted,):
+        return "ok"
+    said = {word for word in given if word in ("yes", "no")}
+    if not said:
+        return "wrong_answer"
+    if len(said) == 2:
+        return "rival_answer"
+    if wanted not in said:
+        return "wrong_answer"
+    if given.count(wanted) > 1:
+        return "repeated"
+    at = given.index(wanted)
+    negation = NEGATIONS if wanted == "yes" else frozenset[str]()
+    if fault := _statement_fault(asked, given[:at] + given[at + 1 :], plain, negations=negation, exempt=frozenset()):
+        return fault
+    if _contradicts(asked, given[at + 1 :], wanted):
+        return "contradiction"
+    return _frame_fault(plain, asked, given, at, at + 1)
+
+
+def _statement_fault(
+    asked: Words, given: Words, plain: str, *, exempt: frozenset[str], negations: frozenset[str] = NEGATIONS
+) -> str | None:
+    """What keeps a text from being one plain statement, or None. `exempt` are the answer's own words ("May")."""
+    if len(given) > MAX_ANSWER_WORDS:
+        return "extra_text"
+    if is_multiple_choice(plain):
+        return "multiple_choice"
+    spoken = set(given) - exempt
+    if "?" in plain:
+        return "question_back"
+    if spoken & (negations - set(asked)):
+        return "negated"
+    if spoken & HEDGES - set(asked):
+        return "hedged"
+    if "or" in spoken or " / " in plain:
+        return "candidate_list"
+    if len(sentences_of(plain)) > 1:
+        return "extra_text"
+    return None
+
+
+def _belongs_to_question(mention: Mention, asked: Words, given: Words) -> bool:
+    """Whether an accepted answer is mentioned only as the question's own, like "of Singapore" in its capital."""
+    bigram = given[max(0, mention.start - 1) : mention.end]
+    return mention.start > 0 and bigram[0] in ("of", "in", "for", "from") and find_phrase(asked, bigram) >= 0
+
+
+def _only_restated(mention: Mention, answer: Mention, asked: Words, given: Words, *, from_set: bool) -> bool:
+    """Whether a rival is mentioned only because the question names it: "17 is larger than 12", "opposite of hot"."""
+    before = given[mention.start - 1] if mention.start else ""
+    if before == "than" and mention.start > answer.end:
+        return mention.start >= 2 and given[mention.start - 2] in asked
+    if not from_set:
+        return False
+    rival = given[mention.start : mention.end]
+    return any(
+        asked[at : at + len(rival)] == rival and (asked[at - 1] if at else "") == before for at in range(len(asked))
+    )
+
+
+def _frame_fault(plain: str, asked: Words, given: Words, start: int, end: int) -> str:
+    """Whether what stands before and after the answer only restates the question or explains in one clause."""
+    restating = GLUE | set(asked)
+    before, after = given[:start], given[end:]
+    if not all(word in restating for word in before):
+        restates = set(before) & (set(asked) - GLUE) and before[-1] in COPULAS
+        if not restates or len(before) > MAX_RESTATING_WORDS:
+            return "extra_text"
+    if not after or all(word in restating for word in after):
+        return "ok"
+    comma = _comma_follows(plain, end)
+    opens = after[0] in BARE_OPENERS or (comma and (after[0] in CLAUSE_OPENERS or after[0] in asked))
+    return "ok" if opens and len(after) >= 2 else "extra_text"
+
+
+def _comma_follows(plain: str, end: int) -> bool:
+    """Whether a comma, colon, dash or bracket stands right after the first `end` words."""
+    at = 0
+    written = composed(plain)
+    for word in words_of(plain)[:end]:
+        at = written.index(word, at) + len(word)
+    return written[at:].lstrip(" \"'”").startswith((",", "(", ";", "–", "—", "-", ":"))
+
+
+def _contradicts(asked: Words, tail: Words, wanted: str) -> bool:
+    """Whether the sentence after "yes" or "no" says the opposite of it, as far as word order and "not" can tell."""
+    question = [word for word in asked if word not in FRAME]
+    content = [word for word in tail if word in question]
+    if len(content) < 2 or sorted(content) != sorted(question):
+        return False
+    if wanted == "no":
+        return content == question and not set(tail) & NEGATIONS
+    return content != question
