@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 
 @dataclass(frozen=True)
 class Sampling:
-    """How to decode. `temperature` 0 is greedy. `stop` strings end a completion and are cut off its text."""
+    """How to decode. `temperature` 0 is greedy. `stop` strings begin with a line break, end a completion and are cut off."""
 
     max_new_tokens: int
     temperature: float = 0.0

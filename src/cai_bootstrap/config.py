@@ -1,0 +1,295 @@
+"""One frozen, validated model of a whole run, and where each of its values came from.
+
+Precedence: command line > environment (CAI_*) > --config file > preset > default. A key is named by its dotted path
+(`training.epochs`); in the environment dots become two underscores (`CAI_TRAINING__EPOCHS`).
+"""
+
+import difflib
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from cai_bootstrap.errors import UsageError
+from cai_bootstrap.shipped import shipped
+
+FOUR_BIT = {"4bit", "4-bit", "int4", "nf4", "fp4", "q4", "4"}
+Step = Literal["prepare", "baseline", "generate", "train", "evaluate"]
+# Set from outside for other purposes; not configuration keys.
+NOT_CONFIG = {"CAI_BASE_DIR", "CAI_CACHE_DIR", "CAI_STATE_DIR", "CAI_PRESET", "CAI_CONFIG"}
+
+
+def _never_four_bit(value: object) -> object:
+    if str(value).lower() in FOUR_BIT:
+        raise ValueError(
+            "4-bit is refused: its answers differ from those of the model that is trained and judged, so data made "
+            "in 4 bit teach the quantisation's faults; use int8, bf16, fp16 or fp32"
+        )
+    return value
+
+
+Precision = Annotated[Literal["fp32", "bf16", "fp16", "int8", "fp8"], BeforeValidator(_never_four_bit)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Paths(Section):
+    """Folders; None follows from the base directory (`workspace.Workspace`)."""
+
+    base_dir: Path | None = None
+    data_dir: Path | None = None
+    checkpoint_dir: Path | None = None
+    results_dir: Path | None = None
+
+
+class Generation(Section):
+    """How the model makes its own training data. Token counts are new tokens; temperatures are those of sampling."""
+
+    count: int = Field(1000, ge=1, description="instructions")
+    precision: Precision | None = Field(None, description="None follows `precision`")
+    batch_size: int = Field(16, ge=1, description="prompts decoded together")
+    chunk: int = Field(64, ge=1, description="instructions in a planned batch, the unit of resuming")
+    max_new_tokens: int = Field(48, ge=1)
+    critique_tokens: int = Field(40, ge=1)
+    candidates: int = Field(4, ge=1, description="few-shot answers to each instruction")
+    shots: int = Field(6, ge=1, le=16, description="same-skill exemplars in a prompt")
+    temperature: float = Field(0.7, ge=0, description="0: every candidate is greedy, and differs by its exemplars")
+    top_p: float = Field(0.95, gt=0, le=1)
+    revise: Literal["first", "all"] = Field("first", description="which candidates are criticised and revised")
+    select: str = Field("critic+constraint+agreement", description="judges that choose, joined by +")
+    agreement: float = Field(0.75, gt=0, le=1, description="share of a fact's answers that must agree")
+    self_instruct_share: float = Field(0.0, ge=0, le=0.9)
+
+
+class Pairs(Section):
+    """Which pairs may train."""
+
+    min_pairs: int = Field(8, ge=1)
+    max_similarity: float = Field(95.0, gt=0, le=100, description="percent, rapidfuzz.fuzz.ratio on normalised text")
+
+
+class Training(Section):
+    """LoRA and preference optimisation. Learning rate and β as in TRL; `sft_weight` scales the per-sequence NLL."""
+
+    method: Literal["sft", "dpo", "sft+dpo", "joint"] = "joint"
+    precision: Precision | None = Field(None, description="of the frozen base; None follows `precision`")
+    epochs: float = Field(3.0, gt=0)
+    max_steps: int = Field(-1, ge=-1, description="-1: as many as the epochs need")
+    batch_size: int = Field(8, ge=1, description="pairs a step on one device")
+    accumulate: int = Field(1, ge=1, description="steps whose gradients are added up")
+    learning_rate: float = Field(2e-4, gt=0)
+    warmup_ratio: float = Field(0.1, ge=0, le=1)
+    beta: float = Field(0.1, gt=0)
+    dpo_weight: float = Field(0.2, gt=0, description="weight of the DPO term in `joint`")
+    sft_weight: float = Field(1.0, gt=0, description="weight of the SFT term in `joint`")
+    max_length: int = Field(256, ge=16, description="tokens of prompt and answer")
+    lora_r: int = Field(64, ge=1)
+    lora_alpha: int = Field(64, ge=1)
+    lora_dropout: float = Field(0.0, ge=0, lt=1)
+    lora_targets: str | list[str] = "all-linear"
+    gradient_checkpointing: bool = False
+    save_every: int = Field(25, ge=1, description="optimiser steps between checkpoints")
+    watch_every: int = Field(50, ge=0, description="optimiser steps between looks for collapse; 0 never")
+    watch_items: int = Field(24, ge=4, description="dev instructions answered at each look")
+    rounds: int = Field(1, ge=1)
+    min_gain: float = Field(0.01, ge=0, le=1, description="dev gain below which no further round is made")
+
+
+class Evaluation(Section):
+    """The held-out measurement. Both sides are run under these, word for word."""
+
+    suite: str = "stage1"
+    dev_suite: str = "stage1-dev"
+    precision: Precision | None = Field(None, description="None follows `precision`")
+    batch_size: int = Field(16, ge=1)
+    max_new_tokens: int = Field(48, ge=1)
+    elicit: bool = Field(True, description="look for the best prompted base on dev")
+    elicit_items: int = Field(0, ge=0, description="dev items for that search; 0 takes all")
+    train_anyway: bool = Field(False, description="train also when prompting alone reaches the threshold")
+    enforce_gate: bool = True
+
+
+class Timeouts(Section):
+    """Seconds for each step."""
+
+    prepare: int = Field(3600, ge=1)
+    baseline: int = Field(3600, ge=1)
+    generate: int = Field(7200, ge=1)
+    train: int = Field(10800, ge=1)
+    evaluate: int = Field(3600, ge=1)
+
+
+class RunConfig(Section):
+    """A whole run. Every command reads the part that it needs, and nothing else decides."""
+
+    preset: str | None = None
+    model: str = "gemma-3-270m"
+    revision: str | None = None
+    adapter: Path | None = Field(None, description="evaluate this adapter instead of the run's own")
+    allow_instruct: bool = Field(False, description="do not warn when the base looks chat-tuned")
+    constitution: Path = Field(default_factory=lambda: shipped("constitution.yaml"))
+    seed: int = 0
+    precision: Precision = "fp32"
+    engine: Literal["auto", "transformers", "vllm"] = "auto"
+    threads: int = Field(0, ge=0, description="CPU threads; 0 takes all")
+    force_data: bool = Field(False, description="make data again instead of reusing or refusing them")
+    track: Literal["trackio", "wandb"] | None = None
+    paths: Paths = Paths()
+    generation: Generation = Generation()
+    pairs: Pairs = Pairs()
+    training: Training = Training()
+    evaluation: Evaluation = Evaluation()
+    timeouts: Timeouts = Timeouts()
+
+    @property
+    def generation_precision(self) -> Precision:
+        return self.generation.precision or self.precision
+
+    @property
+    def training_precision(self) -> Precision:
+        return self.training.precision or self.precision
+
+    @property
+    def evaluation_precision(self) -> Precision:
+        return self.evaluation.precision or self.precision
+
+
+class Resolved(BaseModel):
+    """A run's configuration with the origin of each value, by dotted key."""
+
+    model_config = ConfigDict(frozen=True)
+
+    config: RunConfig
+    origins: dict[str, str]
+
+
+def preset_names() -> list[str]:
+    """The presets that ship with the product."""
+    return sorted(path.stem for path in shipped("configs").glob("*.yaml"))
+
+
+def resolve(
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    preset: str | None = None,
+    config_file: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Resolved:
+    """Put a run's configuration together from all its sources.
+
+    `overrides` holds the command line's values by dotted key. Raises UsageError naming the source, the key and the
+    nearest known key or the accepted values.
+    """
+    environment = os.environ if environment is None else environment
+    preset = preset or environment.get("CAI_PRESET") or None
+    if config_file is None and environment.get("CAI_CONFIG"):
+        config_file = Path(environment["CAI_CONFIG"])
+    from_file = _flatten(_read_yaml(config_file), str(config_file)) if config_file is not None else {}
+    preset = preset or from_file.pop("preset", None)
+    layers: list[tuple[str, dict[str, Any]]] = []
+    if preset is not None:
+        layers.append((f"preset {preset}", _read_preset(preset) | {"preset": preset}))
+    if config_file is not None:
+        layers.append((str(config_file), from_file))
+    layers.append(("environment", _from_environment(environment)))
+    layers.append(("command line", dict(overrides or {})))
+
+    known = dict(_leaves(RunConfig))
+    values: dict[str, Any] = {}
+    origins = dict.fromkeys(known, "default")
+    for origin, layer in layers:
+        for key, value in layer.items():
+            if key not in known:
+                raise UsageError(f"{origin}: unknown key '{key}'{_nearest(key, known)}")
+            values[key] = value
+            origins[key] = origin
+    try:
+        config = RunConfig.model_validate(_nest(values))
+    except ValidationError as error:
+        problem = error.errors()[0]
+        key = ".".join(str(part) for part in problem["loc"] if part in {p for k in known for p in k.split(".")})
+        message = problem["msg"].removeprefix("Value error, ")
+        raise UsageError(f"{origins.get(key, 'configuration')}: {key} = {problem['input']!r}: {message}") from error
+    return Resolved(config=config, origins=origins)
+
+
+def show(resolved: Resolved) -> list[tuple[str, Any, str]]:
+    """Each key with its value and origin, in the order of the model."""
+    dumped = _flatten(resolved.config.model_dump(mode="json"), "config")
+    return [(key, dumped[key], origin) for key, origin in resolved.origins.items()]
+
+
+def dump_yaml(config: RunConfig) -> str:
+    """The configuration as a YAML file that `--config` reads back to the same one."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def _leaves(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, field in section.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            yield from _leaves(field.annotation, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", field
+
+
+def _read_preset(name: str) -> dict[str, Any]:
+    path = shipped("configs") / f"{name}.yaml"
+    if not path.is_file():
+        raise UsageError(f"unknown preset '{name}'{_nearest(name, preset_names())}; known: {', '.join(preset_names())}")
+    return _flatten(_read_yaml(path), f"preset {name}")
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UsageError(f"{path}: no such configuration file") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" (line {mark.line + 1})" if mark else ""
+        raise UsageError(f"{path}: not valid YAML{where}: {getattr(error, 'problem', error)}") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise UsageError(f"{path}: expected keys and values, found {type(content).__name__}")
+    return content
+
+
+def _flatten(tree: Mapping[str, Any], source: str, prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= _flatten(value, source, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for key, value in flat.items():
+        *sections, name = key.split(".")
+        place = tree
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[name] = value
+    return tree
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    names = sorted(name for name in environment if name.startswith("CAI_") and name not in NOT_CONFIG)
+    return {name[4:].lower().replace("__", "."): yaml.safe_load(environment[name]) for name in names}
+
+
+def _nearest(key: str, known: Mapping[str, Any] | list[str]) -> str:
+    # A bare `epochs` means `training.epochs`; compare with whole keys and with their last parts.
+    last_parts = {name.rsplit(".", 1)[-1]: name for name in known}
+    match = difflib.get_close_matches(key, [*known, *last_parts], n=1, cutoff=0.5)
+    return f"; did you mean '{last_parts.get(match[0], match[0])}'?" if match else ""

@@ -1,0 +1,90 @@
+"""What a run tells while it goes on: one JSON object a line in `logs/<run>.jsonl`, for the screen, the report and a pod.
+
+Every event has `at` (UTC), `event` and `run`; `progress` events have `step`, `done`, `total`, `tokens_per_second` and
+`eta_seconds`.
+"""
+
+import json
+import os
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+PROGRESS_SECONDS = 1.0
+
+
+def utc_now() -> str:
+    """The time as ISO 8601 in UTC, to the second."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+class EventLog:
+    """Appends events to a file, each as one whole write, so that several processes may share it."""
+
+    def __init__(self, path: Path, run: str) -> None:
+        self.path, self.run = path, run
+        path.parent.mkdir(parents=True, exist_ok=True)
+
+    def emit(self, event: str, **fields: Any) -> None:
+        """Append one event. Values that JSON cannot hold (NaN, infinity) are written as null."""
+        known = {name: value for name, value in fields.items() if value is not None}
+        line = json.dumps({"at": utc_now(), "event": event, "run": self.run, **_finite(known)}, ensure_ascii=False) + "\n"
+        handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            os.write(handle, line.encode())
+        finally:
+            os.close(handle)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        return None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
+
+
+class Progress:
+    """Counts what a step has done and emits at most one `progress` event a second."""
+
+    def __init__(self, log: EventLog, step: str) -> None:
+        self._log, self._step = log, step
+        self._lock = threading.Lock()
+        self.begin(0)
+
+    def begin(self, total: int, *, done: int = 0) -> None:
+        """Start counting towards `total`, of which `done` were there before this process."""
+        self._total, self._done, self._before = total, done, done
+        self._tokens = 0
+        self._start = self._told = time.monotonic()
+
+    def advance(self, count: int = 1, *, tokens: int = 0) -> None:
+        """Count `count` more units and `tokens` more generated tokens."""
+        with self._lock:
+            self._done += count
+            self._tokens += tokens
+            now = time.monotonic()
+            if now - self._told < PROGRESS_SECONDS and self._done < self._total:
+                return
+            self._told = now
+        seconds = now - self._start
+        rate = (self._done - self._before) / seconds if seconds > 0 else 0.0
+        self._log.emit(
+            "progress",
+            step=self._step,
+            done=self._done,
+            total=self._total,
+            tokens_per_second=round(self._tokens / seconds, 1) if self._tokens and seconds > 0 else None,
+            eta_seconds=round((self._total - self._done) / rate, 1) if rate > 0 else None,
+        )
+
+    def say(self, message: str) -> None:
+        """Emit a notice that the user should see."""
+        self._log.emit("notice", step=self._step, message=message)
+
+    def record(self, event: str, **fields: Any) -> None:
+        """Emit any other event of this step, for example a training step's figures."""
+        self._log.emit(event, step=self._step, **fields)

@@ -1,0 +1,82 @@
+"""What the model is asked for each instruction, and the candidates that come of it.
+
+The plan of one instruction is fixed before anything runs: one plain answer (what the untrained model does when asked),
+`candidates` few-shot answers, each with its own exemplars, and a critique and revision of the first of them (or all).
+"""
+
+import hashlib
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from cai_bootstrap.config import Generation
+from cai_bootstrap.evaluation.scorers import check, first_line
+from cai_bootstrap.instructions.exemplars import Exemplar, draw
+from cai_bootstrap.records import Instruction, Response, Revision
+
+# Skills in which a small model errs often: they get twice the candidates, as do facts, whose label is an agreement.
+HARD_SKILLS = frozenset(
+    {"uppercase", "sort_words", "reverse_words", "json_keys", "count_words", "remove_word", "nth_word", "number_sequence"}
+)
+Tier = Literal["constraint", "gold", "none"]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One text that may be chosen or rejected.
+
+    `finished`: the model ended it, by EOS or by going on to a next example. `votes`: how many answers had this text.
+    """
+
+    id: str
+    text: str
+    finished: bool
+    source: Literal["response", "revision"]
+    plain: bool
+    votes: int = 1
+
+
+def label_tier(instruction: Instruction) -> Tier:
+    """`constraint`: decidable from the instruction alone; `gold`: needs a known answer; `none`: no rule exists."""
+    if instruction.scorer is None:
+        return "none"
+    if instruction.scorer in {"exact", "checks"} or instruction.args.get("in_context"):
+        return "constraint"
+    return "gold"
+
+
+def few_shot_count(instruction: Instruction, settings: Generation) -> int:
+    """How many few-shot answers this instruction gets."""
+    harder = label_tier(instruction) == "gold" or instruction.skill in HARD_SKILLS
+    return settings.candidates * (2 if harder and settings.candidates > 1 else 1)
+
+
+def exemplars_for(instruction: Instruction, count: int, *, seed: int, use: str) -> list[Exemplar]:
+    """Same-skill exemplars for one prompt, drawn anew for every `use` (for example `respond:3`)."""
+    digest = hashlib.sha256(f"{seed}:{instruction.id}:{use}".encode()).digest()
+    own_seed = int.from_bytes(digest[:6], "big")
+    return draw(instruction.skill, instruction.type, count, seed=own_seed, exclude=instruction.instruction)
+
+
+def collect(responses: list[Response], revisions: list[Revision]) -> list[Candidate]:
+    """All candidates of one instruction, equal ones merged. A plain answer counts whole and as its first line."""
+    found: list[Candidate] = []
+    for revision in revisions:
+        found.append(Candidate(revision.id, revision.text, revision.finished, "revision", plain=False))
+    for response in responses:
+        plain = response.prompting == "plain"
+        if plain and (line := first_line(response.text)) != response.text.strip():
+            found.append(Candidate(f"{response.id}#1", line, True, "response", plain=True))
+        found.append(Candidate(response.id, response.text.strip(), response.finished, "response", plain=plain))
+    merged: dict[tuple[str, bool, str, bool], Candidate] = {}
+    for candidate in (c for c in found if c.text):
+        key = (candidate.text, candidate.finished, candidate.source, candidate.plain)
+        known = merged.get(key)
+        merged[key] = candidate if known is None else replace(known, votes=known.votes + 1)
+    return list(merged.values())
+
+
+def passes(instruction: Instruction, text: str) -> bool:
+    """The text satisfies every check of the instruction. Only for instructions that have a scorer."""
+    if instruction.scorer is None:
+        raise ValueError(f"instruction {instruction.id} has no scorer")
+    return check(instruction.instruction, instruction.scorer, instruction.args, instruction.gold, text).success

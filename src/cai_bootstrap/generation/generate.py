@@ -1,0 +1,304 @@
+"""Instructions → responses → critiques → revisions → judgements → preference pairs, each a file in the data folder.
+
+Every pass runs chunk by chunk (`passes`), so a kill loses at most one chunk, and no pass holds all records in memory.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from cai_bootstrap.config import RunConfig
+from cai_bootstrap.constitution import Constitution, Principle
+from cai_bootstrap.errors import InterruptedRunError
+from cai_bootstrap.events import Progress
+from cai_bootstrap.generation import filters
+from cai_bootstrap.generation.candidates import Candidate, collect, exemplars_for, few_shot_count
+from cai_bootstrap.generation.critic import Comparison, Preference, compare
+from cai_bootstrap.generation.pairs import Judgement, build_pair, summarise, without
+from cai_bootstrap.generation.passes import BatchPlan, ChunkFile, seed_of
+from cai_bootstrap.generation.prompts import (
+    NEXT_EXAMPLE,
+    PROMPT_VERSION,
+    critique_prompt,
+    one_paragraph,
+    plain_prompt,
+    respond_prompt,
+    revise_prompt,
+    worked_examples,
+)
+from cai_bootstrap.generation.select import Proposal, parse_judges, propose
+from cai_bootstrap.inference.engine import Completion, Engine, Sampling
+from cai_bootstrap.records import Critique, Instruction, PreferencePair, RejectedPair, Response, Revision
+from cai_bootstrap.workspace import write_jsonl
+
+CRITIC_EXAMPLES = 4
+PASSES = ("respond", "critique", "revise", "judge")
+
+
+class BatchedEngine(Engine, Protocol):
+    """An engine whose batch size can be set to the plan's."""
+
+    batch_size: int
+
+
+@dataclass(frozen=True)
+class Generator:
+    """What the passes share. `progress` is told of every prompt; `stopping()` asks whether to stop."""
+
+    config: RunConfig
+    engine: BatchedEngine
+    constitution: Constitution
+    folder: Path
+    progress: Progress
+    stopping: Callable[[], bool]
+    say: Callable[[str], None]
+
+    def run(self, instructions: Sequence[Instruction], data_fingerprint: str) -> dict[str, Any]:
+        """Make all files from the instructions; returns the summary of pairs. Resumes what is there.
+
+        Raises InterruptedRunError after the batch in progress when asked to stop; what is on disk is whole.
+        """
+        settings = self.config.generation
+        chunks = [list(instructions[n : n + settings.chunk]) for n in range(0, len(instructions), settings.chunk)]
+        plan = BatchPlan(
+            self.folder / "generation_plan.json", batch_size=settings.batch_size, fingerprint=data_fingerprint
+        )
+        plan.save()
+        principles = dict(zip((i.id for i in instructions), self._assigned(len(instructions)), strict=True))
+        revised = [[self._revised(i) for i in chunk] for chunk in chunks]
+        answers = [sum(1 + few_shot_count(i, settings) for i in chunk) for chunk in chunks]
+        edits = [sum(row) for row in revised]
+
+        responses = self._file("responses.jsonl", Response, answers)
+        critiques = self._file("critiques.jsonl", Critique, edits)
+        revisions = self._file("revisions.jsonl", Revision, edits)
+        done = [(responses, answers), (critiques, edits), (revisions, edits)]
+        self.progress.begin(
+            sum(answers) + 2 * sum(edits), done=sum(sum(sizes[: file.complete_chunks()]) for file, sizes in done)
+        )
+        self._each("respond", responses, plan, lambda n: self._respond(chunks[n], n))
+
+        judgements = ChunkFile(self.folder / "judgements.jsonl", Judgement, [], self.say)
+        with_responses = _Lockstep(responses)
+        self._each(
+            "critique", critiques, plan, lambda n: self._critique(chunks[n], with_responses.at(n), principles, n)
+        )
+        for_revision = _Lockstep(responses, critiques)
+        self._each("revise", revisions, plan, lambda n: self._revise(chunks[n], *for_revision.all_at(n), n))
+
+        judges = parse_judges(settings.select)
+        if "critic" in judges:
+            for_critic = _Lockstep(responses, revisions)
+            sizes = [
+                sum(isinstance(p, Proposal) for p in self._proposals(chunk, *rows, judges))
+                for chunk, rows in zip(chunks, _Lockstep(responses, revisions), strict=True)
+            ]
+            judgements = self._file("judgements.jsonl", Judgement, sizes)
+            self.progress.begin(sum(sizes), done=sum(sizes[: judgements.complete_chunks()]))
+            self._each(
+                "judge",
+                judgements,
+                plan,
+                lambda n: self._judge(chunks[n], self._proposals(chunks[n], *for_critic.all_at(n), judges), principles),
+            )
+        return self._pairs(chunks, responses, revisions, judgements, principles, judges)
+
+    def _assigned(self, count: int) -> list[Principle]:
+        return self.constitution.assign(count, seed=self.config.seed)
+
+    def _file(self, name: str, kind: type[Any], sizes: Sequence[int]) -> ChunkFile[Any]:
+        return ChunkFile(self.folder / name, kind, sizes, self.say)
+
+    def _revised(self, instruction: Instruction) -> int:
+        return few_shot_count(instruction, self.config.generation) if self.config.generation.revise == "all" else 1
+
+    def _each(self, name: str, file: ChunkFile[Any], plan: BatchPlan, make: Callable[[int], list[Any]]) -> None:
+        """Make the chunks of a pass that are not on disk yet, each with the plan's batch size."""
+        total = len(file.sizes)
+        for chunk in range(file.complete_chunks(), total):
+            if self.stopping():
+                raise InterruptedRunError(f"stopped during '{name}' after {chunk} of {total} batches; start again to go on")
+            while True:
+                self.engine.batch_size = plan.batch_size(name, chunk)
+                records = make(chunk)
+                if self.engine.batch_size == plan.batch_size(name, chunk):
+                    break
+                plan.reduce(name, chunk, self.engine.batch_size)
+                self.say(f"out of memory: from here on {self.engine.batch_size} prompts are decoded together")
+            file.append(records, chunk)
+
+    def _complete(self, name: str, chunk: int, prompts: Sequence[str], tokens: int, temperature: float) -> list[Completion]:
+        settings = self.config.generation
+        sampling = Sampling(
+            tokens,
+            temperature=temperature,
+            top_p=settings.top_p,
+            stop=() if name == "plain" else NEXT_EXAMPLE,
+            seed=seed_of(self.config.seed, name, chunk),
+        )
+        made: list[Completion] = []
+        for completion in self.engine.stream(prompts, sampling):
+            made.append(completion)
+            self.progress.advance(tokens=completion.tokens)
+        return made
+
+    def _respond(self, chunk: Sequence[Instruction], number: int) -> list[Response]:
+        settings, seed = self.config.generation, self.config.seed
+        plain = self._complete("plain", number, [plain_prompt(i.instruction) for i in chunk], settings.max_new_tokens, 0.0)
+        asked = [(i, n) for i in chunk for n in range(few_shot_count(i, settings))]
+        prompts = [
+            respond_prompt(i.instruction, exemplars_for(i, settings.shots, seed=seed, use=f"respond:{n}")) for i, n in asked
+        ]
+        few_shot = iter(self._complete("respond", number, prompts, settings.max_new_tokens, settings.temperature))
+        records: list[Response] = []
+        for instruction, answer in zip(chunk, plain, strict=True):
+            own = {"instruction_id": instruction.id, "prompt_version": PROMPT_VERSION, "model": self.engine.info.model}
+            records.append(
+                Response(id=f"{instruction.id}.p", prompting="plain", candidate=0, text=answer.text, finished=answer.finished,
+                         seed=seed_of(seed, "plain", number), **own)
+            )  # fmt: skip
+            for n in range(few_shot_count(instruction, settings)):
+                made = next(few_shot)
+                records.append(
+                    Response(id=f"{instruction.id}.f{n}", prompting="few_shot", candidate=n, text=one_paragraph(made.text),
+                             finished=made.ended_by != "length", seed=seed_of(seed, "respond", number), **own)
+                )  # fmt: skip
+        return records
+
+    def _critique(
+        self, chunk: Sequence[Instruction], responses: Sequence[Response], principles: dict[str, Principle], number: int
+    ) -> list[Critique]:
+        settings, seed = self.config.generation, self.config.seed
+        cases = [(i, r, principles[i.id]) for i in chunk for r in self._to_revise(i, responses)]
+        prompts = [
+            critique_prompt(
+                i.instruction, r.text, p,
+                worked_examples(exemplars_for(i, CRITIC_EXAMPLES, seed=seed, use=f"critique:{r.id}"), seed=seed),
+            )
+            for i, r, p in cases
+        ]  # fmt: skip
+        texts = self._complete("critique", number, prompts, settings.critique_tokens, 0.0)
+        return [
+            Critique(id=f"{r.id}.c", response_id=r.id, principle_id=p.id, text=one_paragraph(t.text),
+                     prompt_version=PROMPT_VERSION, seed=seed_of(seed, "critique", number), model=self.engine.info.model)
+            for (_, r, p), t in zip(cases, texts, strict=True)
+        ]  # fmt: skip
+
+    def _revise(
+        self, chunk: Sequence[Instruction], responses: Sequence[Response], critiques: Sequence[Critique], number: int
+    ) -> list[Revision]:
+        settings, seed = self.config.generation, self.config.seed
+        cases = [(i, r) for i in chunk for r in self._to_revise(i, responses)]
+        prompts = [
+            revise_prompt(
+                i.instruction, r.text, c.text, self.constitution.principle(c.principle_id),
+                worked_examples(exemplars_for(i, CRITIC_EXAMPLES, seed=seed, use=f"revise:{r.id}"), seed=seed),
+            )
+            for (i, r), c in zip(cases, critiques, strict=True)
+        ]  # fmt: skip
+        texts = self._complete("revise", number, prompts, settings.max_new_tokens, 0.0)
+        return [
+            Revision(id=f"{r.id}.r", critique_id=c.id, response_id=r.id, principle_id=c.principle_id,
+                     text=one_paragraph(t.text), finished=t.ended_by != "length", prompt_version=PROMPT_VERSION,
+                     seed=seed_of(seed, "revise", number), model=self.engine.info.model)
+            for (_, r), c, t in zip(cases, critiques, texts, strict=True)
+        ]  # fmt: skip
+
+    def _to_revise(self, instruction: Instruction, responses: Sequence[Response]) -> list[Response]:
+        own = [r for r in responses if r.instruction_id == instruction.id and r.prompting == "few_shot"]
+        return own[: self._revised(instruction)]
+
+    def _proposals(
+        self,
+        chunk: Sequence[Instruction],
+        responses: Sequence[Response],
+        revisions: Sequence[Revision],
+        judges: frozenset[str],
+    ) -> list[Proposal | str]:
+        settings = self.config.generation
+        proposals: list[Proposal | str] = []
+        for instruction in chunk:
+            own = [r for r in responses if r.instruction_id == instruction.id]
+            ids = {r.id for r in own}
+            candidates: list[Candidate] = collect(own, [r for r in revisions if r.response_id in ids])
+            proposals.append(propose(instruction, candidates, judges, agreement=settings.agreement))
+        return proposals
+
+    def _judge(
+        self, chunk: Sequence[Instruction], proposals: Sequence[Proposal | str], principles: dict[str, Principle]
+    ) -> list[Judgement]:
+        seed = self.config.seed
+        pairs = [(i, p) for i, p in zip(chunk, proposals, strict=True) if isinstance(p, Proposal)]
+        comparisons = [
+            Comparison(
+                i.instruction, p.chosen.text, one_paragraph(p.rejected.text), principles[i.id],
+                tuple(worked_examples(exemplars_for(i, CRITIC_EXAMPLES, seed=seed, use="judge"), seed=seed, with_flawless=False)),
+            )
+            for i, p in pairs
+        ]  # fmt: skip
+        judged: list[Preference] = compare(self.engine, comparisons)
+        self.progress.advance(len(judged))
+        return [
+            Judgement(instruction_id=i.id, chosen_id=p.chosen.id, rejected_id=p.rejected.id, principle_id=principles[i.id].id,
+                      margin=round(j.margin, 4), consistent=j.consistent, prompt_version=PROMPT_VERSION)
+            for (i, p), j in zip(pairs, judged, strict=True)
+        ]  # fmt: skip
+
+    def _pairs(
+        self,
+        chunks: Sequence[Sequence[Instruction]],
+        responses: ChunkFile[Response],
+        revisions: ChunkFile[Revision],
+        judgements: ChunkFile[Judgement],
+        principles: dict[str, Principle],
+        judges: frozenset[str],
+    ) -> dict[str, Any]:
+        """Build, filter and balance the pairs; write `preference_pairs.jsonl` and `rejected_pairs.jsonl`."""
+        opinions = {j.instruction_id: j for rows in judgements.chunks() for j in rows}
+        kept: list[PreferencePair] = []
+        dropped: list[RejectedPair] = []
+        skills: dict[str, str] = {}
+        for chunk, rows in zip(chunks, _Lockstep(responses, revisions), strict=True):
+            for instruction, proposal in zip(chunk, self._proposals(chunk, *rows, judges), strict=True):
+                skills[instruction.id] = instruction.skill
+                made = build_pair(
+                    instruction,
+                    proposal,
+                    opinions.get(instruction.id),
+                    principles[instruction.id].id,
+                    max_similarity=self.config.pairs.max_similarity,
+                )
+                (kept if isinstance(made, PreferencePair) else dropped).append(made)  # type: ignore[arg-type]
+        balanced_out = filters.over_represented(kept, skills)
+        for pair in kept:
+            if pair.id in balanced_out:
+                dropped.append(without(pair, "balanced_out"))
+        kept = [pair for pair in kept if pair.id not in balanced_out]
+        write_jsonl(self.folder / "preference_pairs.jsonl", kept)
+        write_jsonl(self.folder / "rejected_pairs.jsonl", dropped)
+        return summarise(kept, dropped, opinions, principles, self.constitution)
+
+
+class _Lockstep:
+    """Reads chunk files side by side, moving forward only, so that one chunk of each is in memory at a time."""
+
+    def __init__(self, *files: ChunkFile[Any]) -> None:
+        self._files = files
+        self._rows: Iterator[tuple[list[Any], ...]] | None = None
+        self._at = -1
+        self._current: tuple[list[Any], ...] = ()
+
+    def __iter__(self) -> Iterator[tuple[list[Any], ...]]:
+        return zip(*(file.chunks() for file in self._files), strict=True)
+
+    def all_at(self, number: int) -> tuple[list[Any], ...]:
+        if self._rows is None:
+            self._rows = iter(self)
+        while self._at < number:
+            self._current = next(self._rows)
+            self._at += 1
+        return self._current
+
+    def at(self, number: int) -> list[Any]:
+        return self.all_at(number)[0]

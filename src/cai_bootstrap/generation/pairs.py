@@ -1,0 +1,116 @@
+"""From proposals to preference pairs: the critic's say, the filters, and a summary in which everything adds up."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from cai_bootstrap.constitution import Constitution, Principle
+from cai_bootstrap.generation import filters
+from cai_bootstrap.generation.prompts import plain_prompt
+from cai_bootstrap.generation.select import Proposal
+from cai_bootstrap.records import Instruction, PreferencePair, Record, RejectedPair
+
+
+class Judgement(Record):
+    """The critic's opinion of one proposed pair; `consistent` tells whether it survived swapping the answers."""
+
+    instruction_id: str
+    chosen_id: str
+    rejected_id: str
+    principle_id: str
+    margin: float
+    consistent: bool
+    prompt_version: str
+
+
+def build_pair(
+    instruction: Instruction,
+    proposal: Proposal | str,
+    opinion: Judgement | None,
+    principle_id: str,
+    *,
+    max_similarity: float,
+) -> PreferencePair | RejectedPair:
+    """Turn a proposal and the critic's opinion into a pair, or into a rejected one with its reason."""
+    if isinstance(proposal, str):
+        return RejectedPair(
+            instruction_id=instruction.id, type=instruction.type, template=instruction.template, reason=proposal
+        )
+    chosen, rejected, label = proposal.chosen, proposal.rejected, proposal.decided_by
+    reason: str | None = None
+    if opinion is not None and opinion.consistent and (opinion.margin > 0 or not label):
+        if opinion.margin < 0:
+            chosen, rejected = rejected, chosen
+        label = f"critic+{label}" if label else "critic"
+    elif not label:
+        reason = "critic_inconsistent"
+    reason = reason or filters.fault(instruction, chosen, rejected, max_similarity=max_similarity)
+    if reason is not None:
+        return RejectedPair(
+            instruction_id=instruction.id,
+            type=instruction.type,
+            template=instruction.template,
+            reason=reason,
+            chosen=chosen.text,
+            rejected=rejected.text,
+        )
+    return PreferencePair(
+        id=f"{instruction.id}.pair",
+        instruction_id=instruction.id,
+        type=instruction.type,
+        template=instruction.template,
+        prompt=plain_prompt(instruction.instruction),
+        chosen=chosen.text,
+        rejected=rejected.text,
+        chosen_source=chosen.source,
+        chosen_id=chosen.id,
+        rejected_id=rejected.id,
+        rejected_finished=rejected.finished,
+        principle_id=principle_id,
+        label_source=label,
+    )
+
+
+def without(pair: PreferencePair, reason: str) -> RejectedPair:
+    return RejectedPair(
+        instruction_id=pair.instruction_id,
+        type=pair.type,
+        template=pair.template,
+        reason=reason,
+        chosen=pair.chosen,
+        rejected=pair.rejected,
+    )
+
+
+def summarise(
+    kept: Sequence[PreferencePair],
+    dropped: Sequence[RejectedPair],
+    opinions: dict[str, Judgement],
+    principles: dict[str, Principle],
+    constitution: Constitution,
+) -> dict[str, Any]:
+    """Counts of a finished generation: by principle and source (zero included), what was dropped and why."""
+    sources = {"revision": 0, "response": 0}
+    by_principle = {p.id: {"assigned": 0, "pairs": 0, "revisions_chosen": 0} for p in constitution.principles}
+    for principle in principles.values():
+        by_principle[principle.id]["assigned"] += 1
+    for pair in kept:
+        sources[pair.chosen_source] += 1
+        by_principle[pair.principle_id]["pairs"] += 1
+        by_principle[pair.principle_id]["revisions_chosen"] += pair.chosen_source == "revision"
+    consistent = [o for o in opinions.values() if o.consistent]
+    return {
+        "pairs": len(kept),
+        "pairs_by_type": dict(sorted(Counter(p.type for p in kept).items())),
+        "by_principle": by_principle,
+        "by_chosen_source": sources,
+        "by_label_source": dict(sorted(Counter(p.label_source for p in kept).items())),
+        "dropped": dict(sorted(Counter(r.reason for r in dropped).items())),
+        "effective": filters.effective_unique(kept),
+        "rejected_finished": sum(p.rejected_finished for p in kept),
+        "critic": {
+            "asked": len(opinions),
+            "consistent": len(consistent),
+            "agrees_with_label": sum(o.margin > 0 for o in consistent),
+        },
+    }

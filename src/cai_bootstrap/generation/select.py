@@ -1,0 +1,99 @@
+"""Choosing the better and the worse answer, by the judges that the user named.
+
+Each judge decides what it can, in this order: `gold` (known answers), `constraint` (rules that follow from the
+instruction alone), `agreement` (facts: the model's own answers over different exemplars agree, else abstain), and
+`critic` (the model's A/B judgement against a principle) where no other judge can tell. Where another judge decided, the
+critic's opinion is recorded in the label and in the summary, and does not overrule it.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from cai_bootstrap.errors import UsageError
+from cai_bootstrap.evaluation.scorers import normalise
+from cai_bootstrap.generation.candidates import Candidate, label_tier, passes
+from cai_bootstrap.records import Instruction
+
+JUDGES = ("critic", "constraint", "agreement", "gold")
+MIN_AGREEMENT_ANSWERS = 4
+Judge = Literal["critic", "constraint", "agreement", "gold"]
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A chosen and a rejected candidate; `decided_by` is empty where only the critic can tell which is better."""
+
+    chosen: Candidate
+    rejected: Candidate
+    decided_by: str
+
+
+def parse_judges(text: str) -> frozenset[str]:
+    """Read `--select`. Raises UsageError naming the unknown judge and the known ones."""
+    names = [name.strip() for name in text.split("+") if name.strip()]
+    unknown = [name for name in names if name not in JUDGES]
+    if unknown or not names:
+        raise UsageError(f"--select {text!r}: unknown judge {unknown[0] if unknown else ''!r}; known: {', '.join(JUDGES)}, joined by +")
+    return frozenset(names)
+
+
+def propose(
+    instruction: Instruction, candidates: Sequence[Candidate], judges: frozenset[str], *, agreement: float
+) -> Proposal | str:
+    """Propose a pair, or give the reason why there is none (`no_candidate`, `none_passed`, `abstained`, `none_failed`)."""
+    able = [c for c in candidates if c.finished]
+    if not able:
+        return "no_candidate"
+    tier = label_tier(instruction)
+    if tier == "constraint" and "constraint" in judges:
+        return _by_rule(instruction, candidates, "constraint")
+    if tier == "gold" and "gold" in judges:
+        return _by_rule(instruction, candidates, "gold")
+    if tier == "gold" and "agreement" in judges:
+        return _by_agreement(candidates, agreement)
+    if "critic" in judges:
+        return _for_critic(candidates)
+    return "no_judge"
+
+
+def _by_rule(instruction: Instruction, candidates: Sequence[Candidate], judge: str) -> Proposal | str:
+    right = [c for c in candidates if c.finished and not (c.plain and c.text.count("\n")) and passes(instruction, c.text)]
+    if not right:
+        return "none_passed"
+    wrong = [c for c in candidates if c not in right and (not c.finished or not passes(instruction, c.text))]
+    return _pair(right, wrong, judge)
+
+
+def _by_agreement(candidates: Sequence[Candidate], share: float) -> Proposal | str:
+    """Self-consistency (Wang et al., 2203.11171) over exemplar draws."""
+    answers = [c for c in candidates if c.source == "response" and not c.plain and c.finished]
+    votes: Counter[str] = Counter()
+    for candidate in answers:
+        votes[normalise(candidate.text)] += candidate.votes
+    if sum(votes.values()) < MIN_AGREEMENT_ANSWERS:
+        return "abstained"
+    answer, count = votes.most_common(1)[0]
+    if count < share * sum(votes.values()):
+        return "abstained"
+    right = [c for c in candidates if c.finished and normalise(c.text) == answer]
+    wrong = [c for c in candidates if normalise(c.text) != answer]
+    return _pair(right, wrong, "agreement")
+
+
+def _for_critic(candidates: Sequence[Candidate]) -> Proposal | str:
+    taught = [c for c in candidates if not c.plain and c.finished]
+    if not taught:
+        return "no_candidate"
+    others = [c for c in candidates if c.text != taught[0].text]
+    return _pair(taught[:1], others, "")
+
+
+def _pair(right: Sequence[Candidate], wrong: Sequence[Candidate], judge: str) -> Proposal | str:
+    """A revision is chosen before a response; a finished wrong answer is rejected before one that ran on."""
+    if not wrong:
+        return "none_failed"
+    chosen = min(right, key=lambda c: (c.source != "revision", c.plain))
+    rejected = min(wrong, key=lambda c: (not c.finished, c.plain))
+    return Proposal(chosen, rejected, judge)

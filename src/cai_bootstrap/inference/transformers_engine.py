@@ -1,0 +1,303 @@
+"""The engine on plain transformers: sorted by length, batched, left-padded, streamed in input order.
+
+The batch is halved when the device runs out of memory, and the reduction stays; `on_reduce` hears of it, so that a
+resumed run decodes with the same batches.
+"""
+
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from cai_bootstrap.errors import EngineError, UsageError
+from cai_bootstrap.inference.engine import Completion, EngineInfo, Sampling
+from cai_bootstrap.inference.guard import chat_token_ids, refuse_chat
+from cai_bootstrap.inference.models import PreparedModel
+from cai_bootstrap.inference.stopping import StopAtStrings, newline_tokens
+
+VERSIONS = ("torch", "transformers", "tokenizers", "peft")
+WINDOW_BATCHES = 64
+Reduced = Callable[[int], None]
+
+
+@dataclass
+class LoadedModel:
+    """A causal language model on its device with its tokenizer; the tokenizer pads on the left."""
+
+    model: Any
+    tokenizer: Any
+    device: str
+    has_chat_template: bool
+
+
+def load(
+    prepared: PreparedModel, *, precision: str, adapter: Path | None = None, attention: str | None = None, threads: int = 0
+) -> LoadedModel:
+    """Load a model for inference. This is the one way in which a trained model is loaded: base weights in `precision`,
+    the adapter applied on top, unmerged.
+
+    Raises UsageError for what cannot be loaded, EngineError if the adapter belongs to other weights.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    if threads:
+        torch.set_num_threads(threads)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(prepared.path, padding_side="left", trust_remote_code=False)
+        model = AutoModelForCausalLM.from_pretrained(
+            prepared.path,
+            trust_remote_code=False,
+            use_safetensors=True,
+            attn_implementation=attention,
+            **weight_options(precision, device),
+        )
+    except (ValueError, OSError, KeyError) as error:
+        raise UsageError(f"{prepared.path}: cannot be loaded as a causal language model: {error}") from error
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    has_chat_template = bool(tokenizer.chat_template)
+    tokenizer.chat_template = None
+    if adapter is not None:
+        model = apply_adapter(model, adapter)
+    if precision not in {"int8", "fp8"}:
+        model = model.to(device)
+    return LoadedModel(model.eval(), tokenizer, device, has_chat_template)
+
+
+def weight_options(precision: str, device: str) -> dict[str, Any]:
+    """The arguments of `from_pretrained` that give this precision on this device."""
+    import torch
+
+    kinds = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+    if precision in kinds:
+        return {"dtype": kinds[precision]}
+    if precision == "int8":
+        from transformers import BitsAndBytesConfig
+
+        placed = {"": 0} if device == "cuda" else {"": "cpu"}
+        return {
+            "quantization_config": BitsAndBytesConfig(load_in_8bit=True),
+            "dtype": torch.bfloat16 if device == "cuda" else torch.float32,
+            "device_map": placed,
+        }
+    raise UsageError(f"precision '{precision}' is not available with the transformers engine; use int8, bf16, fp16 or fp32")
+
+
+def apply_adapter(model: Any, adapter: Path) -> Any:
+    """Put a LoRA adapter on a loaded base model. Raises EngineError if it does not fit."""
+    from peft import PeftModel
+
+    try:
+        return PeftModel.from_pretrained(model, str(adapter), is_trainable=False)
+    except (ValueError, OSError, RuntimeError, KeyError) as error:
+        raise EngineError(f"{adapter}: this adapter does not fit the base model: {error}") from error
+
+
+class TransformersEngine:
+    """Completes raw prompts with a loaded model. See `inference.engine.Engine`."""
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        prepared: PreparedModel,
+        *,
+        precision: str,
+        batch_size: int,
+        adapter: str | None = None,
+        on_reduce: Reduced | None = None,
+    ) -> None:
+        self._model, self._tokenizer, self._device = loaded.model, loaded.tokenizer, loaded.device
+        self._batch_size = batch_size
+        self._on_reduce = on_reduce
+        self._newlines: Any = None
+        self._forbidden = chat_token_ids(loaded.tokenizer)
+        config = loaded.model.config
+        eos = loaded.model.generation_config.eos_token_id
+        ends = {loaded.tokenizer.eos_token_id, *(eos if isinstance(eos, list) else [eos])} - {None}
+        # A base model ends with its EOS alone; the chat formats' turn ends do not count.
+        self._ends = sorted(ends - set(self._forbidden)) or sorted(ends)
+        self._info = EngineInfo(
+            engine="transformers",
+            model=prepared.name,
+            revision=prepared.revision,
+            weights_sha256=prepared.weights_sha256,
+            tokenizer_sha256=prepared.tokenizer_sha256,
+            adapter=adapter,
+            precision=precision,
+            device=device_name(loaded.device),
+            attention=str(getattr(config, "_attn_implementation", "unknown")),
+            batch_size=batch_size,
+            padding_side="left",
+            versions={name: version(name) for name in VERSIONS},
+        )
+
+    @property
+    def info(self) -> EngineInfo:
+        return self._info
+
+    @property
+    def batch_size(self) -> int:
+        """The batch size now: what was asked for, or less after the device ran out of memory."""
+        return self._batch_size
+
+    def encode(self, prompts: Sequence[str]) -> list[list[int]]:
+        """Token ids with BOS where the tokenizer adds it. Raises EngineError on chat markers."""
+        encoded: list[list[int]] = self._tokenizer(list(prompts))["input_ids"]
+        refuse_chat(prompts, encoded, self._forbidden)
+        return encoded
+
+    def stream(self, prompts: Sequence[str], sampling: Sampling) -> Iterator[Completion]:
+        window = self._batch_size * WINDOW_BATCHES
+        for start in range(0, len(prompts), window):
+            yield from self._window(prompts[start : start + window], sampling, start)
+
+    def _window(self, prompts: Sequence[str], sampling: Sampling, offset: int) -> Iterator[Completion]:
+        encoded = self.encode(prompts)
+        order = sorted(range(len(prompts)), key=lambda i: (-len(encoded[i]), i))
+        done: dict[int, Completion] = {}
+        released = 0
+        position = 0
+        while position < len(order):
+            chosen = order[position : position + self._batch_size]
+            try:
+                completions = self._decode([encoded[i] for i in chosen], sampling, offset + position)
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise EngineError(f"decoding failed: {type(error).__name__}: {error}") from error
+                self._reduce(error)
+                continue
+            done.update(zip(chosen, completions, strict=True))
+            position += len(chosen)
+            while released in done:
+                yield done.pop(released)
+                released += 1
+
+    def _reduce(self, error: Exception) -> None:
+        if self._batch_size == 1:
+            raise EngineError("the device has not enough memory for one prompt; use a smaller model or fewer tokens") from error
+        self._batch_size //= 2
+        release_memory()
+        if self._on_reduce is not None:
+            self._on_reduce(self._batch_size)
+
+    def _decode(self, batch: list[list[int]], sampling: Sampling, position: int) -> list[Completion]:
+        import torch
+
+        inputs, mask = self._pad(batch)
+        options: dict[str, Any] = {"do_sample": False}
+        if sampling.temperature > 0:
+            # One seed for each place in the plan, so that a resumed run draws what an uninterrupted one would.
+            torch.manual_seed((sampling.seed * 1_000_003 + position) % 2**63)
+            options = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
+        if sampling.stop:
+            criterion = StopAtStrings(self._tokenizer, sampling.stop, self._newline_mask(), inputs.shape[1])
+            options["stopping_criteria"] = [criterion]
+        with torch.inference_mode():
+            output = self._model.generate(
+                input_ids=inputs,
+                attention_mask=mask,
+                max_new_tokens=sampling.max_new_tokens,
+                eos_token_id=self._ends,
+                pad_token_id=self._tokenizer.pad_token_id,
+                **options,
+            )
+        return [self._completion(row, sampling) for row in output[:, inputs.shape[1] :].tolist()]
+
+    def _newline_mask(self) -> Any:
+        import torch
+
+        if self._newlines is None:
+            size = max(len(self._tokenizer), self._model.config.get_text_config().vocab_size)
+            self._newlines = torch.zeros(size, dtype=torch.bool, device=self._device)
+            self._newlines[newline_tokens(self._tokenizer)] = True
+        return self._newlines
+
+    def _completion(self, ids: list[int], sampling: Sampling) -> Completion:
+        end = next((n for n, token in enumerate(ids) if token in self._ends), None)
+        kept = ids if end is None else ids[:end]
+        while end is None and kept and kept[-1] == self._tokenizer.pad_token_id:
+            kept = kept[:-1]  # a row that met a stop string is padded while the others go on
+        text: str = self._tokenizer.decode(kept, skip_special_tokens=True)
+        cut = min((at for s in sampling.stop if (at := text.find(s)) >= 0), default=None)
+        if cut is not None:
+            return Completion(text[:cut], "stop", len(kept))
+        if end is not None:
+            return Completion(text, "eos", end + 1)
+        return Completion(text, "length", len(kept))
+
+    def _pad(self, batch: list[list[int]]) -> tuple[Any, Any]:
+        import torch
+
+        width = max(len(ids) for ids in batch)
+        pad = self._tokenizer.pad_token_id
+        inputs = torch.tensor([[pad] * (width - len(ids)) + ids for ids in batch], device=self._device)
+        mask = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in batch], device=self._device)
+        return inputs, mask
+
+    def choice_logprobs(self, prompts: Sequence[str], choices: Sequence[str]) -> list[list[float]]:
+        import torch
+
+        columns = [self._single_token(choice) for choice in choices]
+        encoded = self.encode(prompts)
+        rows: list[list[float]] = []
+        for start in range(0, len(encoded), self._batch_size):
+            inputs, mask = self._pad(encoded[start : start + self._batch_size])
+            with torch.inference_mode():
+                positions = (mask.cumsum(-1) - 1).clamp(min=0)
+                logits = self._model(input_ids=inputs, attention_mask=mask, position_ids=positions, logits_to_keep=1).logits
+            rows.extend(torch.log_softmax(logits[:, -1].float(), -1)[:, columns].tolist())
+        return rows
+
+    def _single_token(self, choice: str) -> int:
+        ids: list[int] = self._tokenizer(choice, add_special_tokens=False)["input_ids"]
+        if len(ids) != 1:
+            raise EngineError(f"the choice {choice!r} is {len(ids)} tokens long; a choice must be a single token")
+        return ids[0]
+
+    def text_logprobs(self, prompts: Sequence[str], texts: Sequence[str]) -> list[tuple[float, int]]:
+        import torch
+
+        heads = self.encode(prompts)
+        tails: list[list[int]] = self._tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+        sums: list[tuple[float, int]] = []
+        for start in range(0, len(heads), self._batch_size):
+            part = slice(start, start + self._batch_size)
+            inputs, mask = self._pad([h + t for h, t in zip(heads[part], tails[part], strict=True)])
+            with torch.inference_mode():
+                positions = (mask.cumsum(-1) - 1).clamp(min=0)
+                logits = self._model(input_ids=inputs, attention_mask=mask, position_ids=positions).logits
+                scores = torch.log_softmax(logits[:, :-1].float(), -1).gather(-1, inputs[:, 1:, None])[..., 0]
+            for row, tail in zip(scores, tails[part], strict=True):
+                sums.append((float(row[len(row) - len(tail) :].sum()), len(tail)))
+        return sums
+
+
+def device_name(device: str) -> str:
+    """The device's name as it stands in the conditions: a GPU's model, or the processor's architecture."""
+    import platform
+
+    import torch
+
+    return str(torch.cuda.get_device_name()) if device == "cuda" else f"cpu ({platform.machine()}, {torch.get_num_threads()} threads)"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """True for CUDA's and the CPU allocator's out-of-memory errors."""
+    import torch
+
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error).lower()
+
+
+def release_memory() -> None:
+    """Give cached device memory back."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
