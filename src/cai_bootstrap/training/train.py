@@ -1,0 +1,250 @@
+"""Train LoRA adapters on the pairs: SFT, DPO, one after the other, or both in one loss.
+
+A killed training goes on from its newest whole checkpoint. The success marker is written last; a collapsing or
+interrupted training gets none.
+"""
+
+import random
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cai_bootstrap.config import RunConfig, Training
+from cai_bootstrap.errors import CaiError, InterruptedRunError, TrainingCollapsedError
+from cai_bootstrap.events import Progress
+from cai_bootstrap.inference.models import PreparedModel
+from cai_bootstrap.inference.transformers_engine import is_out_of_memory, release_memory, weight_options
+from cai_bootstrap.records import EvalItem, PreferencePair
+from cai_bootstrap.training.checkpoints import Checkpoint, mark_complete, mark_success, newest_complete
+from cai_bootstrap.training.pairs import TokenisedPair, dataset, tokenise
+from cai_bootstrap.training.watch import CollapseWatch
+from cai_bootstrap.workspace import read_json, write_json
+
+FINAL_LOSS_STEPS = 10
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One pass of training with fixed weights of the two loss terms."""
+
+    name: str
+    dpo_weight: float
+    sft_weight: float
+
+
+def phases(settings: Training) -> list[Phase]:
+    """The phases of a method. In `sft+dpo` the DPO reference is the model after SFT."""
+    return {
+        "sft": [Phase("sft", 0.0, 1.0)],
+        "dpo": [Phase("dpo", 1.0, 0.0)],
+        "sft+dpo": [Phase("sft", 0.0, 1.0), Phase("dpo", 1.0, 0.0)],
+        "joint": [Phase("joint", settings.dpo_weight, settings.sft_weight)],
+    }[settings.method]
+
+
+@dataclass
+class TrainingRun:
+    """One training: `folder` gets the adapter and, last, the marker; `work` below it is removed when it is done."""
+
+    config: RunConfig
+    prepared: PreparedModel
+    folder: Path
+    fingerprint: str
+    progress: Progress
+    stopping: Callable[[], bool]
+    dev_items: Sequence[EvalItem] = ()
+    details: dict[str, Any] = field(default_factory=dict)
+
+    def run(self, pairs: Sequence[PreferencePair]) -> Checkpoint:
+        """Train and return the marked checkpoint.
+
+        Raises CaiError before training when there are fewer than `min_pairs`, TrainingCollapsedError with its reason,
+        InterruptedRunError after the checkpoint that was saved on request.
+        """
+        minimum = self.config.pairs.min_pairs
+        if len(pairs) < minimum:
+            raise CaiError(
+                f"only {len(pairs)} preference pairs are left, at least {minimum} are needed to train; "
+                "ask for more instructions (--count) or look at rejected_pairs.jsonl for the reasons"
+            )
+        self.folder.mkdir(parents=True, exist_ok=True)
+        model, tokenizer = self._load()
+        tokenised = tokenise(pairs, tokenizer, max_length=self.config.training.max_length)
+        watch = self._watch()
+        losses: list[float] = []
+        epochs = 0.0
+        for number, phase in enumerate(phases(self.config.training)):
+            trainer = self._train_phase(number, phase, model, tokenizer, tokenised, watch)
+            model = trainer.model
+            losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+            epochs += trainer.state.epoch or 0.0
+        model.save_pretrained(self.folder, safe_serialization=True)
+        tail = losses[-FINAL_LOSS_STEPS:]
+        checkpoint = mark_success(
+            self.folder,
+            fingerprint=self.fingerprint,
+            final_loss=sum(tail) / len(tail),
+            epochs=round(epochs, 4),
+            details={
+                "pairs": len(pairs),
+                "method": self.config.training.method,
+                "base_weights_sha256": self.prepared.weights_sha256,
+                "watch": watch.as_dicts() if watch else [],
+                **self.details,
+            },
+        )
+        shutil.rmtree(self.folder / "work", ignore_errors=True)
+        return checkpoint
+
+    def _load(self) -> tuple[Any, Any]:
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        if self.config.threads:
+            torch.set_num_threads(self.config.threads)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        options = weight_options(self.config.training_precision, device)
+        model = AutoModelForCausalLM.from_pretrained(self.prepared.path, use_safetensors=True, **options)
+        tokenizer = AutoTokenizer.from_pretrained(self.prepared.path, padding_side="left")
+        if tokenizer.pad_token_id is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        tokenizer.chat_template = None
+        return model, tokenizer
+
+    def _watch(self) -> CollapseWatch | None:
+        settings = self.config.training
+        if not settings.watch_every or not self.dev_items:
+            return None
+        items = random.Random(self.config.seed).sample(
+            list(self.dev_items), min(settings.watch_items, len(self.dev_items))
+        )
+        return CollapseWatch(
+            items,
+            self.prepared,
+            precision=self.config.training_precision,
+            batch_size=min(self.config.evaluation.batch_size, 64),
+            max_new_tokens=self.config.evaluation.max_new_tokens,
+        )
+
+    def _train_phase(
+        self,
+        number: int,
+        phase: Phase,
+        model: Any,
+        tokenizer: Any,
+        pairs: Sequence[TokenisedPair],
+        watch: CollapseWatch | None,
+    ) -> Any:
+        """Train one phase, halving the batch (and doubling accumulation) when the device runs out of memory."""
+        from cai_bootstrap.training.callback import StepCallback
+
+        batch_size, accumulate = self.config.training.batch_size, self.config.training.accumulate
+        work = self.folder / "work" / f"{number}-{phase.name}"
+        while True:
+            trainer = self._trainer(phase, model, tokenizer, pairs, work, batch_size, accumulate)
+            try:
+                self._reference(trainer, phase, pairs, work)
+                callback = StepCallback(
+                    self.progress, self.stopping, watch, tokenizer, self.config.training.watch_every
+                )
+                trainer.add_callback(callback)
+                resume = newest_complete(work)
+                if resume is not None:
+                    self.progress.say(f"{phase.name}: going on from step {resume.name.rsplit('-', 1)[1]}")
+                trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+            except Exception as error:
+                if not is_out_of_memory(error) or batch_size == 1:
+                    raise
+                batch_size, accumulate = batch_size // 2, accumulate * 2
+                self.progress.say(f"out of memory: going on with {batch_size} pairs a step, {accumulate} steps added up")
+                model = trainer.model
+                release_memory()
+                continue
+            if callback.collapse:
+                raise TrainingCollapsedError(
+                    f"training was stopped at step {trainer.state.global_step}: {callback.collapse}. No success marker "
+                    "was written; lower --learning-rate, raise the SFT weight, or look at the pairs"
+                )
+            if callback.interrupted:
+                raise InterruptedRunError(
+                    f"training stopped at step {trainer.state.global_step}; start again to go on from there"
+                )
+            return trainer
+
+    def _trainer(
+        self,
+        phase: Phase,
+        model: Any,
+        tokenizer: Any,
+        pairs: Sequence[TokenisedPair],
+        work: Path,
+        batch_size: int,
+        accumulate: int,
+    ) -> Any:
+        import torch
+        from peft import LoraConfig, PeftModel
+        from transformers import logging
+        from trl import DPOConfig
+
+        from cai_bootstrap.training.trainer import PreferenceTrainer
+
+        logging.set_verbosity_error()
+        settings = self.config.training
+        cuda = torch.cuda.is_available()
+        steps = settings.max_steps if settings.max_steps > 0 else -1
+        arguments = DPOConfig(
+            output_dir=str(work),
+            per_device_train_batch_size=batch_size,
+            gradient_accumulation_steps=accumulate,
+            learning_rate=settings.learning_rate,
+            lr_scheduler_type="cosine",
+            warmup_steps=settings.warmup_ratio,
+            num_train_epochs=settings.epochs,
+            max_steps=steps,
+            max_length=settings.max_length,
+            beta=settings.beta,
+            bf16=cuda and self.config.training_precision != "fp32",
+            use_cpu=not cuda,
+            gradient_checkpointing=settings.gradient_checkpointing,
+            logging_steps=1,
+            save_strategy="steps",
+            save_steps=settings.save_every,
+            save_total_limit=2,
+            report_to=[self.config.track] if self.config.track else [],
+            remove_unused_columns=False,
+            disable_tqdm=True,
+            seed=self.config.seed,
+            data_seed=self.config.seed,
+        )
+        lora = LoraConfig(
+            r=settings.lora_r,
+            lora_alpha=settings.lora_alpha,
+            lora_dropout=settings.lora_dropout,
+            target_modules=settings.lora_targets,
+            task_type="CAUSAL_LM",
+        )
+        return PreferenceTrainer(
+            model=model,
+            args=arguments,
+            train_dataset=dataset(pairs),
+            processing_class=tokenizer,
+            peft_config=None if isinstance(model, PeftModel) else lora,
+            dpo_weight=phase.dpo_weight,
+            sft_weight=phase.sft_weight,
+        )
+
+    def _reference(self, trainer: Any, phase: Phase, pairs: Sequence[TokenisedPair], work: Path) -> None:
+        """Give the trainer the reference's log-probabilities: of the model as it is when the phase begins."""
+        from cai_bootstrap.training.trainer import reference_logps
+
+        if not phase.dpo_weight:
+            return
+        path = work / "reference.json"
+        if path.exists():
+            rows = [tuple(row) for row in read_json(path)]
+        else:
+            rows = reference_logps(trainer, trainer.train_dataset, trainer.args.per_device_train_batch_size * 2)
+            write_json(path, rows)
+        trainer.train_dataset = dataset(pairs, rows)
