@@ -1,0 +1,145 @@
+"""`cai gate`, `cai compare` and `cai power`: judging results that were measured before."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cai_bootstrap.errors import EXIT_OK, EXIT_UNTRUSTED, GateError
+
+_SUITE_HELP = "The suite file, for results measured on a suite of your own."
+_FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+@click.command()
+@click.argument("results", type=_FILE)
+@click.option("--suite", "suite_file", type=_FILE, help=_SUITE_HELP)
+@click.option("--json", "as_json", is_flag=True, help="Print the verdict as JSON.")
+def gate(results: Path, suite_file: Path | None, as_json: bool) -> None:
+    """Judge a results file alone: every stored response is scored again.
+
+    Exit code 0: at least 95% followed. 3: fewer. 4: the file cannot be trusted.
+    """
+    from cai_bootstrap.evaluation.gate import judge_file
+    from cai_bootstrap.evaluation.suite import load_suite
+
+    verdict = judge_file(results, suite=load_suite(suite_file) if suite_file else None)
+    if as_json:
+        click.echo(json.dumps(asdict(verdict)))
+        raise SystemExit(EXIT_OK if verdict.passed else GateError.exit_code)
+    click.echo(verdict.message if verdict.passed else verdict.shown_message)
+    if verdict.passed:
+        click.echo(verdict.shown_message)
+    verdict.demand()
+
+
+@click.command()
+@click.argument("a", type=_FILE)
+@click.argument("b", type=_FILE)
+@click.option(
+    "--side", type=click.Choice(["trained", "base", "rival"]), help="Which side of each file. [default: trained]"
+)
+@click.option("--suite", "suite_file", type=_FILE, help=_SUITE_HELP)
+@click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON.")
+def compare(a: Path, b: Path, side: str | None, suite_file: Path | None, as_json: bool) -> None:
+    """Compare two results files item by item, if they were measured under the same conditions.
+
+    A baseline stands for its base model. Files measured under other conditions are refused with exit code 4 and a table
+    of the differences.
+    """
+    from cai_bootstrap.evaluation.comparison import compare_files
+    from cai_bootstrap.evaluation.suite import load_suite
+
+    found = compare_files(a, b, side=side, suite=load_suite(suite_file) if suite_file else None)
+    if as_json:
+        click.echo(json.dumps(found.as_dict()))
+    elif found.refused:
+        _print_differences(a, b, found.as_dict()["differences"])
+    else:
+        _print_comparison(found.as_dict())
+    if found.refused:
+        raise SystemExit(EXIT_UNTRUSTED)
+
+
+@click.command()
+@click.option("--n", "n", type=click.IntRange(min=1), required=True, help="Items of the suite.")
+@click.option("--rate", type=click.FloatRange(0.0, 1.0), required=True, help="The model's true rate, such as 0.97.")
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+def power(n: int, rate: float, as_json: bool) -> None:
+    """Tell what a suite of N items can show about a model whose true rate is RATE."""
+    from cai_bootstrap.evaluation import statistics
+
+    found = statistics.power(n, rate)
+    if as_json:
+        click.echo(json.dumps(asdict(found)))
+        return
+    click.echo(f"{n} items, true rate {rate:.1%}, items taken as independent")
+    click.echo(
+        f"gate (95% followed): at most {found.allowed_by_gate} failures; passed {found.chance_of_gate:.1%} of the time"
+    )
+    if found.allowed_when_shown < 0:
+        click.echo(f"≥ 95% shown: impossible with {n} items, even without a failure")
+    else:
+        click.echo(
+            f"≥ 95% shown (exact bound): at most {found.allowed_when_shown} failures; "
+            f"shown {found.chance_of_shown:.1%} of the time"
+        )
+
+
+def _print_differences(a: Path, b: Path, found: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="Not comparable: measured under other conditions")
+    for heading in ("condition", str(a), str(b)):
+        table.add_column(heading, overflow="fold")
+    for row in found:
+        table.add_row(row["field"], str(row["a"]), str(row["b"]))
+    Console().print(table)
+    click.echo(f"error: {len(found)} conditions differ; evaluate both under the same ones", err=True)
+
+
+def _print_comparison(found: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{found['a']} ({found['side_a']}) → {found['b']} ({found['side_b']})")
+    for heading in (
+        "scored by",
+        "before",
+        "after",
+        "lift (95%)",
+        "gained / lost",
+        "McNemar p",
+        "template p",
+        "Cohen's h",
+    ):
+        table.add_column(heading)
+    for label, key in (("whole output", "strict"), ("first line", "first_line")):
+        row = found[key]
+        lift = row["lift"]
+        table.add_row(
+            label,
+            f"{row['rate_before']:.1%}",
+            f"{row['rate_after']:.1%}",
+            f"{lift['estimate']:+.1%} ({lift['low']:+.1%} to {lift['high']:+.1%})",
+            f"{len(row['gained'])} / {len(row['lost'])}",
+            f"{row['mcnemar_p']:.3g}",
+            f"{row['template_flip_p']:.3g}",
+            f"{row['cohens_h']:+.2f}",
+        )
+    kinds = Table(title="Whole output by type (p adjusted for four tests, Benjamini–Hochberg)")
+    for heading in ("type", "gained", "lost", "p", "p adjusted"):
+        kinds.add_column(heading)
+    for kind, row in found["strict"]["by_type"].items():
+        adjusted = f"{row['mcnemar_p_adjusted']:.3g}"
+        kinds.add_row(kind, str(row["gained"]), str(row["lost"]), f"{row['mcnemar_p']:.3g}", adjusted)
+    console = Console()
+    console.print(table)
+    console.print(kinds)
+    for factor in found["factors"]:
+        click.echo(f"{factor['field']}: {factor['a']} → {factor['b']}")
+    for which in ("a", "b"):
+        click.echo(f"{found[which]}: {found[f'shown_{which}']}")

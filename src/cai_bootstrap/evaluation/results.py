@@ -1,0 +1,327 @@
+"""Results files: built in one place, and believed only after everything in them has been computed again.
+
+A results file holds every response. Whoever reads one scores the responses again and derives each verdict, rate and
+statistic from them; the first figure that disagrees, up or down, makes the file untrusted.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from cai_bootstrap.errors import DataError, UntrustedResultError
+from cai_bootstrap.evaluation.conditions import FACTORS, Conditions, item_order
+from cai_bootstrap.evaluation.scorers import SCORER_VERSION, judge
+from cai_bootstrap.evaluation.statistics import THRESHOLD_PERCENT, meets_gate
+from cai_bootstrap.evaluation.suite import NAMED_SUITES, Suite, load_suite
+from cai_bootstrap.evaluation.summary import Answers, compute_statistics, summarise
+from cai_bootstrap.records import Answer, EvalItem
+from cai_bootstrap.workspace import read_json, write_json
+
+SCHEMA_VERSION = 1
+SIDES = ("base", "trained", "rival")
+RESERVED = ("schema_version", "conditions", "suite", "models", "rival", "items", "statistics", "gate")
+_TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a model wrote on one item. `finished`: it ended by EOS, or by the stop rule that its side declares."""
+
+    text: str
+    finished: bool
+
+
+class _Row(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    id: str
+    type: str
+    template: str
+    instruction: str
+    base: Answer | None
+    trained: Answer | None
+    rival: Answer | None = None
+
+
+class _SuiteBlock(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    name: str
+    sha256: str
+    version: str
+    n: int
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    schema_version: int
+    conditions: Conditions
+    suite: _SuiteBlock
+    models: dict[str, dict[str, Any] | None]
+    rival: dict[str, Any] | None
+    items: list[_Row]
+    statistics: dict[str, Any]
+    gate: dict[str, Any]
+
+
+def build_results(
+    *,
+    suite: Suite,
+    conditions: Conditions,
+    base: Mapping[str, Output] | None,
+    trained: Mapping[str, Output] | None,
+    factors: Mapping[str, Mapping[str, Any]],
+    rival: Mapping[str, Any] | None,
+    extra: Mapping[str, Any],
+    enforced: bool,
+) -> dict[str, Any]:
+    """Judge the outputs of each side and put a whole results file together. Without `trained` it is a baseline.
+
+    Outputs map item ids to what was written, one for each item of the suite. `factors` holds per side the declared
+    factors (`conditions.FACTORS`). `rival` describes the best prompted base; if it has `outputs`, they are judged and
+    compared too, and its rate is theirs, by first line. `extra` adds blocks of its own. Raises DataError if outputs,
+    conditions and suite do not belong together.
+    """
+    given: dict[str, Mapping[str, Output] | None] = {"base": base, "trained": trained}
+    described = None if rival is None else {key: value for key, value in rival.items() if key != "outputs"}
+    if rival is not None and rival.get("outputs") is not None:
+        given["rival"] = rival["outputs"]
+    _must_belong(suite, conditions, given, factors, extra)
+    answers = {side: _judge_all(suite, outputs) for side, outputs in given.items() if outputs is not None}
+    models = {side: _side(suite, answers.get(side), factors.get(side, {})) for side in given}
+    if described is not None and (measured := models.get("rival")) is not None:
+        described |= {key: measured["first_line"][key] for key in ("success_rate", "successes", "total")}
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "conditions": conditions.model_dump(),
+        "suite": {"name": suite.name, "sha256": suite.sha256, "version": suite.version, "n": len(suite.items)},
+        "models": models,
+        "rival": described,
+        "items": [_row(item, answers, given) for item in suite.items],
+        "statistics": compute_statistics(suite.items, answers),
+        "gate": gate_block(models["trained"], enforced),
+        **extra,
+    }
+
+
+def gate_block(trained: Mapping[str, Any] | None, enforced: bool) -> dict[str, Any]:
+    """The gate's verdict as it stands in a file. Whoever judges the file ignores it and computes it again."""
+    if trained is None:
+        reasons = ["no trained model was measured"]
+        return {"threshold": THRESHOLD_PERCENT / 100, "passed": None, "enforced": enforced, "reasons": reasons}
+    passed = meets_gate(trained["successes"], trained["total"])
+    reasons = [] if passed else [f"{percent(trained['successes'], trained['total'])} of {trained['total']} followed"]
+    return {"threshold": THRESHOLD_PERCENT / 100, "passed": passed, "enforced": enforced, "reasons": reasons}
+
+
+def percent(successes: int, total: int) -> str:
+    """A rate with one decimal, rounded down, so that 94.96% never reads as 95.0%."""
+    tenths = 1000 * successes // total if total else 0
+    return f"{tenths // 10}.{tenths % 10}%"
+
+
+def write_results(path: Path, results: Mapping[str, Any]) -> None:
+    """Write a results file atomically. Raises DataError, writing nothing, if it holds NaN or infinity."""
+    try:
+        write_json(path, results)
+    except ValueError as error:
+        raise DataError(f"{path}: not written: the results hold a value that is not JSON: {error}") from error
+
+
+def read_results(path: Path, suite: Suite | None = None) -> dict[str, Any]:
+    """Read a results file and compute everything in it again from its responses. The gate block is not looked at.
+
+    `suite` is needed for a user's own suite. Raises UntrustedResultError naming the first thing that disagrees.
+    """
+    try:
+        found = read_json(path)
+    except DataError as error:
+        raise UntrustedResultError(f"{error}; a results file must be there, whole and untouched") from error
+    if not isinstance(found, dict):
+        raise UntrustedResultError(f"{path}: not a results file: it holds no JSON object")
+    if found.get("schema_version") != SCHEMA_VERSION or isinstance(found["schema_version"], bool):
+        version = found.get("schema_version")
+        raise UntrustedResultError(f"{path}: schema_version is {version!r}, this version reads {SCHEMA_VERSION}")
+    try:
+        parsed = _File.model_validate(found)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(str(part) for part in problem["loc"])
+        raise UntrustedResultError(f"{path}: {where}: {problem['msg']}") from error
+    if suite is None:
+        suite = _suite_of(path, parsed)
+    if fault := next(_disagreements(parsed, found, suite), None):
+        raise UntrustedResultError(f"{path}: {fault}; the file cannot be trusted, evaluate again")
+    return found
+
+
+def answers_of(results: Mapping[str, Any], side: str) -> dict[str, Answer] | None:
+    """The judged answers of one side of a results file that was read, by item id; None if the side is not there."""
+    rows = {row["id"]: row.get(side) for row in results["items"]}
+    if any(answer is None for answer in rows.values()):
+        return None
+    return {id: Answer.model_validate(answer) for id, answer in rows.items()}
+
+
+def _suite_of(path: Path, parsed: _File) -> Suite:
+    if parsed.suite.name not in NAMED_SUITES:
+        raise UntrustedResultError(
+            f"{path}: was measured on the suite {parsed.suite.name!r}, which is not one of {', '.join(NAMED_SUITES)}; "
+            "name its file with --suite"
+        )
+    return load_suite(parsed.suite.name)
+
+
+def _must_belong(
+    suite: Suite,
+    conditions: Conditions,
+    given: Mapping[str, Mapping[str, Output] | None],
+    factors: Mapping[str, Mapping[str, Any]],
+    extra: Mapping[str, Any],
+) -> None:
+    ids = {item.id for item in suite.items}
+    for side, outputs in given.items():
+        if outputs is not None and set(outputs) != ids:
+            odd = sorted(ids.symmetric_difference(outputs))
+            raise DataError(f"{side}: outputs and suite {suite.name} differ in {len(odd)} items, first {odd[0]}")
+    if given["base"] is None and given["trained"] is None:
+        raise DataError("no outputs of either side: nothing to judge")
+    if fault := next(_condition_faults(conditions, suite), None):
+        raise DataError(fault)
+    if unknown := {key for side in factors.values() for key in side if key not in FACTORS}:
+        raise DataError(f"undeclared factors {', '.join(sorted(unknown))}; a comparison may vary {', '.join(FACTORS)}")
+    if taken := sorted(set(extra) & set(RESERVED)):
+        raise DataError(f"the extra blocks {', '.join(taken)} would replace parts of the results file")
+
+
+def _judge_all(suite: Suite, outputs: Mapping[str, Output]) -> dict[str, Answer]:
+    return {item.id: judge(item, outputs[item.id].text, outputs[item.id].finished) for item in suite.items}
+
+
+def _side(suite: Suite, answers: Answers | None, factors: Mapping[str, Any]) -> dict[str, Any] | None:
+    return None if answers is None else {**summarise(suite.items, answers), "factors": dict(factors)}
+
+
+def _row(item: EvalItem, answers: Mapping[str, Answers], sides: Mapping[str, Any]) -> dict[str, Any]:
+    judged = {side: answers[side][item.id].model_dump() if side in answers else None for side in sides}
+    return {
+        "id": item.id,
+        "type": item.type,
+        "template": item.template,
+        "instruction": item.instruction,
+        **judged,
+    }
+
+
+def _condition_faults(conditions: Conditions, suite: Suite) -> Iterator[str]:
+    expected = {
+        "suite_name": suite.name,
+        "suite_sha256": suite.sha256,
+        "scorer_version": SCORER_VERSION,
+        "item_order": item_order(suite.items),
+    }
+    for field, value in expected.items():
+        if (found := getattr(conditions, field)) != value:
+            yield f"conditions.{field} is {found!r}, for the suite {suite.name} and these scorers it is {value!r}"
+
+
+def _disagreements(parsed: _File, raw: Mapping[str, Any], suite: Suite) -> Iterator[str]:
+    """What is wrong with a file, most telling first. Later checks rely on earlier ones having found nothing."""
+    block = {"name": suite.name, "sha256": suite.sha256, "version": suite.version, "n": len(suite.items)}
+    yield from _different("suite", raw["suite"], block)
+    yield from _condition_faults(parsed.conditions, suite)
+    yield from _item_faults(parsed, suite)
+    answers: dict[str, dict[str, Answer]] = {}
+    for side in SIDES:
+        rows = {row.id: getattr(row, side) for row in parsed.items}
+        missing = sum(answer is None for answer in rows.values())
+        if 0 < missing < len(rows):
+            yield f"{missing} of {len(rows)} items hold no {side} response"
+        if (missing == 0) != (parsed.models.get(side) is not None):
+            yield f"models.{side} and the items' {side} responses are not both there"
+        if missing == 0:
+            answers[side] = rows
+    if not answers:
+        yield "it holds no responses"
+    for side, judged in answers.items():
+        yield from _verdict_faults(side, judged, suite)
+        summary = raw["models"][side]
+        yield from _different(f"models.{side}", summary, _side(suite, judged, summary.get("factors", {})))
+    yield from _different("statistics", raw["statistics"], compute_statistics(suite.items, answers))
+    yield from _rival_faults(raw["rival"], raw["models"].get("rival"))
+
+
+def _item_faults(parsed: _File, suite: Suite) -> Iterator[str]:
+    wanted = {item.id: item for item in suite.items}
+    counts = Counter(row.id for row in parsed.items)
+    for label, ids in (
+        ("twice or more", [id for id, count in counts.items() if count > 1]),
+        ("missing", [id for id in wanted if id not in counts]),
+        ("not of the suite", [id for id in counts if id not in wanted]),
+    ):
+        if ids:
+            yield f"{len(ids)} items of {suite.name} are {label}, first {ids[0]}"
+    for row, item in zip(parsed.items, suite.items, strict=True):
+        for field in ("id", "type", "template", "instruction"):
+            if getattr(row, field) != getattr(item, field):
+                yield f"items[{row.id}].{field} is not the suite's"
+
+
+def _verdict_faults(side: str, judged: Answers, suite: Suite) -> Iterator[str]:
+    for item in suite.items:
+        stored = judged[item.id]
+        again = judge(item, stored.response, stored.finished)
+        if stored != again:
+            yield (
+                f"items[{item.id}].{side}: the file says {_say(stored)}, its response scores {_say(again)} "
+                f"(first line: {stored.first_line_reason}, scores {again.first_line_reason})"
+            )
+
+
+def _say(answer: Answer) -> str:
+    return f"{'followed' if answer.success else 'failed'} ({answer.reason})"
+
+
+def _rival_faults(described: Mapping[str, Any] | None, measured: Mapping[str, Any] | None) -> Iterator[str]:
+    if described is None:
+        return
+    counts = [described.get(key) for key in ("successes", "total", "success_rate")]
+    if all(isinstance(value, int | float) for value in counts):
+        successes, total, rate = counts
+        if not total or not _same(rate, successes / total):
+            yield f"rival.success_rate is {rate}, {successes} of {total} is another rate"
+    if measured is not None and counts[0] is not None:
+        yield from _different("rival.successes", counts[0], measured["first_line"]["successes"])
+
+
+def _different(path: str, found: Any, expected: Any) -> Iterator[str]:
+    """Every place where two JSON values differ, named by its path. Numbers may differ in the sixth digit."""
+    if isinstance(found, dict) and isinstance(expected, dict):
+        for key in sorted(found.keys() | expected.keys()):
+            if key not in found or key not in expected:
+                yield f"{path}.{key} is {'missing' if key not in found else 'not part of a results file'}"
+            else:
+                yield from _different(f"{path}.{key}", found[key], expected[key])
+    elif isinstance(found, list) and isinstance(expected, list | tuple):
+        if len(found) != len(expected):
+            yield f"{path} has {len(found)} entries, the responses give {len(expected)}"
+        for at, (left, right) in enumerate(zip(found, expected, strict=False)):
+            yield from _different(f"{path}[{at}]", left, right)
+    elif not _same(found, expected):
+        yield f"{path} is {found!r}, the responses give {expected!r}"
+
+
+def _same(found: Any, expected: Any) -> bool:
+    if isinstance(found, bool) or isinstance(expected, bool):
+        return found is expected
+    if isinstance(found, int | float) and isinstance(expected, int | float):
+        if isinstance(found, int) and isinstance(expected, int):
+            return found == expected
+        return math.isclose(found, expected, rel_tol=_TOLERANCE, abs_tol=_TOLERANCE)
+    return bool(found == expected)
