@@ -1,0 +1,117 @@
+"""How varied a set of instructions is, and a filter against near-duplicates for instructions that a model wrote.
+
+Two texts are near-duplicates when their words are at least 85% alike (Indel similarity of word lists, the F-measure of
+ROUGE-L). Up to 20,000 texts every pair is compared; above, MinHash proposes the pairs and the same rule verifies them.
+"""
+
+import math
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from cai_bootstrap.instructions.pool import templates
+from cai_bootstrap.instructions.text import normalised, word_list
+from cai_bootstrap.records import Instruction
+
+NEAR = 0.85
+EXHAUSTIVE = 20_000
+_CHUNK = 1000
+_PERMUTATIONS = 64
+
+
+def near_duplicates(texts: Sequence[str], *, least: float = NEAR, exhaustive: int = EXHAUSTIVE) -> list[bool]:
+    """For each text, whether an earlier one is a near-duplicate of it (or equal to it)."""
+    words = [word_list(text) for text in texts]
+    return _all_pairs(words, least) if len(texts) <= exhaustive else _by_minhash(words, least)
+
+
+def _all_pairs(words: Sequence[list[str]], least: float) -> list[bool]:
+    import numpy as np
+    from rapidfuzz.distance import Indel
+    from rapidfuzz.process import cdist
+
+    codes: dict[str, str] = {}
+    coded = ["".join([codes.setdefault(word, chr(0x100 + len(codes))) for word in row]) for row in words]
+    # Texts can only be alike when about as long, so each chunk of similar lengths meets its neighbours alone.
+    order = sorted(range(len(coded)), key=lambda i: len(coded[i]))
+    lengths = np.array([len(coded[i]) for i in order])
+    places = np.array(order)
+    found = np.zeros(len(coded), dtype=bool)
+    reach = (2 - least) / least
+    for start in range(0, len(order), _CHUNK):
+        rows = order[start : start + _CHUNK]
+        end = int(np.searchsorted(lengths, lengths[start + len(rows) - 1] * reach, side="right"))
+        scores = cdist(
+            [coded[i] for i in rows],
+            [coded[i] for i in order[start:end]],
+            scorer=Indel.normalized_similarity,
+            score_cutoff=least,
+            dtype=np.float32,
+            workers=-1,
+        )
+        a, b = np.nonzero(scores >= least)
+        first, second = places[start + a], places[start + b]
+        found[np.maximum(first, second)[first != second]] = True
+    return [bool(flag) for flag in found]
+
+
+def _by_minhash(words: Sequence[list[str]], least: float) -> list[bool]:
+    from rapidfuzz.distance import Indel
+    from rensa import RMinHash, RMinHashLSH
+
+    index = RMinHashLSH(threshold=0.6, num_perm=_PERMUTATIONS, num_bands=16)
+    found = []
+    for number, row in enumerate(words):
+        sketch = RMinHash(num_perm=_PERMUTATIONS, seed=1)
+        sketch.update(row)
+        found.append(
+            any(Indel.normalized_similarity(row, words[n], score_cutoff=least) >= least for n in index.query(sketch))
+        )
+        index.insert(number, sketch)
+    return found
+
+
+def measure(instructions: Sequence[Instruction]) -> dict[str, float | int]:
+    """Figures of diversity: counts are of instructions, shares and ratios are between 0 and 1, entropy is in bits.
+
+    `effective_unique` is the number of instructions that have no earlier near-duplicate. `compression_ratio` is the
+    compressed size over the plain one: lower means more repetitive. A `topic` is a word that the template did not
+    bring along. Raises ZeroDivisionError for no instructions at all, which no sampler returns.
+    """
+    texts = [made.instruction for made in instructions]
+    rows = [word_list(text) for text in texts]
+    whole = "\n".join(texts).encode()
+    repeated = sum(near_duplicates(texts))
+    known = {template.id: set(word_list(template.text)) for group in templates().values() for template in group}
+    pairs = {
+        (made.template, word)
+        for made, row in zip(instructions, rows, strict=True)
+        if made.template in known
+        for word in row
+        if word not in known[made.template]
+    }
+    used = {made.template for made in instructions if made.template in known}
+    return {
+        "instructions": len(texts),
+        "exact_unique": len({normalised(text) for text in texts}),
+        "effective_unique": len(texts) - repeated,
+        "near_duplicate_share": repeated / len(texts),
+        **{f"distinct_{n}": _distinct(rows, n) for n in (1, 2, 3)},
+        "compression_ratio": len(zlib.compress(whole, 6)) / len(whole),
+        "opener_entropy": _entropy(Counter(tuple(row[:2]) for row in rows)),
+        "templates_used": len(used),
+        "template_share": len(used) / len(known),
+        "topics": len({word for _, word in pairs}),
+        "template_topic_pairs": len(pairs),
+    }
+
+
+def _distinct(rows: Iterable[list[str]], n: int) -> float:
+    """Different n-grams over all n-grams (Li et al. 2016, distinct-n)."""
+    grams = [tuple(row[i : i + n]) for row in rows for i in range(len(row) - n + 1)]
+    return len(set(grams)) / len(grams) if grams else 0.0
+
+
+def _entropy(counts: Counter[tuple[str, ...]]) -> float:
+    total = counts.total()
+    return -sum(n / total * math.log2(n / total) for n in counts.values())

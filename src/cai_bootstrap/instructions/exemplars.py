@@ -1,0 +1,82 @@
+"""Same-skill exemplars: worked examples to show before an instruction, from training templates and entities only."""
+
+import itertools
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from random import Random
+
+from cai_bootstrap.errors import UsageError
+from cai_bootstrap.instructions.fill import Fill
+from cai_bootstrap.instructions.fills_text import written_exemplars
+from cai_bootstrap.instructions.skills import supply, wordings
+from cai_bootstrap.instructions.text import word_list
+from cai_bootstrap.records import TaskType
+
+_TRIES = 400
+
+
+@dataclass(frozen=True)
+class Exemplar:
+    """One worked example: an instruction and a right answer of one line. `template` is a training template's id."""
+
+    skill: str
+    type: TaskType
+    template: str
+    instruction: str
+    answer: str
+
+
+def draw(skill: str, type: TaskType, count: int, *, seed: int, exclude: str) -> list[Exemplar]:
+    """`count` exemplars of a skill in a seeded order, their wordings and answers as varied as the skill allows.
+
+    `exclude` is the instruction to be answered: no exemplar equals it or is about the same thing. The same arguments
+    give the same exemplars. Raises UsageError for a skill that the pool does not teach (the held-out ones are never
+    shown), or when it has fewer than `count` fitting exemplars.
+    """
+    random = Random(f"{seed}:{type}:{skill}:{exclude}")
+    texts = list(wordings(skill, type))
+    random.shuffle(texts)
+    avoided = f" {' '.join(word_list(exclude))} "
+    usual = -(-count // 2) if skill == "compare_numbers" else 1
+    answers: Counter[str] = Counter()
+    contents: set[tuple[str, ...]] = set()
+    chosen: list[tuple[Fill, str]] = []
+    spare: list[tuple[Fill, str]] = []
+    for fill, answer in _worked(skill, random):
+        if len(chosen) == count:
+            break
+        if fill.content in contents or _mentions(avoided, fill):
+            continue
+        contents.add(fill.content)
+        (chosen if answers[answer] < usual else spare).append((fill, answer))
+        answers[answer] += 1
+    chosen += spare[: count - len(chosen)]
+    if len(chosen) < count:
+        raise UsageError(f"skill '{skill}' has only {len(chosen)} fitting exemplars; ask for at most that many")
+    pairs = zip(chosen, itertools.cycle(texts), strict=False)
+    return [Exemplar(skill, type, text.id, text.render(fill.slots), answer) for (fill, answer), text in pairs]
+
+
+def _worked(skill: str, random: Random) -> Iterator[tuple[Fill, str]]:
+    """Fills with their answers, in a random order: those written by hand, or those whose answer follows."""
+    written = written_exemplars(skill, random)
+    if written:
+        random.shuffle(written)
+        yield from written
+        return
+    fills = supply(skill)
+    for number in random.sample(range(fills.size), min(fills.size, _TRIES)):
+        fill = fills.at(number)
+        if fill.answer is not None:
+            yield fill, fill.answer
+
+
+def _mentions(avoided: str, fill: Fill) -> bool:
+    return any(f" {words} " in avoided for content in fill.content for words in [_plain(content)])
+
+
+@lru_cache(maxsize=50_000)
+def _plain(content: str) -> str:
+    return " ".join(word_list(content))

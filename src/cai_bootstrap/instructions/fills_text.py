@@ -1,0 +1,239 @@
+"""Fills of the skills that write free text under explicit conditions (generation, finishing a sentence)."""
+
+from functools import lru_cache
+from random import Random
+from typing import Any
+
+from cai_bootstrap.instructions.fill import Fill, Supply, checked, drawn
+from cai_bootstrap.instructions.pool import capitalised, handwritten, is_train, nouns, plain_words, plural, with_article
+from cai_bootstrap.instructions.pool import words as word_lists
+
+NUMBERS = {
+    2: "two",
+    3: "three",
+    4: "four",
+    5: "five",
+    6: "six",
+    7: "seven",
+    8: "eight",
+    9: "nine",
+    10: "ten",
+    12: "twelve",
+}
+STARTERS = ("Yesterday", "Today", "Tomorrow", "Suddenly", "Slowly", "Quickly", "Usually", "Sometimes", "Perhaps", "Maybe",
+            "Finally", "Carefully", "Quietly", "Nobody", "Everyone", "Someone", "Outside", "Inside", "Please", "Luckily",
+            "Often", "Never", "Once", "Soon", "Here", "There", "Although", "Because", "When", "If", "After", "Before",
+            "Most", "Many", "Some", "Every", "My", "Our", "Without", "During")  # fmt: skip
+ONE_SENTENCE: dict[str, Any] = {"check": "sentences", "min": 1, "max": 1}
+MESSAGE_WORDS = 30
+
+
+def _number(random: Random, n: int) -> str:
+    return NUMBERS[n] if n in NUMBERS and random.random() < 0.6 else str(n)
+
+
+def _topic(random: Random) -> tuple[str, str]:
+    """A topic as it stands in a text ("a kite", "kites", "the kite") and the word that an answer must contain."""
+    noun = random.choice(nouns())
+    shape = random.random()
+    if shape < 0.5:
+        return with_article(noun), noun
+    return (plural(noun), plural(noun)) if shape < 0.8 else (f"the {noun}", noun)
+
+
+def about(topic: str, word: str) -> Fill:
+    checks = [ONE_SENTENCE, {"check": "contains", "words": [word]}]
+    return checked({"topic": topic}, checks, topic=word)
+
+
+def with_words(a: str, b: str) -> Fill:
+    checks = [ONE_SENTENCE, {"check": "contains", "words": [a, b]}]
+    return checked({"a": a, "b": b}, checks, topic=a)
+
+
+def at_most(topic: str, word: str, n: int, shown: str) -> Fill:
+    return checked({"topic": topic, "n": shown}, [{"check": "words", "min": 1, "max": n}], topic=word)
+
+
+def starting(word: str) -> Fill:
+    return checked({"word": word}, [ONE_SENTENCE, {"check": "first_word", "word": word}], topic=word)
+
+
+def ending(word: str) -> Fill:
+    return checked({"word": word}, [ONE_SENTENCE, {"check": "last_word", "word": word}], topic=word)
+
+
+def two(topic: str, word: str) -> Fill:
+    return checked({"topic": topic}, [{"check": "sentences", "min": 2, "max": 2}], topic=word)
+
+
+def question_about(topic: str, word: str) -> Fill:
+    checks = [ONE_SENTENCE, {"check": "question"}, {"check": "contains", "words": [word]}]
+    return checked({"topic": topic}, checks, topic=word)
+
+
+def items(things: str, n: int, shown: str) -> Fill:
+    checks = [{"check": "list", "items": n, "separator": "comma"}]
+    return checked({"things": things, "n": shown}, checks, topic=things)
+
+
+def without(topic: str, word: str, forbidden: str) -> Fill:
+    checks = [ONE_SENTENCE, {"check": "forbids", "words": [forbidden]}]
+    return checked({"topic": topic, "word": forbidden}, checks, topic=word)
+
+
+def message(name: str, purpose: str) -> Fill:
+    checks = [{"check": "contains", "words": [name]}, {"check": "words", "min": 1, "max": MESSAGE_WORDS}]
+    return checked({"name": name, "purpose": purpose}, checks, topic=name)
+
+
+def opening(start: str, n: int, topic: str) -> Fill:
+    checks: list[dict[str, Any]] = [
+        {"check": "continues"},
+        {"check": "words", "min": 1, "max": n},
+        {"check": "ends_with", "text": "."},
+    ]
+    return checked({"start": start, "n": str(n)}, checks, topic=topic)
+
+
+def ordered(row: list[str]) -> Fill:
+    checks = [ONE_SENTENCE, {"check": "order", "words": row}]
+    return checked({"list": ", ".join(row)}, checks, topic=row[0])
+
+
+@lru_cache(maxsize=1)
+def _starters() -> list[str]:
+    return [w for w in STARTERS if is_train(w)] + word_lists()["names"] + [capitalised(plural(n)) for n in nouns()]
+
+
+def _two_words(random: Random) -> Fill:
+    a, b = random.choice(nouns()), random.choice([*nouns(), *word_lists()["adjectives"]])
+    return with_words(a, b) if a != b else _two_words(random)
+
+
+def _at_most(random: Random) -> Fill:
+    n = random.choice((5, 6, 7, 8, 9, 10, 12, 15))
+    return at_most(*_topic(random), n, _number(random, n))
+
+
+def _items(random: Random) -> Fill:
+    n = random.randint(2, 5)
+    return items(random.choice(handwritten()["things"])[0], n, _number(random, n))
+
+
+def _without(random: Random) -> Fill:
+    if random.random() < 0.1:
+        topic, forbidden = random.choice(handwritten()["avoid_pairs"])
+        return without(topic, topic.split()[-1], forbidden)
+    return without(*_topic(random), random.choice([w for w in handwritten()["avoidable"] if is_train(w)]))
+
+
+def _message(random: Random) -> Fill:
+    return message(random.choice(word_lists()["names"]), random.choice(handwritten()["purposes"])[0])
+
+
+def _opening(random: Random) -> Fill:
+    start, _ = random.choice(handwritten()["openings"])
+    name = random.choice(word_lists()["names"])
+    return opening(start.replace("{name}", name), random.randint(5, 12), name)
+
+
+def _ordered(random: Random) -> Fill:
+    row = random.sample(nouns(), random.choice((2, 2, 3)))
+    return ordered(row)
+
+
+def sentence_about() -> Supply:
+    return drawn("sentence_about", lambda random: about(*_topic(random)))
+
+
+def sentence_with_words() -> Supply:
+    return drawn("sentence_with_words", _two_words)
+
+
+def max_words() -> Supply:
+    return drawn("max_words", _at_most)
+
+
+def start_with() -> Supply:
+    return drawn("start_with", lambda random: starting(random.choice(_starters())))
+
+
+def end_with() -> Supply:
+    return drawn("end_with", lambda random: ending(random.choice(plain_words())))
+
+
+def two_sentences() -> Supply:
+    return drawn("two_sentences", lambda random: two(*_topic(random)))
+
+
+def ask_question() -> Supply:
+    return drawn("ask_question", lambda random: question_about(*_topic(random)))
+
+
+def list_items() -> Supply:
+    return drawn("list_items", _items)
+
+
+def avoid_word() -> Supply:
+    return drawn("avoid_word", _without)
+
+
+def greeting() -> Supply:
+    return drawn("greeting", _message)
+
+
+def finish_sentence() -> Supply:
+    return drawn("finish_sentence", _opening)
+
+
+def words_in_order() -> Supply:
+    return drawn("words_in_order", _ordered)
+
+
+def written_exemplars(skill: str, random: Random) -> list[tuple[Fill, str]]:
+    """Every hand-written exemplar of a free-text skill, with its answer; names and numbers are drawn."""
+    written = handwritten()
+    names = word_lists()["names"]
+    rows = written["exemplars"].get(skill, [])
+    if skill == "sentence_about":
+        return [(about(topic, word), answer) for topic, word, answer in rows]
+    if skill == "sentence_with_words":
+        return [(with_words(a, b), answer) for a, b, answer in rows]
+    if skill == "max_words":
+        drawn_numbers = [random.randint(5, 10) for _ in rows]
+        return [
+            (at_most(topic, topic.split()[-1], n, _number(random, n)), answer)
+            for (topic, answer), n in zip(rows, drawn_numbers, strict=True)
+        ]
+    if skill == "start_with":
+        return [(starting(word), answer) for word, answer in rows]
+    if skill == "end_with":
+        return [(ending(word), answer) for word, answer in rows]
+    if skill == "two_sentences":
+        return [(two(topic, topic.split()[-1]), answer) for topic, answer in rows]
+    if skill == "ask_question":
+        return [(question_about(topic, word), answer) for topic, word, answer in rows]
+    if skill == "avoid_word":
+        return [(without(topic, topic.split()[-1], word), answer) for topic, word, answer in rows]
+    if skill == "words_in_order":
+        return [(ordered(row.split(", ")), answer) for row, answer in rows]
+    if skill == "list_items":
+        return [
+            (items(things, n, _number(random, n)), ", ".join(examples.split(", ")[:n]))
+            for things, examples in written["things"]
+            for n in (random.randint(2, 5),)
+        ]
+    if skill == "greeting":
+        return [
+            (message(name, purpose), answer.replace("{name}", name))
+            for purpose, answer in written["purposes"]
+            for name in (random.choice(names),)
+        ]
+    if skill == "finish_sentence":
+        return [
+            (opening(start.replace("{name}", name), random.randint(5, 12), start), answer)
+            for start, answer in written["openings"]
+            for name in (random.choice(names),)
+        ]
+    return []

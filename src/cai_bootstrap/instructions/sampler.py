@@ -1,0 +1,174 @@
+"""Draw instructions from templates and fills: exact counts, balanced skills, no duplicates, refilled after filtering.
+
+What is a near-duplicate here? Instructions of one template look alike whatever they ask ("Is 17 greater than 12?", "Is
+40 greater than 8?"), so a similarity rule over all of them (Self-Instruct's ROUGE-L >= 0.7) would keep one per template.
+Two instructions count as near-duplicates when they ask the *same thing* (same skill, same slot values) and their words
+are at least 85% alike (Indel similarity); facts are asked in several wordings, every other fill in one wording only.
+How alike the sampled texts are without regard to what they ask is measured in `diversity`, not filtered here.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
+from random import Random
+
+from cai_bootstrap.errors import UsageError
+from cai_bootstrap.instructions.fill import Fill
+from cai_bootstrap.instructions.pool import Template
+from cai_bootstrap.instructions.skills import skills, supply, wordings
+from cai_bootstrap.instructions.text import normalised, word_similarity
+from cai_bootstrap.records import TASK_TYPES, Instruction, TaskType
+
+NEAR_DUPLICATE = 0.85
+
+
+@dataclass
+class SampleReport:
+    """What was drawn and what was dropped on the way: `dropped` counts by reason, before refilling."""
+
+    requested: int
+    by_type: dict[str, int] = field(default_factory=dict)
+    by_skill: dict[str, int] = field(default_factory=dict)
+    dropped: dict[str, int] = field(default_factory=dict)
+
+
+def no_leaks(_: Instruction) -> str | None:
+    """Nothing is held out."""
+    return None
+
+
+def type_counts(count: int) -> dict[TaskType, int]:
+    """How many of each type make `count`: they differ by at most one, earlier types get the remainder."""
+    share, extra = divmod(count, len(TASK_TYPES))
+    return {kind: share + (place < extra) for place, kind in enumerate(TASK_TYPES)}
+
+
+def make_instruction(template: Template, fill: Fill) -> Instruction:
+    """The instruction of one template and one fill; its id is a hash of its type and text."""
+    text = template.render(fill.slots)
+    digest = hashlib.sha256(f"{template.type}\n{text}".encode()).hexdigest()[:16]
+    return Instruction(
+        id=f"{template.type[0]}-{digest}",
+        type=template.type,
+        template=template.id,
+        instruction=text,
+        source="template",
+        skill=template.skill,
+        scorer=fill.scorer,
+        args=fill.args,
+        gold=fill.gold,
+        fact_key=fill.fact_key,
+    )
+
+
+def _stream(type: TaskType, skill: str, random: Random) -> Iterator[tuple[int, Instruction]]:
+    """Every instruction of a skill with its fill's number, templates taking turns, fills repeated as late as possible."""
+    fills = supply(skill)
+    order = list(range(fills.size))
+    random.shuffle(order)
+    texts = list(wordings(skill, type))
+    random.shuffle(texts)
+    for turn in range(len(texts) if fills.reused else 1):
+        for place, number in enumerate(order):
+            yield number, make_instruction(texts[(place + turn) % len(texts)], fills.at(number))
+
+
+class _Filter:
+    """Exact duplicates, near-duplicates of the same task, and leaks; counts what it drops."""
+
+    def __init__(self, leaks: Callable[[Instruction], str | None]) -> None:
+        self._leaks = leaks
+        self._seen: set[str] = set()
+        self._asked: dict[tuple[str, str, int], list[str]] = {}
+        self.dropped: Counter[str] = Counter()
+
+    def admits(self, instruction: Instruction, number: int) -> bool:
+        reason = self._fault(instruction, number)
+        if reason:
+            self.dropped[reason] += 1
+        return reason is None
+
+    def _fault(self, instruction: Instruction, number: int) -> str | None:
+        plain = normalised(instruction.instruction)
+        if plain in self._seen:
+            return "duplicate"
+        asked = self._asked.setdefault((instruction.type, instruction.skill, number), [])
+        if any(word_similarity(plain, other, NEAR_DUPLICATE) >= NEAR_DUPLICATE for other in asked):
+            return "near_duplicate"
+        if leak := self._leaks(instruction):
+            return f"leak:{leak}"
+        self._seen.add(plain)
+        asked.append(plain)
+        return None
+
+
+def _draw(type: TaskType, count: int, random: Random, admit: _Filter) -> list[Instruction]:
+    """Up to `count` instructions of a type, one skill after another, so that filtering leaves the skills balanced."""
+    names = list(skills(type))
+    random.shuffle(names)
+    streams = {name: _stream(type, name, Random(f"{random.random()}")) for name in names}
+    kept: list[Instruction] = []
+    while streams and len(kept) < count:
+        for name in list(streams):
+            if len(kept) == count:
+                break
+            found = next((made for number, made in streams[name] if admit.admits(made, number)), None)
+            if found is None:
+                del streams[name]
+            else:
+                kept.append(found)
+    return kept
+
+
+def sample_with_report(
+    count: int, *, seed: int, leaks: Callable[[Instruction], str | None] = no_leaks
+) -> tuple[list[Instruction], SampleReport]:
+    """Exactly `count` different instructions in a seeded order, and what was dropped to get them.
+
+    `leaks` names why an instruction must not be trained on (or None); such instructions are dropped and replaced.
+    Raises UsageError if `count` is below one or more than the pool can give; the message names the pool's size.
+    """
+    if count < 1:
+        raise UsageError(f"--count {count}: ask for at least one instruction")
+    drawn: list[Instruction] = []
+    admit = _Filter(leaks)
+    for kind, wanted in type_counts(count).items():
+        part = _draw(kind, wanted, Random(f"{seed}:{kind}"), admit)
+        if len(part) < wanted:
+            held_out = sum(n for reason, n in admit.dropped.items() if reason.startswith("leak:"))
+            raise UsageError(
+                f"--count {count}: the pool holds {pool_size()} instructions and cannot give {wanted} of type {kind} "
+                f"({held_out} were held out as leaks); ask for fewer"
+            )
+        drawn += part
+    Random(f"{seed}:order").shuffle(drawn)
+    report = SampleReport(
+        requested=count,
+        by_type={kind: sum(made.type == kind for made in drawn) for kind in TASK_TYPES},
+        by_skill=dict(sorted(Counter(f"{made.type}.{made.skill}" for made in drawn).items())),
+        dropped=dict(sorted(admit.dropped.items())),
+    )
+    return drawn, report
+
+
+def sample(count: int, *, seed: int, leaks: Callable[[Instruction], str | None] = no_leaks) -> list[Instruction]:
+    """Exactly `count` different instructions; see `sample_with_report`."""
+    return sample_with_report(count, seed=seed, leaks=leaks)[0]
+
+
+@lru_cache(maxsize=1)
+def pool_sizes() -> dict[TaskType, int]:
+    """How many different instructions the pool holds, by type, counted by drawing them all (some seconds)."""
+    admit = _Filter(no_leaks)
+    return {kind: len(_draw(kind, 10**9, Random(f"0:{kind}"), admit)) for kind in TASK_TYPES}
+
+
+def pool_size() -> int:
+    """The largest count that `sample` can give: the types stay balanced, so the smallest type decides."""
+    sizes = pool_sizes()
+    count = 4 * min(sizes.values())
+    while all(wanted <= sizes[kind] for kind, wanted in type_counts(count + 1).items()):
+        count += 1
+    return count

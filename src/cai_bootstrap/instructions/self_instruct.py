@@ -1,0 +1,87 @@
+"""Instructions that the model writes itself: Self-Instruct (Wang et al. 2022, arXiv 2212.10560) for a base model.
+
+A base model continues a list: the prompt shows numbered tasks of one type and stops where the next one would begin. The
+functions here are pure; running the engine is the generation room's work.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+from cai_bootstrap.instructions.diversity import near_duplicates
+from cai_bootstrap.instructions.text import normalised, word_list
+from cai_bootstrap.records import TaskType
+
+MIN_WORDS = 3
+MAX_WORDS = 40
+_HEADS: dict[TaskType, str] = {
+    "question": "A list of short questions, each with one short answer. Every question is about something different.",
+    "completion": "A list of unfinished sentences for the reader to complete. Every one is about something different.",
+    "generation": "A list of short writing tasks, each with one clear condition. Every task is about something different.",
+    "transformation": "A list of small tasks that change a given text. Every task has another text and another change.",
+}
+_NUMBER = re.compile(r"^\s*(?:\d{1,3}\s*[.):]|[-*•])\s*")
+_MARKERS = re.compile(
+    r"<[^>]*>|\[/?(?:INST|SYS)\]|###|```|https?://|^\s*(?:answer|response|output|instruction|question|task|user|assistant|"
+    r"human|system|q|a)\s*:",
+    re.IGNORECASE,
+)  # fmt: skip
+_PICTURED = re.compile(
+    r"\b(?:image|picture|photo|figure|table|graph|diagram|passage|paragraph|article)\s+(?:above|below)\b", re.I
+)
+
+
+def prompt(seed_instructions: Sequence[str], type: TaskType) -> str:
+    """A numbered list of seed instructions, ending where the model is to write the next one."""
+    lines = [f"{number}. {_one_line(text)}" for number, text in enumerate(seed_instructions, 1)]
+    return "\n".join([_HEADS[type], "", *lines, f"{len(lines) + 1}."])
+
+
+def parse(text: str) -> list[str]:
+    """The instructions in a model's continuation: one a line, 3 to 40 words, without numbers, answers or chat markers.
+
+    A last line that may have been cut off (no end punctuation, and other lines before it) is left out.
+    """
+    lines = text.split("\n")
+    whole = lines[:-1] if len(lines) > 1 and not re.search(r"[.?!:]\s*$", lines[-1]) else lines
+    found = []
+    for line in whole:
+        plain = " ".join(_NUMBER.sub("", line).split())
+        if (
+            MIN_WORDS <= len(word_list(plain)) <= MAX_WORDS
+            and not _MARKERS.search(plain)
+            and not _PICTURED.search(plain)
+        ):
+            found.append(plain)
+    return found
+
+
+def filter_new(candidates: Sequence[str], known: Sequence[str]) -> tuple[list[str], dict[str, int]]:
+    """Candidates that are new against `known` and each other, and how many were dropped by reason.
+
+    Reasons: `duplicate` (equal but for case and spacing), `repetitive` (fewer than half of its words are different),
+    `not_text` (few letters), `near_duplicate` (words at least 85% like an earlier text's).
+    """
+    dropped: Counter[str] = Counter()
+    seen = {normalised(text) for text in known}
+    fresh: list[str] = []
+    for text in candidates:
+        words = word_list(text)
+        if normalised(text) in seen:
+            dropped["duplicate"] += 1
+        elif len(set(words)) * 2 < len(words):
+            dropped["repetitive"] += 1
+        elif sum(c.isascii() and c.isalpha() for c in text) < 0.5 * len(text):
+            dropped["not_text"] += 1
+        else:
+            seen.add(normalised(text))
+            fresh.append(text)
+    flags = near_duplicates([*known, *fresh])[len(known) :]
+    kept = [text for text, near in zip(fresh, flags, strict=True) if not near]
+    if len(kept) < len(fresh):
+        dropped["near_duplicate"] = len(fresh) - len(kept)
+    return kept, dict(sorted(dropped.items()))
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

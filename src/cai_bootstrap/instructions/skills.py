@@ -1,0 +1,36 @@
+"""The skills of the training pool, and where each one's fills come from. Held-out skills are not among them."""
+
+from functools import lru_cache
+from types import ModuleType
+
+from cai_bootstrap.errors import UsageError
+from cai_bootstrap.instructions import fills_facts, fills_forms, fills_text
+from cai_bootstrap.instructions.fill import Supply
+from cai_bootstrap.instructions.pool import Template, templates
+from cai_bootstrap.records import TaskType
+
+_ROOMS: tuple[ModuleType, ...] = (fills_facts, fills_text, fills_forms)
+
+
+@lru_cache(maxsize=128)
+def supply(skill: str) -> Supply:
+    """The fills of a skill. Raises UsageError for a skill that the pool does not teach."""
+    for room in _ROOMS:
+        if found := vars(room).get(skill):
+            made: Supply = found()
+            return made
+    raise UsageError(f"no skill '{skill}' in the training pool")
+
+
+def wordings(skill: str, type: TaskType) -> tuple[Template, ...]:
+    """The templates of a skill within a type. Raises UsageError naming the skills that there are."""
+    try:
+        return templates()[type, skill]
+    except KeyError:
+        known = ", ".join(sorted(name for kind, name in templates() if kind == type))
+        raise UsageError(f"no skill '{skill}' of type {type} in the training pool; there are {known}") from None
+
+
+def skills(type: TaskType) -> tuple[str, ...]:
+    """The skills taught within a type, in the order of its template file."""
+    return tuple(skill for kind, skill in templates() if kind == type)

@@ -1,0 +1,22 @@
+"""How texts are compared: one normal form, and one similarity of words."""
+
+import re
+
+_WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
+
+
+def word_list(text: str) -> list[str]:
+    """The words of a text in lower case, without punctuation."""
+    return _WORD.findall(text.casefold())
+
+
+def normalised(text: str) -> str:
+    """A text as its lower-case words and signs, one space apart: two texts that differ only in spacing or case are one."""
+    return " ".join(text.casefold().split())
+
+
+def word_similarity(a: str, b: str, least: float = 0.0) -> float:
+    """Share of words in common and in order, 0 to 1 (ROUGE-L's F-measure); 0 where it is below `least`."""
+    from rapidfuzz.distance import Indel
+
+    return float(Indel.normalized_similarity(word_list(a), word_list(b), score_cutoff=least))
