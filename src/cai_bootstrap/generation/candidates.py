@@ -15,7 +15,16 @@ from cai_bootstrap.records import Instruction, Response, Revision
 
 # Skills in which a small model errs often: they get twice the candidates, as do facts, whose label is an agreement.
 HARD_SKILLS = frozenset(
-    {"uppercase", "sort_words", "reverse_words", "json_keys", "count_words", "remove_word", "nth_word", "number_sequence"}
+    {
+        "uppercase",
+        "sort_words",
+        "reverse_words",
+        "json_keys",
+        "count_words",
+        "remove_word",
+        "nth_word",
+        "number_sequence",
+    }
 )
 Tier = Literal["constraint", "gold", "none"]
 
@@ -80,3 +89,8 @@ def passes(instruction: Instruction, text: str) -> bool:
     if instruction.scorer is None:
         raise ValueError(f"instruction {instruction.id} has no scorer")
     return check(instruction.instruction, instruction.scorer, instruction.args, instruction.gold, text).success
+
+
+def normalise(text: str) -> str:
+    """A text for comparing: lower-case, single spaces, no punctuation around it."""
+    return " ".join(text.casefold().split()).strip(".,;:!?\"'“”‘’ ")

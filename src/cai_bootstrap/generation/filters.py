@@ -6,8 +6,7 @@ from statistics import median
 
 from rapidfuzz import fuzz
 
-from cai_bootstrap.evaluation.scorers import normalise
-from cai_bootstrap.generation.candidates import Candidate
+from cai_bootstrap.generation.candidates import Candidate, normalise
 from cai_bootstrap.records import Instruction, PreferencePair
 
 SHORT = 40

@@ -16,7 +16,7 @@ from cai_bootstrap.generation import filters
 from cai_bootstrap.generation.candidates import Candidate, collect, exemplars_for, few_shot_count
 from cai_bootstrap.generation.critic import Comparison, Preference, compare
 from cai_bootstrap.generation.pairs import Judgement, build_pair, summarise, without
-from cai_bootstrap.generation.passes import BatchPlan, ChunkFile, seed_of
+from cai_bootstrap.batches import BatchPlan, ChunkFile, seed_of
 from cai_bootstrap.generation.prompts import (
     NEXT_EXAMPLE,
     PROMPT_VERSION,
@@ -118,7 +118,9 @@ class Generator:
         total = len(file.sizes)
         for chunk in range(file.complete_chunks(), total):
             if self.stopping():
-                raise InterruptedRunError(f"stopped during '{name}' after {chunk} of {total} batches; start again to go on")
+                raise InterruptedRunError(
+                    f"stopped during '{name}' after {chunk} of {total} batches; start again to go on"
+                )
             while True:
                 self.engine.batch_size = plan.batch_size(name, chunk)
                 records = make(chunk)
@@ -128,7 +130,9 @@ class Generator:
                 self.say(f"out of memory: from here on {self.engine.batch_size} prompts are decoded together")
             file.append(records, chunk)
 
-    def _complete(self, name: str, chunk: int, prompts: Sequence[str], tokens: int, temperature: float) -> list[Completion]:
+    def _complete(
+        self, name: str, chunk: int, prompts: Sequence[str], tokens: int, temperature: float
+    ) -> list[Completion]:
         settings = self.config.generation
         sampling = Sampling(
             tokens,
@@ -145,10 +149,13 @@ class Generator:
 
     def _respond(self, chunk: Sequence[Instruction], number: int) -> list[Response]:
         settings, seed = self.config.generation, self.config.seed
-        plain = self._complete("plain", number, [plain_prompt(i.instruction) for i in chunk], settings.max_new_tokens, 0.0)
+        plain = self._complete(
+            "plain", number, [plain_prompt(i.instruction) for i in chunk], settings.max_new_tokens, 0.0
+        )
         asked = [(i, n) for i in chunk for n in range(few_shot_count(i, settings))]
         prompts = [
-            respond_prompt(i.instruction, exemplars_for(i, settings.shots, seed=seed, use=f"respond:{n}")) for i, n in asked
+            respond_prompt(i.instruction, exemplars_for(i, settings.shots, seed=seed, use=f"respond:{n}"))
+            for i, n in asked
         ]
         few_shot = iter(self._complete("respond", number, prompts, settings.max_new_tokens, settings.temperature))
         records: list[Response] = []

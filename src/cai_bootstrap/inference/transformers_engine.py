@@ -33,7 +33,12 @@ class LoadedModel:
 
 
 def load(
-    prepared: PreparedModel, *, precision: str, adapter: Path | None = None, attention: str | None = None, threads: int = 0
+    prepared: PreparedModel,
+    *,
+    precision: str,
+    adapter: Path | None = None,
+    attention: str | None = None,
+    threads: int = 0,
 ) -> LoadedModel:
     """Load a model for inference. This is the one way in which a trained model is loaded: base weights in `precision`,
     the adapter applied on top, unmerged.
@@ -84,7 +89,9 @@ def weight_options(precision: str, device: str) -> dict[str, Any]:
             "dtype": torch.bfloat16 if device == "cuda" else torch.float32,
             "device_map": placed,
         }
-    raise UsageError(f"precision '{precision}' is not available with the transformers engine; use int8, bf16, fp16 or fp32")
+    raise UsageError(
+        f"precision '{precision}' is not available with the transformers engine; use int8, bf16, fp16 or fp32"
+    )
 
 
 def apply_adapter(model: Any, adapter: Path) -> Any:
@@ -178,7 +185,9 @@ class TransformersEngine:
 
     def _reduce(self, error: Exception) -> None:
         if self._batch_size == 1:
-            raise EngineError("the device has not enough memory for one prompt; use a smaller model or fewer tokens") from error
+            raise EngineError(
+                "the device has not enough memory for one prompt; use a smaller model or fewer tokens"
+            ) from error
         self._batch_size //= 2
         release_memory()
         if self._on_reduce is not None:
@@ -248,7 +257,9 @@ class TransformersEngine:
             inputs, mask = self._pad(encoded[start : start + self._batch_size])
             with torch.inference_mode():
                 positions = (mask.cumsum(-1) - 1).clamp(min=0)
-                logits = self._model(input_ids=inputs, attention_mask=mask, position_ids=positions, logits_to_keep=1).logits
+                logits = self._model(
+                    input_ids=inputs, attention_mask=mask, position_ids=positions, logits_to_keep=1
+                ).logits
             rows.extend(torch.log_softmax(logits[:, -1].float(), -1)[:, columns].tolist())
         return rows
 
@@ -282,7 +293,11 @@ def device_name(device: str) -> str:
 
     import torch
 
-    return str(torch.cuda.get_device_name()) if device == "cuda" else f"cpu ({platform.machine()}, {torch.get_num_threads()} threads)"
+    return (
+        str(torch.cuda.get_device_name())
+        if device == "cuda"
+        else f"cpu ({platform.machine()}, {torch.get_num_threads()} threads)"
+    )
 
 
 def is_out_of_memory(error: BaseException) -> bool:

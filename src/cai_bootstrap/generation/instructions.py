@@ -1,0 +1,104 @@
+"""The instructions of one generation: drawn from the templates, and a share written by the model itself."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from cai_bootstrap.batches import seed_of
+from cai_bootstrap.config import RunConfig
+from cai_bootstrap.errors import InterruptedRunError
+from cai_bootstrap.events import Progress
+from cai_bootstrap.inference.engine import Engine, Sampling
+from cai_bootstrap.instructions import self_instruct
+from cai_bootstrap.instructions.diversity import measure
+from cai_bootstrap.instructions.leakage import LeakageIndex
+from cai_bootstrap.instructions.sampler import sample_with_report, type_counts
+from cai_bootstrap.records import Instruction
+from cai_bootstrap.workspace import fingerprint, read_json, read_jsonl, write_json, write_jsonl
+
+SEEDS_SHOWN = 6
+MAX_ROUNDS = 40
+PROMPTS_A_ROUND = 32
+
+
+def make_instructions(
+    config: RunConfig,
+    folder: Path,
+    engine: Engine,
+    held_out: LeakageIndex,
+    progress: Progress,
+    stopping: Callable[[], bool],
+) -> tuple[list[Instruction], dict[str, Any]]:
+    """The instructions in their order and their diversity figures; read back if they were made before."""
+    path, figures_path = folder / "instructions.jsonl", folder / "diversity.json"
+    if path.exists() and figures_path.exists():
+        return list(read_jsonl(path, Instruction)), read_json(figures_path)
+    count = config.generation.count
+    by_model = round(count * config.generation.self_instruct_share)
+    templated, report = sample_with_report(
+        count, seed=config.seed, leaks=lambda i: held_out.hit(i.instruction, i.fact_key)
+    )
+    figures: dict[str, Any] = {"dropped_by_sampler": dict(report.dropped)}
+    instructions = templated
+    if by_model:
+        written, dropped = _self_written(by_model, templated, config, engine, held_out, progress, stopping)
+        instructions = _merge(templated, written)
+        figures["self_instruct"] = {"asked": by_model, "written": len(written), "dropped": dropped}
+    figures |= measure(instructions)
+    write_json(figures_path, figures)
+    write_jsonl(path, instructions)
+    return instructions, figures
+
+
+def _merge(templated: list[Instruction], written: list[Instruction]) -> list[Instruction]:
+    """Put each self-written instruction in the place of a templated one of its type, so that the counts stay exact."""
+    waiting = {kind: [i for i in written if i.type == kind] for kind in type_counts(4)}
+    return [waiting[i.type].pop() if waiting[i.type] else i for i in templated]
+
+
+def _self_written(
+    count: int,
+    known: list[Instruction],
+    config: RunConfig,
+    engine: Engine,
+    held_out: LeakageIndex,
+    progress: Progress,
+    stopping: Callable[[], bool],
+) -> tuple[list[Instruction], dict[str, int]]:
+    """Self-Instruct (Wang et al., 2212.10560) for a base model: show tasks of one type, let it go on with the list."""
+    import random
+
+    draw = random.Random(f"self:{config.seed}")
+    by_type = {kind: [i for i in known if i.type == kind] for kind in type_counts(4)}
+    wanted = type_counts(count)
+    written: list[Instruction] = []
+    dropped: dict[str, int] = {}
+    progress.begin(count)
+    for number in range(MAX_ROUNDS):
+        missing = [k for k, n in wanted.items() if sum(i.type == k for i in written) < n]
+        if not missing:
+            break
+        if stopping():
+            raise InterruptedRunError("stopped while the model wrote instructions; start again to go on")
+        kinds = [missing[n % len(missing)] for n in range(PROMPTS_A_ROUND)]
+        prompts = [self_instruct.prompt(draw.sample(by_type[k], min(SEEDS_SHOWN, len(by_type[k]))), k) for k in kinds]
+        sampling = Sampling(
+            64, temperature=max(config.generation.temperature, 0.7), top_p=config.generation.top_p, stop=("\n\n",),
+            seed=seed_of(config.seed, "self", number),
+        )  # fmt: skip
+        for kind, completion in zip(kinds, engine.stream(prompts, sampling), strict=True):
+            candidates = self_instruct.parse(completion.text)
+            texts = [i.instruction for i in known] + [i.instruction for i in written]
+            kept, reasons = self_instruct.filter_new(candidates, texts)
+            for reason, times in reasons.items():
+                dropped[reason] = dropped.get(reason, 0) + times
+            for text in kept:
+                if leak := held_out.hit(text):
+                    dropped[f"leak_{leak}"] = dropped.get(f"leak_{leak}", 0) + 1
+                elif sum(i.type == kind for i in written) < wanted[kind]:
+                    digest = fingerprint([kind, text])[:16]
+                    written.append(
+                        Instruction(id=f"s-{digest}", type=kind, template="self", instruction=text, source="self")
+                    )
+                    progress.advance(tokens=completion.tokens)
+    return written, dropped

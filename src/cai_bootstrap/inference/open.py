@@ -1,0 +1,69 @@
+"""Open a prepared model with the engine that suits it; the one place where an engine is chosen."""
+
+import contextlib
+import importlib.util
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cai_bootstrap.errors import UsageError
+from cai_bootstrap.inference.guard import BaseModelReport, inspect_base
+from cai_bootstrap.inference.models import PreparedModel
+from cai_bootstrap.inference.transformers_engine import TransformersEngine, load
+from cai_bootstrap.workspace import sha256_file
+
+
+@dataclass
+class OpenedModel:
+    """An engine with the model behind it."""
+
+    engine: Any
+    has_chat_template: bool
+    peft_model: Any = None
+
+    def inspect(self) -> BaseModelReport:
+        """Ask the sentinels whether this "base" behaves like a tuned model."""
+        return inspect_base(self.engine, has_chat_template=self.has_chat_template)
+
+    @contextlib.contextmanager
+    def without_adapter(self) -> Iterator[None]:
+        """The same engine with the adapter switched off: the base under the very same conditions."""
+        if self.peft_model is None:
+            raise UsageError("no adapter is loaded that could be switched off")
+        with self.peft_model.disable_adapter():
+            yield
+
+
+def open_model(
+    prepared: PreparedModel,
+    *,
+    engine: str,
+    precision: str,
+    batch_size: int,
+    tokens_asked: int,
+    say: Callable[[str], None],
+    adapter: Path | None = None,
+    threads: int = 0,
+) -> OpenedModel:
+    """Load a model into the engine that was asked for, or that `auto` chooses, which says why.
+
+    `tokens_asked` is the number of new tokens this process will ask for. Raises UsageError if the engine is not there.
+    """
+    chosen, reason = choose_engine(engine, precision=precision, tokens_asked=tokens_asked)
+    say(f"engine {chosen}: {reason}")
+    loaded = load(prepared, precision=precision, adapter=adapter, threads=threads)
+    adapter_hash = sha256_file(adapter / "adapter_model.safetensors") if adapter is not None else None
+    made = TransformersEngine(loaded, prepared, precision=precision, batch_size=batch_size, adapter=adapter_hash)
+    return OpenedModel(made, loaded.has_chat_template, loaded.model if adapter is not None else None)
+
+
+def choose_engine(engine: str, *, precision: str, tokens_asked: int) -> tuple[str, str]:
+    """The engine's name and the reason for it."""
+    if engine == "transformers":
+        return engine, "as asked"
+    if engine == "vllm" and importlib.util.find_spec("vllm") is None:
+        raise UsageError(
+            "--engine vllm: vllm is not installed; run: pip install 'cai-bootstrap[gpu]', or use transformers"
+        )
+    return "transformers", f"no start-up to pay for {tokens_asked} tokens in {precision}"

@@ -1,0 +1,81 @@
+"""Baseline: the untrained base on the held-out suite, as it is and at its best when prompted."""
+
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from cai_bootstrap.evaluation import assess as assessing
+from cai_bootstrap.evaluation.elicit import GRID, Elicitation, elicit, rival_block, run_rendering
+from cai_bootstrap.evaluation.ledger import open_test
+from cai_bootstrap.evaluation.results import SCHEMA_VERSION, build_results, write_results
+from cai_bootstrap.evaluation.scorers import SCORER_VERSION
+from cai_bootstrap.inference.engine import Sampling
+from cai_bootstrap.steps.context import StepContext
+from cai_bootstrap.workspace import fingerprint
+
+
+def identity(context: StepContext) -> str:
+    """Everything that may change the baseline."""
+    config = context.config
+    measured = config.evaluation.model_dump(mode="json", exclude={"enforce_gate", "train_anyway"})
+    dev = [item.id for item in context.dev_items]
+    return fingerprint(
+        [context.model_key(), measured, config.evaluation_precision, config.engine, config.seed,
+         context.suite.sha256, dev, SCORER_VERSION, SCHEMA_VERSION, config.allow_instruct]
+    )  # fmt: skip
+
+
+def run(context: StepContext, expected: str) -> list[Path]:
+    """Measure the untrained base: as a base model is, plainly asked; and the best that prompting gets out of it."""
+    config, suite, settings = context.config, context.suite, context.config.evaluation
+    opened = context.open_for_evaluation()
+    engine = opened.engine
+    guard = opened.inspect()
+    if (warning := guard.warning(config.model)) and not config.allow_instruct:
+        context.progress.say(warning)
+    partial = context.workspace.results / "partial" / expected[:12]
+    dev = context.dev_items[: settings.elicit_items or None] if settings.elicit else []
+    context.progress.begin(len(suite.items) * (2 if dev else 1) + len(dev) * len(GRID))
+    opening = open_test(suite, "baseline", model=config.model, run=context.run)
+    base = assessing.assess(
+        engine, suite.items, [f"{item.instruction}\n" for item in suite.items], partial / "base.jsonl",
+        sampling=Sampling(settings.max_new_tokens), progress=context.progress, stopping=context.stopping,
+    )  # fmt: skip
+    found: Elicitation | None = None
+    rival: dict[str, Any] | None = None
+    if dev:
+        how = {
+            "max_new_tokens": settings.max_new_tokens,
+            "seed": config.seed,
+            "progress": context.progress,
+            "stopping": context.stopping,
+        }
+        found = elicit(engine, dev, partial, **how)
+        rival = rival_block(found, run_rendering(engine, found.best, suite.items, partial / "rival.jsonl", **how))
+    factors = {"base": assessing.plain_factors(config.model, None)}
+    if found is not None:
+        factors["rival"] = {
+            "model": config.model, "adapter": None, "rendering": found.best.name, "stop_rule": assessing.FIRST_LINE_RULE
+        }  # fmt: skip
+    results = build_results(
+        suite=suite,
+        conditions=assessing.conditions_of(engine.info, suite, max_new_tokens=settings.max_new_tokens),
+        base=base,
+        trained=None,
+        factors=factors,
+        rival=rival,
+        extra={
+            "run": {
+                "fingerprint": expected,
+                "ledger_opening": opening,
+                "base_model_check": {**asdict(guard), "looks_tuned": guard.looks_tuned},
+                "gap": None if found is None else {"nothing_to_teach": found.nothing_to_teach},
+            }
+        },
+        enforced=settings.enforce_gate,
+    )
+    path = context.workspace.results / "baseline_assessment.json"
+    write_results(path, results)
+    shutil.rmtree(partial, ignore_errors=True)
+    return [path]

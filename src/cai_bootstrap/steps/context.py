@@ -1,0 +1,64 @@
+"""What every step is given, and what several of them ask."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cai_bootstrap.config import RunConfig
+from cai_bootstrap.evaluation.suite import Suite, load_suite
+from cai_bootstrap.events import Progress
+from cai_bootstrap.inference.models import PreparedModel, prepare
+from cai_bootstrap.inference.open import OpenedModel, open_model
+from cai_bootstrap.instructions.leakage import LeakageIndex
+from cai_bootstrap.records import EvalItem
+from cai_bootstrap.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class StepContext:
+    """What a step is given. `progress` reports; `stopping()` is true once the user asked to stop."""
+
+    config: RunConfig
+    workspace: Workspace
+    progress: Progress
+    stopping: Callable[[], bool]
+    run: str
+
+    @property
+    def suite(self) -> Suite:
+        return load_suite(self.config.evaluation.suite)
+
+    @property
+    def dev_items(self) -> list[EvalItem]:
+        """Dev items that are not in the measured suite."""
+        measured = {item.id for item in self.suite.items}
+        return [item for item in load_suite(self.config.evaluation.dev_suite).items if item.id not in measured]
+
+    def prepared(self) -> PreparedModel:
+        return prepare(self.config.model, revision=self.config.revision, say=self.progress.say)
+
+    def model_key(self) -> list[str]:
+        """What identifies the base model in a fingerprint."""
+        prepared = self.prepared()
+        return [prepared.weights_sha256, prepared.tokenizer_sha256]
+
+    def leakage(self) -> LeakageIndex:
+        """Everything that is held out: the measured suite, and all of the shipped dev and test items."""
+        dev = load_suite(self.config.evaluation.dev_suite).items
+        test = load_suite("stage1").items
+        items = {item.id: item for item in (*self.suite.items, *dev, *test)}
+        return LeakageIndex(items.values())
+
+    def open_for_evaluation(self, adapter: Path | None = None) -> OpenedModel:
+        """The model under the evaluation's settings, with or without an adapter."""
+        config = self.config
+        return open_model(
+            self.prepared(),
+            engine=config.engine,
+            precision=config.evaluation_precision,
+            batch_size=config.evaluation.batch_size,
+            adapter=adapter,
+            threads=config.threads,
+            tokens_asked=len(self.suite.items) * config.evaluation.max_new_tokens,
+            say=self.progress.say,
+        )

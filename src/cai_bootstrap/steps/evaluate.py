@@ -1,0 +1,126 @@
+"""Evaluate: base and trained model on the same items, under the same recorded conditions."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from cai_bootstrap.errors import DataError, UntrustedResultError
+from cai_bootstrap.evaluation import assess as assessing
+from cai_bootstrap.evaluation.conditions import Conditions, differences
+from cai_bootstrap.evaluation.ledger import open_test
+from cai_bootstrap.evaluation.results import build_results, read_results, write_results
+from cai_bootstrap.events import utc_now
+from cai_bootstrap.inference.engine import Sampling
+from cai_bootstrap.steps import baseline as baseline_step
+from cai_bootstrap.steps import generate, train
+from cai_bootstrap.steps.context import StepContext
+from cai_bootstrap.training.checkpoints import Checkpoint, find_checkpoint, read_success
+from cai_bootstrap.workspace import fingerprint, sha256_file
+
+
+def _checkpoint(context: StepContext) -> Checkpoint:
+    """The adapter to evaluate: the one that was named, else this run's newest finished one."""
+    if context.config.adapter is not None:
+        found = read_success(Path(context.config.adapter))
+    else:
+        wanted = train.identity(context)
+        newest = find_checkpoint(context.workspace.checkpoints, wanted)
+        if newest is None:
+            raise DataError(
+                f"{context.workspace.checkpoints}: no finished training of this run (a valid TRAINING_SUCCESS with "
+                f"fingerprint {wanted[:12]}...); run `cai train` first"
+            )
+        found = newest
+    if context.suite.sha256 not in (found.details.get("leakage_checked") or []):
+        raise UntrustedResultError(
+            f"{found.path}: its training data were not checked against the suite '{context.suite.name}'; train again "
+            "with this suite configured, so that leaks are dropped first"
+        )
+    if found.details.get("base_weights_sha256") != context.prepared().weights_sha256:
+        raise UntrustedResultError(f"{found.path}: this adapter was trained on other base weights than --model's")
+    return found
+
+
+def identity(context: StepContext) -> str:
+    """The adapter, the conditions, and the baseline that the base side may come from."""
+    baseline = context.workspace.results / "baseline_assessment.json"
+    return fingerprint(
+        [baseline_step.identity(context), _checkpoint(context).sha256, context.config.evaluation.enforce_gate,
+         sha256_file(baseline) if baseline.exists() else None]
+    )  # fmt: skip
+
+
+def run(context: StepContext, expected: str) -> list[Path]:
+    """Base and trained model on the same items under the same conditions; writes a results file."""
+    config, suite, settings = context.config, context.suite, context.config.evaluation
+    checkpoint = _checkpoint(context)
+    opened = context.open_for_evaluation(checkpoint.path)
+    conditions = assessing.conditions_of(opened.engine.info, suite, max_new_tokens=settings.max_new_tokens)
+    partial = context.workspace.results / "partial" / expected[:12]
+    base, rival, baseline = _baseline_sides(context, conditions)
+    context.progress.begin(len(suite.items) * (1 if base else 2))
+    opening = open_test(suite, "evaluation", model=config.model, adapter=checkpoint.sha256, run=context.run)
+    prompts = [f"{item.instruction}\n" for item in suite.items]
+    how = {
+        "sampling": Sampling(settings.max_new_tokens),
+        "progress": context.progress,
+        "stopping": context.stopping,
+    }
+    trained = assessing.assess(opened.engine, suite.items, prompts, partial / "trained.jsonl", **how)
+    if base is None:
+        with opened.without_adapter():
+            base = assessing.assess(opened.engine, suite.items, prompts, partial / "base.jsonl", **how)
+    factors = {
+        "base": assessing.plain_factors(config.model, None),
+        "trained": assessing.plain_factors(config.model, checkpoint.sha256),
+    }
+    if rival is not None and baseline is not None:
+        factors["rival"] = baseline["models"]["rival"]["factors"]
+    results = build_results(
+        suite=suite,
+        conditions=conditions,
+        base=base,
+        trained=trained,
+        factors=factors,
+        rival=rival,
+        extra={
+            "run": {
+                "fingerprint": expected,
+                "ledger_opening": opening,
+                "adapter": {"sha256": checkpoint.sha256, "finished_at": checkpoint.finished_at},
+                "labels": checkpoint.details.get("labels", {}),
+                "pairs": checkpoint.details.get("pairs"),
+                "reuse": generate.check_data(context) if config.adapter is None else None,
+                "base_from_baseline": baseline is not None,
+            }
+        },
+        enforced=settings.enforce_gate,
+    )
+    path = context.workspace.results / f"stage1_evaluation_{utc_now().replace('-', '').replace(':', '')}.json"
+    write_results(path, results)
+    shutil.rmtree(partial, ignore_errors=True)
+    return [path]
+
+
+def _baseline_sides(
+    context: StepContext, conditions: Conditions
+) -> tuple[dict[str, Any] | None, dict[str, Any] | None, dict[str, Any] | None]:
+    """Base outputs and rival of the baseline, if it was measured under exactly these conditions; else nothing."""
+    path = context.workspace.results / "baseline_assessment.json"
+    if not path.exists():
+        return None, None, None
+    suite = None if context.config.evaluation.suite == context.suite.name else context.suite
+    try:
+        baseline = read_results(path, suite)
+    except UntrustedResultError as error:
+        context.progress.say(f"the base is measured again: {error}")
+        return None, None, None
+    found = differences(Conditions.model_validate(baseline["conditions"]), conditions)
+    if found:
+        names = ", ".join(d.field for d in found)
+        context.progress.say(f"the base is measured again: the baseline's conditions differ in {names}")
+        return None, None, None
+    rival = baseline["rival"]
+    if rival is not None:
+        rival = {**rival, "outputs": assessing.outputs_of(baseline, "rival")}
+    return assessing.outputs_of(baseline, "base"), rival, baseline

@@ -1,0 +1,131 @@
+"""Generate: the model makes its own training data, or data of the same identity are used again."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from cai_bootstrap.config import RunConfig
+from cai_bootstrap.constitution import Constitution, load_constitution
+from cai_bootstrap.errors import UsageError
+from cai_bootstrap.evaluation.suite import load_suite
+from cai_bootstrap.generation.generate import Generator
+from cai_bootstrap.generation.instructions import make_instructions
+from cai_bootstrap.generation.prompts import PROMPT_VERSION
+from cai_bootstrap.inference.open import open_model
+from cai_bootstrap.records import Instruction
+from cai_bootstrap.steps.context import StepContext
+from cai_bootstrap.workspace import fingerprint, read_json, write_json
+
+
+def data_identity(context: StepContext) -> dict[str, Any]:
+    """What decides the data, by name, apart from the number of instructions."""
+    config = context.config
+    settings = config.generation.model_dump(mode="json", exclude={"count", "precision", "batch_size"})
+    constitution = load_constitution(config.constitution)
+    return {
+        "model": context.model_key(),
+        "constitution": constitution.sha256,
+        "precision": config.generation_precision,
+        "seed": config.seed,
+        "prompt_version": PROMPT_VERSION,
+        "settings": {**settings, "max_similarity": config.pairs.max_similarity},
+        "held_out": [context.suite.sha256, load_suite(config.evaluation.dev_suite).sha256],
+    }
+
+
+def identity(context: StepContext) -> str:
+    """The data's identity and the number of instructions that are there, or are to be made."""
+    made_with = fingerprint(data_identity(context))
+    known = _known_data(context)
+    count = known["requested"] if known and known["fingerprint"] == made_with else context.config.generation.count
+    return fingerprint([made_with, count])
+
+
+def _known_data(context: StepContext) -> dict[str, Any] | None:
+    path = context.workspace.data / "data_identity.json"
+    return read_json(path) if path.exists() else None
+
+
+def check_data(context: StepContext) -> dict[str, int]:
+    """Whether the data on disk may be used; returns {requested, found} counts.
+
+    Raises UsageError naming what differs if they were made under another identity; `--force-data` removes them first.
+    """
+    known = _known_data(context)
+    count = context.config.generation.count
+    if known is None or context.config.force_data:
+        return {"requested": count, "found": count}
+    identity = data_identity(context)
+    changed = [name for name, value in identity.items() if known["identity"].get(name) != value]
+    if changed:
+        raise UsageError(
+            f"{context.workspace.data}: holds data made with another {', '.join(changed)}; use another --base-dir, "
+            "the earlier settings, or --force-data to make them again"
+        )
+    finished = (context.workspace.data / "generation_summary.json").exists()
+    if known["requested"] != count and not finished:
+        raise UsageError(
+            f"{context.workspace.data}: holds an unfinished generation of {known['requested']} instructions, {count} are "
+            f"asked for now; finish it with --count {known['requested']}, or --force-data to start again"
+        )
+    if known["requested"] != count:
+        context.progress.say(
+            f"WARNING: reusing data made from {known['requested']} instructions, {count} were asked for; "
+            "--force-data makes them anew"
+        )
+    return {"requested": count, "found": known["requested"]}
+
+
+def run(context: StepContext, _: str) -> list[Path]:
+    """Instructions → responses → critiques → revisions → preference pairs."""
+    config, folder = context.config, context.workspace.data
+    constitution = load_constitution(config.constitution)
+    identity = data_identity(context)
+    known = _known_data(context)
+    if known is not None and (config.force_data or known["fingerprint"] != fingerprint(identity)):
+        for path in folder.iterdir():
+            if path.suffix in {".jsonl", ".json"}:
+                path.unlink()
+    write_json(
+        folder / "data_identity.json",
+        {"fingerprint": fingerprint(identity), "requested": config.generation.count, "identity": identity},
+    )
+    opened = open_model(
+        context.prepared(),
+        engine=config.engine,
+        precision=config.generation_precision,
+        batch_size=config.generation.batch_size,
+        threads=config.threads,
+        tokens_asked=config.generation.count * config.generation.max_new_tokens * (config.generation.candidates + 2),
+        say=context.progress.say,
+    )
+    instructions, diversity = make_instructions(
+        context.config, folder, opened.engine, context.leakage(), context.progress, context.stopping
+    )
+    generator = Generator(
+        config, opened.engine, constitution, folder, context.progress, context.stopping, context.progress.say
+    )
+    summary = generator.run(instructions, fingerprint(identity))
+    write_json(
+        folder / "generation_summary.json", _generation_summary(config, constitution, instructions, diversity, summary)
+    )
+    names = ("instructions.jsonl", "responses.jsonl", "critiques.jsonl", "revisions.jsonl", "preference_pairs.jsonl",
+             "rejected_pairs.jsonl", "generation_summary.json")  # fmt: skip
+    return [folder / name for name in names]
+
+
+def _generation_summary(
+    config: RunConfig,
+    constitution: Constitution,
+    instructions: list[Instruction],
+    diversity: dict[str, Any],
+    summary: dict[str, Any],
+) -> dict[str, Any]:
+    return {
+        "requested": config.generation.count,
+        "produced": len(instructions),
+        "by_type": dict(Counter(i.type for i in instructions)),
+        "constitution_sha256": constitution.sha256,
+        **summary,
+        "diversity": diversity,
+    }

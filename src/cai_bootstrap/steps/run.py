@@ -1,0 +1,74 @@
+"""Do a step, or skip it when it was finished before with the same fingerprint and its outputs are unchanged."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+from cai_bootstrap.config import Step
+from cai_bootstrap.errors import DataError
+from cai_bootstrap.events import utc_now
+from cai_bootstrap.steps import baseline, evaluate, generate, train
+from cai_bootstrap.steps.context import StepContext
+from cai_bootstrap.workspace import fingerprint, read_json, sha256_file, write_json
+
+
+def _prepare_fingerprint(context: StepContext) -> str:
+    return fingerprint([context.config.model, context.config.revision])
+
+
+def _prepare(context: StepContext, _: str) -> list[Path]:
+    """Fetch or convert the model; records what it is."""
+    prepared = context.prepared()
+    path = context.workspace.logs / "model.json"
+    write_json(path, {**asdict(prepared), "path": str(prepared.path)})
+    return [path]
+
+
+_STEPS: dict[Step, tuple[Callable[[StepContext, str], list[Path]], Callable[[StepContext], str]]] = {
+    "prepare": (_prepare, _prepare_fingerprint),
+    "baseline": (baseline.run, baseline.identity),
+    "generate": (generate.run, generate.identity),
+    "train": (train.run, train.identity),
+    "evaluate": (evaluate.run, evaluate.identity),
+}
+
+
+def run_step(name: Step, context: StepContext) -> bool:
+    """Do a step, or skip it. Returns False when it was skipped because it was finished before."""
+    body, fingerprint_of = _STEPS[name]
+    marker = context.workspace.logs / "steps" / f"{name}.json"
+    expected = fingerprint_of(context)
+    if _is_finished(marker, expected, context.workspace.base):
+        return False
+    marker.unlink(missing_ok=True)
+    outputs = body(context, expected)
+    base = context.workspace.base
+    write_json(
+        marker,
+        {
+            "step": name,
+            "fingerprint": expected,
+            "finished_at": utc_now(),
+            "outputs": {_relative(path, base): sha256_file(path) for path in outputs},
+        },
+    )
+    return True
+
+
+def finished_outputs(workspace: Workspace, name: Step) -> list[Path]:
+    """The files that a finished step recorded. Raises DataError if it is not finished."""
+    marker = read_json(workspace.logs / "steps" / f"{name}.json")
+    return [workspace.base / path for path in marker["outputs"]]
+
+
+def _relative(path: Path, base: Path) -> str:
+    return str(path.relative_to(base)) if path.is_relative_to(base) else str(path)
+
+
+def _is_finished(marker: Path, expected: str, base: Path) -> bool:
+    try:
+        known = read_json(marker)
+        same = known["fingerprint"] == expected
+        return same and all(sha256_file(base / path) == sha for path, sha in known["outputs"].items())
+    except (DataError, OSError, KeyError, TypeError):
+        return False
