@@ -92,10 +92,10 @@ def _reason(instruction: str, scorer: str, args: Mapping[str, Any], gold: Sequen
     if not any(words == folded_words(answer) for answer in gold):
         if is_echo(instruction, text, free_text=scorer == "checks" and not _is_choice(args)):
             return "echo"
-        if is_degenerate(words):
-            return "degenerate"
         if is_repeated(text):
             return "repeated"
+        if is_degenerate(words):
+            return "degenerate"
     if scorer == "answer":
         return judge_answer(instruction, args, gold, text)
     if scorer == "yes_no":
@@ -120,9 +120,8 @@ def _exact(instruction: str, gold: Sequence[str], text: str) -> str:
             return "ok"
         if form.endswith(".") and not form.endswith("..") and form[:-1] in accepted and form[-2:-1].isalnum():
             return "ok"
-    words = folded_words(text)
     if is_echo(instruction, text, free_text=False):
         return "echo"
-    if is_degenerate(words):
-        return "degenerate"
-    return "repeated" if is_repeated(text) else "not_exact"
+    if is_repeated(text):
+        return "repeated"
+    return "degenerate" if is_degenerate(folded_words(text)) else "not_exact"

@@ -31,6 +31,7 @@ BARE_OPENERS: frozenset[str] = _LEXICON["bare_openers"]
 NEGATIONS: frozenset[str] = _LEXICON["negations"]
 HEDGES: frozenset[str] = _LEXICON["hedges"]
 FRAME: frozenset[str] = _LEXICON["frame"]
+LINKS: frozenset[str] = _LEXICON["links"]
 
 
 @dataclass(frozen=True)
@@ -127,10 +128,10 @@ def judge_answer(instruction: str, args: Mapping[str, Any], gold: Sequence[str],
     rights = [m for m in named if m.accepted and not _belongs_to_question(m, asked, given)]
     if not rights:
         return "rival_answer" if any(not m.accepted for m in named) else "wrong_answer"
-    for mention in named:
-        if not mention.accepted and not _only_restated(mention, rights[0], asked, given, from_set=not rivals):
-            return "rival_answer"
-    if len(rights) > 1 and find_phrase(asked, given[rights[0].start : rights[0].end]) < 0:
+    if any(not m.accepted and not _only_restated(m, rights[0], asked, given) for m in named):
+        return "rival_answer"
+    spoken = [given[right.start : right.end] for right in rights]
+    if len(set(spoken)) < len(spoken) and find_phrase(asked, spoken[0]) < 0:
         return "repeated"
     return _frame_fault(plain, asked, given, rights[0].start, rights[0].end)
 
@@ -182,23 +183,18 @@ def _statement_fault(
     return None
 
 
+def _only_restated(mention: Mention, answer: Mention, asked: Words, given: Words) -> bool:
+    """Whether a rival is mentioned only because the question names it: "17 is larger than 12", "of hot"."""
+    before = given[mention.start - 1] if mention.start else ""
+    if before == "than" and mention.start > answer.end:
+        return given[mention.start - 2] in asked
+    return before in LINKS and find_phrase(asked, given[mention.start - 1 : mention.end]) >= 0
+
+
 def _belongs_to_question(mention: Mention, asked: Words, given: Words) -> bool:
     """Whether an accepted answer is mentioned only as the question's own, like "of Singapore" in its capital."""
     bigram = given[max(0, mention.start - 1) : mention.end]
-    return mention.start > 0 and bigram[0] in ("of", "in", "for", "from") and find_phrase(asked, bigram) >= 0
-
-
-def _only_restated(mention: Mention, answer: Mention, asked: Words, given: Words, *, from_set: bool) -> bool:
-    """Whether a rival is mentioned only because the question names it: "17 is larger than 12", "opposite of hot"."""
-    before = given[mention.start - 1] if mention.start else ""
-    if before == "than" and mention.start > answer.end:
-        return mention.start >= 2 and given[mention.start - 2] in asked
-    if not from_set:
-        return False
-    rival = given[mention.start : mention.end]
-    return any(
-        asked[at : at + len(rival)] == rival and (asked[at - 1] if at else "") == before for at in range(len(asked))
-    )
+    return mention.start > 0 and bigram[0] in LINKS and find_phrase(asked, bigram) >= 0
 
 
 def _frame_fault(plain: str, asked: Words, given: Words, start: int, end: int) -> str:
