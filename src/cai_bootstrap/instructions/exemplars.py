@@ -10,7 +10,7 @@ from random import Random
 from cai_bootstrap.errors import UsageError
 from cai_bootstrap.instructions.fill import Fill
 from cai_bootstrap.instructions.fills_text import written_exemplars
-from cai_bootstrap.instructions.skills import supply, wordings
+from cai_bootstrap.instructions.skills import skills, supply, wordings
 from cai_bootstrap.instructions.text import word_list
 from cai_bootstrap.records import TaskType
 
@@ -57,6 +57,14 @@ def draw(skill: str, type: TaskType, count: int, *, seed: int, exclude: str) -> 
         raise UsageError(f"skill '{skill}' has only {len(chosen)} fitting exemplars; ask for at most that many")
     pairs = zip(chosen, itertools.cycle(texts), strict=False)
     return [Exemplar(skill, type, text.id, text.render(fill.slots), answer) for (fill, answer), text in pairs]
+
+
+def draw_mixed(type: TaskType, count: int, *, seed: int, exclude: str) -> list[Exemplar]:
+    """`count` exemplars of different skills of a type, for an instruction whose own skill has none."""
+    names = list(skills(type))
+    Random(f"mixed:{seed}:{type}:{exclude}").shuffle(names)
+    turns = itertools.islice(itertools.cycle(names), count)
+    return [draw(name, type, 1, seed=seed + n, exclude=exclude)[0] for n, name in enumerate(turns)]
 
 
 def _worked(skill: str, random: Random) -> Iterator[tuple[Fill, str]]:

@@ -8,22 +8,12 @@ from cai_bootstrap.instructions.fill import Fill, Supply, checked, drawn
 from cai_bootstrap.instructions.pool import capitalised, handwritten, is_train, nouns, plain_words, plural, with_article
 from cai_bootstrap.instructions.pool import words as word_lists
 
-NUMBERS = {
-    2: "two",
-    3: "three",
-    4: "four",
-    5: "five",
-    6: "six",
-    7: "seven",
-    8: "eight",
-    9: "nine",
-    10: "ten",
-    12: "twelve",
-}
-STARTERS = ("Yesterday", "Today", "Tomorrow", "Suddenly", "Slowly", "Quickly", "Usually", "Sometimes", "Perhaps", "Maybe",
-            "Finally", "Carefully", "Quietly", "Nobody", "Everyone", "Someone", "Outside", "Inside", "Please", "Luckily",
-            "Often", "Never", "Once", "Soon", "Here", "There", "Although", "Because", "When", "If", "After", "Before",
-            "Most", "Many", "Some", "Every", "My", "Our", "Without", "During")  # fmt: skip
+NUMBERS = {2: "two", 3: "three", 4: "four", 5: "five", 6: "six", 7: "seven", 8: "eight", 9: "nine", 10: "ten",
+           12: "twelve"}  # fmt: skip
+STARTERS = ("Yesterday", "Today", "Tomorrow", "Suddenly", "Slowly", "Quickly", "Usually", "Sometimes", "Perhaps",
+            "Maybe", "Finally", "Carefully", "Quietly", "Nobody", "Everyone", "Someone", "Outside", "Inside", "Please",
+            "Luckily", "Often", "Never", "Once", "Soon", "Here", "There", "Although", "Because", "When", "If", "After",
+            "Before", "Most", "Many", "Some", "Every", "My", "Our", "Without", "During")  # fmt: skip
 ONE_SENTENCE: dict[str, Any] = {"check": "sentences", "min": 1, "max": 1}
 MESSAGE_WORDS = 30
 
@@ -83,7 +73,10 @@ def without(topic: str, word: str, forbidden: str) -> Fill:
 
 
 def message(name: str, purpose: str) -> Fill:
-    checks = [{"check": "contains", "words": [name]}, {"check": "words", "min": 1, "max": MESSAGE_WORDS}]
+    checks: list[dict[str, Any]] = [
+        {"check": "contains", "words": [name]},
+        {"check": "words", "min": 1, "max": MESSAGE_WORDS},
+    ]
     return checked({"name": name, "purpose": purpose}, checks, topic=name)
 
 

@@ -2,7 +2,8 @@
 
 Instructions of one skill share a frame ("Write one sentence that ...") whatever they ask, so a frame alone is no leak:
 a run of eight words counts only where it holds a word of what the item is *about*, a similar wording only where it
-holds more than half of these. What an item is about are the words in which it differs from its template's other items.
+holds more than half of these. What an item is about are the words in which it differs from the other items of its
+template.
 """
 
 from collections import Counter, defaultdict
@@ -14,7 +15,7 @@ from cai_bootstrap.records import EvalItem
 RUN = 8
 SIMILAR = 0.7
 REASONS = ("fact", "text", "entity", "ngram", "similar")
-# Words that name a fact's relation, by the prefix of its key; `entity` needs one of them or the answer beside the entity.
+# Words that name the relation of a fact key; `entity` needs one of them, or the answer, beside the entity.
 RELATIONS = {
     "capital": {"capital", "city", "government"},
     "currency": {"currency", "money", "pay"},
@@ -25,11 +26,12 @@ RELATIONS = {
     "after": {"after", "follows"},
     "before": {"before", "precedes"},
 }  # fmt: skip
-_COMMON = set(
-    "a an the of in on at to for from by with and or but not is are was were be been has have had do does did it its "
-    "this that these those i you he she we they my your his her our their what which who how when where why as if so "
-    "than then there here one two three four five six yes no please can could would will write give name say tell".split()
-)
+_COMMON_TEXT = """
+a an the of in on at to for from by with and or but not is are was were be been has have had do does did it its
+this that these those i you he she we they my your his her our their what which who how when where why as if so
+than then there here one two three four five six yes no please can could will would write give name say tell
+"""
+_COMMON = frozenset(_COMMON_TEXT.split())
 
 
 class LeakageIndex:

@@ -46,7 +46,7 @@ def capitalised(text: str) -> str:
 
 def with_article(noun: str) -> str:
     """The noun with "a" or "an" before it."""
-    vowel = noun[0] in "aeiou" and not noun.startswith(_CONSONANT) or noun.startswith(_SILENT)
+    vowel = (noun[0] in "aeiou" and not noun.startswith(_CONSONANT)) or noun.startswith(_SILENT)
     return f"{'an' if vowel else 'a'} {noun}"
 
 
@@ -81,7 +81,7 @@ def templates() -> dict[tuple[TaskType, str], tuple[Template, ...]]:
 
 @lru_cache(maxsize=1)
 def words() -> dict[str, list[str]]:
-    """Word lists by kind (`animal`, `artifact`, `food`, `object`, `plant`, `adjectives`, `verbs`, `names`, `cities`)."""
+    """Words by kind: `animal`, `artifact`, `food`, `object`, `plant`, `adjectives`, `verbs`, `names`, `cities`."""
     return dict(json.loads(_read("words.json")))
 
 

@@ -1,7 +1,7 @@
 """Draw instructions from templates and fills: exact counts, balanced skills, no duplicates, refilled after filtering.
 
 What is a near-duplicate here? Instructions of one template look alike whatever they ask ("Is 17 greater than 12?", "Is
-40 greater than 8?"), so a similarity rule over all of them (Self-Instruct's ROUGE-L >= 0.7) would keep one per template.
+40 greater than 8?"), so a similarity rule over all of them (Self-Instruct's ROUGE-L >= 0.7) would keep one a template.
 Two instructions count as near-duplicates when they ask the *same thing* (same skill, same slot values) and their words
 are at least 85% alike (Indel similarity); facts are asked in several wordings, every other fill in one wording only.
 How alike the sampled texts are without regard to what they ask is measured in `diversity`, not filtered here.
@@ -64,7 +64,7 @@ def make_instruction(template: Template, fill: Fill) -> Instruction:
 
 
 def _stream(type: TaskType, skill: str, random: Random) -> Iterator[tuple[int, Instruction]]:
-    """Every instruction of a skill with its fill's number, templates taking turns, fills repeated as late as possible."""
+    """Every instruction of a skill and its fill's number; templates take turns, fills recur as late as possible."""
     fills = supply(skill)
     order = list(range(fills.size))
     random.shuffle(order)

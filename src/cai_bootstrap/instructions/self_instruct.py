@@ -17,7 +17,7 @@ MAX_WORDS = 40
 _HEADS: dict[TaskType, str] = {
     "question": "A list of short questions, each with one short answer. Every question is about something different.",
     "completion": "A list of unfinished sentences for the reader to complete. Every one is about something different.",
-    "generation": "A list of short writing tasks, each with one clear condition. Every task is about something different.",
+    "generation": "A list of short writing tasks, each with one condition. Each one is about something different.",
     "transformation": "A list of small tasks that change a given text. Every task has another text and another change.",
 }
 _NUMBER = re.compile(r"^\s*(?:\d{1,3}\s*[.):]|[-*•])\s*")

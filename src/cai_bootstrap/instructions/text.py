@@ -11,7 +11,7 @@ def word_list(text: str) -> list[str]:
 
 
 def normalised(text: str) -> str:
-    """A text as its lower-case words and signs, one space apart: two texts that differ only in spacing or case are one."""
+    """A text in lower case, one space between its parts: texts that differ only in case or spacing become equal."""
     return " ".join(text.casefold().split())
 
 

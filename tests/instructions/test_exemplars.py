@@ -1,0 +1,82 @@
+"""Exemplars: right, of the same skill, varied, and never about the instruction that they are shown before."""
+
+import pytest
+
+from cai_bootstrap.errors import UsageError
+from cai_bootstrap.evaluation.scorers import check
+from cai_bootstrap.instructions import exemplars, fills_text
+from cai_bootstrap.instructions.exemplars import draw
+from cai_bootstrap.instructions.fill import Fill
+from cai_bootstrap.instructions.pool import templates
+from cai_bootstrap.instructions.sampler import sample
+from cai_bootstrap.instructions.skills import supply, wordings
+from cai_bootstrap.instructions.text import word_list
+from cai_bootstrap.records import TaskType
+
+SKILLS = sorted(templates())
+UNASKED = "Which planet is it?"
+
+
+def worked(skill: str) -> list[tuple[Fill, str]]:
+    """Fills with answers: all of the hand-written ones, and the first of those whose answer follows."""
+    written = [pair for seed in range(3) for pair in fills_text.written_exemplars(skill, exemplars.Random(seed))]
+    if written:
+        return written
+    fills = supply(skill)
+    return [(fill, fill.answer or "") for fill in map(fills.at, range(min(fills.size, 400)))]
+
+
+@pytest.mark.parametrize(("kind", "skill"), SKILLS)
+def test_every_exemplar_answer_passes_its_own_checks(kind: TaskType, skill: str) -> None:
+    failed = []
+    for place, (fill, answer) in enumerate(worked(skill)):
+        group = wordings(skill, kind)
+        text = group[place % len(group)].render(fill.slots)
+        verdict = check(text, fill.scorer, fill.args, fill.gold, answer)
+        if not verdict.success:
+            failed.append((text, answer, verdict.reason))
+    assert failed == []
+
+
+@pytest.mark.parametrize(("kind", "skill"), SKILLS)
+def test_eight_exemplars_come_on_one_line_each_with_varied_wordings_and_answers(kind: TaskType, skill: str) -> None:
+    drawn = draw(skill, kind, 8, seed=1, exclude=UNASKED)
+    assert len(drawn) == 8
+    assert all(e.skill == skill and e.type == kind for e in drawn)
+    assert all(e.answer and e.answer == e.answer.strip() and "\n" not in e.answer for e in drawn)
+    assert len({e.instruction for e in drawn}) == 8
+    assert len({e.template for e in drawn}) >= 8
+    assert len({e.answer for e in drawn}) >= (2 if skill == "compare_numbers" else 5)
+
+
+@pytest.mark.parametrize(("kind", "skill"), SKILLS)
+def test_the_same_arguments_give_the_same_exemplars_and_another_seed_gives_others(kind: TaskType, skill: str) -> None:
+    first, again, other = (draw(skill, kind, 6, seed=seed, exclude=UNASKED) for seed in (1, 1, 2))
+    assert first == again
+    assert first != other
+
+
+def test_no_exemplar_is_about_the_instruction_being_answered() -> None:
+    for made in sample(400, seed=11):
+        for example in draw(made.skill, made.type, 6, seed=3, exclude=made.instruction):
+            assert example.instruction != made.instruction
+            if made.fact_key and not made.skill.startswith("compare"):
+                subject = made.fact_key.split(":")[1].replace(",", " ")
+                shown = f" {' '.join(word_list(example.instruction))} "
+                assert f" {subject} " not in shown, (made.instruction, example.instruction)
+
+
+def test_yes_and_no_are_equally_frequent() -> None:
+    answers = [e.answer for e in draw("compare_numbers", "question", 8, seed=4, exclude=UNASKED)]
+    assert sorted(answers) == ["No"] * 4 + ["Yes"] * 4
+
+
+@pytest.mark.parametrize("skill", ["numbered_list", "surround", "which_not_listed", "analogy_in_context", "nonsense"])
+def test_held_out_skills_have_no_exemplars(skill: str) -> None:
+    with pytest.raises(UsageError, match=skill):
+        draw(skill, "generation", 4, seed=0, exclude="")
+
+
+def test_more_exemplars_than_a_skill_has_are_refused() -> None:
+    with pytest.raises(UsageError, match="weekday_month"):
+        draw("weekday_month", "question", 500, seed=0, exclude="")
