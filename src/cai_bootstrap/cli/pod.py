@@ -1,0 +1,430 @@
+"""`cai pod …`: the rented pod. Parses, calls, prints."""
+
+import json
+import shlex
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from cai_bootstrap.errors import CaiError, UsageError
+from cai_bootstrap.pod import deploy as deploying
+from cai_bootstrap.pod import install, job, ledger, session, settings, stopping, trust
+from cai_bootstrap.pod.errors import JobRunningError, PodError
+from cai_bootstrap.pod.ssh import Remote
+from cai_bootstrap.workspace import resolve_base_dir, write_atomic
+
+JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+ARGUMENTS = click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+INTO = click.option("--into", type=click.Path(path_type=Path), help="Local base directory for what comes back.")
+SOURCE = click.option("--source", type=click.Path(path_type=Path), default=Path(), help="The checkout to push (here).")
+VIA = click.option("--via", type=click.Choice(["auto", "rsync", "git", "tar"]), help="How the code gets there.")
+YES = click.option("--yes", is_flag=True, help="Do not ask whether to start.")
+RUN_CONTEXT = {"ignore_unknown_options": False, "allow_interspersed_args": True}
+
+
+@dataclass
+class Context:
+    """What every pod command knows: where pod.yaml is, and how to speak."""
+
+    path: Path
+
+    def load(self, **overrides: Any) -> settings.PodSettings:
+        """The settings, with what the command line overrides."""
+        return settings.load_settings(self.path, **overrides)
+
+    def connect(self, found: settings.PodSettings) -> Remote:
+        """A pod that lets us in, its host key pinned, its rental in the ledger."""
+        return session.connect(found, confirm, say)
+
+
+def say(text: str) -> None:
+    """A line for people, on stderr, so that stdout holds results only."""
+    from cai_bootstrap.pod.watch import printable
+
+    click.echo("\n".join(printable(line) for line in text.splitlines()), err=True)
+
+
+def confirm(question: str) -> bool:
+    """Ask a person; no without a terminal."""
+    say(question)
+    return sys.stdin.isatty() and click.confirm("Yes?", default=False, err=True)
+
+
+def show(value: Any, as_json: bool, lines: Callable[[], None]) -> None:
+    """Print a result, for machines or for people."""
+    if as_json:
+        click.echo(json.dumps(value, indent=2, default=str))
+    else:
+        lines()
+
+
+@click.group()
+@click.option(
+    "--config", "path", type=click.Path(path_type=Path), help="pod.yaml ($CAI_POD_CONFIG, ./pod.yaml, ~/.config)."
+)
+@click.pass_context
+def pod(context: click.Context, path: Path | None) -> None:
+    """Deploy to a rented GPU pod, watch it, bring everything back, and stop paying."""
+    context.obj = Context(settings.config_path(path))
+
+
+@pod.command()
+@click.option("--name")
+@click.option("--host")
+@click.option("--port", type=int)
+@click.option("--user")
+@click.option("--key")
+@click.option("--hourly-price", type=float)
+@click.option("--budget", type=float)
+@click.option("--remote-base")
+@click.option("--preset")
+@JSON
+@click.pass_obj
+def init(context: Context, /, as_json: bool, **values: Any) -> None:
+    """Write a commented pod.yaml; one that is there already is kept."""
+    from cai_bootstrap.pod.template import filled
+
+    written = not context.path.exists()
+    if written:
+        text = filled(**values)
+        if values["host"]:
+            settings.parse_settings(text, context.path)
+        write_atomic(context.path, text)
+    elif any(value is not None for value in values.values()):
+        raise UsageError(
+            f"{context.path}: is there already; edit it, or name another with `cai pod --config FILE init`"
+        )
+    show(
+        {"path": str(context.path), "written": written},
+        as_json,
+        lambda: click.echo(
+            f"{context.path}: {'written; fill in host, port and key' if written else 'is there already, kept'}"
+        ),
+    )
+
+
+@pod.command()
+@click.option("--preset", help="Judge the GPU by this preset's need.")
+@click.option("--new-host-key", is_flag=True, help="Forget the pinned host key and pin the present one.")
+@JSON
+@click.pass_obj
+def check(context: Context, preset: str | None, new_host_key: bool, as_json: bool) -> None:
+    """Connection, host key, GPU and its memory, disk, Python, torch, transfer tools: within 30 seconds."""
+    from cai_bootstrap.pod.check import check_pod
+    from cai_bootstrap.pod.tables import check_table
+
+    found = context.load(preset=preset)
+    if new_host_key:
+        trust.forget(found)
+    checked = check_pod(context.connect(found), preset=found.preset)
+
+    show({"fit": checked.fit, "findings": [f.record() for f in checked.findings]}, as_json, lambda: Console().print(check_table(checked)))
+    if not checked.fit:
+        raise PodError(f"{found.address}: not fit for this run (see the table)")
+
+
+@pod.command()
+@SOURCE
+@VIA
+@JSON
+@click.pass_obj
+def push(context: Context, source: Path, via: str | None, as_json: bool) -> None:
+    """Send the code: never .git, .env, keys or results; with --via git exactly the checked-out commit."""
+    from cai_bootstrap.pod.push import push as push_code
+
+    found = context.load(via=via)
+    remote = context.connect(found)
+    _refuse_while_running(remote)
+    pushed = push_code(remote, source.absolute(), found.via, say)
+    show(
+        pushed.record(),
+        as_json,
+        lambda: click.echo(
+            f"pushed {pushed.files} files by {pushed.via}; tree {pushed.sha256[:12]}, commit {pushed.commit}"
+        ),
+    )
+
+
+def _refuse_while_running(remote: Remote) -> None:
+    status = job.status(remote)
+    if status["state"] in deploying.RUNNING:
+        raise JobRunningError(
+            f"the code of a running job is not changed ({job.describe(status)}); follow it: `cai pod watch`"
+        )
+
+
+@pod.command(context_settings=RUN_CONTEXT)
+@ARGUMENTS
+@JSON
+@click.pass_obj
+def setup(context: Context, arguments: tuple[str, ...], as_json: bool) -> None:
+    """Make the pod's Python ready and fetch the model; skipped while nothing changed. ARGUMENTS are those of the run."""
+    found = context.load()
+    remote = context.connect(found)
+    job.arm_watchdog(remote)
+    done = deploying.set_up(remote, arguments, Console(stderr=True), say=say)
+    show({"done": done}, as_json, lambda: click.echo("set up" if done else "set up already, nothing to do"))
+
+
+@pod.command(context_settings=RUN_CONTEXT)
+@ARGUMENTS
+@click.option("--budget", type=float, help="Dollars for this rental.")
+@JSON
+@click.pass_obj
+def run(context: Context, arguments: tuple[str, ...], budget: float | None, as_json: bool) -> None:
+    """Start `cai run ARGUMENTS` on the pod, detached; one at a time. Put -- before ARGUMENTS."""
+    remote = context.connect(context.load(budget=budget))
+    job.arm_watchdog(remote)
+    status = job.start_run(remote, arguments)
+    show(status, as_json, lambda: click.echo(f"started job {status['job']}; follow it with `cai pod watch`"))
+
+
+@pod.command()
+@JSON
+@click.pass_obj
+def watch(context: Context, as_json: bool) -> None:
+    """Follow the job live until it ends; its exit code becomes this command's."""
+    from cai_bootstrap.pod.watch import watch as follow
+
+    remote = context.connect(context.load())
+    found = job.status(remote)
+    if found["state"] == "none":
+        raise PodError("no job was started on this pod; start one with `cai pod run`")
+    ended, _ = follow(remote, Console(), as_json=as_json, job_id=found["job"])
+    if not as_json:
+        say(job.describe(ended))
+    sys.exit(job.exit_code(ended))
+
+
+@pod.command()
+@click.option("--lines", "-n", type=click.IntRange(1, 1_000_000), default=1000, help="How many of the last lines.")
+@click.option("--watchdog", is_flag=True, help="What the watchdog did, instead of the job's output.")
+@JSON
+@click.pass_obj
+def logs(context: Context, lines: int, watchdog: bool, as_json: bool) -> None:
+    """Print the job's output so far."""
+    from cai_bootstrap.pod.watch import printable
+
+    remote = context.connect(context.load())
+    found = remote.call("logs", "watchdog" if watchdog else "output", str(lines))
+    show(found, as_json, lambda: click.echo("".join(f"{printable(line)}\n" for line in found["lines"]), nl=False))
+
+
+@pod.command()
+@JSON
+@click.pass_obj
+def status(context: Context, as_json: bool) -> None:
+    """Finished, running or lost; and the watchdog."""
+    found = job.status(context.connect(context.load()))
+
+    def lines() -> None:
+        click.echo(job.describe(found))
+        if found["state"] in ("finished", "lost"):
+            click.echo("its files are fetched" if found["fetched"] else "its files are NOT fetched yet: `cai pod pull`")
+        if found["state"] == "lost" or (found["state"] == "finished" and found["exit_code"]):
+            for line in found["last_lines"][-10:]:
+                say(f"  | {line}")
+        dog = found["watchdog"]
+        money = dog["money"]
+        spent = f", {money['spent']:.2f} $ spent" if money else ""
+        click.echo(("watchdog: on guard" if dog["alive"] else "watchdog: NOT RUNNING") + spent)
+
+    show(found, as_json, lines)
+
+
+@pod.command()
+@INTO
+@JSON
+@click.pass_obj
+def pull(context: Context, into: Path | None, as_json: bool) -> None:
+    """Bring results, adapters, data and logs back, each verified by hash; resumes, deletes nothing on the pod."""
+    from cai_bootstrap.pod.pull import pull as fetch
+
+    found = context.load()
+    pulled = fetch(context.connect(found), resolve_base_dir(into), say)
+    deploying.record_steps(found.name, found.address, pulled.target)
+    show(pulled.record(), as_json, lambda: click.echo(deploying.describe_pull(pulled)))
+    if not pulled.verified:
+        raise PodError("not every file is verified: the pod still writes them; run `cai pod pull` again")
+
+
+@pod.command()
+@click.option("--already-stopped", is_flag=True, help="You stopped it yourself: close the rental.")
+@click.option("--job-only", is_flag=True, help="End the job cleanly; the pod stays.")
+@YES
+@JSON
+@click.pass_obj
+def stop(context: Context, already_stopped: bool, job_only: bool, yes: bool, as_json: bool) -> None:
+    """End a running job cleanly and stop the pod; done only when the provider says it no longer costs."""
+    found = context.load()
+    if already_stopped:
+        stopping.already_stopped(found, say)
+    elif job_only:
+        ended = _end_job(context.connect(found), yes)
+        show(ended, as_json, lambda: click.echo(job.describe(ended)))
+        return
+    else:
+        try:
+            _end_job(session.connect(found, confirm, say), yes)
+        except PodError as error:
+            say(f"could not look for a running job ({error}); stopping the pod nevertheless")
+        stopping.stop_pod(found, say)
+    show({"stopped": True}, as_json, lambda: None)
+
+
+def _end_job(remote: Remote, yes: bool) -> dict[str, Any]:
+    from cai_bootstrap.pod.watch import watch as follow
+
+    found = job.status(remote)
+    if found["state"] in deploying.RUNNING:
+        if not yes and not confirm(f"{job.describe(found)}. End it?"):
+            raise UsageError("a job runs; nothing was stopped (say --yes to end it cleanly first)")
+        job.end(remote, "the user asked")
+        found, _ = follow(remote, Console(stderr=True), as_json=False, job_id=found["job"])
+    if found["state"] in ("finished", "lost") and not found["fetched"]:
+        say("its files are not fetched; what lies on the volume survives a stop: fetch it later with `cai pod pull`")
+    return found
+
+
+@pod.command(context_settings=RUN_CONTEXT)
+@ARGUMENTS
+@SOURCE
+@INTO
+@VIA
+@click.option("--budget", type=float, help="Dollars for this rental: a warning at 80%, the end at 100%.")
+@click.option("--stop-when-done", is_flag=True, help="Stop the pod once everything is fetched.")
+@click.option("--dry-run", is_flag=True, help="Print what would be done; connect to nothing.")
+@YES
+@JSON
+@click.pass_obj
+def deploy(
+    context: Context,
+    arguments: tuple[str, ...],
+    source: Path,
+    into: Path | None,
+    via: str | None,
+    budget: float | None,
+    stop_when_done: bool,
+    dry_run: bool,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    """Check, push, set up, run, watch, pull, then stop or remind. Put -- before the run's ARGUMENTS."""
+    from cai_bootstrap.pod.estimate import estimate
+    from cai_bootstrap.pod.tables import print_estimate
+
+    found = context.load(via=via, budget=budget)
+    price = (session.rental(found) or {}).get("price", found.hourly_price)
+    planned = estimate(found.preset, arguments, price)
+    stop_when_done = stop_when_done or found.stop.when_done
+    target = resolve_base_dir(into)
+    plan = _plan(found, arguments, source.absolute(), target, stop_when_done)
+    if not as_json:
+        print_estimate(Console(stderr=True), planned, price, found.budget)
+    if dry_run:
+        show({"estimate": planned.record(), "plan": plan}, as_json, lambda: click.echo("\n".join(plan)))
+        return
+    if not yes and not confirm("Start?"):
+        raise UsageError("nothing was started; confirm, or say --yes")
+    found.secret_values()
+    deployed = deploying.deploy(
+        context.connect(found),
+        source=source.absolute(),
+        target=target,
+        arguments=arguments,
+        planned=planned,
+        stop_when_done=stop_when_done,
+        console=Console(stderr=True),
+        as_json=False,
+        say=say,
+    )
+    result = {
+        "exit_code": deployed.exit_code,
+        "status": deployed.status,
+        "pulled": deployed.pulled.record() if deployed.pulled else None,
+        "stopped": deployed.stopped,
+        "problem": deployed.problem,
+    }
+    show(result, as_json, lambda: click.echo(f"{job.describe(deployed.status)}; results in {target}"))
+    sys.exit(deployed.exit_code)
+
+
+def _plan(
+    found: settings.PodSettings, arguments: tuple[str, ...], source: Path, target: Path, stop_when_done: bool
+) -> list[str]:
+    return [
+        f"check   {found.address}",
+        f"push    {source} -> {found.code} (via {found.via})",
+        *(f"setup   {line}" for line in install.setup_commands(found, arguments)),
+        f"run     {shlex.join(job.job_argv(found, arguments))}",
+        "watch   until the job ends",
+        f"pull    results, data, checkpoints, logs -> {target}",
+        "stop    the pod" if stop_when_done else "remind  that the pod be stopped",
+    ]
+
+
+@pod.command()
+@JSON
+@click.pass_obj
+def cost(context: Context, as_json: bool) -> None:
+    """Every rental: start, end, price, total; planned against used, per step."""
+    from cai_bootstrap.pod.tables import print_costs
+
+    if context.path.exists():
+        _refresh(context)
+    try:
+        found = ledger.rentals()
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    totals = [{**rental, "total": ledger.dollars(rental)} for rental in found]
+    show({"rentals": totals, "total": sum(r["total"] for r in totals)}, as_json, lambda: print_costs(Console(), totals))
+
+
+def _refresh(context: Context) -> None:
+    """Close the rental if the provider says that the pod costs no more (the watchdog may have stopped it)."""
+    from cai_bootstrap.pod.onpod.runpod import no_longer_costs
+
+    try:
+        found = context.load()
+        seen = session.read_provider(found)
+    except CaiError as error:
+        say(f"the provider was not asked: {error}")
+        return
+    if seen is not None and no_longer_costs(seen):
+        ledger.close(
+            found.name, found.address, f"provider says {seen['status']}, 0 $/h (seen now, it may have ended earlier)"
+        )
+
+
+@pod.command()
+@click.option("--preset", help="The run's preset.")
+@click.option("--gpus", type=click.IntRange(1, 64), default=1, help="GPUs of one machine.")
+@click.option("--accelerator", default="A100-80GB", help="SkyPilot's name of the GPU.")
+@click.option("--cloud", help="Only this cloud; any if left out.")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("sky.yaml"), help="The file to write.")
+@JSON
+@click.pass_obj
+def sky(
+    context: Context, preset: str | None, gpus: int, accelerator: str, cloud: str | None, out: Path, as_json: bool
+) -> None:
+    """Write a SkyPilot task for any cloud or several GPUs, validated by SkyPilot's own parser if it is installed."""
+    from cai_bootstrap.pod.skypilot import validate, write_task
+
+    if preset is None and context.path.exists():
+        preset = context.load().preset
+    if preset is None:
+        raise UsageError("name the preset with --preset")
+    write_task(out, preset=preset, gpus=gpus, accelerator=accelerator, cloud=cloud)
+    validated = validate(out)
+    result = {"path": str(out), "validated": validated}
+    words = "validated by SkyPilot" if validated else "not validated: install the extra 'sky' for that"
+    show(
+        result,
+        as_json,
+        lambda: click.echo(f"{out}: written, {words}; start it with `sky launch {shlex.quote(str(out))}`"),
+    )

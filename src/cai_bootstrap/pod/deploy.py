@@ -1,0 +1,171 @@
+"""All of it in order: check, push, set up, run, watch, pull, then stop or remind; each part resumable."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from cai_bootstrap.errors import CaiError
+from cai_bootstrap.pod import install, job, ledger
+from cai_bootstrap.pod.check import check_pod
+from cai_bootstrap.pod.errors import PodError
+from cai_bootstrap.pod.estimate import Estimate
+from cai_bootstrap.pod.pull import Pulled, pull
+from cai_bootstrap.pod.push import push
+from cai_bootstrap.pod.ssh import Remote
+from cai_bootstrap.pod.stopping import stop_pod, way_out
+from cai_bootstrap.pod.watch import watch
+from cai_bootstrap.workspace import read_json
+
+Say = Callable[[str], None]
+RUNNING = ("running", "starting")
+
+
+@dataclass
+class Deployed:
+    """How a deployment ended: the job's status, what was pulled, whether the pod is confirmed stopped."""
+
+    status: dict[str, Any]
+    pulled: Pulled | None = None
+    stopped: bool = False
+    problem: str | None = None
+
+    @property
+    def exit_code(self) -> int:
+        """The job's own exit code; 1 if it was lost, or if it was done but its files could not be brought back."""
+        code = job.exit_code(self.status)
+        return code if code or (self.pulled is not None and self.pulled.verified) else 1
+
+
+def set_up(remote: Remote, arguments: Sequence[str], console: Console, *, as_json: bool = False, say: Say) -> bool:
+    """Run what set-up needs as a detached job and watch it; False if the pod was set up already. Raises PodError."""
+    lines = install.setup_commands(remote.settings, arguments)
+    mark = install.setup_mark(remote, lines)
+    if not install.setup_needed(remote, mark):
+        return False
+    script = "set -eu\n" + "".join(f"echo + {_quoted(line)}\n{line}\n" for line in lines)
+    found = job.start(remote, "setup", ["/bin/sh", "-c", script], job.job_environment(remote.settings), mark)
+    ended, _ = watch(remote, console, as_json=as_json, job_id=found["job"])
+    if ended["state"] != "finished" or ended["exit_code"] != 0:
+        raise PodError(f"set-up failed: {job.describe(ended)}\n" + "\n".join(ended.get("last_lines", [])[-10:]))
+    install.mark_done(remote, mark)
+    return True
+
+
+def _quoted(line: str) -> str:
+    return "'" + line.replace("'", "'\\''") + "'"
+
+
+def deploy(
+    remote: Remote,
+    *,
+    source: Path,
+    target: Path,
+    arguments: Sequence[str],
+    planned: Estimate,
+    stop_when_done: bool,
+    console: Console,
+    as_json: bool,
+    say: Say,
+) -> Deployed:
+    """Everything after the estimate was agreed to. Whatever way the job ends: pull, then stop or remind.
+
+    Raises CaiError kinds for what fails before the job starts; the watchdog is armed by then.
+    """
+    settings = remote.settings
+    job.arm_watchdog(remote)
+    before = job.status(remote)
+    if before["state"] in RUNNING and before.get("slot") == "run":
+        say(f"a job runs already, following it: {job.describe(before)}")
+        job_id = before["job"]
+    else:
+        if before["state"] in RUNNING:
+            say(f"waiting for {job.describe(before)}")
+            watch(remote, console, as_json=as_json, job_id=before["job"])
+        checked = check_pod(remote, preset=planned.preset)
+        for finding in checked.findings:
+            say(f"check: {finding.name}: {finding.level}: {finding.detail}")
+        if not checked.fit:
+            raise PodError(f"{settings.address}: the pod is not fit for this run (see above)")
+        pushed = push(remote, source, settings.via, say)
+        say(f"pushed {pushed.files} files by {pushed.via}, tree {pushed.sha256[:12]}")
+        done = set_up(remote, arguments, console, as_json=as_json, say=say)
+        say("set up" if done else "set up already")
+        job_id = _start_or_resume(remote, arguments, before, say)
+    ledger.update(settings.name, settings.address, estimate=planned.record())
+    status, view = watch(remote, console, as_json=as_json, job_id=job_id)
+    say(job.describe(status))
+    if job.exit_code(status) != 0:
+        for line in status.get("last_lines", [])[-10:]:
+            say(f"  | {line}")
+    deployed = Deployed(status)
+    if view.steps:
+        ledger.update(settings.name, settings.address, steps=view.steps)
+    try:
+        deployed.pulled = pull(remote, target, say)
+        say(describe_pull(deployed.pulled))
+        record_steps(settings.name, settings.address, target)
+    except CaiError as error:
+        deployed.problem = str(error)
+        say(f"NOT ALL WAS BROUGHT BACK: {error}")
+    _stop_or_remind(remote, deployed, stop_when_done, say)
+    return deployed
+
+
+def _start_or_resume(remote: Remote, arguments: Sequence[str], before: dict[str, Any], say: Say) -> str:
+    """Start the job, unless this very work was finished with exit code 0 and only its files are still to be fetched."""
+    pushed = install.pushed_code(remote)
+    mark = job.job_mark(remote.settings, arguments, pushed or {"sha256": ""})
+    if before["state"] == "finished" and before["mark"] == mark and before["exit_code"] == 0 and not before["fetched"]:
+        say("the job was done already, its files were not fetched yet")
+        return str(before["job"])
+    started = job.start_run(remote, arguments)
+    say(f"started job {started['job']}; it goes on if this connection breaks (`cai pod watch` follows it again)")
+    return str(started["job"])
+
+
+def _stop_or_remind(remote: Remote, deployed: Deployed, stop_when_done: bool, say: Say) -> None:
+    limit = deployed.status.get("reason") in ("budget", "deadline")
+    complete = deployed.pulled is not None and deployed.pulled.verified
+    if limit or (stop_when_done and complete):
+        try:
+            stop_pod(remote.settings, say)
+            deployed.stopped = True
+        except CaiError as error:
+            deployed.problem = str(error)
+            if remote.settings.stop.command:
+                answer = remote.run(["/bin/sh", "-c", remote.settings.stop.command], timeout=120)
+                say(
+                    f"ran the stop command on the pod (exit code {answer.code}); nobody has confirmed that it no longer costs"
+                )
+            say(str(error))
+    elif stop_when_done:
+        say("the pod was NOT stopped, because not everything was brought back: run `cai pod pull`, then `cai pod stop`")
+    else:
+        say(f"STOP THE POD when you need it no longer: `cai pod stop`, or {way_out(remote.settings, keyless=False)}")
+
+
+def describe_pull(pulled: Pulled) -> str:
+    """What a pull did, in one sentence."""
+    text = f"{pulled.files} files ({pulled.bytes / 1e6:.1f} MB) in {pulled.target}: {pulled.fetched} fetched, {pulled.unchanged} there already"
+    if pulled.fetched_again:
+        text += f"; fetched again because the hash was wrong: {', '.join(pulled.fetched_again[:5])}"
+    if pulled.left_out:
+        text += f"; left out (not plain files): {', '.join(pulled.left_out[:5])}"
+    return text + (", all verified" if pulled.verified else f"; STILL DIFFERENT: {', '.join(pulled.differing[:5])}")
+
+
+def record_steps(pod: str, address: str, target: Path) -> None:
+    """Put the seconds per step of the pulled run into the ledger, beside what was planned."""
+    path = target / "results" / "run.json"
+    if not path.exists():
+        return
+    try:
+        steps = read_json(path)["steps"]
+        used = {name: float(step["seconds"]) for name, step in steps.items() if not step.get("skipped")}
+    except (CaiError, KeyError, TypeError, ValueError, AttributeError):
+        return
+    if used:
+        ledger.update(pod, address, steps=used)

@@ -1,0 +1,107 @@
+"""The ledger of rentals: which pod, since when, at what price, until when, and what was planned and used per step.
+
+One small JSON file in the user's state directory, never in a repository; it holds no secret. Only the standard library is
+imported, because every command looks here before it ends.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+Rental = dict[str, Any]
+
+
+def state_dir() -> Path:
+    """Where ledger and pinned host keys live: $CAI_STATE_DIR, else the user's state directory. Creates nothing."""
+    if given := os.environ.get("CAI_STATE_DIR"):
+        return Path(given).expanduser().absolute()
+    home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(home).expanduser().absolute() / "cai-bootstrap"
+
+
+def ledger_path() -> Path:
+    """The ledger file: `{"rentals": [...]}`."""
+    return state_dir() / "pods.json"
+
+
+def rentals() -> list[Rental]:
+    """All rentals, oldest first; empty if there is no ledger. Raises ValueError for a file that is not a ledger."""
+    try:
+        found = json.loads(ledger_path().read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return []
+    if not isinstance(found, dict) or not isinstance(found.get("rentals"), list):
+        raise ValueError(f"{ledger_path()}: not a ledger of rentals; move it away to begin a new one")
+    return list(found["rentals"])
+
+
+@contextlib.contextmanager
+def changing() -> Iterator[list[Rental]]:
+    """The rentals, to be changed in place; written atomically when the block ends, one writer at a time."""
+    path = ledger_path()
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with open(path.with_suffix(".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        found = rentals()
+        yield found
+        temporary = path.with_suffix(f".{os.getpid()}.tmp")
+        with open(temporary, "w", encoding="utf-8") as target:
+            json.dump({"rentals": found}, target, indent=1)
+            target.flush()
+            os.fsync(target.fileno())
+        os.replace(temporary, path)
+
+
+def current(found: list[Rental], pod: str, address: str) -> Rental | None:
+    """The open rental of a pod at an address (`user@host:port`), or None."""
+    return next((r for r in reversed(found) if r["pod"] == pod and r["address"] == address and not r["ended"]), None)
+
+
+def open_rental(pod: str, address: str, price: float, started: float | None = None) -> Rental:
+    """The open rental of this pod, begun now if there is none. `started` (epoch) comes from the provider.
+
+    Without it a rental begins at the first contact, and says so.
+    """
+    with changing() as found:
+        rental = current(found, pod, address)
+        if rental is None:
+            rental = {"pod": pod, "address": address, "started": started or time.time(), "ended": None, "total": None}
+            found.append(rental)
+        if started is not None:
+            rental["started"] = started
+        rental["start_known_from"] = (
+            "provider" if started is not None else rental.get("start_known_from", "first contact")
+        )
+        rental["price"] = price
+        return dict(rental)
+
+
+def update(pod: str, address: str, **values: Any) -> None:
+    """Set fields of the open rental (`estimate`, `steps`, `preset`, …); nothing if there is none."""
+    with changing() as found:
+        rental = current(found, pod, address)
+        if rental is not None:
+            rental.update(values)
+
+
+def close(pod: str, address: str, how: str) -> Rental | None:
+    """End the open rental now, saying who confirmed it; returns it with its total in dollars, or None."""
+    with changing() as found:
+        rental = current(found, pod, address)
+        if rental is None:
+            return None
+        rental["ended"] = time.time()
+        rental["total"] = dollars(rental)
+        rental["ended_how"] = how
+        return dict(rental)
+
+
+def dollars(rental: Rental, now: float | None = None) -> float:
+    """What a rental has cost so far, or in all if it has ended."""
+    until = rental["ended"] or now or time.time()
+    return float(max(0.0, until - rental["started"]) / 3600 * rental["price"])

@@ -1,0 +1,118 @@
+"""Files of the pod: what there is to fetch with its hashes, fetching without rsync, removing what a push left out."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import stat
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+FOLDERS = ("results", "data", "checkpoints", "logs")
+BLOCK = 1 << 20
+
+
+def hash_of(path: Path) -> str:
+    """SHA-256 (hex) of a file's bytes; a symlink is not followed."""
+    digest = hashlib.sha256()
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as source:
+        for block in iter(lambda: source.read(BLOCK), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _walk(top: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    try:
+        entries = sorted(os.scandir(top), key=lambda entry: entry.name)
+    except OSError:
+        return
+    for entry in entries:
+        found = entry.stat(follow_symlinks=False)
+        yield Path(entry.path), found
+        if stat.S_ISDIR(found.st_mode):
+            yield from _walk(Path(entry.path))
+
+
+def manifest(base: Path) -> dict[str, Any]:
+    """Every regular file under the fetched folders: path relative to `base`, size and SHA-256; and what was left out.
+
+    Symlinks and special files are named in `left_out`, never followed.
+    """
+    files: list[dict[str, Any]] = []
+    left_out: list[str] = []
+    for folder in FOLDERS:
+        top = base / folder
+        if top.is_symlink():
+            left_out.append(folder)
+            continue
+        for path, found in _walk(top):
+            name = os.path.relpath(path, base)
+            if stat.S_ISREG(found.st_mode):
+                if path.name.endswith((".lock", ".tmp")):
+                    continue
+                try:
+                    files.append({"path": name, "size": found.st_size, "sha256": hash_of(path)})
+                except FileNotFoundError:
+                    continue
+                except OSError as error:
+                    left_out.append(f"{name} ({error.strerror})")
+            elif not stat.S_ISDIR(found.st_mode):
+                left_out.append(name)
+    return {"files": files, "left_out": left_out}
+
+
+def pack(base: Path, names: list[str], target: BinaryIO) -> None:
+    """Write the named files, relative to `base`, as a tar stream. Raises ValueError for a name that leaves `base`."""
+    with tarfile.open(fileobj=target, mode="w|", format=tarfile.PAX_FORMAT) as archive:
+        for name in names:
+            path = base / name
+            if os.path.isabs(name) or ".." in Path(name).parts:
+                raise ValueError(f"not under the base directory: {name!r}")
+            if path.is_file() and not path.is_symlink():
+                archive.add(str(path), arcname=name, recursive=False)
+
+
+def unpack(folder: Path, source: BinaryIO) -> None:
+    """Write a tar stream of regular files into a folder. Raises ValueError for anything else in it."""
+    with tarfile.open(fileobj=source, mode="r|") as archive:
+        for member in archive:
+            if not member.isfile() or os.path.isabs(member.name) or ".." in Path(member.name).parts:
+                raise ValueError(f"not a plain file under the code folder: {member.name!r}")
+            path = folder / member.name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            content = archive.extractfile(member)
+            assert content is not None
+            partial = path.with_name(f".{path.name}.part")
+            with open(partial, "wb") as target:
+                shutil.copyfileobj(content, target, BLOCK)
+            os.chmod(partial, member.mode & 0o755)
+            os.utime(partial, (member.mtime, member.mtime))
+            os.replace(partial, path)
+
+
+def tree(folder: Path, names: list[str]) -> dict[str, Any]:
+    """Remove what is not in `names` from a pushed checkout (never `.git`), and hash what remains.
+
+    Returns `sha256` (of the sorted "hash  path" lines), the count of `files`, and `missing` names.
+    """
+    wanted: set[str] = set(names)
+    for path, found in sorted(_walk(folder), reverse=True):
+        name = os.path.relpath(path, folder)
+        if name == ".git" or name.startswith(".git" + os.sep):
+            continue
+        if stat.S_ISDIR(found.st_mode):
+            if not os.listdir(path):
+                path.rmdir()
+        elif name not in wanted:
+            path.unlink()
+    digest = hashlib.sha256()
+    missing = []
+    for name in sorted(wanted):
+        try:
+            digest.update((f"{hash_of(folder / name)}  {name}\n").encode("utf-8", "surrogateescape"))
+        except OSError:
+            missing.append(name)
+    return {"sha256": digest.hexdigest(), "files": len(wanted) - len(missing), "missing": missing}

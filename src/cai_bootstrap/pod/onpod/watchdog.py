@@ -1,0 +1,234 @@
+"""The watchdog: keeps deadline and budget, and stops the pod, with no client connected.
+
+One process per pod (`flock`), detached. It ends the job when the budget is spent or the deadline has come; then, or when
+the job is done and fetched, or done (or nothing ever ran) for a while, it stops the pod: through the provider with a key
+that it holds in memory only, or with a configured command. `watchdog.jsonl` records what it did.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import signal
+import subprocess
+import time
+import traceback
+from typing import Any
+
+from . import jobs, secrets, state
+from .runpod import ApiError, RunPod
+from .state import Control
+
+WARN_SHARE = 0.8
+DEFAULTS: dict[str, Any] = {
+    "price": 0.0,
+    "budget": None,
+    "started_at": 0.0,
+    "deadline_at": None,
+    "idle_seconds": 1800.0,
+    "fetched_seconds": 300.0,
+    "fetch_grace_seconds": 600.0,
+    "connected_seconds": 30.0,
+    "job_grace_seconds": 120.0,
+    "stop_limit_seconds": 180.0,
+    "retry_seconds": 30.0,
+    "tick_seconds": 1.0,
+    "pod_id": None,
+    "api_url": None,
+    "stop_command": None,
+}
+
+
+def arm(control: Control, asked: dict[str, Any]) -> dict[str, Any]:
+    """Set the limits and start the watchdog unless it runs. Times in `asked` are relative, so clocks may differ.
+
+    `elapsed_seconds` since the rental began, `deadline_seconds` from its beginning (or None), and the keys of DEFAULTS;
+    `secrets` may hold `api_key`.
+    """
+    control.create()
+    config = dict(DEFAULTS, **{key: value for key, value in asked.items() if key in DEFAULTS})
+    config["started_at"] = time.time() - float(asked.get("elapsed_seconds", 0))
+    deadline = asked.get("deadline_seconds")
+    config["deadline_at"] = None if deadline is None else config["started_at"] + float(deadline)
+    hidden = asked.get("secrets") or {}
+    if hidden:
+        config["secret"] = secrets.put(control, hidden)
+    state.touch(control.contact)
+    state.write_json(control.watchdog_config, config)
+    lock = os.open(control.watchdog_lock, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(lock)
+        return describe(control)
+    ready, tell = os.pipe()
+    if os.fork() == 0:
+        try:
+            os.close(ready)
+            os.setsid()
+            if os.fork() == 0:
+                jobs.detach(control.dir / "watchdog.err")
+                state.write_json(control.watchdog_process, state.identity(os.getpid()))
+                os.close(tell)
+                _Watchdog(control).run()
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(0)
+    os.close(tell)
+    os.close(lock)
+    os.read(ready, 1)
+    os.close(ready)
+    return describe(control)
+
+
+def describe(control: Control) -> dict[str, Any]:
+    """Whether the watchdog lives, its limits and money, and its last few acts."""
+    config = state.read_json(control.watchdog_config)
+    return {
+        "armed": isinstance(config, dict),
+        "alive": state.alive(state.read_json(control.watchdog_process)),
+        "money": money(control),
+        "can_stop": bool(isinstance(config, dict) and (config.get("pod_id") or config.get("stop_command"))),
+        "acts": state.last_lines(control.watchdog_log, 10),
+    }
+
+
+def money(control: Control) -> dict[str, Any] | None:
+    """Dollars spent since the rental began, the price and the limits; None if the watchdog was never armed."""
+    config = state.read_json(control.watchdog_config)
+    if not isinstance(config, dict):
+        return None
+    seconds = time.time() - config["started_at"]
+    deadline = config["deadline_at"]
+    return {
+        "seconds": seconds,
+        "price": config["price"],
+        "spent": seconds / 3600 * config["price"],
+        "budget": config["budget"],
+        "deadline_in": None if deadline is None else deadline - time.time(),
+    }
+
+
+class _Watchdog:
+    def __init__(self, control: Control) -> None:
+        self.control = control
+        self.config: dict[str, Any] = {}
+        self.key: str | None = None
+        self.warned = False
+        self.limit_reached: str | None = None
+        self.limit_at = 0.0
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    def log(self, event: str, message: str) -> None:
+        state.append_line(self.control.watchdog_log, {"at": state.utc(), "event": event, "message": message})
+
+    def run(self) -> None:
+        self.log("armed", "watching")
+        while True:
+            try:
+                self._read_config()
+                reason = self._look()
+                if reason is not None and self._stop_pod(reason):
+                    return
+            except Exception as error:
+                self.log("problem", f"{type(error).__name__}: {error}")
+            time.sleep(self.config.get("tick_seconds", 1.0))
+
+    def _read_config(self) -> None:
+        config = state.read_json(self.control.watchdog_config)
+        if isinstance(config, dict):
+            if config != self.config:
+                self.warned = False
+                self.limit_reached = None
+            self.config = config
+            if os.path.exists(config.get("secret", "")):
+                self.key = secrets.take(config["secret"]).get("api_key", self.key)
+
+    def _look(self) -> str | None:
+        """The reason to stop the pod now, or None."""
+        config = self.config
+        spent = (time.time() - config["started_at"]) / 3600 * config["price"]
+        budget = config["budget"]
+        if budget is not None and spent >= WARN_SHARE * budget and not self.warned:
+            self.warned = True
+            self.log("warning", f"{spent:.2f} $ of {budget:.2f} $ are spent")
+        if self.limit_reached is None:
+            if budget is not None and spent >= budget:
+                self._reach("budget", f"the budget of {budget:.2f} $ is spent")
+            elif config["deadline_at"] is not None and time.time() >= config["deadline_at"]:
+                self._reach("deadline", "the deadline has come")
+        status = jobs.status(self.control)
+        if self.limit_reached is not None:
+            return self._after_limit(status)
+        if status["state"] in ("running", "starting"):
+            return None
+        quiet = min(state.age(self.control.contact), state.age(self.control.client))
+        if status["state"] in ("finished", "lost"):
+            fetched = state.read_json(self.control.fetched) if status["fetched"] else None
+            if fetched is not None and time.time() - fetched["time"] >= config["fetched_seconds"]:
+                return "fetched"
+            ended = status.get("ended")
+            quiet = min(quiet, time.time() - ended) if ended else quiet
+        if config["idle_seconds"] is not None and quiet >= config["idle_seconds"]:
+            return "idle"
+        return None
+
+    def _reach(self, reason: str, message: str) -> None:
+        self.limit_reached = reason
+        self.limit_at = time.time()
+        self.log(reason, message + "; ending the job")
+        jobs.end(self.control, reason, self.config["job_grace_seconds"])
+
+    def _after_limit(self, status: dict[str, Any]) -> str | None:
+        """After a limit: wait for the job's clean end, then for a connected client to fetch, but not for ever."""
+        waited = time.time() - self.limit_at
+        if status["state"] in ("running", "starting"):
+            jobs.end(self.control, str(self.limit_reached), self.config["job_grace_seconds"])
+            return self.limit_reached if waited > self.config["job_grace_seconds"] + 30 else None
+        connected = (
+            min(state.age(self.control.client), state.age(self.control.contact)) < self.config["connected_seconds"]
+        )
+        patient = waited < self.config["job_grace_seconds"] + self.config["fetch_grace_seconds"]
+        if connected and patient and status["state"] != "none" and not status["fetched"]:
+            return None
+        if not status.get("fetched"):
+            self.log("not_fetched", "no client fetched the results; they stay on the pod's disk")
+        return self.limit_reached
+
+    def _stop_pod(self, reason: str) -> bool:
+        """Stop the pod; True when there is nothing more to do (stopped, or no way to)."""
+        config = self.config
+        self.log("stopping", "stopping the pod: " + reason)
+        if self.key and config["pod_id"]:
+            try:
+                provider = RunPod(config["pod_id"], self.key, config["api_url"])
+                provider.stop(
+                    lambda text: self.log("provider", text), config["stop_limit_seconds"], config["tick_seconds"]
+                )
+                self.log("stopped", "the provider says that the pod no longer costs")
+                return True
+            except (ApiError, ValueError) as error:
+                self.log("problem", str(error))
+        if config["stop_command"]:
+            code = self._run_stop_command(config["stop_command"])
+            self.log("stop_command", f"exit code {code}")
+            if code == 0:
+                return True
+        if not config["stop_command"] and not (self.key and config["pod_id"]):
+            self.log("cannot_stop", "neither a provider key nor a stop command was given; the pod still costs")
+            return True
+        time.sleep(config["retry_seconds"])
+        return False
+
+    def _run_stop_command(self, command: str) -> int | None:
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
+            return subprocess.run(
+                ["/bin/sh", "-c", command],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                timeout=120,
+            ).returncode
+        return None

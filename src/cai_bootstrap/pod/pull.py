@@ -1,0 +1,206 @@
+"""Fetch what a run left on the pod: hashes there, transfer, hashes here; only verified files reach their place.
+
+Files arrive in `TARGET/.cai-pull/` and are moved into place once their hash is right, so a killed pull leaves whole, true
+files and goes on where it was. Nothing is deleted on the pod. Paths that would leave the target are refused; symlinks are
+neither sent nor followed.
+"""
+
+import json
+import os
+import shutil
+import stat
+import subprocess
+import tarfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from cai_bootstrap.pod.errors import PodError, UnreachableError
+from cai_bootstrap.pod.onpod.files import FOLDERS
+from cai_bootstrap.pod.push import raise_transfer
+from cai_bootstrap.pod.ssh import Remote, clean_environment, rsync_host, rsync_shell
+from cai_bootstrap.workspace import sha256_file, write_json
+
+ROUNDS = 4
+LIMIT_SECONDS = 3600.0
+STAGING = ".cai-pull"
+RECORD = "pulled.json"
+
+
+@dataclass
+class Pulled:
+    """What a pull did: counts of files, and names (with reasons) of those that need a look."""
+
+    target: Path
+    job: str | None = None
+    job_state: str = "none"
+    files: int = 0
+    bytes: int = 0
+    fetched: int = 0
+    unchanged: int = 0
+    fetched_again: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    differing: list[str] = field(default_factory=list)
+
+    @property
+    def verified(self) -> bool:
+        """Whether every file of the pod is here with the hash it has there."""
+        return not self.differing
+
+    def record(self) -> dict[str, Any]:
+        """As plain data for --json."""
+        return {**self.__dict__, "target": str(self.target), "verified": self.verified}
+
+
+def pull(remote: Remote, target: Path, say: Callable[[str], None]) -> Pulled:
+    """Bring results, adapters, data and logs into `target`, verified.
+
+    Tells the pod that a finished job's files are fetched. Raises PodError for a path that leaves the target or a full
+    disk here; UnreachableError if the connection breaks (what has come stays and is resumed from).
+    """
+    staging = target / STAGING
+    staging.mkdir(parents=True, exist_ok=True)
+    has_rsync = shutil.which("rsync") is not None and remote.run(["/bin/sh", "-c", "command -v rsync"]).code == 0
+    report = Pulled(target)
+    tried: set[str] = set()
+    for turn in range(ROUNDS):
+        listing = remote.call("manifest", timeout=LIMIT_SECONDS)
+        report.job, report.job_state = listing["job"], listing["state"]
+        report.left_out = list(listing["left_out"])
+        wanted = {safe_name(entry["path"]): entry for entry in listing["files"]}
+        report.files, report.bytes = len(wanted), sum(int(entry["size"]) for entry in wanted.values())
+        lacking = [name for name, entry in wanted.items() if not _is_here(target, name, entry["sha256"])]
+        if turn == 0:
+            report.unchanged = len(wanted) - len(lacking)
+        report.differing = lacking
+        if not lacking:
+            break
+        report.fetched_again = sorted({*report.fetched_again, *tried.intersection(lacking)})
+        arrived = [name for name in lacking if _settle(target, name, wanted[name]["sha256"])]
+        remaining = [name for name in lacking if name not in arrived]
+        if remaining:
+            say(f"fetching {len(remaining)} of {len(wanted)} files")
+            _transfer(remote, staging, remaining, again=bool(tried.intersection(remaining)), by_rsync=has_rsync)
+            arrived += [name for name in remaining if _settle(target, name, wanted[name]["sha256"])]
+        tried.update(remaining)
+        report.fetched += len(arrived)
+        report.differing = [name for name in lacking if name not in arrived]
+        if not report.differing:
+            break
+        report.fetched_again = sorted({*report.fetched_again, *report.differing})
+    if report.verified:
+        shutil.rmtree(staging, ignore_errors=True)
+        hashes = {name: entry["sha256"] for name, entry in wanted.items()}
+        write_json(target / "logs" / RECORD, {"job": report.job, "pod": remote.settings.name, "files": hashes})
+        if report.job and report.job_state in ("finished", "lost"):
+            remote.call("fetched", report.job)
+    return report
+
+
+def safe_name(name: Any) -> str:
+    """A path from the pod, if it stays inside the fetched folders. Raises PodError otherwise."""
+    if isinstance(name, str) and "\0" not in name:
+        path = PurePosixPath(name)
+        if not path.is_absolute() and ".." not in path.parts and path.parts[:1] and path.parts[0] in FOLDERS:
+            if len(path.parts) > 1 and str(path) == name:
+                return name
+    raise PodError(f"the pod lists {name!r}, which is not inside {', '.join(FOLDERS)}; nothing of it was fetched")
+
+
+def _is_here(target: Path, name: str, sha256: str) -> bool:
+    path = target / name
+    _refuse_symlinks(target, name)
+    try:
+        return stat.S_ISREG(path.lstat().st_mode) and sha256_file(path) == sha256
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def _refuse_symlinks(target: Path, name: str) -> None:
+    """A symlink in a fetched path would carry the file out of the target."""
+    path = target
+    for part in PurePosixPath(name).parts:
+        path = path / part
+        if path.is_symlink():
+            raise PodError(
+                f"{path}: is a symlink here; fetched files do not go through symlinks: remove it, or use --into"
+            )
+
+
+def _settle(target: Path, name: str, sha256: str) -> bool:
+    """Move a fetched file into place if its hash is right; throw a wrong one away."""
+    arrived = target / STAGING / name
+    _refuse_symlinks(target / STAGING, name)
+    if not arrived.is_file():
+        return False
+    if sha256_file(arrived) != sha256:
+        return False
+    _refuse_symlinks(target, name)
+    place = target / name
+    place.parent.mkdir(parents=True, exist_ok=True)
+    os.chmod(arrived, 0o644)
+    os.replace(arrived, place)
+    return True
+
+
+def _transfer(remote: Remote, staging: Path, names: list[str], *, again: bool, by_rsync: bool) -> None:
+    if by_rsync:
+        _by_rsync(remote, staging, names, again)
+    else:
+        _by_tar(remote, staging, names)
+
+
+def _by_rsync(remote: Remote, staging: Path, names: list[str], again: bool) -> None:
+    command = [
+        "rsync", "-rt", "--partial", "--protect-args", "--no-links", "--safe-links", "--from0", "--files-from=-",
+        *(["--ignore-times"] if again else []), "-e", rsync_shell(remote), "--",
+        f"{rsync_host(remote.settings)}:{remote.settings.remote_base}/", f"{staging}/",
+    ]  # fmt: skip
+    listing = b"".join(os.fsencode(name) + b"\0" for name in names)
+    done = subprocess.run(
+        command, input=listing, capture_output=True, env=clean_environment(), timeout=LIMIT_SECONDS, check=False
+    )
+    vanished = done.returncode in (23, 24) and "No space left" not in done.stderr.decode("utf-8", "replace")
+    if done.returncode and not vanished:
+        errors = done.stderr.decode("utf-8", "replace")
+        if "No space left" in errors:
+            raise PodError(f"{staging}: no space left here; free some, then run `cai pod pull` again, it resumes")
+        if done.returncode in (10, 12, 20, 30, 35):
+            raise UnreachableError(
+                f"{remote.settings.address}: the connection broke while fetching; run it again, it resumes"
+            )
+        raise_transfer(remote, done.returncode, errors)
+
+
+def _by_tar(remote: Remote, staging: Path, names: list[str]) -> None:
+    packed = staging / ".archive.tar"
+    command = remote.command(remote.pod_argv("pack"))
+    with packed.open("wb") as target:
+        done = subprocess.run(
+            command, input=json.dumps(names).encode(), stdout=target, stderr=subprocess.PIPE, check=False
+        )
+    try:
+        if done.returncode:
+            raise remote.failure(done.stderr.decode("utf-8", "replace"))
+        unpack_expected(packed, staging, names)
+    finally:
+        packed.unlink(missing_ok=True)
+
+
+def unpack_expected(archive: Path, staging: Path, names: Iterable[str]) -> None:
+    """Write those members of a tar that were asked for and are regular files; anything else is passed over."""
+    expected = set(names)
+    try:
+        with tarfile.open(archive, mode="r:") as members:
+            for member in members:
+                content = members.extractfile(member) if member.isreg() and member.name in expected else None
+                if content is None:
+                    continue
+                _refuse_symlinks(staging, member.name)
+                path = staging / member.name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with path.open("wb") as target:
+                    shutil.copyfileobj(content, target)
+    except tarfile.TarError:
+        return

@@ -1,0 +1,227 @@
+"""Send the code: what git would track (or the folder's files), never secrets or results; or exactly one commit by git."""
+
+import fnmatch
+import io
+import os
+import shlex
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cai_bootstrap.errors import UsageError
+from cai_bootstrap.pod.errors import PodError
+from cai_bootstrap.pod.ssh import TRANSPORT_FAILED, Remote, clean_environment, rsync_host, rsync_shell
+
+PUSHED = "pushed.json"
+LIMIT_SECONDS = 1800.0
+NEVER_FOLDERS = {
+    ".git", ".venv", "venv", "__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".tox", "node_modules", ".ssh",
+    ".aws", ".gnupg", "results", "checkpoints", "logs", "cai-work", ".cai-pull", ".pod",
+}  # fmt: skip
+NEVER_TOP = {"data", "models", "wandb"}
+NEVER_FILES = (
+    ".env", ".env.*", "*.env", ".envrc", "pod.yaml", "*.pem", "*.key", "*.ppk", "*.p12", "*.pfx", "id_*", "*_rsa", "*_ed25519",
+    "*_ecdsa", ".netrc", ".pypirc", ".npmrc", "credentials*", "secrets.*", "*.pyc", "*.safetensors", "*.gguf", "*.swp",
+    "known_hosts", "authorized_keys",
+)  # fmt: skip
+KEY_MARK = b"PRIVATE KEY-----"
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """What lies on the pod now: how it came, how much, its tree hash, and the commit it is or is based on."""
+
+    via: str
+    files: int
+    sha256: str
+    commit: str | None
+    dirty: bool
+
+    def record(self) -> dict[str, Any]:
+        """As plain data for the pod's note and --json."""
+        return {name: getattr(self, name) for name in ("via", "files", "sha256", "commit", "dirty")}
+
+
+def push(remote: Remote, source: Path, via: str, say: Callable[[str], None]) -> Pushed:
+    """Make the pod's code folder equal to `source`; `via` is rsync, git, tar or auto (rsync, else git, else tar).
+
+    Raises UsageError for a source that is not there or is dirty where git is asked for; PodError if the copy differs.
+    """
+    if not source.is_dir():
+        raise UsageError(f"{source}: no such folder; name the checkout to push with --source")
+    if via == "auto":
+        via = choose(remote, source)
+        say(f"pushing by {via}")
+    if via == "git":
+        return _push_git(remote, source)
+    names = list(pushed_files(source))
+    if not names:
+        raise UsageError(f"{source}: holds no files to push")
+    if via == "rsync":
+        _send_rsync(remote, source, names)
+    else:
+        _send_tar(remote, source, names)
+    tree = remote.call("tree", stdin=names, timeout=LIMIT_SECONDS)
+    if tree["missing"]:
+        raise PodError(
+            f"{remote.settings.address}: {len(tree['missing'])} files did not arrive, {tree['missing'][0]!r} first"
+        )
+    commit, dirty = commit_of(source), is_dirty(source)
+    return _note(remote, Pushed(via, tree["files"], tree["sha256"], commit, dirty))
+
+
+def choose(remote: Remote, source: Path) -> str:
+    """The best way that both sides can go: rsync, then git (clean checkout only), then tar."""
+    answer = remote.run(["/bin/sh", "-c", "command -v rsync; command -v git; true"]).output.decode("utf-8", "replace")
+    there = {Path(line).name for line in answer.split()}
+    if "rsync" in there and shutil.which("rsync"):
+        return "rsync"
+    if "git" in there and commit_of(source) is not None and not is_dirty(source):
+        return "git"
+    return "tar"
+
+
+def pushed_files(source: Path) -> Iterator[str]:
+    """The files to send, relative to `source`: git's tracked and untracked-but-not-ignored ones, or all of the folder.
+
+    Left out always: keys and environment files (by name and by content), version control, results, caches, symlinks.
+    """
+    for name in _candidates(source):
+        parts = Path(name).parts
+        path = source / name
+        if parts[0] in NEVER_TOP or NEVER_FOLDERS.intersection(parts[:-1]):
+            continue
+        if any(fnmatch.fnmatch(parts[-1].lower(), pattern) for pattern in NEVER_FILES):
+            continue
+        if path.is_symlink() or not path.is_file() or _holds_key(path):
+            continue
+        yield name
+
+
+def _candidates(source: Path) -> Iterator[str]:
+    listed = _git(source, "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--deduplicate", ".")
+    if listed is not None:
+        yield from (os.fsdecode(name) for name in sorted(listed.split(b"\0")) if name)
+        return
+    for folder, folders, files in os.walk(source):
+        folders[:] = sorted(name for name in folders if name not in NEVER_FOLDERS)
+        for name in sorted(files):
+            yield os.path.relpath(os.path.join(folder, name), source)
+
+
+def _holds_key(path: Path) -> bool:
+    if path.stat().st_size > 65536:
+        return False
+    return any(line.startswith(b"-----BEGIN") and line.rstrip().endswith(KEY_MARK) for line in path.open("rb"))
+
+
+def _git(source: Path, *arguments: str) -> bytes | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(source), *arguments],
+            capture_output=True,
+            env=clean_environment(),
+            timeout=60,
+            check=False,
+        )
+    except FileNotFoundError:
+        return None
+    return done.stdout if done.returncode == 0 else None
+
+
+def commit_of(source: Path) -> str | None:
+    """The checked-out commit, or None if this is no git checkout."""
+    found = _git(source, "rev-parse", "--verify", "HEAD")
+    return found.decode().strip() if found else None
+
+
+def is_dirty(source: Path) -> bool:
+    """Whether the folder differs from its commit, untracked files included."""
+    found = _git(source, "status", "--porcelain", ".")
+    return bool(found is None or found.strip())
+
+
+def _send_rsync(remote: Remote, source: Path, names: list[str]) -> None:
+    remote.call("note", "pushing.json", stdin={})
+    remote.run(["mkdir", "-p", "--", remote.settings.code])
+    command = [
+        "rsync", "-a", "--partial", "--protect-args", "--no-links", "--from0", "--files-from=-", "-e", rsync_shell(remote),
+        "--", f"{source}/", f"{rsync_host(remote.settings)}:{remote.settings.code}/",
+    ]  # fmt: skip
+    listing = b"".join(os.fsencode(name) + b"\0" for name in names)
+    done = subprocess.run(
+        command, input=listing, capture_output=True, env=clean_environment(), timeout=LIMIT_SECONDS, check=False
+    )
+    raise_transfer(remote, done.returncode, done.stderr.decode("utf-8", "replace"))
+
+
+def raise_transfer(remote: Remote, code: int, errors: str) -> None:
+    """Raise for a failed rsync or git, in words: the connection, the disk, or what the tool said."""
+    if code == 0:
+        return
+    if code == TRANSPORT_FAILED or "Permission denied (publickey" in errors or "Host key verification failed" in errors:
+        raise remote.failure(errors)
+    if "No space left" in errors:
+        raise PodError(
+            f"{remote.settings.address}: no space left on the pod's disk; free some, enlarge the volume, or choose another "
+            "remote_base, then run the same command again"
+        )
+    raise PodError(
+        f"{remote.settings.address}: the transfer failed ({errors.strip()[-600:] or f'exit code {code}'}); run it again"
+    )
+
+
+def _send_tar(remote: Remote, source: Path, names: list[str]) -> None:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for name in names:
+            archive.add(str(source / name), arcname=name, recursive=False)
+    remote.call("note", "pushing.json", stdin={})
+    try:
+        remote.call("unpack", stdin=packed.getvalue(), timeout=LIMIT_SECONDS)
+    except PodError as error:
+        raise_transfer(remote, 1, str(error))
+
+
+def _push_git(remote: Remote, source: Path) -> Pushed:
+    commit = commit_of(source)
+    if commit is None:
+        raise UsageError(f"{source}: not a git checkout with a commit; push with --via rsync")
+    if is_dirty(source):
+        raise UsageError(f"{source}: has changes that are in no commit; commit them, or push with --via rsync")
+    store, code = f"{remote.settings.remote_base}/code.git", remote.settings.code
+    _must(remote, ["/bin/sh", "-c", 'mkdir -p -- "$1" && git init -q --bare -- "$0"', store, code])
+    environment = clean_environment() | {"GIT_SSH_COMMAND": shlex.join(remote.ssh()), "GIT_SSH_VARIANT": "simple"}
+    done = subprocess.run(
+        ["git", "-C", str(source), "push", "-q", "--force", "--no-verify", f"{rsync_host(remote.settings)}:{store}",
+         f"{commit}:refs/heads/pod"],
+        capture_output=True, env=environment, timeout=LIMIT_SECONDS, check=False,
+    )  # fmt: skip
+    raise_transfer(remote, 1 if done.returncode else 0, done.stderr.decode("utf-8", "replace"))
+    git = ["git", f"--git-dir={store}", f"--work-tree={code}"]
+    _must(remote, [*git, "checkout", "-q", "--force", commit])
+    _must(remote, ["/bin/sh", "-c", 'cd -- "$0" && exec "$@"', code, *git, "clean", "-ffdxq"])
+    there = _must(remote, [*git, "rev-parse", "HEAD"]).decode().strip()
+    tracked = _must(remote, [*git, "ls-files", "-z"]).split(b"\0")
+    names = [os.fsdecode(name) for name in tracked if name]
+    differs = _must(remote, [*git, "status", "--porcelain"]).strip()
+    if there != commit or differs:
+        raise PodError(f"{remote.settings.address}: the checkout is not exactly {commit}; run the push again")
+    tree = remote.call("tree", stdin=names, timeout=LIMIT_SECONDS)
+    return _note(remote, Pushed("git", tree["files"], tree["sha256"], commit, False))
+
+
+def _must(remote: Remote, argv: list[str]) -> bytes:
+    answer = remote.run(argv, timeout=LIMIT_SECONDS)
+    if answer.code != 0:
+        raise_transfer(remote, answer.code, answer.errors)
+    return answer.output
+
+
+def _note(remote: Remote, pushed: Pushed) -> Pushed:
+    remote.call("note", PUSHED, stdin=pushed.record())
+    return pushed

@@ -1,0 +1,71 @@
+"""A SkyPilot task for the same run: any cloud, or several GPUs of one machine. SkyPilot starts and ends that machine.
+
+Training goes through `accelerate launch`, one process per GPU; generation and evaluation use vLLM over all GPUs. `cai run`
+comes last and finds what was done by its fingerprints, so that the verdict is made the same way as everywhere.
+"""
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cai_bootstrap.pod.errors import PodConfigError
+from cai_bootstrap.workspace import write_atomic
+
+HEADER = """\
+# A SkyPilot task: start it with `sky launch FILE`, end the machine with `sky down`. SkyPilot cannot stop a RunPod pod,
+# only end it: fetch the results first (`rsync -a CLUSTER:cai-work/ cai-work/`). `sky launch --down` ends it by itself.
+"""
+BASE = "~/cai-work"
+
+
+def task(*, preset: str, gpus: int, accelerator: str, cloud: str | None) -> dict[str, Any]:
+    """The task as plain data: resources, set-up with the model, and the run."""
+    words = f"--preset {shlex.quote(preset)} --base-dir {BASE}"
+    run = ["set -eu", "source ~/cai-venv/bin/activate"]
+    if gpus > 1:
+        run += [f"export CAI_TENSOR_PARALLEL={gpus}"]
+        run += [f"cai {step} {words} --engine vllm" for step in ("baseline", "generate")]
+        run += [f"accelerate launch --num_processes {gpus} --num_machines 1 --mixed_precision no "
+                f"-m cai_bootstrap train {words}"]  # fmt: skip
+        run += [f"cai run {words} --engine vllm"]
+    else:
+        run += [f"cai run {words}"]
+    setup = [
+        "set -eu",
+        "test -d ~/cai-venv || python3 -m venv ~/cai-venv",
+        "source ~/cai-venv/bin/activate",
+        "pip install -e '.[gpu]'",
+        f"cai prepare {words}",
+    ]
+    resources: dict[str, Any] = {"accelerators": f"{accelerator}:{gpus}", "disk_size": 256}
+    if cloud is not None:
+        resources["infra"] = cloud
+    return {
+        "name": "cai-" + "".join(c if c.isalnum() else "-" for c in preset.lower()),
+        "workdir": ".",
+        "num_nodes": 1,
+        "resources": resources,
+        "setup": "\n".join(setup) + "\n",
+        "run": "\n".join(run) + "\n",
+    }
+
+
+def write_task(path: Path, *, preset: str, gpus: int, accelerator: str, cloud: str | None) -> None:
+    """Write the task file. Secrets are not in it: hand them over with `sky launch --secret HF_TOKEN`."""
+    found = task(preset=preset, gpus=gpus, accelerator=accelerator, cloud=cloud)
+    write_atomic(path, HEADER + yaml.safe_dump(found, sort_keys=False, width=1000))
+
+
+def validate(path: Path) -> bool:
+    """Have SkyPilot's own parser read the file. False if SkyPilot is not installed; PodConfigError if it refuses."""
+    try:
+        import sky  # type: ignore[import-not-found]
+    except ImportError:
+        return False
+    try:
+        sky.Task.from_yaml(str(path)).validate()
+    except Exception as error:
+        raise PodConfigError(f"{path}: SkyPilot refuses this task: {error}") from error
+    return True

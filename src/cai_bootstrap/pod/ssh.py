@@ -1,0 +1,178 @@
+"""OpenSSH and rsync as subprocesses: nothing from the user's ssh configuration, one pinned host key, no shell surprises."""
+
+import json
+import os
+import shlex
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cai_bootstrap.pod.errors import AccessError, HostKeyError, PodConfigError, PodError, UnreachableError
+from cai_bootstrap.pod.ledger import state_dir
+from cai_bootstrap.pod.settings import PodSettings
+from cai_bootstrap.pod.shipment import shipment, shipment_name
+
+TRANSPORT_FAILED = 255
+NOT_SHIPPED = 97
+CONNECT_SECONDS = 4
+GONE = (
+    "if you rented a new pod at this address, run `cai pod check --new-host-key`; otherwise someone may be listening in"
+)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a remote command gave back."""
+
+    code: int
+    output: bytes
+    errors: str
+
+
+def known_hosts_path() -> Path:
+    """The pinned host keys: in the user's state directory, not in ~/.ssh."""
+    return state_dir() / "known_hosts"
+
+
+class Remote:
+    """The pod, reached by ssh. Raises UnreachableError, AccessError or HostKeyError when a connection fails."""
+
+    def __init__(self, settings: PodSettings) -> None:
+        self.settings = settings
+
+    def ssh(self) -> list[str]:
+        """The ssh command up to, not including, the host."""
+        options = {
+            "BatchMode": "yes",
+            "StrictHostKeyChecking": "yes",
+            "UserKnownHostsFile": _path_option(known_hosts_path()),
+            "GlobalKnownHostsFile": "/dev/null",
+            "UpdateHostKeys": "no",
+            "CheckHostIP": "no",
+            "ConnectTimeout": str(CONNECT_SECONDS),
+            "ServerAliveInterval": "15",
+            "ServerAliveCountMax": "3",
+            "ForwardAgent": "no",
+            "ClearAllForwardings": "yes",
+            "PermitLocalCommand": "no",
+            "LogLevel": "ERROR",
+        }
+        command = ["ssh", "-T", "-F", "/dev/null"]
+        if self.settings.key is not None:
+            key = Path(self.settings.key).expanduser().absolute()
+            if not key.is_file():
+                raise PodConfigError(f"{key}: no such key file; set 'key' in pod.yaml to your private ssh key")
+            options |= {"IdentitiesOnly": "yes", "IdentityFile": _path_option(key)}
+        for name, value in options.items():
+            command += ["-o", f"{name}={value}"]
+        return [*command, "-p", str(self.settings.port), "-l", self.settings.user]
+
+    def command(self, argv: Sequence[str]) -> list[str]:
+        """The whole local command that runs `argv` on the pod, whatever its words contain."""
+        return [*self.ssh(), "--", self.settings.host, shlex.join(argv)]
+
+    def run(self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float = 60.0) -> Answer:
+        """Run a command on the pod and wait. `timeout` is in seconds; its end is an UnreachableError."""
+        try:
+            done = subprocess.run(self.command(argv), input=stdin, capture_output=True, timeout=timeout, check=False)
+        except subprocess.TimeoutExpired as error:
+            raise UnreachableError(f"{self.settings.address}: no answer within {timeout:.0f} s; try again") from error
+        except FileNotFoundError as error:
+            raise PodError("ssh is not installed here; install OpenSSH's client") from error
+        errors = done.stderr.decode("utf-8", "replace")
+        if done.returncode == TRANSPORT_FAILED:
+            raise self.failure(errors)
+        return Answer(done.returncode, done.stdout, errors)
+
+    def failure(self, errors: str) -> PodError:
+        """What ssh's own exit code 255 means, from what it printed."""
+        where = self.settings.address
+        last = next((line for line in reversed(errors.splitlines()) if line.strip()), "the connection ended").strip()
+        if "HOST IDENTIFICATION HAS CHANGED" in errors or "Host key verification failed" in errors:
+            return HostKeyError(f"{where}: its host key is not the pinned one. Nothing was sent. {GONE.capitalize()}")
+        if "Permission denied" in errors or "Too many authentication failures" in errors:
+            key = self.settings.key or "the keys of your ssh agent"
+            return AccessError(
+                f"{where}: the pod refuses {key}: put its public half into the pod's authorized_keys "
+                f"(RunPod: Settings, SSH public keys, then restart the pod) or set 'user' and 'key' in pod.yaml ({last})"
+            )
+        reasons = {
+            "Connection refused": "refused: nothing listens there; is the pod running, and is the port its external one?",
+            "timed out": f"no answer within {CONNECT_SECONDS} s; is the pod running, and are host and port right?",
+            "Could not resolve": "no such host name",
+            "No route to host": "no route to this host",
+            "Network is unreachable": "the network is unreachable",
+            "No space left": "the pod's disk is full",
+        }
+        return UnreachableError(f"{where}: {next((text for key, text in reasons.items() if key in errors), last)}")
+
+    def python(self) -> str:
+        """The Python that runs our own file on the pod."""
+        return self.settings.python or "python3"
+
+    def pod_argv(self, verb: str, *arguments: str) -> list[str]:
+        """The remote command for one verb of the file that `ship` puts there."""
+        where = f"{self.settings.remote_base}/.pod/{shipment_name()}"
+        script = f'test -f "$1" || exit {NOT_SHIPPED}; exec "$0" "$@"'
+        return ["/bin/sh", "-c", script, self.python(), where, verb, self.settings.remote_base, *arguments]
+
+    def ship(self) -> None:
+        """Put our one file on the pod, whole or not at all."""
+        folder = f"{self.settings.remote_base}/.pod"
+        script = 'umask 077; mkdir -p -- "$0" && cat > "$0/$1.$$" && mv -f -- "$0/$1.$$" "$0/$1"'
+        answer = self.run(["/bin/sh", "-c", script, folder, shipment_name()], stdin=shipment())
+        if answer.code != 0:
+            raise PodError(f"{self.settings.address}: cannot write to {folder}: {answer.errors.strip()}")
+
+    def call(
+        self, verb: str, *arguments: str, stdin: Any = None, timeout: float = 60.0, allow: Sequence[int] = ()
+    ) -> Any:
+        """Run a verb on the pod; `stdin` is sent as JSON, or as it is if bytes. Returns its JSON answer, or raw bytes.
+
+        Raises PodError with the pod's words for any exit code but 0 and those in `allow`.
+        """
+        data = stdin if isinstance(stdin, bytes) else json.dumps(stdin).encode() if stdin is not None else b""
+        answer = self.run(self.pod_argv(verb, *arguments), stdin=data, timeout=timeout)
+        if answer.code == NOT_SHIPPED:
+            self.ship()
+            answer = self.run(self.pod_argv(verb, *arguments), stdin=data, timeout=timeout)
+        if answer.code == 127:
+            raise PodError(f"{self.settings.address}: no {self.python()} on the pod; install Python 3.8 or newer there")
+        if answer.code != 0 and answer.code not in allow:
+            raise PodError(f"{self.settings.address}: {answer.errors.strip()[-2000:] or f'exit code {answer.code}'}")
+        if verb == "pack" or not answer.output.strip():
+            return answer.output
+        try:
+            return json.loads(answer.output)
+        except ValueError as error:
+            raise PodError(
+                f"{self.settings.address}: '{verb}' gave no JSON: does the pod's shell print a greeting?"
+            ) from error
+
+
+def _path_option(path: Path) -> str:
+    """A path as an ssh option's value: quoted, and safe from ssh's own expansions."""
+    text = str(path)
+    if '"' in text or "${" in text or "\n" in text or "\\" in text:
+        raise PodConfigError(
+            f"{text}: ssh cannot take a path with a double quote, a backslash or '${{' in it; move the file"
+        )
+    return '"' + text.replace("%", "%%") + '"'
+
+
+def rsync_shell(remote: Remote) -> str:
+    """The ssh command as rsync's `-e` takes it: words split at blanks, quotes doubled within quotes."""
+    return " ".join('"' + word.replace('"', '""') + '"' for word in remote.ssh())
+
+
+def rsync_host(settings: PodSettings) -> str:
+    """The host as rsync takes it, an IPv6 address in brackets."""
+    return f"[{settings.host}]" if ":" in settings.host else settings.host
+
+
+def clean_environment() -> dict[str, str]:
+    """Our environment for rsync and git, without what would change how they work."""
+    dropped = ("RSYNC_RSH", "RSYNC_OPTIONS", "GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_SSH")
+    return {name: value for name, value in os.environ.items() if name not in dropped}

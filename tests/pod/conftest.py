@@ -1,0 +1,80 @@
+"""The loopback pod as fixtures."""
+
+import getpass
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .loopback import Pod, RunPodStandIn, Sshd, end_pod_processes, stand_in_checkout
+
+
+LIGHT_PYTHON = str(Path(sys.base_prefix) / "bin" / "python3")  # without torch, whose import takes seconds
+
+
+@pytest.fixture(scope="session")
+def shared_sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
+    sshd = Sshd(tmp_path_factory.mktemp("sshd"))
+    sshd.start()
+    yield sshd
+    sshd.stop()
+
+
+@pytest.fixture(scope="session")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return stand_in_checkout(tmp_path_factory.mktemp("source") / "a checkout")
+
+
+def make_pod(folder: Path, sshd: Sshd, checkout: Path) -> Pod:
+    home, base = folder / "home of $USER", folder / "pod's \"base\" $HOME"
+    (home / "state").mkdir(parents=True)
+    base.mkdir()
+    pod = Pod(home, sshd, base, {}, checkout, folder / "back here")
+    pod.write(
+        name="loop", host="127.0.0.1", port=sshd.port, user=getpass.getuser(), key=str(sshd.client_key),
+        host_key=sshd.fingerprint(), hourly_price=1.74, remote_base=str(base), gpu="none", python=LIGHT_PYTHON,
+        job=["{python}", "{code}/src/job.py", "{args}", "--base-dir", "{base}"], setup={"commands": ["true"]},
+        stop={"check_seconds": 0.1, "job_grace_seconds": 5, "connected_seconds": 1, "retry_seconds": 0.2, "limit_seconds": 5},
+    )  # fmt: skip
+    return pod
+
+
+@pytest.fixture
+def pod(tmp_path: Path, shared_sshd: Sshd, checkout: Path) -> Iterator[Pod]:
+    """A pod that nobody has connected to; its base directory has quotes, blanks and a dollar in its name."""
+    made = make_pod(tmp_path, shared_sshd, checkout)
+    yield made
+    end_pod_processes(made.base)
+
+
+@pytest.fixture
+def ready(pod: Pod) -> Pod:
+    """A pod with the code on it."""
+    pod.cai("push", "--source", str(pod.source))
+    return pod
+
+
+@pytest.fixture
+def own_sshd(tmp_path: Path) -> Iterator[Sshd]:
+    """An sshd that a test may stop and change."""
+    (tmp_path / "own").mkdir()
+    sshd = Sshd(tmp_path / "own")
+    sshd.start()
+    yield sshd
+    sshd.stop()
+
+
+@pytest.fixture
+def runpod() -> Iterator[RunPodStandIn]:
+    api = RunPodStandIn()
+    yield api
+    api.close()
+
+
+@pytest.fixture
+def rented(pod: Pod, runpod: RunPodStandIn) -> Pod:
+    """A pod whose provider is the stand-in."""
+    pod.environment["RUNPOD_API_KEY"] = runpod.key
+    pod.write(provider={"pod_id": "pod123", "api_url": runpod.url})
+    return pod
