@@ -67,7 +67,9 @@ def load_constitution(path: Path) -> Constitution:
     nodes = next((value for key, value in root.value if key.value == "principles"), None)
     if not isinstance(nodes, yaml.SequenceNode) or not nodes.value:
         line = nodes.start_mark.line + 1 if nodes is not None else 1
-        raise UsageError(f"{path}: no principles (line {line}); 'principles' must list at least one {{id, text, category}}")
+        raise UsageError(
+            f"{path}: no principles (line {line}); 'principles' must list at least one {{id, text, category}}"
+        )
     principles = [_principle(path, number, node) for number, node in enumerate(nodes.value)]
     _refuse_duplicates(path, principles, nodes.value)
     content = [[p.id, p.text, p.category] for p in principles]
@@ -77,7 +79,9 @@ def load_constitution(path: Path) -> Constitution:
 def _principle(path: Path, number: int, node: Any) -> Principle:
     line = node.start_mark.line + 1
     if not isinstance(node, yaml.MappingNode):
-        raise UsageError(f"{path}: principles[{number}] (line {line}) is not a mapping; each principle needs id, text and category")
+        raise UsageError(
+            f"{path}: principles[{number}] (line {line}) is not a mapping; each principle needs id, text and category"
+        )
     fields = {key.value: value for key, value in node.value}
     for name in FIELDS:
         value = fields.get(name)
@@ -86,7 +90,9 @@ def _principle(path: Path, number: int, node: Any) -> Principle:
                 f"{path}: principles[{number}] has no '{name}' (line {line}); each principle needs id, text and category"
             )
     if unknown := sorted(set(fields) - set(FIELDS)):
-        raise UsageError(f"{path}: principles[{number}] has an unknown field '{unknown[0]}' (line {line}); known: {', '.join(FIELDS)}")
+        raise UsageError(
+            f"{path}: principles[{number}] has an unknown field '{unknown[0]}' (line {line}); known: {', '.join(FIELDS)}"
+        )
     return Principle(*(" ".join(fields[name].value.split()) for name in FIELDS))
 
 
@@ -95,5 +101,7 @@ def _refuse_duplicates(path: Path, principles: Sequence[Principle], nodes: Seque
     for principle, node in zip(principles, nodes, strict=True):
         line = node.start_mark.line + 1
         if principle.id in seen:
-            raise UsageError(f"{path}: the id '{principle.id}' stands twice (lines {seen[principle.id]} and {line}); ids must differ")
+            raise UsageError(
+                f"{path}: the id '{principle.id}' stands twice (lines {seen[principle.id]} and {line}); ids must differ"
+            )
         seen[principle.id] = line

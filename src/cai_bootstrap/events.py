@@ -29,7 +29,9 @@ class EventLog:
     def emit(self, event: str, **fields: Any) -> None:
         """Append one event. Values that JSON cannot hold (NaN, infinity) are written as null."""
         known = {name: value for name, value in fields.items() if value is not None}
-        line = json.dumps({"at": utc_now(), "event": event, "run": self.run, **_finite(known)}, ensure_ascii=False) + "\n"
+        line = (
+            json.dumps({"at": utc_now(), "event": event, "run": self.run, **_finite(known)}, ensure_ascii=False) + "\n"
+        )
         handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
             os.write(handle, line.encode())

@@ -1,0 +1,106 @@
+"""The `cai` command: parses, calls, prints; decides nothing. Commands are loaded when they are called."""
+
+import sys
+from importlib import import_module
+from typing import Any, NoReturn
+
+import click
+
+from cai_bootstrap import __version__
+from cai_bootstrap.errors import EXIT_INTERRUPTED, EXIT_USAGE, CaiError
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "run": ("cai_bootstrap.cli.run:run", "All of Stage 1: baseline, generate, train, evaluate, gate, report."),
+    "prepare": ("cai_bootstrap.cli.run:prepare", "Fetch or convert the model, check it, and cache it."),
+    "baseline": ("cai_bootstrap.cli.run:baseline", "Measure the untrained base model on the held-out suite."),
+    "generate": ("cai_bootstrap.cli.run:generate", "Let the model make its own preference pairs."),
+    "train": ("cai_bootstrap.cli.run:train", "Train LoRA adapters on the pairs."),
+    "evaluate": ("cai_bootstrap.cli.run:evaluate", "Base and trained model on the same held-out suite, then the gate."),
+    "gate": ("cai_bootstrap.cli.measure:gate", "Judge a results file alone."),
+    "compare": ("cai_bootstrap.cli.measure:compare", "Compare two results files, if their conditions are equal."),
+    "power": ("cai_bootstrap.cli.measure:power", "What a suite of a given size can show."),
+    "suite": ("cai_bootstrap.cli.suite:suite", "Show, verify and count the held-out suite; its ledger."),
+    "instructions": ("cai_bootstrap.cli.instructions:instructions", "Sample training instructions into a file."),
+    "prompts": ("cai_bootstrap.cli.inspect:prompts", "Print the exact prompts."),
+    "pairs": ("cai_bootstrap.cli.inspect:pairs", "Check preference pairs before training."),
+    "config": ("cai_bootstrap.cli.inspect:config", "Show the configuration and where each value came from."),
+    "pod": ("cai_bootstrap.cli.pod:pod", "Use a rented GPU pod: deploy, watch, pull, stop."),
+    "step": ("cai_bootstrap.cli.step:step", ""),
+}
+HIDDEN = {"step"}
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands' names and help without importing them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return [name for name in COMMANDS if name not in HIDDEN]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in COMMANDS:
+            return None
+        module, name = COMMANDS[cmd_name][0].split(":")
+        command: click.Command = getattr(import_module(module), name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, COMMANDS[name][1]) for name in self.list_commands(ctx)])
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            import difflib
+
+            near = difflib.get_close_matches(args[0], list(COMMANDS), n=1)
+            if near and near[0] not in HIDDEN:
+                error.message += f" Did you mean '{near[0]}'?"
+            raise
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="cai")
+def cli() -> None:
+    """Bootstrap instruction following in a base language model, and measure it honestly.
+
+    Start with: cai run --quick-test
+    """
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run the command line; exits with the code that README's table names."""
+    sys.exit(run_command(sys.argv[1:] if arguments is None else arguments))
+
+
+def run_command(arguments: list[str], command: click.Command = cli, name: str = "cai") -> int:
+    """Run one command and return its exit code; expected failures are one line on stderr."""
+    try:
+        result = command.main(arguments, prog_name=name, standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except CaiError as error:
+        click.echo(f"error: {error}", err=True)
+        return error.exit_code
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.Abort:
+        return EXIT_INTERRUPTED
+    except click.ClickException as error:
+        error.show()
+        return EXIT_USAGE
+    except SystemExit as error:
+        return error.code if isinstance(error.code, int) else 1
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    finally:
+        _remind_of_pod(arguments)
+
+
+def _remind_of_pod(arguments: list[str]) -> None:
+    """Say loudly that a recorded pod may still cost money; never in the way of the command itself."""
+    if arguments[:1] == ["step"]:
+        return
+    from cai_bootstrap.pod.reminder import reminder
+
+    if message := reminder():
+        click.echo(message, err=True)

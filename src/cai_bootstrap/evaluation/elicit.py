@@ -4,7 +4,6 @@ The grid holds plain and cued renderings and few-shot prompts, mixed and of the 
 output is cut at its first line, and judged by the same checks as everybody's first line.
 """
 
-import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,8 @@ from cai_bootstrap.evaluation.scorers import judge
 from cai_bootstrap.evaluation.statistics import THRESHOLD_PERCENT
 from cai_bootstrap.events import Progress
 from cai_bootstrap.inference.engine import Engine, Sampling
-from cai_bootstrap.instructions.exemplars import draw
+from cai_bootstrap.instructions.exemplars import draw, draw_mixed
+from cai_bootstrap.instructions.skills import skills
 from cai_bootstrap.records import EvalItem
 from cai_bootstrap.workspace import fingerprint
 
@@ -47,11 +47,12 @@ class Rendering:
         return self.template.replace("{instruction}", instruction)
 
     def _exemplars(self, item: EvalItem, seed: int) -> list[tuple[str, str]]:
-        if not self.mixed:
+        # A held-out skill, or a skill of a user's own suite, has no exemplars of its own.
+        own = not self.mixed and item.skill in skills(item.type)
+        if own:
             found = draw(item.skill, item.type, self.shots, seed=seed, exclude=item.instruction)
         else:
-            found = draw("", item.type, self.shots, seed=seed, exclude=item.instruction)
-            random.Random(seed).shuffle(found)
+            found = draw_mixed(item.type, self.shots, seed=seed, exclude=item.instruction)
         return [(e.instruction, e.answer) for e in found]
 
 

@@ -10,7 +10,7 @@ from typing import Literal
 
 from cai_bootstrap.config import Generation
 from cai_bootstrap.evaluation.scorers import check, first_line
-from cai_bootstrap.instructions.exemplars import Exemplar, draw
+from cai_bootstrap.instructions.exemplars import Exemplar, draw, draw_mixed
 from cai_bootstrap.records import Instruction, Response, Revision
 
 # Skills in which a small model errs often: they get twice the candidates, as do facts, whose label is an agreement.
@@ -60,9 +60,11 @@ def few_shot_count(instruction: Instruction, settings: Generation) -> int:
 
 
 def exemplars_for(instruction: Instruction, count: int, *, seed: int, use: str) -> list[Exemplar]:
-    """Same-skill exemplars for one prompt, drawn anew for every `use` (for example `respond:3`)."""
+    """Same-skill exemplars for one prompt (mixed ones where no skill is known), drawn anew for every `use` (for example `respond:3`)."""
     digest = hashlib.sha256(f"{seed}:{instruction.id}:{use}".encode()).digest()
     own_seed = int.from_bytes(digest[:6], "big")
+    if not instruction.skill:
+        return draw_mixed(instruction.type, count, seed=own_seed, exclude=instruction.instruction)
     return draw(instruction.skill, instruction.type, count, seed=own_seed, exclude=instruction.instruction)
 
 

@@ -69,7 +69,7 @@ def _self_written(
     import random
 
     draw = random.Random(f"self:{config.seed}")
-    by_type = {kind: [i for i in known if i.type == kind] for kind in type_counts(4)}
+    by_type = {kind: [i.instruction for i in known if i.type == kind] for kind in type_counts(4)}
     wanted = type_counts(count)
     written: list[Instruction] = []
     dropped: dict[str, int] = {}

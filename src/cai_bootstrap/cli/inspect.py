@@ -1,0 +1,154 @@
+"""`cai prompts`, `cai pairs` and `cai config`: looking at what a run would use, without running it."""
+
+from pathlib import Path
+
+import click
+
+from cai_bootstrap.cli.options import HelpWithBase, Settings, configured, json_option, print_json
+
+
+@click.group()
+def prompts() -> None:
+    """The exact prompts that generation uses."""
+
+
+@prompts.command("show")
+@click.argument("kind", type=click.Choice(["respond", "critique", "revise"]))
+@click.option("--instruction", required=True, help="The instruction to be answered.")
+@click.option("--response", default="[the model's response]", help="The response to criticise or revise.")
+@click.option("--critique", default="[the model's critique]", help="The critique to revise by.")
+@click.option("--principle", "principle_id", default=None, help="A principle's id; the first one if left out.")
+@click.option("--constitution", type=click.Path(path_type=Path), default=None, help="The constitution (YAML).")
+@click.option("--skill", default="", help="Show exemplars of this skill; mixed ones if left out.")
+@click.option("--type", "kind_of_task", default="question", help="The instruction's type.")
+@click.option("--shots", default=4, show_default=True, help="How many exemplars to show.")
+@click.option("--seed", default=0, show_default=True, help="Seed of the exemplars.")
+@json_option
+def show_prompt(
+    kind: str,
+    instruction: str,
+    response: str,
+    critique: str,
+    principle_id: str | None,
+    constitution: Path | None,
+    skill: str,
+    kind_of_task: str,
+    shots: int,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Print the prompt that a base model would be given to respond, criticise or revise."""
+    from cai_bootstrap.constitution import load_constitution
+    from cai_bootstrap.errors import UsageError
+    from cai_bootstrap.generation import prompts as made
+    from cai_bootstrap.instructions.exemplars import draw, draw_mixed
+    from cai_bootstrap.records import TASK_TYPES
+    from cai_bootstrap.shipped import shipped
+
+    loaded = load_constitution(constitution or shipped("constitution.yaml"))
+    principle = loaded.principle(principle_id) if principle_id else loaded.principles[0]
+    task = next((t for t in TASK_TYPES if t == kind_of_task), None)
+    if task is None:
+        raise UsageError(f"--type {kind_of_task}: one of {', '.join(TASK_TYPES)}")
+    shown = (
+        draw(skill, task, shots, seed=seed, exclude=instruction)
+        if skill
+        else draw_mixed(task, shots, seed=seed, exclude=instruction)
+    )
+    worked = made.worked_examples(shown, seed=seed)
+    text = {
+        "respond": lambda: made.respond_prompt(instruction, shown),
+        "critique": lambda: made.critique_prompt(instruction, response, principle, worked),
+        "revise": lambda: made.revise_prompt(instruction, response, critique, principle, worked),
+    }[kind]()
+    if as_json:
+        print_json({"kind": kind, "prompt": text, "principle_id": principle.id, "prompt_version": made.PROMPT_VERSION})
+    else:
+        click.echo(text)
+
+
+@click.group()
+def pairs() -> None:
+    """Preference pairs, before they train."""
+
+
+@pairs.command("check", cls=HelpWithBase)
+@configured
+@json_option
+def check(settings: Settings, as_json: bool) -> int:
+    """Check every pair on its token ids: BOS, EOS, truncation, echoes, duplicates, leakage. Exit 1 if none is sound."""
+    from cai_bootstrap.events import EventLog, Progress
+    from cai_bootstrap.steps.context import StepContext
+    from cai_bootstrap.steps.train import preflight
+
+    resolved = settings.resolve()
+    workspace = settings.workspace(resolved)
+    progress = Progress(EventLog(workspace.logs / "pairs_check.jsonl", "pairs-check"), "pairs")
+    found = preflight(StepContext(resolved.config, workspace, progress, lambda: False, "pairs-check"))
+    figures = {"checked": len(found.sound) + len(found.faults), "faults": found.fault_counts, **found.figures}
+    if as_json:
+        print_json(figures)
+    else:
+        _print_preflight(figures)
+    return 0 if found.sound else 1
+
+
+def _print_preflight(figures: dict[str, object]) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = Console()
+    sample = figures.pop("sample", [])
+    for name, value in figures.items():
+        console.print(f"{name}: {value}", highlight=False)
+    table = Table(title="ten pairs to read", title_justify="left", show_lines=True)
+    for heading in ("prompt", "chosen", "rejected", "label"):
+        table.add_column(heading, overflow="fold")
+    for row in sample if isinstance(sample, list) else []:
+        table.add_row(*(escape(str(row[key])) for key in ("prompt", "chosen", "rejected", "label")))
+    console.print(table)
+
+
+@click.group()
+def config() -> None:
+    """The configuration of a run."""
+
+
+@config.command("show", cls=HelpWithBase)
+@configured
+@json_option
+def show_config(settings: Settings, as_json: bool) -> None:
+    """Print each value with where it came from."""
+    from cai_bootstrap.config import show
+
+    rows = show(settings.resolve())
+    if as_json:
+        print_json({key: {"value": value, "from": origin} for key, value, origin in rows})
+        return
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table()
+    for heading in ("key", "value", "from"):
+        table.add_column(heading, overflow="fold")
+    for key, value, origin in rows:
+        table.add_row(key, escape("" if value is None else str(value)), escape(origin))
+    Console().print(table)
+
+
+@config.command("presets")
+@json_option
+def presets(as_json: bool) -> None:
+    """List the presets that ship with the product."""
+    from cai_bootstrap.config import preset_names
+    from cai_bootstrap.shipped import shipped
+
+    names = preset_names()
+    about = {n: (shipped("configs") / f"{n}.yaml").read_text().splitlines()[0].removeprefix("# ") for n in names}
+    if as_json:
+        print_json(about)
+        return
+    for name, text in about.items():
+        click.echo(f"{name:<20} {text}")

@@ -1,0 +1,101 @@
+"""`cai run` and the commands of its single steps: all supervised, timed, locked and resumable in the same way."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from cai_bootstrap.cli.options import HelpWithBase, Settings, configured, json_option, print_json
+
+
+@click.command(cls=HelpWithBase)
+@configured
+@json_option
+def run(settings: Settings, as_json: bool) -> int:
+    """All of Stage 1: baseline, generate, train, evaluate, gate, report.
+
+    Start it again after a kill or a time-out: it goes on from what is finished. Exit code 0: passed, not enforced, or
+    nothing to teach. 3: the gate was not met.
+    """
+    from cai_bootstrap.pipeline import ALL_STEPS
+
+    return _run(settings, ALL_STEPS, as_json)
+
+
+@click.command(cls=HelpWithBase)
+@configured
+@json_option
+def prepare(settings: Settings, as_json: bool) -> int:
+    """Fetch or convert the model, check it, and cache it for every later step."""
+    return _run(settings, ("prepare",), as_json)
+
+
+@click.command(cls=HelpWithBase)
+@configured
+@json_option
+def baseline(settings: Settings, as_json: bool) -> int:
+    """Measure the untrained base model on the held-out suite, plainly asked and at its best when prompted."""
+    return _run(settings, ("prepare", "baseline"), as_json)
+
+
+@click.command(cls=HelpWithBase)
+@configured
+@json_option
+def generate(settings: Settings, as_json: bool) -> int:
+    """Instructions → responses → critiques → revisions → preference pairs."""
+    return _run(settings, ("prepare", "generate"), as_json)
+
+
+@click.command(cls=HelpWithBase)
+@configured
+@json_option
+def train(settings: Settings, as_json: bool) -> int:
+    """Train LoRA adapters with DPO (and SFT) on the preference pairs."""
+    return _run(settings, ("prepare", "train"), as_json)
+
+
+@click.command(cls=HelpWithBase)
+@configured
+@json_option
+def evaluate(settings: Settings, as_json: bool) -> int:
+    """Measure base and trained model on the same held-out suite, and judge the result."""
+    return _run(settings, ("prepare", "evaluate"), as_json)
+
+
+def _run(settings: Settings, steps: Sequence[Any], as_json: bool) -> int:
+    from cai_bootstrap.cli.screen import Screen, final_table
+    from cai_bootstrap.pipeline import run_pipeline
+    from cai_bootstrap.workspace import read_json
+
+    resolved = settings.resolve()
+    _check_early(resolved.config, steps)
+    workspace = settings.workspace(resolved)
+    if as_json:
+        outcome = run_pipeline(resolved, workspace, steps)
+        print_json(vars(outcome))
+    else:
+        with Screen() as screen:
+            outcome = run_pipeline(resolved, workspace, steps, on_event=screen.show)
+        if outcome.results_file is not None and outcome.exit_code in {0, 3}:
+            files = [outcome.results_file, workspace.results / "run.json", workspace.data, workspace.checkpoints]
+            final_table(read_json(outcome.results_file), outcome.steps, files)
+        elif outcome.exit_code == 0 and outcome.verdict == "done":
+            click.echo(f"done; files are under {workspace.base}")
+    if outcome.message:
+        failed = outcome.exit_code not in {0}
+        click.echo(f"error: {outcome.message}" if failed else outcome.message, err=failed)
+    return outcome.exit_code
+
+
+def _check_early(config: Any, steps: Sequence[Any]) -> None:
+    """Find bad input before a step is started or a folder is made."""
+    from cai_bootstrap.constitution import load_constitution
+    from cai_bootstrap.evaluation.suite import load_suite
+    from cai_bootstrap.generation.select import parse_judges
+
+    if {"generate"} & set(steps):
+        load_constitution(config.constitution)
+        parse_judges(config.generation.select)
+    if {"baseline", "evaluate", "train", "generate"} & set(steps):
+        load_suite(config.evaluation.suite)
+        load_suite(config.evaluation.dev_suite)

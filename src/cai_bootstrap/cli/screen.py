@@ -1,0 +1,149 @@
+"""What a person sees while a run goes on, and at its end: a progress line per step, and one table."""
+
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+PLAIN_SECONDS = 15.0
+TYPES = ("question", "completion", "generation", "transformation")
+
+
+class Screen:
+    """Shows events: a live bar in a terminal, plain lines anywhere else. A context manager."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console(stderr=False, soft_wrap=True)
+        self._live = self._console.is_terminal
+        self._bar = Progress(
+            TextColumn("{task.description:<10}"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[eta]}"),
+            console=self._console,
+            transient=False,
+        )
+        self._task: TaskID | None = None
+        self._last_line = 0.0
+
+    def __enter__(self) -> "Screen":
+        if self._live:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live:
+            self._bar.stop()
+
+    def show(self, event: dict[str, Any]) -> None:
+        """Show one event."""
+        handler = getattr(self, f"_on_{event['event']}", None)
+        if handler is not None:
+            handler(event)
+
+    def _print(self, text: str) -> None:
+        self._console.print(escape(text), highlight=False)
+        if not self._live:
+            sys.stdout.flush()
+
+    def _on_step_started(self, event: dict[str, Any]) -> None:
+        self._last_line = time.monotonic()
+        if self._live:
+            self._task = self._bar.add_task(event["step"], total=None, rate="", eta="")
+        else:
+            self._print(f"{event['step']}: started (time limit {event['timeout']} s)")
+
+    def _on_progress(self, event: dict[str, Any]) -> None:
+        rate = f"{event['tokens_per_second']:g} tokens/s" if "tokens_per_second" in event else ""
+        eta = f"ETA {_duration(event['eta_seconds'])}" if event.get("eta_seconds") else ""
+        if self._live:
+            if self._task is not None:
+                self._bar.update(self._task, completed=event["done"], total=event["total"], rate=rate, eta=eta)
+        elif time.monotonic() - self._last_line > PLAIN_SECONDS:
+            self._last_line = time.monotonic()
+            self._print(f"{event['step']}: {event['done']}/{event['total']}  {rate}  {eta}".rstrip())
+
+    def _on_notice(self, event: dict[str, Any]) -> None:
+        self._print(f"{event['step']}: {event['message']}")
+
+    def _on_step_finished(self, event: dict[str, Any]) -> None:
+        word = "skipped, finished before" if event["skipped"] else event["status"]
+        if self._live and self._task is not None:
+            self._bar.update(self._task, eta=word)
+        self._print(f"{event['step']}: {word} ({_duration(event['seconds'])})")
+
+    def _on_elicited(self, event: dict[str, Any]) -> None:
+        self._print(f"{event['step']}: prompted base, {event['rendering']}: {event['rate']:.1%} on dev")
+
+    def _on_watch(self, event: dict[str, Any]) -> None:
+        self._print(
+            f"{event['step']}: step {event['number']}: dev {event['strict_rate']:.0%} followed, "
+            f"{event['eos_rate']:.0%} stopped by themselves"
+        )
+
+
+def final_table(results: dict[str, Any], steps: dict[str, dict[str, Any]], files: list[Path]) -> None:
+    """The last screen: both sides per type with intervals, the tests, wall time, and where the files are."""
+    console = Console(soft_wrap=True)
+    table = Table(
+        title=f"Suite {results['suite']['name']}, {results['suite']['n']} held-out items", title_justify="left"
+    )
+    for heading in ("", "base", "best prompted base*", "trained"):
+        table.add_column(heading, justify="left" if not heading else "right")
+    models = results["models"]
+    for name in ("all", *TYPES):
+        table.add_row(name, *(_cell(models.get(side), name, side) for side in ("base", "rival", "trained")))
+    console.print(table)
+    rival = results.get("rival")
+    if rival:
+        console.print(f"* {rival['rendering']}, chosen on dev, cut and judged at its first line", highlight=False)
+    statistics = results["statistics"]
+    for line in _tests(statistics):
+        console.print(escape(line), highlight=False)
+    console.print(
+        "wall time: "
+        + ", ".join(f"{n} {_duration(s['seconds'])}{' (skipped)' if s['skipped'] else ''}" for n, s in steps.items())
+    )
+    for path in files:
+        console.print(f"  {escape(str(path))}", highlight=False)
+
+
+def _cell(side: dict[str, Any] | None, name: str, which: str) -> str:
+    if side is None:
+        return "-"
+    figures = side["first_line"] if which == "rival" else side
+    if name != "all":
+        figures = figures["by_type"].get(name) if "by_type" in figures else None
+        if figures is None:
+            return "-"
+    interval = figures.get("wilson") or figures.get("interval")
+    bounds = f" [{interval[0]:.0%}, {interval[1]:.0%}]" if interval else ""
+    return f"{figures['success_rate']:.1%}{bounds}"
+
+
+def _tests(statistics: dict[str, Any]) -> list[str]:
+    lines: list[str] = []
+    for key, text in (
+        ("base_trained", "base → trained, strict"),
+        ("rival_trained", "best prompted base → trained, first line"),
+    ):
+        found = statistics.get(key)
+        if found:
+            lines.append(f"{text}: {found}")
+    return lines
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

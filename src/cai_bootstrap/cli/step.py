@@ -1,0 +1,58 @@
+"""`cai step NAME`: the body of one step, as the pipeline runs it in a process of its own. Not for people."""
+
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+@click.command(hidden=True)
+@click.argument("name")
+@click.option("--config", "config_file", type=click.Path(path_type=Path), required=True)
+@click.option("--run", "run_id", required=True)
+def step(name: Any, config_file: Path, run_id: str) -> int:
+    """Do one step with a resolved configuration file; events go to the run's log."""
+    from cai_bootstrap.supervise import StopRequest, die_with_parent
+
+    die_with_parent()
+    stopping = StopRequest().install()
+    from cai_bootstrap.config import resolve
+    from cai_bootstrap.errors import CaiError, InterruptedRunError
+    from cai_bootstrap.events import EventLog, Progress
+    from cai_bootstrap.steps.context import StepContext
+    from cai_bootstrap.steps.run import run_step
+    from cai_bootstrap.workspace import Workspace, hold
+
+    # The file is complete; what the parent's environment set is in it already.
+    config = resolve(config_file=config_file, environment={}).config
+    paths = config.paths
+    workspace = Workspace.at(
+        paths.base_dir, data=paths.data_dir, checkpoints=paths.checkpoint_dir, results=paths.results_dir
+    )
+    log = EventLog(workspace.logs / f"{run_id}.jsonl", run_id)
+    try:
+        with hold(workspace, f"step {name} of run {run_id}", name="step"):
+            if not run_step(name, StepContext(config, workspace, Progress(log, name), stopping, run_id)):
+                log.emit("step_skipped", step=name)
+        return 0
+    except InterruptedRunError as error:
+        log.emit("error", step=name, message=str(error))
+        return stopping.exit_code
+    except CaiError as error:
+        log.emit("error", step=name, message=str(error))
+        return error.exit_code
+    except OSError as error:
+        traceback.print_exc()
+        place = error.filename or workspace.base
+        log.emit("error", step=name, message=f"{place}: {error.strerror}; free some space or mend it, and start again")
+        return 1
+    except Exception as error:
+        traceback.print_exc()
+        sys.stderr.flush()
+        output = workspace.logs / f"{run_id}.{name}.log"
+        log.emit(
+            "error", step=name, message=f"the step '{name}' failed: {type(error).__name__}: {error} ({output} has more)"
+        )
+        return 1

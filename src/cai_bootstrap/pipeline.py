@@ -1,0 +1,220 @@
+"""A whole run: steps in order, each supervised, resumed and reported; then the gate, read back from disk.
+
+The pipeline knows steps by their commands and files only. Whatever happens, `results/run.json` tells how it ended.
+"""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cai_bootstrap import provenance
+from cai_bootstrap.config import Resolved, Step, dump_yaml
+from cai_bootstrap.errors import (
+    EXIT_GATE,
+    EXIT_OK,
+    CaiError,
+    InterruptedRunError,
+    StepTimeoutError,
+    TerminatedRunError,
+)
+from cai_bootstrap.evaluation.gate import judge_file
+from cai_bootstrap.evaluation.suite import NAMED_SUITES, load_suite
+from cai_bootstrap.events import EventLog
+from cai_bootstrap.supervise import Ended, Signals, step_command, supervise
+from cai_bootstrap.workspace import Workspace, hold, read_json, write_atomic, write_json
+
+ALL_STEPS: tuple[Step, ...] = ("prepare", "baseline", "generate", "train", "evaluate")
+START_PATIENCE_SECONDS = 10.0
+OnEvent = Callable[[dict[str, Any]], None]
+
+
+class _StepError(CaiError):
+    """A step ended with an exit code of its own."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+@dataclass
+class RunOutcome:
+    """How a run ended. `steps` maps names to {status, seconds, skipped}; `results_file` is the evaluation, if any."""
+
+    verdict: str
+    exit_code: int
+    steps: dict[str, dict[str, Any]] = field(default_factory=dict)
+    results_file: Path | None = None
+    message: str | None = None
+
+
+class _Follower:
+    """Reads the events file as it grows and passes each event on."""
+
+    def __init__(self, path: Path, on_event: OnEvent) -> None:
+        self._path, self._on_event, self._offset = path, on_event, 0
+        self.last: dict[str, dict[str, Any]] = {}
+
+    def __call__(self) -> None:
+        if not self._path.exists():
+            return
+        with self._path.open("rb") as source:
+            source.seek(self._offset)
+            for line in source:
+                if not line.endswith(b"\n"):
+                    break
+                self._offset += len(line)
+                event = json.loads(line)
+                self.last[event["event"]] = event
+                self._on_event(event)
+
+
+def run_pipeline(
+    resolved: Resolved,
+    workspace: Workspace,
+    steps: Sequence[Step] = ALL_STEPS,
+    *,
+    on_event: OnEvent = lambda event: None,
+) -> RunOutcome:
+    """Run steps under the base directory's lock, then judge. Expected failures are in the outcome, not raised.
+
+    Raises LockedError if another run holds the base directory, UsageError if it cannot be used at all.
+    """
+    signals = Signals()
+    workspace.create()
+    run = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    with hold(workspace, f"cai run {run} ({', '.join(steps)})"), signals.listening():
+        # A step of a killed run may still be dying; a new run waits for it instead of writing beside it.
+        with hold(workspace, "waiting for a step", name="step", patience=START_PATIENCE_SECONDS):
+            pass
+        log = EventLog(workspace.logs / f"{run}.jsonl", run)
+        follow = _Follower(log.path, on_event)
+        log.emit("run_started", steps=list(steps), preset=resolved.config.preset)
+        outcome = _Run(resolved, workspace, log, follow, signals).through(steps)
+        whole = "evaluate" in steps
+        if whole or outcome.exit_code != EXIT_OK:
+            _write_run(resolved, workspace, run, outcome)
+        log.emit("run_finished", exit_code=outcome.exit_code, verdict=outcome.verdict, message=outcome.message)
+        follow()
+    return outcome
+
+
+@dataclass
+class _Run:
+    resolved: Resolved
+    workspace: Workspace
+    log: EventLog
+    follow: _Follower
+    signals: Signals
+
+    def through(self, steps: Sequence[Step]) -> RunOutcome:
+        outcome = RunOutcome("error", 1)
+        config_file = self.workspace.logs / f"{self.log.run}.config.yaml"
+        write_atomic(config_file, dump_yaml(self.resolved.config))
+        try:
+            for name in steps:
+                if name in {"generate", "train", "evaluate"} and len(steps) > 1 and self._nothing_to_teach():
+                    outcome.verdict, outcome.exit_code = "nothing_to_teach", EXIT_OK
+                    outcome.message = "the best prompted base already reaches the threshold on dev; nothing was trained"
+                    return outcome
+                outcome.steps[name] = {"status": "running", "seconds": 0.0, "skipped": False}
+                self._step(name, config_file, outcome)
+            if "evaluate" in steps:
+                self._gate(outcome)
+            else:
+                outcome.verdict, outcome.exit_code = "done", EXIT_OK
+        except CaiError as error:
+            outcome.exit_code, outcome.message = error.exit_code, str(error)
+        except OSError as error:
+            outcome.message = f"{error.filename or self.workspace.base}: {error.strerror}; free some space or mend it, and start again"
+        return outcome
+
+    def _step(self, name: Step, config_file: Path, outcome: RunOutcome) -> None:
+        limit = getattr(self.resolved.config.timeouts, name)
+        output = self.workspace.logs / f"{self.log.run}.{name}.log"
+        self.log.emit("step_started", step=name, timeout=limit)
+        self.follow.last.pop("step_skipped", None)
+        self.follow.last.pop("error", None)
+        command = step_command([name, "--config", str(config_file), "--run", self.log.run])
+        ended = supervise(command, timeout=limit, log=output, signals=self.signals, on_tick=self.follow)
+        skipped = "step_skipped" in self.follow.last
+        status = "done" if ended.code == EXIT_OK else "failed"
+        outcome.steps[name] = {"status": status, "seconds": round(ended.seconds, 2), "skipped": skipped}
+        self.log.emit(
+            "step_finished",
+            step=name,
+            status=status,
+            seconds=round(ended.seconds, 2),
+            skipped=skipped,
+            exit_code=ended.code,
+        )
+        if ended.code != EXIT_OK:
+            raise self._failure(name, limit, ended, output)
+
+    def _failure(self, name: str, limit: int, ended: Ended, output: Path) -> CaiError:
+        if ended.code == 124:
+            return StepTimeoutError(
+                f"the step '{name}' was ended at its time limit of {limit} s; what was finished is kept, so start again "
+                f"to go on, or give it more: --timeout {name}=SECONDS"
+            )
+        said = self.follow.last.get("error", {}).get("message")
+        if ended.code == 130:
+            return InterruptedRunError(said or f"interrupted during '{name}'; start again to go on")
+        if ended.code == 143:
+            return TerminatedRunError(said or f"terminated during '{name}'; start again to go on")
+        if said is None:
+            tail = output.read_text(errors="replace").strip().splitlines()[-12:] if output.exists() else []
+            killed = " (killed; the machine may be out of memory)" if ended.code == 137 else ""
+            said = f"the step '{name}' ended with code {ended.code}{killed}; {output} ends with:\n" + "\n".join(tail)
+        return _StepError(said, ended.code if ended.code in {1, 2, 3, 4, 75} else 1)
+
+    def _nothing_to_teach(self) -> bool:
+        if self.resolved.config.evaluation.train_anyway:
+            return False
+        path = self.workspace.results / "baseline_assessment.json"
+        if not path.exists():
+            return False
+        gap = (read_json(path).get("run") or {}).get("gap")
+        return bool(gap and gap["nothing_to_teach"])
+
+    def _gate(self, outcome: RunOutcome) -> None:
+        """Read the results back from disk and judge them: the only place where a run can be said to have passed."""
+        marker = read_json(self.workspace.logs / "steps" / "evaluate.json")
+        path = self.workspace.base / next(iter(marker["outputs"]))
+        outcome.results_file = path
+        settings = self.resolved.config.evaluation
+        suite = None if settings.suite in NAMED_SUITES else load_suite(settings.suite)
+        verdict = judge_file(path, enforce=settings.enforce_gate, suite=suite)
+        outcome.message = verdict.message
+        outcome.exit_code = EXIT_OK if verdict.passed or not settings.enforce_gate else EXIT_GATE
+        outcome.verdict = "passed" if verdict.passed else "failed"
+        if not settings.enforce_gate:
+            outcome.verdict = "not_enforced"
+        self.log.emit("gate", passed=verdict.passed, enforced=settings.enforce_gate, message=verdict.message)
+
+
+def _write_run(resolved: Resolved, workspace: Workspace, run: str, outcome: RunOutcome) -> None:
+    results: dict[str, Any] = {}
+    if outcome.results_file is not None:
+        results = read_json(outcome.results_file)
+    reuse = (results.get("run") or {}).get("reuse")
+    count = resolved.config.generation.count
+    try:
+        write_json(
+            workspace.results / "run.json",
+            {
+                "run": run,
+                "verdict": outcome.verdict,
+                "exit_code": outcome.exit_code,
+                "message": outcome.message,
+                "steps": outcome.steps,
+                "reuse": reuse or {"requested": count, "found": count},
+                "results_file": outcome.results_file.name if outcome.results_file else None,
+                "manifest": provenance.manifest(resolved, workspace),
+            },
+        )
+    except OSError as error:
+        outcome.message = f"{outcome.message}; {workspace.results}/run.json was not written: {error.strerror}"
+

@@ -1,0 +1,180 @@
+"""Run a step as a process of its own that cannot outlive its time limit or its parent.
+
+The step leads its own process group. At the limit the whole group gets TERM, a grace period, then KILL. The step holds
+the reading end of a pipe whose writing end only the parent has: when the parent dies, however it dies, the pipe closes
+and the step ends its group at once.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from cai_bootstrap.errors import EXIT_INTERRUPTED, EXIT_TERMINATED, EXIT_TIMEOUT
+
+GRACE_SECONDS = 20.0
+POLL_SECONDS = 0.1
+PARENT_PIPE = "CAI_PARENT_PIPE"
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a supervised process ended: its exit code (124 at the limit, 130/143 on request), and after how long."""
+
+    code: int
+    seconds: float
+
+
+class Signals:
+    """What the user asked the parent to do, kept until the step has been told."""
+
+    def __init__(self) -> None:
+        self.received: list[int] = []
+
+    @contextlib.contextmanager
+    def listening(self) -> "contextlib.AbstractContextManager[Signals]":  # type: ignore[misc]
+        """Collect SIGINT, SIGTERM and SIGHUP instead of dying of them."""
+
+        def collect(number: int, _: FrameType | None) -> None:
+            self.received.append(number)
+
+        kinds = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        before = {kind: signal.signal(kind, collect) for kind in kinds}
+        try:
+            yield self
+        finally:
+            for kind, handler in before.items():
+                signal.signal(kind, handler)
+
+
+def supervise(
+    command: Sequence[str],
+    *,
+    timeout: float,
+    log: Path,
+    signals: Signals,
+    on_tick: Callable[[], None] = lambda: None,
+    grace: float = GRACE_SECONDS,
+) -> Ended:
+    """Run a command to its end, its output going to `log`; `timeout` and `grace` are in seconds.
+
+    The first SIGINT asks the step to finish its record and stop, a second one ends it at once; SIGTERM and SIGHUP ask
+    and end it after the grace period. When this returns, nothing of the process group is left.
+    """
+    start = time.monotonic()
+    read_end, write_end = os.pipe()
+    environment = {**os.environ, PARENT_PIPE: str(read_end)}
+    try:
+        with log.open("ab") as output:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                pass_fds=[read_end],
+                start_new_session=True,
+            )
+        os.close(read_end)
+        try:
+            code = _wait(process, start + timeout, signals, on_tick, grace)
+        finally:
+            _end_group(process.pid, signal.SIGKILL)
+            process.wait()
+            on_tick()
+    finally:
+        os.close(write_end)
+    return Ended(code, time.monotonic() - start)
+
+
+def _wait(
+    process: "subprocess.Popen[bytes]", deadline: float, signals: Signals, on_tick: Callable[[], None], grace: float
+) -> int:
+    """The exit code, after passing on what was asked; negative codes become 128 + signal."""
+    asked: int | None = None
+    kill_at = float("inf")
+    handled = 0
+    while process.poll() is None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(POLL_SECONDS)
+        on_tick()
+        now = time.monotonic()
+        for number in signals.received[handled:]:
+            handled += 1
+            if number == signal.SIGINT and asked == EXIT_INTERRUPTED:
+                kill_at = now
+            elif asked is None:
+                asked = EXIT_INTERRUPTED if number == signal.SIGINT else EXIT_TERMINATED
+                _end_group(process.pid, signal.SIGINT if number == signal.SIGINT else signal.SIGTERM)
+                kill_at = now + grace if number != signal.SIGINT else kill_at
+        if now >= deadline and asked is None:
+            asked = EXIT_TIMEOUT
+            _end_group(process.pid, signal.SIGTERM)
+            kill_at = now + grace
+        if now >= kill_at:
+            _end_group(process.pid, signal.SIGKILL)
+    code = process.returncode
+    if asked is not None and code != 0:
+        return asked
+    return code if code >= 0 else 128 - code
+
+
+def _end_group(leader: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(leader, number)
+
+
+def step_command(arguments: Sequence[str]) -> list[str]:
+    """The command that runs a step in a process of its own, with this Python and this package."""
+    return [sys.executable, "-m", "cai_bootstrap", "step", *arguments]
+
+
+def die_with_parent() -> None:
+    """In a step: end this whole process group as soon as the parent is gone."""
+    given = os.environ.pop(PARENT_PIPE, None)
+    if given is None:
+        return
+    pipe = int(given)
+    os.set_inheritable(pipe, False)
+
+    def watch() -> None:
+        while True:
+            try:
+                if not os.read(pipe, 1):
+                    break
+            except OSError:
+                break
+        os.killpg(0, signal.SIGKILL)
+
+    threading.Thread(target=watch, name="die-with-parent", daemon=True).start()
+
+
+class StopRequest:
+    """In a step: turns the first SIGINT or SIGTERM into a request to stop after the record, a second into an exit."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+
+    def install(self) -> "StopRequest":
+        for kind in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(kind, self._on_signal)
+        return self
+
+    def __call__(self) -> bool:
+        return self.signal is not None
+
+    @property
+    def exit_code(self) -> int:
+        return EXIT_TERMINATED if self.signal == signal.SIGTERM else EXIT_INTERRUPTED
+
+    def _on_signal(self, number: int, _: FrameType | None) -> None:
+        if self.signal is not None:
+            os._exit(128 + number)
+        self.signal = number
