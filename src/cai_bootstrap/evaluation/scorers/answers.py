@@ -32,6 +32,7 @@ NEGATIONS: frozenset[str] = _LEXICON["negations"]
 HEDGES: frozenset[str] = _LEXICON["hedges"]
 FRAME: frozenset[str] = _LEXICON["frame"]
 LINKS: frozenset[str] = _LEXICON["links"]
+FUNCTION_WORDS: frozenset[str] = _LEXICON["function_words"]
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,8 @@ def candidates_for(gold: tuple[str, ...], closed_set: str | None, rivals: tuple[
                 right |= row
             else:
                 wrong |= row
-    wrong -= right
+    # A question about a line of words has "in" or "the" among its rivals, which any statement may use.
+    wrong -= right | {(word,) for word in FUNCTION_WORDS}
     table: dict[str, list[tuple[Words, bool]]] = {}
     for phrases, accepted in ((right, True), (wrong, False)):
         for phrase in phrases:
