@@ -189,7 +189,8 @@ def _number_sequence(random: Random) -> Fill:
         if is_train(key):
             text = ", ".join(map(str, shown))
             rivals = [str(shown[-1]), str(row[length] + 1), str(row[length] - 1)]
-            return gold_answer({"list": text}, [str(row[length])], content=(text,), fact_key=key, rivals=rivals,
+            content = (f"{shown[-2]} {shown[-1]}",)
+            return gold_answer({"list": text}, [str(row[length])], content=content, fact_key=key, rivals=rivals,
                                in_context=True)  # fmt: skip
 
 
@@ -206,7 +207,7 @@ def letter_sequence() -> Supply:
                 if is_train(key):
                     text = ", ".join(letters[:length])
                     fills.append(
-                        gold_answer({"list": text}, [letters[length]], content=(text,), fact_key=key,
+                        gold_answer({"list": text}, [letters[length]], content=(" ".join(letters[length - 2 : length]),), fact_key=key,
                                     rivals=[letters[length - 1]], in_context=True)
                     )  # fmt: skip
     return listed(fills)

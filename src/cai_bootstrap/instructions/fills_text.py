@@ -13,7 +13,8 @@ NUMBERS = {2: "two", 3: "three", 4: "four", 5: "five", 6: "six", 7: "seven", 8: 
 STARTERS = ("Yesterday", "Today", "Tomorrow", "Suddenly", "Slowly", "Quickly", "Usually", "Sometimes", "Perhaps",
             "Maybe", "Finally", "Carefully", "Quietly", "Nobody", "Everyone", "Someone", "Outside", "Inside", "Please",
             "Luckily", "Often", "Never", "Once", "Soon", "Here", "There", "Although", "Because", "When", "If", "After",
-            "Before", "Most", "Many", "Some", "Every", "My", "Our", "Without", "During")  # fmt: skip
+            "Before", "Most", "Many", "Some", "Every", "My", "Our", "Without", "During", "Tonight", "Gently",
+            "Nothing", "Everything", "Eventually", "Honestly", "Together", "Still", "Early")  # fmt: skip
 ONE_SENTENCE: dict[str, Any] = {"check": "sentences", "min": 1, "max": 1}
 MESSAGE_WORDS = 30
 
