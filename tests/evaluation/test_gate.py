@@ -137,6 +137,14 @@ def drop_a_response(results: dict[str, Any]) -> None:
     results["items"][7]["trained"] = None
 
 
+def add_a_side(results: dict[str, Any]) -> None:
+    results["models"]["better"] = {"success_rate": 1.0, "successes": 40, "total": 40}
+
+
+def count_for_true(results: dict[str, Any]) -> None:
+    results["items"][20]["trained"]["success"] = 1
+
+
 def add_a_figure(results: dict[str, Any]) -> None:
     results["models"]["trained"]["adjusted_rate"] = 0.99
 
@@ -166,6 +174,8 @@ def add_a_figure(results: dict[str, Any]) -> None:
         (edit_schema, "schema_version is 99"),
         (drop_conditions, "conditions: Field required"),
         (drop_a_response, "1 of 40 items hold no trained response"),
+        (add_a_side, r"models\.better is no side"),
+        (count_for_true, r"items\.20\.trained\.success: Input should be a valid boolean"),
         (add_a_figure, r"models\.trained\.adjusted_rate is not part of a results file"),
     ],
     ids=lambda value: value.__name__ if callable(value) else "",
@@ -186,6 +196,8 @@ def test_gate_refuses_a_missing_empty_torn_or_foreign_file(small_suite: Suite, w
         "torn": whole[: len(whole) // 2],
         "nan": whole.replace('"threshold": 0.95', '"threshold": NaN'),
         "infinity": whole.replace('"threshold": 0.95', '"threshold": Infinity'),
+        "overflow": whole.replace('"threshold": 0.95', '"threshold": 1e999'),
+        "minus": whole.replace('"threshold": 0.95', '"threshold": -1e999'),
         "list": "[]",
         "bare": "{}",
         "binary": "\x00\x01",

@@ -20,7 +20,7 @@ from cai_bootstrap.evaluation.statistics import THRESHOLD_PERCENT, meets_gate
 from cai_bootstrap.evaluation.suite import NAMED_SUITES, Suite, load_suite
 from cai_bootstrap.evaluation.summary import Answers, compute_statistics, summarise
 from cai_bootstrap.records import Answer, EvalItem
-from cai_bootstrap.workspace import read_json, write_json
+from cai_bootstrap.workspace import canonical_json, read_json, write_json
 
 SCHEMA_VERSION = 1
 SIDES = ("base", "trained", "rival")
@@ -145,11 +145,15 @@ def read_results(path: Path, suite: Suite | None = None) -> dict[str, Any]:
         raise UntrustedResultError(f"{error}; a results file must be there, whole and untouched") from error
     if not isinstance(found, dict):
         raise UntrustedResultError(f"{path}: not a results file: it holds no JSON object")
+    try:
+        canonical_json(found)
+    except (ValueError, RecursionError) as error:
+        raise UntrustedResultError(f"{path}: holds a value that is not JSON: {error}") from error
     if found.get("schema_version") != SCHEMA_VERSION or isinstance(found["schema_version"], bool):
         version = found.get("schema_version")
         raise UntrustedResultError(f"{path}: schema_version is {version!r}, this version reads {SCHEMA_VERSION}")
     try:
-        parsed = _File.model_validate(found)
+        parsed = _File.model_validate(found, strict=True)
     except ValidationError as error:
         problem = error.errors()[0]
         where = ".".join(str(part) for part in problem["loc"])
@@ -237,6 +241,8 @@ def _disagreements(parsed: _File, raw: Mapping[str, Any], suite: Suite) -> Itera
     yield from _different("suite", raw["suite"], block)
     yield from _condition_faults(parsed.conditions, suite)
     yield from _item_faults(parsed, suite)
+    if unknown := sorted(parsed.models.keys() - set(SIDES)):
+        yield f"models.{unknown[0]} is no side; the sides are {', '.join(SIDES)}"
     answers: dict[str, dict[str, Answer]] = {}
     for side in SIDES:
         rows = {row.id: getattr(row, side) for row in parsed.items}
