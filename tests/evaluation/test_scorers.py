@@ -187,8 +187,8 @@ def test_an_unknown_scorer_check_or_argument_is_an_error_and_never_a_pass() -> N
         (
             "list",
             {"items": 2, "separator": "numbered"},
-            ["1. tea\n2. coffee", "1) tea 2) coffee"],
-            ["2. tea\n1. coffee", "1. tea"],
+            ["1. tea\n2. coffee", "1) tea\n2) coffee"],
+            ["2. tea\n1. coffee", "1. tea", "1. tea 2. coffee"],
         ),
         (
             "json",

@@ -112,16 +112,18 @@ def _is_choice(args: Mapping[str, Any]) -> bool:
 
 
 def _exact(instruction: str, gold: Sequence[str], text: str) -> str:
-    """Character for character, but for whitespace around it, a pair of quotation marks, and one full stop too many."""
+    """Character for character, but for whitespace around it, a pair of quotation marks, and a final full stop."""
     given = composed(text).strip()
-    accepted = {composed(answer).strip() for answer in gold}
-    for form in (given, unquote(given)):
-        if form in accepted:
-            return "ok"
-        if form.endswith(".") and not form.endswith("..") and form[:-1] in accepted and form[-2:-1].isalnum():
-            return "ok"
+    accepted = {form for answer in gold for form in (composed(answer).strip(), _unstopped(composed(answer).strip()))}
+    if any(form in accepted for quoted in (given, unquote(given)) for form in (quoted, _unstopped(quoted))):
+        return "ok"
     if is_echo(instruction, text, free_text=False):
         return "echo"
     if is_repeated(text):
         return "repeated"
     return "degenerate" if is_degenerate(folded_words(text)) else "not_exact"
+
+
+def _unstopped(text: str) -> str:
+    """The text without the full stop after its last word."""
+    return text[:-1] if text.endswith(".") and text[-2:-1].isalnum() else text

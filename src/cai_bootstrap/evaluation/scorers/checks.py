@@ -23,7 +23,7 @@ from cai_bootstrap.evaluation.scorers.text import (
 
 MAX_LIST_ITEM_WORDS = 6
 _CLOSERS = " \t\n\"'”’)]»*_"
-_NUMBERED = re.compile(r"(?:(?<=\s)|^)(\d{1,2})[.)]\s+")
+_NUMBERED = re.compile(r"^(\d{1,2})[.)]\s+")
 _BULLET = re.compile(r"^[-*•]\s+")
 _ABBREVIATED = frozenset(["etc", "and so on", "and more", "others"])
 
@@ -52,10 +52,24 @@ def _words(_: str, text: str, args: Mapping[str, Any]) -> bool:
 
 
 def _sentences(_: str, text: str, args: Mapping[str, Any]) -> bool:
-    """A single word is a sentence that may be one too many, but fills no demand for one."""
+    """A demand for sentences is filled by whole ones only; a maximum counts fragments too."""
     found = sentences_of(text)
-    full = sum(len(words_of(sentence)) > 1 for sentence in found)
-    return _within(len(found), args) and _within(full, {"min": args.get("min", 0), "max": None})
+    demanded = args.get("min", 0)
+    whole = sum(_is_whole(sentence, alone=demanded == 1) for sentence in found)
+    return _within(len(found), args) and whole >= demanded
+
+
+def _is_whole(sentence: str, *, alone: bool) -> bool:
+    """Whether words are a sentence: a capital at the start or a mark at the end, and two words.
+
+    One word will do where one sentence is asked for, as the end of a begun one ("home."); keywords alone are echoes.
+    """
+    closed = sentence.rstrip(_CLOSERS).endswith((".", "!", "?", "…"))
+    count = len(words_of(sentence))
+    if count < 2:
+        return alone and closed
+    first = next((letter for letter in sentence if letter.isalnum()), "")
+    return closed or first.isupper() or first.isdigit()
 
 
 def _lines(_: str, text: str, args: Mapping[str, Any]) -> bool:
@@ -150,9 +164,9 @@ def _list_items(text: str, separator: str) -> list[str] | None:
         case "bullets":
             return [_BULLET.sub("", line) for line in lines] if all(_BULLET.match(line) for line in lines) else None
         case "numbered":
-            parts = _NUMBERED.split(" ".join(lines))
-            in_order = parts[1::2] == [str(number) for number in range(1, len(parts) // 2 + 1)]
-            return [item.strip(" ,;") for item in parts[2::2]] if in_order and not parts[0].strip() else None
+            marks = [_NUMBERED.match(line) for line in lines]
+            in_order = all(mark and mark[1] == str(at) for at, mark in enumerate(marks, 1))
+            return [_NUMBERED.sub("", line, count=1) for line in lines] if in_order else None
     raise DataError(f"unknown list separator {separator!r}; one of comma, newline, numbered, bullets")
 
 

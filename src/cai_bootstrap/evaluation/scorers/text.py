@@ -133,6 +133,6 @@ def is_echo(instruction: str, text: str, *, free_text: bool) -> bool:
         return True
     if not free_text:
         return False
-    if len(given) >= 2 and find_phrase(asked, given) >= 0:
+    if find_phrase(asked, given) >= 0:
         return True
     return longest_shared_run(given, asked) >= max(4, 0.6 * len(asked))
