@@ -3,9 +3,9 @@
     python tools/build_suite.py           write src/cai_bootstrap/evaluation/suite/*.json*
     python tools/build_suite.py --check   compare instead of writing; exit 1 if anything differs
 
-Everything comes from tools/suite_sources: wordings (templates/*.txt), words, and tables of facts on which two sources
-agree (suite_sources/extract.py makes those from pinned packages). After a change, bump SUITE_VERSION and SUITE_SHA256 in
-cai_bootstrap.evaluation.suite, and measure every row again.
+Everything comes from tools/suite_sources: wordings (templates/*.txt), words, and tables of facts on which two
+sources agree (suite_sources/extract.py makes those from pinned packages). After a change, bump SUITE_VERSION and
+SUITE_SHA256 in cai_bootstrap.evaluation.suite, and measure every row again.
 """
 
 import argparse
@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tools")]
 
 from suite_sources import facts, generation, reasoning, transformation  # noqa: E402
-from suite_sources.pools import DIFFICULTIES, Draft, Template, sections  # noqa: E402
+from suite_sources.pools import DIFFICULTIES, Difficulty, Draft, Template, sections, start_over  # noqa: E402
 
 from cai_bootstrap.evaluation.suite import HELD_OUT_SKILLS, canonical_line, item_fault  # noqa: E402
 from cai_bootstrap.records import TASK_TYPES, EvalItem  # noqa: E402
@@ -29,7 +29,7 @@ SUITE = ROOT / "src" / "cai_bootstrap" / "evaluation" / "suite"
 ITEMS_PER_TEMPLATE = 2
 TEMPLATES = {"test": 65, "dev": 26}
 SUBSETS = {"quick": ("dev", 6), "stage1-120": ("test", 30)}
-Maker = Callable[[Template, random.Random, str], Draft]
+Maker = Callable[[Template, random.Random, Difficulty], Draft]
 
 KNOWLEDGE = ("capital", "currency", "element_symbol", "antonym", "plural", "past_tense")
 MAKERS: dict[str, Maker] = {
@@ -59,16 +59,19 @@ def templates() -> list[Template]:
             for number, line in enumerate(lines, 1):
                 tag, bar, text = line.partition(" | ")
                 tag, text = (tag, text) if bar else ("", line)
-                found.append(Template(f"{split}.{kind}.{skill}.{number:02d}", kind, skill, split, tag, text, number - 1))
+                found.append(
+                    Template(f"{split}.{kind}.{skill}.{number:02d}", kind, skill, split, tag, text, number - 1)
+                )
     counted = Counter((template.type, template.split) for template in found)
-    for (kind, split), count in sorted(counted.items()):
+    for (name, split), count in sorted(counted.items()):
         if count != TEMPLATES[split]:
-            raise ValueError(f"templates/{kind}.txt: {count} {split} templates, {TEMPLATES[split]} needed")
+            raise ValueError(f"templates/{name}.txt: {count} {split} templates, {TEMPLATES[split]} needed")
     return found
 
 
 def build() -> tuple[list[EvalItem], dict[str, str], dict[str, list[str]]]:
     """The items in order, the oracle's output of each, and the names that each item's split owns."""
+    start_over()
     items: list[EvalItem] = []
     outputs: dict[str, str] = {}
     owned: dict[str, list[str]] = {}
@@ -88,7 +91,7 @@ def build() -> tuple[list[EvalItem], dict[str, str], dict[str, list[str]]]:
             item = EvalItem(
                 id=f"{template.id}.{turn + 1}",
                 split="dev" if template.split == "dev" else "test",
-                type=template.type,  # type: ignore[arg-type]
+                type=template.type,
                 template=template.id,
                 instruction=draft.instruction,
                 scorer=draft.scorer,
@@ -96,7 +99,7 @@ def build() -> tuple[list[EvalItem], dict[str, str], dict[str, list[str]]]:
                 gold=draft.gold,
                 fact_key=draft.fact_key,
                 source=draft.source,
-                difficulty=draft.difficulty,  # type: ignore[arg-type]
+                difficulty=draft.difficulty,
                 skill=template.skill,
             )
             if fault := item_fault(item, known_sets=tuple(facts.closed_sets())):
@@ -108,7 +111,7 @@ def build() -> tuple[list[EvalItem], dict[str, str], dict[str, list[str]]]:
 
 
 def subset(items: list[EvalItem], split: str, per_type: int) -> list[str]:
-    """A fixed, stratified subset: as even as can be over types, then difficulties, then skills; the held-out skill is in."""
+    """A fixed subset, as even as can be over types, skills and difficulties, with each type's held-out skill in it."""
     chosen: list[str] = []
     for kind in TASK_TYPES:
         pool = [item for item in items if item.split == split and item.type == kind]
@@ -121,7 +124,7 @@ def subset(items: list[EvalItem], split: str, per_type: int) -> list[str]:
             used = {item.template for item in taken}
             rest = [item for item in pool if item not in taken]
             taken.append(
-                min(rest, key=lambda item: (item.template in used, skills[item.skill], levels[item.difficulty]))  # noqa: B023
+                min(rest, key=lambda item: (item.template in used, skills[item.skill], levels[item.difficulty]))
             )
         chosen += sorted(item.id for item in taken)
     return chosen
@@ -134,9 +137,13 @@ def files() -> dict[str, str]:
     return {
         "stage1.jsonl": "".join(map(canonical_line, items)),
         "references.jsonl": "".join(canonical_json({"id": id, "text": text}) + "\n" for id, text in outputs.items()),
-        "entities.json": "{\n" + ",\n".join(f"{canonical_json(id)}:{canonical_json(names)}" for id, names in owned.items()) + "\n}\n",
+        "entities.json": "{\n"
+        + ",\n".join(f"{canonical_json(id)}:{canonical_json(names)}" for id, names in owned.items())
+        + "\n}\n",
         "subsets.json": canonical_json(subsets) + "\n",
-        "closed_sets.json": "{\n" + ",\n".join(f"{canonical_json(n)}:{canonical_json(r)}" for n, r in facts.closed_sets().items()) + "\n}\n",
+        "closed_sets.json": "{\n"
+        + ",\n".join(f"{canonical_json(n)}:{canonical_json(r)}" for n, r in facts.closed_sets().items())
+        + "\n}\n",
     }
 
 
@@ -146,7 +153,10 @@ def main() -> int:
     wanted = files()
     if parser.parse_args().check:
         wrong = [name for name, text in wanted.items() if (SUITE / name).read_bytes() != text.encode()]
-        print("\n".join(f"{SUITE / name}: differs from what its sources give" for name in wrong) or "the suite is what its sources give")
+        print(
+            "\n".join(f"{SUITE / name}: differs from what its sources give" for name in wrong)
+            or "the suite is what its sources give"
+        )
         return 1 if wrong else 0
     for name, text in wanted.items():
         write_atomic(SUITE / name, text)

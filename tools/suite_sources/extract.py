@@ -1,4 +1,4 @@
-"""Extract the fact tables beside this file from the packages they come from; facts on which two sources differ are left out.
+"""Extract the fact tables beside this file from their packages; facts on which two sources differ are left out.
 
 The tables are committed, so tools/build_suite.py needs none of this. To make them again:
 
@@ -151,7 +151,7 @@ def quiz_alternatives(text: str) -> set[str]:
 
 
 def antonyms(deb: Path) -> None:
-    """antonyms.tsv: pairs that WordNet and the quiz file of bsdgames share; other answers that either accepts as aliases."""
+    """antonyms.tsv: pairs that WordNet and the quiz file of bsdgames share; beside them what only one of them has."""
     from_wordnet = wordnet_antonyms(deb / "usr/share/wordnet")
     quiz: set[tuple[str, str]] = set()
     for line in (deb / "usr/share/games/bsdgames/quiz/posneg").read_text().splitlines():
@@ -202,7 +202,7 @@ def webster(gcide: Path, word: str) -> str:
 
 
 def categories(deb: Path, npm: Path) -> None:
-    """categories.tsv: kinds of living things (WordNet and GCIDE agree) and of elements (npm table and mendeleev agree)."""
+    """categories.tsv: kinds of living things (WordNet = GCIDE) and of elements (npm table = mendeleev)."""
     from mendeleev.fetch import fetch_table
 
     rows = []

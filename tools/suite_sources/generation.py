@@ -6,7 +6,20 @@ from typing import Any
 
 from cai_bootstrap.instructions.split import split_of
 
-from .pools import NUMBER_WORDS, Draft, Slots, Template, draw, fill, picks, sections, slot_names, words
+from .pools import (
+    NUMBER_WORDS,
+    Difficulty,
+    Draft,
+    Slots,
+    Template,
+    draw,
+    fill,
+    frame_deck,
+    picks,
+    sections,
+    slot_names,
+    words,
+)
 
 POOLS = {
     "topic": "topics",
@@ -30,7 +43,7 @@ EXACT_FORMS = {
 }
 
 
-def write(template: Template, rng: random.Random, level: str) -> Draft:
+def write(template: Template, rng: random.Random, level: Difficulty) -> Draft:
     """An item whose output is judged by checks alone (or, for `pick`, against every right choice)."""
     if template.tag == "pick":
         return pick(template, rng, level)
@@ -42,19 +55,34 @@ def write(template: Template, rng: random.Random, level: str) -> Draft:
         "checks",
         reference(tokens, slots),
         {"checks": checks},
-        difficulty=level,
+        difficulty=difficulty_of(tokens, level),
         entities=owned,
     )
 
 
-def slot_values(template: Template, tokens: list[str], rng: random.Random, level: str) -> tuple[Slots, list[str]]:
-    slots, owned = Slots(hello="Hello", dear="Dear"), []
+def difficulty_of(tokens: list[str], level: Difficulty) -> Difficulty:
+    """How hard the demands are: a banned word or a word limit as strict as its level, else by kind and number."""
+    if any(token == "w<" or token.startswith("f:") for token in tokens):
+        return level
+    if any(token in ("w=", "l4", "n4") or token.startswith("lw:") for token in tokens):
+        return "hard"
+    if len(tokens) > 2 or any(token in ("s2", "n3", "l3") or token.startswith("fw:") for token in tokens):
+        return "medium"
+    return "easy"
+
+
+def slot_values(
+    template: Template, tokens: list[str], rng: random.Random, level: Difficulty
+) -> tuple[Slots, list[str]]:
+    slots, owned = Slots(hello="Hello", dear="Dear"), list[str]()
     for slot in slot_names(template.text):
         if slot in POOLS:
             (slots[slot],) = draw(rng, words(POOLS[slot], template.split), 1, avoid=owned)
             owned.append(slots[slot])
         elif slot == "country":
-            slots[slot] = rng.choice(sorted({name for row in picks("capital", template.split).values() for name in row}))
+            slots[slot] = rng.choice(
+                sorted({name for row in picks("capital", template.split).values() for name in row})
+            )
             owned.append(slots[slot])
         elif slot == "start":
             openers = " ".join(sections("frames.txt")["start"]).split()
@@ -67,7 +95,10 @@ def slot_values(template: Template, tokens: list[str], rng: random.Random, level
             slots["count"] = str(max(floor, number) if "w<" in tokens else number)
             slots["n"] = NUMBER_WORDS[int(slots["count"])] if rng.random() < 0.6 else slots["count"]
         elif slot == "category":
-            slots[slot], _, slots["members"] = rng.choice(sections("frames.txt")[f"category {template.split}"]).partition(": ")
+            slots[slot], _, slots["members"] = next(frame_deck(f"category {template.split}")).partition(": ")
+            if split_of(slots[slot]) != template.split:
+                raise ValueError(f"frames.txt: category {slots[slot]} belongs to {split_of(slots[slot])}")
+            owned.append(slots[slot])
         else:
             raise ValueError(f"{template.id}: unknown slot {slot}")
     return slots, owned
@@ -126,7 +157,7 @@ def reference(tokens: list[str], slots: Slots) -> str:
     return f"We talked about {contained} yesterday."
 
 
-def pick(template: Template, rng: random.Random, level: str) -> Draft:
+def pick(template: Template, rng: random.Random, level: Difficulty) -> Draft:
     """Any two of the given words, in any order, with a comma between them."""
     kind = rng.choice(["foods", "animals", "things"])
     options = draw(rng, words(kind, template.split), {"easy": 3, "medium": 4, "hard": 5}[level])

@@ -1,27 +1,23 @@
 """Words, facts and frames of the suite, each given to the split that `split_of` says it belongs to."""
 
 import csv
+import itertools
 import random
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from cai_bootstrap.instructions.split import split_of
+from cai_bootstrap.records import TaskType
 
 HERE = Path(__file__).parent
-DIFFICULTIES = ("easy", "medium", "hard")
+Difficulty = Literal["easy", "medium", "hard"]
+DIFFICULTIES: tuple[Difficulty, ...] = ("easy", "medium", "hard")
 COLOURS = ("red", "blue", "green", "yellow", "black", "white", "brown", "pink", "purple", "gray")
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-MONTHS = tuple(
-    "January February March April May June July August September October November December".split()
-)
-NUMBER_WORDS = tuple(
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-    "seventeen eighteen nineteen twenty".split()
-)
 
 
 @dataclass(frozen=True)
@@ -29,7 +25,7 @@ class Template:
     """One wording. `tag` says what the answer is or which checks hold; its meaning belongs to the skill."""
 
     id: str
-    type: str
+    type: TaskType
     skill: str
     split: str
     tag: str
@@ -48,7 +44,7 @@ class Draft:
     gold: list[str] = field(default_factory=list)
     fact_key: str | None = None
     source: str = "template"
-    difficulty: str = "easy"
+    difficulty: Difficulty = "easy"
     entities: list[str] = field(default_factory=list)
 
 
@@ -64,6 +60,15 @@ def sections(name: str) -> dict[str, list[str]]:
         elif line.strip() and not line.startswith("# "):
             found[title].append(line)
     return found
+
+
+def word_list(title: str) -> tuple[str, ...]:
+    """All words of a section of words.txt, whatever their split: small closed classes."""
+    return tuple(word for line in sections("words.txt")[title] for word in line.split())
+
+
+MONTHS = word_list("months")
+NUMBER_WORDS = word_list("numbers")
 
 
 @cache
@@ -116,12 +121,28 @@ def deck(kind: str, split: str, level: str) -> Iterator[str]:
     """The facts of one kind and difficulty, in a fixed shuffled order, over and over."""
     order = list(picks(kind, split)[level])
     random.Random(f"{kind}.{split}.{level}").shuffle(order)
+    return itertools.cycle(order)
 
-    def turn() -> Iterator[str]:
-        while True:
-            yield from order
 
-    return turn()
+@cache
+def frame_deck(title: str) -> Iterator[str]:
+    """The lines of a section of frames.txt, in a fixed shuffled order, over and over."""
+    order = list(sections("frames.txt")[title])
+    random.Random(title).shuffle(order)
+    return itertools.cycle(order)
+
+
+@cache
+def yes_no_deck(split: str) -> Iterator[bool]:
+    """As many yes as no."""
+    order = [True, False, False, True]
+    return itertools.cycle(order if split == "test" else order[::-1])
+
+
+def start_over() -> None:
+    """Put every deck back to its first card, so that each build deals the same."""
+    for dealt in (deck, frame_deck, yes_no_deck):
+        dealt.cache_clear()
 
 
 def article(word: str) -> str:
@@ -134,7 +155,7 @@ def capital_first(text: str) -> str:
 
 
 class Slots(dict[str, str]):
-    """Slot values; `a_x` and `an_x` give the value of x with its article, a capital first letter a capitalised value."""
+    """Slot values; `a_x` and `an_x` give x with its article, a capital first letter gives it capitalised."""
 
     def __missing__(self, name: str) -> str:
         if name[0].isupper() and not name.isupper():

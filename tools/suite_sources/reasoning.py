@@ -9,15 +9,17 @@ from cai_bootstrap.instructions.split import split_of
 from .pools import (
     COLOURS,
     NUMBER_WORDS,
+    Difficulty,
     Draft,
     Slots,
     Template,
     draw,
     fill,
+    frame_deck,
     number_forms,
-    sections,
     slot_names,
     words,
+    yes_no_deck,
 )
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -31,10 +33,10 @@ CLASSES = {
 }
 
 
-def context(template: Template, rng: random.Random, level: str) -> Draft:
+def context(template: Template, rng: random.Random, level: Difficulty) -> Draft:
     """A little story whose question is answered by one of its own words; the tag names the slot that holds it."""
     del level
-    slots, owned = Slots(), []
+    slots, owned = Slots(), list[str]()
     by_class: dict[str, list[str]] = {}
     for slot in slot_names(template.text):
         by_class.setdefault(slot.rstrip("0123456789"), []).append(slot)
@@ -64,7 +66,7 @@ def context(template: Template, rng: random.Random, level: str) -> Draft:
     )
 
 
-def numbers_of(rng: random.Random, level: str, count: int, *, decimals: bool) -> list[str]:
+def numbers_of(rng: random.Random, level: Difficulty, count: int, *, decimals: bool) -> list[str]:
     """Different numbers, written out: small ones, three- and four-digit neighbours, decimals or negatives."""
     if level == "easy":
         return [str(number) for number in rng.sample(range(2, 30), count)]
@@ -72,12 +74,13 @@ def numbers_of(rng: random.Random, level: str, count: int, *, decimals: bool) ->
         base = rng.choice([90, 100, 250, 480, 1000, 2300])
         return [str(base + offset) for offset in rng.sample(range(-30, 31), count)]
     if decimals:
-        return [f"{rng.randrange(10)}.{part}" for part in rng.sample(["5", "25", "75", "8", "09", "31", "6", "12"], count)]
+        whole = rng.randrange(10)
+        return [f"{whole}.{part}" for part in rng.sample(["5", "25", "75", "8", "09", "31", "6", "12"], count)]
     return [str(number) for number in rng.sample([*range(-25, -1), *range(1, 9)], count)]
 
 
 def owned_numbers(
-    rng: random.Random, level: str, count: int, relation: str, split: str, *, decimals: bool = True
+    rng: random.Random, level: Difficulty, count: int, relation: str, split: str, *, decimals: bool = True
 ) -> tuple[list[str], str]:
     """Numbers whose comparison belongs to the split, and its key."""
     while True:
@@ -87,9 +90,9 @@ def owned_numbers(
             return numbers, key
 
 
-def compare_numbers(template: Template, rng: random.Random, level: str) -> Draft:
+def compare_numbers(template: Template, rng: random.Random, level: Difficulty) -> Draft:
     """Yes or no on a comparison."""
-    wanted = rng.random() < 0.5
+    wanted = next(yes_no_deck(template.split))
     while True:
         (one, two), key = owned_numbers(rng, level, 2, template.tag, template.split, decimals=rng.random() < 0.5)
         holds = float(one) > float(two) if template.tag == "greater" else float(one) < float(two)
@@ -100,7 +103,7 @@ def compare_numbers(template: Template, rng: random.Random, level: str) -> Draft
     return Draft(text, "yes_no", gold, {"in_context": True}, [gold], key, difficulty=level, entities=[key])
 
 
-def compare_pick(template: Template, rng: random.Random, level: str) -> Draft:
+def compare_pick(template: Template, rng: random.Random, level: Difficulty) -> Draft:
     """Which of some numbers is the largest or smallest, or which of two words is the longer."""
     if template.tag in ("longer", "shorter"):
         gap = {"easy": 4, "medium": 2, "hard": 1}[level]
@@ -121,7 +124,7 @@ def compare_pick(template: Template, rng: random.Random, level: str) -> Draft:
     return Draft(fill(template.text, slots), "answer", gold, args, accepted, key, difficulty=level, entities=owned)
 
 
-def number_rule(rng: random.Random, level: str) -> tuple[list[int], int]:
+def number_rule(rng: random.Random, level: Difficulty) -> tuple[list[int], int]:
     """Four numbers in a row, and how the next one is reached."""
     if level == "easy":
         step = rng.choice([1, 2, 5, 10])
@@ -137,7 +140,7 @@ def number_rule(rng: random.Random, level: str) -> tuple[list[int], int]:
     return [start + step * i for i in range(4)], start + step * 4
 
 
-def number_sequence(template: Template, rng: random.Random, level: str) -> Draft:
+def number_sequence(template: Template, rng: random.Random, level: Difficulty) -> Draft:
     """The next number of a row."""
     while True:
         row, following = number_rule(rng, level)
@@ -162,7 +165,7 @@ def letter_key(row: list[str]) -> str:
     return "sequence:" + ",".join(row)
 
 
-def letter_sequence(template: Template, rng: random.Random, level: str) -> Draft:
+def letter_sequence(template: Template, rng: random.Random, level: Difficulty) -> Draft:
     """The next letter of a row. Answers that are words of one letter (a, i) are left out."""
     steps = {"easy": (1,), "medium": (2,), "hard": (-1, -2, 3)}[level]
     rows = [
@@ -191,7 +194,7 @@ def letter_sequence(template: Template, rng: random.Random, level: str) -> Draft
     )
 
 
-def repeat_pattern(template: Template, rng: random.Random, level: str) -> Draft:
+def repeat_pattern(template: Template, rng: random.Random, level: Difficulty) -> Draft:
     """The next word of a repeating row; the row breaks off at any place of its second or third round."""
     shape = template.tag
     kinds = ["colours"] if "lights" in template.text else ["things", "animals", "colours"]
@@ -214,10 +217,10 @@ def repeat_pattern(template: Template, rng: random.Random, level: str) -> Draft:
     )
 
 
-def finish_sentence(template: Template, rng: random.Random, level: str) -> Draft:
+def finish_sentence(template: Template, rng: random.Random, level: Difficulty) -> Draft:
     """The rest of a sentence within a word limit, ending with a full stop."""
     limit = {"easy": rng.choice([9, 10, 12]), "medium": rng.choice([6, 7, 8]), "hard": rng.choice([4, 5])}[level]
-    opening, _, ending = rng.choice(sections("frames.txt")[f"opening {template.split}"]).partition(" | ")
+    opening, _, ending = next(frame_deck(f"opening {template.split}")).partition(" | ")
     checks = [
         {"check": "words", "min": 1, "max": limit},
         {"check": "sentences", "min": 1, "max": 1},
@@ -233,7 +236,7 @@ def takes_s(word: str) -> bool:
     return not re.search(r"(s|x|z|ch|sh|fe?|[^aeiou]y|o)$", word)
 
 
-def analogy_in_context(template: Template, rng: random.Random, level: str) -> Draft:
+def analogy_in_context(template: Template, rng: random.Random, level: Difficulty) -> Draft:
     """A rule shown by two examples and asked of a third word or number."""
     del level
     relation = template.tag
@@ -260,9 +263,8 @@ def analogy_in_context(template: Template, rng: random.Random, level: str) -> Dr
     slots = Slots(zip(("x", "y", "z", "fx", "fy", "fz"), [*shown, *answers], strict=True))
     text = fill(template.text, slots)
     owned = [] if numeric else shown
-    difficulty = {"plural": "easy", "plusone": "easy", "plusten": "medium", "upper": "medium", "double": "medium"}.get(
-        relation, "hard"
-    )
+    levels: dict[str, Difficulty] = {"plural": "easy", "plusone": "easy", "first": "hard", "last": "hard"}
+    difficulty = levels.get(relation, "medium")
     if relation == "upper":
         return Draft(text, "exact", gold, {}, [gold, gold + "."], difficulty=difficulty, entities=owned)
     wrong = {answers[0], answers[1]} | ({shown[2] + "es"} if relation == "plural" else set())

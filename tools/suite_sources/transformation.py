@@ -7,6 +7,7 @@ from collections.abc import Callable
 from .pools import (
     COLOURS,
     NUMBER_WORDS,
+    Difficulty,
     Draft,
     Slots,
     Template,
@@ -31,12 +32,13 @@ POOLS = {
     "food": "foods",
 }
 REPLACEABLE = ("thing", "animal", "end", "job", "food")
+HARDER: dict[Difficulty, Difficulty] = {"easy": "medium", "medium": "hard", "hard": "hard"}
 MARKS = {"[]": ("[", "]"), "()": ("(", ")"), "**": ("*", "*"), '""': ('"', '"')}
 
 
 def slots_for(text: str, split: str, rng: random.Random) -> tuple[Slots, list[str]]:
     """Values for a text's slots, all different, and those that the split owns."""
-    slots, owned = Slots(), []
+    slots, owned = Slots(), list[str]()
     for slot in slot_names(text):
         kind = slot.rstrip("0123456789")
         if kind in POOLS:
@@ -49,10 +51,10 @@ def slots_for(text: str, split: str, rng: random.Random) -> tuple[Slots, list[st
     return slots, owned
 
 
-def sentence(template: Template, rng: random.Random, level: str) -> tuple[str, Slots, list[str]]:
-    """A sentence of the split's frames; without quotation marks where the instruction or the answer would be unclear."""
+def sentence(template: Template, rng: random.Random, level: Difficulty) -> tuple[str, Slots, list[str]]:
+    """A sentence of the split's frames; without quotation marks where they would make it unclear what is meant."""
     frames = sections("frames.txt")[f"text {template.split} {level}"]
-    if '"' in template.text or template.skill in ("first_word", "nth_word", "remove_word", "count_words"):
+    if '"' in template.text or template.skill in ("first_word", "nth_word", "surround", "count_words"):
         frames = [frame for frame in frames if '"' not in frame]
     frame = rng.choice(frames)
     if template.skill == "replace_word":
@@ -65,17 +67,17 @@ def bare(word: str) -> str:
     return word.strip('.,;:!?"')
 
 
-def repeat(template: Template, rng: random.Random, level: str) -> Draft:
+def repeat(template: Template, rng: random.Random, level: Difficulty) -> Draft:
     text, _, owned = sentence(template, rng, level)
     return exact(template, Slots(text=text), [text], level, owned)
 
 
-def exact(template: Template, slots: Slots, gold: list[str], level: str, owned: list[str]) -> Draft:
+def exact(template: Template, slots: Slots, gold: list[str], level: Difficulty, owned: list[str]) -> Draft:
     accepted = list(dict.fromkeys(gold))
     return Draft(fill(template.text, slots), "exact", accepted[0], {}, accepted, difficulty=level, entities=owned)
 
 
-def one_word(template: Template, rng: random.Random, level: str) -> Draft:
+def one_word(template: Template, rng: random.Random, level: Difficulty) -> Draft:
     """The first, last or n-th word, in the sentence's case, in lower case or with a capital."""
     text, slots, owned = sentence(template, rng, level)
     del slots
@@ -86,13 +88,13 @@ def one_word(template: Template, rng: random.Random, level: str) -> Draft:
     return exact(template, Slots(text=text), gold, level, owned)
 
 
-def case(template: Template, rng: random.Random, level: str) -> Draft:
+def case(template: Template, rng: random.Random, level: Difficulty) -> Draft:
     text, _, owned = sentence(template, rng, level)
     gold = text.upper() if template.skill == "uppercase" else text.lower()
-    return exact(template, Slots(text=text, TEXT=text.upper()), [gold], level, owned)
+    return exact(template, Slots(text=text, TEXT=text.upper()), [gold], HARDER[level], owned)
 
 
-def some_words(template: Template, rng: random.Random, level: str) -> list[str]:
+def some_words(template: Template, rng: random.Random, level: Difficulty) -> list[str]:
     """Three to six words of one kind; sorting is harder where first letters are shared."""
     pool = words(rng.choice(["things", "animals", "foods"]), template.split)
     count = {"easy": 3, "medium": 4, "hard": 5}[level]
@@ -104,7 +106,7 @@ def some_words(template: Template, rng: random.Random, level: str) -> list[str]:
             return chosen
 
 
-def word_list(template: Template, rng: random.Random, level: str) -> Draft:
+def word_list(template: Template, rng: random.Random, level: Difficulty) -> Draft:
     """Sort, reverse or join a list of words."""
     given = some_words(template, rng, level)
     made = {"sort_words": sorted(given), "reverse_words": given[::-1], "join_commas": given}[template.skill]
@@ -112,24 +114,20 @@ def word_list(template: Template, rng: random.Random, level: str) -> Draft:
     joined = [", ".join(made), ",".join(made)] if commas else [" ".join(made)]
     gold = joined if template.skill != "reverse_words" or commas else [*joined, ", ".join(made)]
     gold = [*gold, *(capital_first(text) for text in gold)]
+    level = HARDER[level] if template.skill == "sort_words" else level
     return exact(template, Slots(words=", ".join(given), words_s=" ".join(given)), gold, level, given)
 
 
-def remove_word(template: Template, rng: random.Random, level: str) -> Draft:
-    """A sentence without one of its inner words."""
-    while True:
-        text, slots, owned = sentence(template, rng, level)
-        pieces = text.split()
-        inner = [piece for piece in pieces[1:-1] if piece.isalpha() and piece.islower() and pieces.count(piece) == 1]
-        preferred = [piece for piece in inner if piece in slots.values() and slots.get("adj") == piece]
-        if inner:
-            break
-    cut = rng.choice(preferred or [piece for piece in inner if len(piece) > 3] or inner)
-    gold = " ".join(piece for piece in pieces if piece != cut)
-    return exact(template, Slots(text=text, cut=cut), [gold], level, owned)
+def remove_word(template: Template, rng: random.Random, level: Difficulty) -> Draft:
+    """A sentence without the word that its frame marks as removable."""
+    frame = rng.choice(sections("frames.txt")[f"cut {template.split} {level}"])
+    slots, owned = slots_for(frame, template.split, rng)
+    before, cut, after = fill(frame, slots).split("~")
+    gold = (before + after).replace("  ", " ").replace(" .", ".")
+    return exact(template, Slots(text=before + cut + after, cut=cut), [gold], level, owned)
 
 
-def replace_word(template: Template, rng: random.Random, level: str) -> Draft:
+def replace_word(template: Template, rng: random.Random, level: Difficulty) -> Draft:
     """A sentence with one word in another's place."""
     text, slots, owned = sentence(template, rng, level)
     kind = rng.choice([slot for slot in slots if slot in REPLACEABLE])
@@ -147,7 +145,7 @@ def fields(template: Template, rng: random.Random) -> tuple[str, dict[str, str],
     return fill(template.text, slots), {key: slots[slot] for key, slot in pairs.items()}, owned
 
 
-def json_keys(template: Template, rng: random.Random, level: str) -> Draft:
+def json_keys(template: Template, rng: random.Random, level: Difficulty) -> Draft:
     del level
     text, values, owned = fields(template, rng)
     inside = ", ".join(f'"{key}": "{value}"' for key, value in values.items())
@@ -155,17 +153,15 @@ def json_keys(template: Template, rng: random.Random, level: str) -> Draft:
     return Draft(text, "checks", "{" + inside + "}", {"checks": [check]}, difficulty="hard", entities=owned)
 
 
-def fill_form(template: Template, rng: random.Random, level: str) -> Draft:
+def fill_form(template: Template, rng: random.Random, level: Difficulty) -> Draft:
     del level
     text, values, owned = fields(template, rng)
     parts = [f"{key}: {value}" for key, value in values.items()]
     gold = [separator.join(parts) for separator in (" / ", "\n", ", ")]
-    return Draft(
-        text, "exact", gold[0], {}, gold, difficulty="easy" if len(parts) == 2 else "medium", entities=owned
-    )
+    return Draft(text, "exact", gold[0], {}, gold, difficulty="easy" if len(parts) == 2 else "medium", entities=owned)
 
 
-def words_in_order(template: Template, rng: random.Random, level: str) -> Draft:
+def words_in_order(template: Template, rng: random.Random, level: Difficulty) -> Draft:
     kinds = {"easy": "name thing end", "medium": "animal thing end", "hard": "adj job food"}[level].split()
     chosen: list[str] = []
     for kind in kinds:
@@ -176,18 +172,26 @@ def words_in_order(template: Template, rng: random.Random, level: str) -> Draft:
     return Draft(text, "checks", reference, {"checks": checks}, difficulty=level, entities=chosen)
 
 
-def count_words(template: Template, rng: random.Random, level: str) -> Draft:
+def count_words(template: Template, rng: random.Random, level: Difficulty) -> Draft:
     text, _, owned = sentence(template, rng, level)
     count = len(text.split())
     wrong = [count + offset for offset in (-3, -2, -1, 1, 2, 3) if count + offset > 1]
     rivals = [form for number in wrong for form in (str(number), NUMBER_WORDS[number])]
     args = {"in_context": True, "rivals": rivals}
     return Draft(
-        fill(template.text, Slots(text=text)), "answer", str(count), args, number_forms(count), None, "template", level, owned
+        fill(template.text, Slots(text=text)),
+        "answer",
+        str(count),
+        args,
+        number_forms(count),
+        None,
+        "template",
+        level,
+        owned,
     )
 
 
-def surround(template: Template, rng: random.Random, level: str) -> Draft:
+def surround(template: Template, rng: random.Random, level: Difficulty) -> Draft:
     before, after = MARKS[template.tag]
     if "{text}" in template.text:
         inner, _, owned = sentence(template, rng, level)
@@ -198,7 +202,7 @@ def surround(template: Template, rng: random.Random, level: str) -> Draft:
     return exact(template, slots, [before + inner + after], level, owned)
 
 
-SKILLS: dict[str, Callable[[Template, random.Random, str], Draft]] = {
+SKILLS: dict[str, Callable[[Template, random.Random, Difficulty], Draft]] = {
     "repeat": repeat,
     "first_word": one_word,
     "last_word": one_word,
@@ -216,4 +220,3 @@ SKILLS: dict[str, Callable[[Template, random.Random, str], Draft]] = {
     "count_words": count_words,
     "surround": surround,
 }
-

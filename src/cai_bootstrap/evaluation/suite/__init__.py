@@ -20,7 +20,7 @@ from cai_bootstrap.records import TASK_TYPES, EvalItem, TaskType
 from cai_bootstrap.workspace import canonical_json, fingerprint, read_json, sha256_file
 
 SUITE_VERSION = "1"
-SUITE_SHA256 = "e83d402d7877e76a1ddb6181dae1122e8e78d1ce7f50912d78013e0989994504"
+SUITE_SHA256 = "e97ee7a1d20d5947cb8f30c68b90927ce92f6ab623c48f9f0eefb9682179a602"
 NAMED_SUITES = ("stage1", "stage1-dev", "stage1-120", "quick")
 SCORERS = ("answer", "yes_no", "exact", "checks")
 HERE = Path(__file__).parent
@@ -78,7 +78,8 @@ def _shipped_items() -> tuple[EvalItem, ...]:
     found = sha256_file(path)
     if found != SUITE_SHA256:
         raise UntrustedResultError(
-            f"{path}: its sha256 is {found[:16]}…, the frozen suite's is {SUITE_SHA256[:16]}…; install the package again"
+            f"{path}: its sha256 is {found[:16]}…, the frozen suite's is {SUITE_SHA256[:16]}…; "
+            "install the package again"
         )
     return read_suite_file(path)
 
@@ -111,7 +112,7 @@ def read_suite_file(path: Path) -> tuple[EvalItem, ...]:
 
 
 def item_fault(item: EvalItem, *, known_sets: Sequence[str] | None = None) -> str | None:
-    """What keeps an item from being scored, or None. `known_sets` are the closed sets' names, by default the shipped ones."""
+    """What keeps an item from being scored, or None. `known_sets`: closed sets' names, by default the shipped ones."""
     if not item.id or not item.template:
         return "'id' and 'template' must not be empty"
     if not item.instruction.strip() or item.instruction != item.instruction.rstrip("\n"):
