@@ -180,7 +180,7 @@ def _statement_fault(
         return "hedged"
     if "or" in spoken or " / " in plain:
         return "candidate_list"
-    if len(sentences_of(plain)) > 1:
+    if len(sentences_of(plain)) > 1 or plain.endswith((",", ":", ";")):
         return "extra_text"
     return None
 

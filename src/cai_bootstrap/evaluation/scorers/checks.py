@@ -60,14 +60,16 @@ def _sentences(_: str, text: str, args: Mapping[str, Any]) -> bool:
 
 
 def _is_whole(sentence: str, *, alone: bool) -> bool:
-    """Whether words are a sentence: a capital at the start or a mark at the end, and two words.
+    """Whether words are a sentence: a capital at the start or a mark at the end, and two words, not "A gorilla.".
 
     One word will do where one sentence is asked for, as the end of a begun one ("home."); keywords alone are echoes.
     """
     closed = sentence.rstrip(_CLOSERS).endswith((".", "!", "?", "…"))
-    count = len(words_of(sentence))
-    if count < 2:
+    words = folded_words(sentence)
+    if len(words) == 1:
         return alone and closed
+    if len(words) == 2 and words[0] in ("a", "an", "the"):
+        return False
     first = next((letter for letter in sentence if letter.isalnum()), "")
     return closed or first.isupper() or first.isdigit()
 
