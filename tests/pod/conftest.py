@@ -1,6 +1,7 @@
 """The loopback pod as fixtures."""
 
 import getpass
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,7 +28,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def make_pod(folder: Path, sshd: Sshd, checkout: Path) -> Pod:
-    home, base = folder / "home of $USER", folder / "pod's \"base\" $HOME"
+    home, base = folder / "home of $USER", folder / 'pod\'s "base" $HOME'
     (home / "state").mkdir(parents=True)
     base.mkdir()
     pod = Pod(home, sshd, base, {}, checkout, folder / "back here")
@@ -48,10 +49,18 @@ def pod(tmp_path: Path, shared_sshd: Sshd, checkout: Path) -> Iterator[Pod]:
     end_pod_processes(made.base)
 
 
+@pytest.fixture(scope="session")
+def pushed_base(tmp_path_factory: pytest.TempPathFactory, shared_sshd: Sshd, checkout: Path) -> Path:
+    """The base directory of a pod after `push`."""
+    pod = make_pod(tmp_path_factory.mktemp("pushed"), shared_sshd, checkout)
+    pod.cai("push", "--source", str(checkout))
+    return pod.base
+
+
 @pytest.fixture
-def ready(pod: Pod) -> Pod:
+def ready(pod: Pod, pushed_base: Path) -> Pod:
     """A pod with the code on it."""
-    pod.cai("push", "--source", str(pod.source))
+    shutil.copytree(pushed_base, pod.base, dirs_exist_ok=True)
     return pod
 
 

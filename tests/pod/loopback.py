@@ -1,6 +1,7 @@
 """A pod on this machine: a real sshd on 127.0.0.1 with keys of its own, a cutting proxy, and a stand-in for RunPod."""
 
 import contextlib
+import io
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import yaml
 
@@ -104,7 +106,9 @@ class Sshd:
         return found
 
     def fingerprint(self) -> str:
-        shown = subprocess.run(["ssh-keygen", "-lf", f"{self.host_key}.pub"], capture_output=True, text=True, check=True)
+        shown = subprocess.run(
+            ["ssh-keygen", "-lf", f"{self.host_key}.pub"], capture_output=True, text=True, check=True
+        )
         return shown.stdout.split()[1]
 
 
@@ -287,17 +291,27 @@ class Pod:
         sources = str(Path(__file__).parents[2] / "src")
         return known | {"CAI_STATE_DIR": str(self.home / "state"), "PYTHONPATH": sources} | self.environment
 
-    def cai(self, *words: str, code: int | None = 0, timeout: float = 60.0) -> "subprocess.CompletedProcess[str]":
-        """Run `cai pod WORDS` as a user does; checks the exit code unless it is None."""
-        done = subprocess.run(
-            self.command(*words), env=self.env(), cwd=self.home, capture_output=True, text=True, timeout=timeout,
-            stdin=subprocess.DEVNULL, check=False,
-        )  # fmt: skip
-        assert code is None or done.returncode == code, f"{words}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+    def cai(self, *words: str, code: int | None = 0) -> "subprocess.CompletedProcess[str]":
+        """Run `cai pod WORDS` in this process; checks the exit code unless it is None."""
+        from cai_bootstrap.cli import run_command
+
+        argv = self.command(*words)[3:]
+        out, err = io.StringIO(), io.StringIO()
+        with (
+            mock.patch.dict(os.environ, self.env(), clear=True),
+            contextlib.chdir(self.home),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+            open(os.devnull) as nothing,
+            mock.patch.object(sys, "stdin", nothing),
+        ):
+            got = run_command(argv)
+        done = subprocess.CompletedProcess(argv, got, out.getvalue(), err.getvalue())
+        assert code is None or got == code, f"{words}: {got}\n{done.stdout}\n{done.stderr}"
         return done
 
     def json(self, *words: str, code: int | None = 0) -> Any:
-        return json.loads(self.cai(*words, "--json", code=code).stdout)
+        return json.loads(self.cai(*words, *([] if "--json" in words else ["--json"]), code=code).stdout)
 
     def start(self, *words: str) -> "subprocess.Popen[str]":
         """Start a command and go on."""
@@ -317,7 +331,11 @@ class Pod:
 
 def end_pod_processes(base: Path) -> None:
     """End what tests left running for this base directory: watchdog, supervisor, job."""
-    for path in [base / ".pod" / "watchdog.pid.json", *base.glob(".pod/jobs/*/supervisor.json"), *base.glob(".pod/jobs/*/job.json")]:
+    for path in [
+        base / ".pod" / "watchdog.pid.json",
+        *base.glob(".pod/jobs/*/supervisor.json"),
+        *base.glob(".pod/jobs/*/job.json"),
+    ]:
         with contextlib.suppress(OSError, ValueError):
             who = json.loads(path.read_text())
             stat = Path(f"/proc/{who['pid']}/stat").read_text().rsplit(")", 1)[1].split()

@@ -39,7 +39,9 @@ class Context:
 
     def connect(self, found: settings.PodSettings) -> Remote:
         """A pod that lets us in, its host key pinned, its rental in the ledger."""
-        return session.connect(found, confirm, say)
+        remote = session.connect(found, confirm, say)
+        click.get_current_context().call_on_close(remote.close)
+        return remote
 
 
 def say(text: str) -> None:
@@ -123,7 +125,11 @@ def check(context: Context, preset: str | None, new_host_key: bool, as_json: boo
         trust.forget(found)
     checked = check_pod(context.connect(found), preset=found.preset)
 
-    show({"fit": checked.fit, "findings": [f.record() for f in checked.findings]}, as_json, lambda: Console().print(check_table(checked)))
+    show(
+        {"fit": checked.fit, "findings": [f.record() for f in checked.findings]},
+        as_json,
+        lambda: Console().print(check_table(checked)),
+    )
     if not checked.fit:
         raise PodError(f"{found.address}: not fit for this run (see the table)")
 
@@ -270,7 +276,7 @@ def stop(context: Context, already_stopped: bool, job_only: bool, yes: bool, as_
         return
     else:
         try:
-            _end_job(session.connect(found, confirm, say), yes)
+            _end_job(context.connect(found), yes)
         except PodError as error:
             say(f"could not look for a running job ({error}); stopping the pod nevertheless")
         stopping.stop_pod(found, say)

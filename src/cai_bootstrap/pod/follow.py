@@ -50,7 +50,7 @@ class Follower:
 
     def _connection(self) -> Iterator[Frame]:
         process = subprocess.Popen(
-            self.remote.command(self.remote.pod_argv("follow")),
+            self.remote.command(self.remote.pod_argv("follow"), alone=True),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -59,7 +59,7 @@ def connect(settings: PodSettings, confirm: trust.Confirm, say: Callable[[str], 
     trust.ensure_pinned(settings, confirm, printed_fingerprints(settings))
     remote = Remote(settings)
     try:
-        remote.run(["true"], timeout=CONNECT_LIMIT_SECONDS)
+        remote.open(CONNECT_LIMIT_SECONDS)
     except HostKeyError:
         raise HostKeyError(trust.changed_key_message(settings)) from None
     price, started = settings.hourly_price, None

@@ -1,9 +1,13 @@
 """OpenSSH and rsync as subprocesses: nothing from the user's ssh configuration, one pinned host key, no shell surprises."""
 
+import contextlib
 import json
 import os
+import select
 import shlex
+import shutil
 import subprocess
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,9 +45,29 @@ class Remote:
 
     def __init__(self, settings: PodSettings) -> None:
         self.settings = settings
+        self._shared: _SharedConnection | None = None
 
-    def ssh(self) -> list[str]:
-        """The ssh command up to, not including, the host."""
+    def open(self, timeout: float) -> None:
+        """Log in once; later commands go through this connection, and each alone if it breaks.
+
+        It ends with this process, however that ends. Raises what `failure` makes of it if the pod does not let us in.
+        """
+        self.close()
+        shared = _SharedConnection(self.ssh(), self.settings.host)
+        errors = shared.start(timeout)
+        if errors is not None:
+            shared.close()
+            raise self.failure(errors)
+        self._shared = shared
+
+    def close(self) -> None:
+        """End the shared connection."""
+        if self._shared is not None:
+            self._shared.close()
+            self._shared = None
+
+    def ssh(self, *, alone: bool = False) -> list[str]:
+        """The ssh command up to, not including, the host; `alone` makes it a connection of its own."""
         options = {
             "BatchMode": "yes",
             "StrictHostKeyChecking": "yes",
@@ -65,13 +89,15 @@ class Remote:
             if not key.is_file():
                 raise PodConfigError(f"{key}: no such key file; set 'key' in pod.yaml to your private ssh key")
             options |= {"IdentitiesOnly": "yes", "IdentityFile": _path_option(key)}
+        if self._shared is not None and not alone:
+            options |= {"ControlMaster": "no", "ControlPath": self._shared.socket}
         for name, value in options.items():
             command += ["-o", f"{name}={value}"]
         return [*command, "-p", str(self.settings.port), "-l", self.settings.user]
 
-    def command(self, argv: Sequence[str]) -> list[str]:
+    def command(self, argv: Sequence[str], *, alone: bool = False) -> list[str]:
         """The whole local command that runs `argv` on the pod, whatever its words contain."""
-        return [*self.ssh(), "--", self.settings.host, shlex.join(argv)]
+        return [*self.ssh(alone=alone), "--", self.settings.host, shlex.join(argv)]
 
     def run(self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float = 60.0) -> Answer:
         """Run a command on the pod and wait. `timeout` is in seconds; its end is an UnreachableError."""
@@ -150,6 +176,44 @@ class Remote:
             raise PodError(
                 f"{self.settings.address}: '{verb}' gave no JSON: does the pod's shell print a greeting?"
             ) from error
+
+
+class _SharedConnection:
+    """A login that other ssh processes share through a socket. The pod echoes our stdin, so it ends when we do."""
+
+    def __init__(self, ssh: list[str], host: str) -> None:
+        self.folder = tempfile.mkdtemp(prefix="cai-")
+        self.socket = f"{self.folder}/s"
+        command = [*ssh, "-o", "ControlMaster=yes", "-o", f"ControlPath={self.socket}", "--", host, "exec cat"]
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True)
+
+    def start(self, timeout: float) -> str | None:
+        """Wait until the pod echoes; None then, else what ssh said."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        assert self.process.stderr is not None
+        try:
+            self.process.stdin.write(b"\n")
+            self.process.stdin.flush()
+        except OSError:
+            return self.process.stderr.read().decode("utf-8", "replace")
+        if not select.select([self.process.stdout], [], [], timeout)[0]:
+            self.process.kill()
+            return "timed out"
+        if self.process.stdout.readline():
+            return None
+        self.process.wait()
+        return self.process.stderr.read().decode("utf-8", "replace")
+
+    def close(self) -> None:
+        self.process.kill()
+        for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
+            with contextlib.suppress(OSError):
+                if pipe is not None:
+                    pipe.close()
+        self.process.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def _path_option(path: Path) -> str:

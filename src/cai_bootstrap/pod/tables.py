@@ -60,7 +60,9 @@ def _steps_table(rental: Rental) -> Table:
     estimate: dict[str, Any] = rental.get("estimate") or {}
     planned = {step["step"]: step["seconds"] for step in estimate.get("steps", [])}
     rate = rental["price"] / 3600
-    table = Table("step", "planned", "used", "planned $", "used $", title=f"{rental['pod']}, {_moment(rental['started'])}")
+    table = Table(
+        "step", "planned", "used", "planned $", "used $", title=f"{rental['pod']}, {_moment(rental['started'])}"
+    )
     for name, used in rental["steps"].items():
         plan = planned.get(name)
         table.add_row(

@@ -64,12 +64,13 @@ def follow(control: Control) -> None:
             next_tick = time.monotonic() + TICK_SECONDS
             _frame({"k": "tick", "job": folder.name, "gpu": gpu(), "money": watchdog.money(control),
                     "free_bytes": status["free_bytes"]})  # fmt: skip
-        sys.stdout.flush()
         time.sleep(POLL_SECONDS)
 
 
 def _frame(value: dict[str, Any]) -> None:
+    """Write and flush: small packets get through a line that breaks often, a large one never would."""
     sys.stdout.write(json.dumps(value) + "\n")
+    sys.stdout.flush()
 
 
 def _modified(path: Path) -> float:
