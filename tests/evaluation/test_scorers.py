@@ -55,7 +55,7 @@ items = st.sampled_from(ITEMS)
 
 
 @given(items, outputs, st.booleans())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_any_output_gets_a_verdict_with_a_reason_from_the_closed_list(
     item: EvalItem, text: str, finished: bool
 ) -> None:
@@ -67,13 +67,13 @@ def test_any_output_gets_a_verdict_with_a_reason_from_the_closed_list(
 
 
 @given(items, outputs, st.text(" \n\t", max_size=5), st.text(" \n\t", max_size=5))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_padding_with_whitespace_changes_no_verdict(item: EvalItem, text: str, before: str, after: str) -> None:
     assert judge(item, before + text + after, True).reason == judge(item, text, True).reason
 
 
 @given(items, outputs, st.integers(2, 4), st.sampled_from(["", " ", "\n", "\n\n", ". ", ", ", " | "]))
-@settings(max_examples=800, deadline=None)
+@settings(max_examples=300, deadline=None)
 def test_repeating_never_turns_a_fail_into_a_pass(item: EvalItem, text: str, times: int, between: str) -> None:
     assume(not judge(item, text, True).success)
     assert not judge(item, between.join([text] * times), True).success
@@ -85,7 +85,7 @@ def test_repeating_never_turns_a_fail_into_a_pass(item: EvalItem, text: str, tim
     st.sampled_from([" ", "\n", ". ", ", "]),
     st.one_of(outputs, st.sampled_from([answer for item in ITEMS for answer in item.gold])),
 )
-@settings(max_examples=800, deadline=None)
+@settings(max_examples=300, deadline=None)
 def test_appending_never_turns_a_failed_answer_into_a_pass(item: EvalItem, text: str, between: str, more: str) -> None:
     """Unless the output was only the beginning of an answer: "The capital of France is", to which "Paris" is added."""
     assume(not judge(item, text, True).success)
@@ -100,7 +100,7 @@ def test_appending_never_turns_a_failed_answer_into_a_pass(item: EvalItem, text:
     st.sampled_from([" ", "\n", ". ", ", "]),
     st.lists(st.sampled_from(FILLER), min_size=1, max_size=30),
 )
-@settings(max_examples=800, deadline=None)
+@settings(max_examples=300, deadline=None)
 def test_appending_filler_never_turns_a_failed_check_into_a_pass(
     item: EvalItem, text: str, between: str, filler: list[str]
 ) -> None:

@@ -100,7 +100,7 @@ def build_results(
     return {
         "schema_version": SCHEMA_VERSION,
         "conditions": conditions.model_dump(),
-        "suite": {"name": suite.name, "sha256": suite.sha256, "version": suite.version, "n": len(suite.items)},
+        "suite": _suite_block(suite),
         "models": models,
         "rival": described,
         "items": [_row(item, answers, given) for item in suite.items],
@@ -173,6 +173,10 @@ def answers_of(results: Mapping[str, Any], side: str) -> dict[str, Answer] | Non
     return {id: Answer.model_validate(answer) for id, answer in rows.items()}
 
 
+def _suite_block(suite: Suite) -> dict[str, Any]:
+    return {"name": suite.name, "sha256": suite.sha256, "version": suite.version, "n": len(suite.items)}
+
+
 def _suite_of(path: Path, parsed: _File) -> Suite:
     if parsed.suite.name not in NAMED_SUITES:
         raise UntrustedResultError(
@@ -237,8 +241,9 @@ def _condition_faults(conditions: Conditions, suite: Suite) -> Iterator[str]:
 
 def _disagreements(parsed: _File, raw: Mapping[str, Any], suite: Suite) -> Iterator[str]:
     """What is wrong with a file, most telling first. Later checks rely on earlier ones having found nothing."""
-    block = {"name": suite.name, "sha256": suite.sha256, "version": suite.version, "n": len(suite.items)}
-    yield from _different("suite", raw["suite"], block)
+    for field, value in _suite_block(suite).items():
+        if (stored := raw["suite"].get(field)) != value:
+            yield f"suite.{field} is {stored!r}, of the suite that is here ({suite.name}) it is {value!r}"
     yield from _condition_faults(parsed.conditions, suite)
     yield from _item_faults(parsed, suite)
     if unknown := sorted(parsed.models.keys() - set(SIDES)):
