@@ -22,10 +22,13 @@ from cai_bootstrap.instructions.split import split_of
 TARGET = Path(__file__).parents[1] / "src/cai_bootstrap/instructions/data"
 WITH_ARTICLE = {"United Arab Emirates", "Bahamas", "Republic of the Congo", "Comoros", "Dominican Republic",
                 "Netherlands", "Philippines", "Solomon Islands", "United Kingdom"}  # fmt: skip
+HELD = ("implement", "container", "clothing", "toy", "musical_instrument", "furnishing", "tableware", "publication",
+        "device", "jewelry", "footwear")  # fmt: skip
+FIXED = ("structure", "vehicle", "way", "facility", "area", "establishment")
 # Territories, and countries whose seat of government, capital or currency is disputed or has changed.
 DROPPED_COUNTRIES = {"Bolivia", "South Africa", "French Guiana", "Guadeloupe", "Guam", "Martinique", "Reunion", "Aruba",
                      "New Caledonia", "French Polynesia", "U.S. Virgin Islands", "Mayotte", "Burundi", "Croatia",
-                     "Sao Tome and Principe", "Mauritania", "Djibouti", "Singapore"}  # fmt: skip
+                     "Sao Tome and Principe", "Mauritania", "Djibouti", "Singapore", "Guinea-Bissau"}  # fmt: skip
 VOWELS = "aeiou"
 LEX = {"animal": "05", "artifact": "06", "food": "13", "object": "17", "plant": "20"}
 ROOTS = {"fruit": "edible_fruit", "drink": "beverage", "piece of furniture": "furniture", "metal": "metallic_element",
@@ -157,6 +160,15 @@ def nouns(src: Sources) -> dict[str, list[str]]:
     return found
 
 
+def things(src: Sources, artifacts: list[str]) -> list[str]:
+    """What a person can hold or own: artifacts that WordNet files under implements, containers, clothes and so on."""
+    senses = src.wordnet.senses["noun"]
+    held = {sense for root in HELD for sense in senses[root]}
+    fixed = {sense for root in FIXED for sense in senses[root][:1]}
+    up = {word: src.wordnet.ancestors(senses[word][0]) for word in artifacts}
+    return sorted(word for word, above in up.items() if above & held and not above & fixed)
+
+
 def categories(src: Sources) -> dict[str, list[str]]:
     """Members listed by hand (pool_categories.txt) that WordNet also puts into the category, in one of its senses."""
     found = {}
@@ -281,6 +293,7 @@ def main() -> None:
     ]
     verbs = [w for w in src.wordnet.senses["verb"] if src.fit(w, 3.9) and w not in src.wordnet.senses["adj"]]
     words = {kind: train(sorted(entries)) for kind, entries in found.items()}
+    words["things"] = train(things(src, found["artifact"]))
     words |= {"adjectives": train(sorted(adjectives)), "verbs": train(sorted(verbs))}
     words["names"] = train(n for n in src.first_names if src.rate(n) >= 3.2 and n.casefold() not in src.banned)
     words["cities"] = train(cities())

@@ -2,9 +2,9 @@
 
 import pytest
 
-from cai_bootstrap.instructions.diversity import measure, near_duplicates
+from cai_bootstrap.instructions.diversity import KnownTexts, measure, near_duplicates
 from cai_bootstrap.instructions.sampler import sample
-from cai_bootstrap.instructions.text import word_similarity
+from cai_bootstrap.instructions.text import word_list, word_similarity
 
 TEXTS = [
     "Write one short sentence about the old red boat.",
@@ -50,3 +50,13 @@ def test_repetition_shows_in_every_figure() -> None:
     assert poor["effective_unique"] == poor["exact_unique"] == 1
     assert poor["opener_entropy"] == pytest.approx(0)
     assert all(poor[name] < rich[name] for name in ("distinct_1", "distinct_2", "compression_ratio", "topics"))
+
+
+@pytest.mark.parametrize("exhaustive", [0, 3, 100])
+def test_known_texts_recognise_a_near_copy_however_many_there_are(exhaustive: int) -> None:
+    known = KnownTexts(map(word_list, TEXTS[:2]), exhaustive=exhaustive)
+    for number in range(20):
+        known.add(word_list(f"Sort these words from A to Z: kite{number} boat{number} lamp{number}"))
+    assert len(known) == 22
+    assert known.near(word_list("Write one short sentence about the old, red boat"))
+    assert not known.near(word_list("Write two long poems about a young horse"))

@@ -5,13 +5,13 @@ import pytest
 from cai_bootstrap.errors import UsageError
 from cai_bootstrap.evaluation.scorers import check
 from cai_bootstrap.instructions import exemplars, fills_text
-from cai_bootstrap.instructions.exemplars import draw
+from cai_bootstrap.instructions.exemplars import draw, draw_mixed
 from cai_bootstrap.instructions.fill import Fill
 from cai_bootstrap.instructions.pool import templates
 from cai_bootstrap.instructions.sampler import sample
 from cai_bootstrap.instructions.skills import supply, wordings
 from cai_bootstrap.instructions.text import word_list
-from cai_bootstrap.records import TaskType
+from cai_bootstrap.records import TASK_TYPES, TaskType
 
 SKILLS = sorted(templates())
 UNASKED = "Which planet is it?"
@@ -80,3 +80,11 @@ def test_held_out_skills_have_no_exemplars(skill: str) -> None:
 def test_more_exemplars_than_a_skill_has_are_refused() -> None:
     with pytest.raises(UsageError, match="weekday_month"):
         draw("weekday_month", "question", 500, seed=0, exclude="")
+
+
+@pytest.mark.parametrize("kind", TASK_TYPES)
+def test_mixed_exemplars_show_different_skills_of_the_type(kind: TaskType) -> None:
+    drawn = draw_mixed(kind, 8, seed=1, exclude=UNASKED)
+    assert len({e.skill for e in drawn}) == 8
+    assert {e.type for e in drawn} == {kind}
+    assert drawn == draw_mixed(kind, 8, seed=1, exclude=UNASKED)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cai_bootstrap.instructions.self_instruct import MAX_WORDS, filter_new, parse, prompt
+from cai_bootstrap.instructions.self_instruct import MAX_WORDS, Known, filter_new, parse, prompt
 from cai_bootstrap.records import TASK_TYPES, TaskType
 
 
@@ -56,3 +56,10 @@ def test_only_new_texts_are_kept_and_the_others_are_counted() -> None:
     )
     assert kept == ["Name a river in Africa."]
     assert dropped == {"duplicate": 2, "near_duplicate": 1, "not_text": 1, "repetitive": 1}
+
+
+def test_what_one_batch_kept_is_known_to_the_next() -> None:
+    known = Known(["Name a river in Africa."])
+    assert filter_new(["Name a lake in the north of Asia."], known) == (["Name a lake in the north of Asia."], {})
+    assert filter_new(["name a lake in the north of asia"], known) == ([], {"near_duplicate": 1})
+    assert len(known) == 2

@@ -8,6 +8,7 @@ import math
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from cai_bootstrap.instructions.pool import templates
 from cai_bootstrap.instructions.text import normalised, word_list
@@ -17,6 +18,8 @@ NEAR = 0.85
 EXHAUSTIVE = 20_000
 _CHUNK = 1000
 _PERMUTATIONS = 64
+_BANDS = 16
+_FIRST_CODE = 0x10000  # above the surrogates, which are no text outside Python
 
 
 def near_duplicates(texts: Sequence[str], *, least: float = NEAR, exhaustive: int = EXHAUSTIVE) -> list[bool]:
@@ -31,7 +34,7 @@ def _all_pairs(words: Sequence[list[str]], least: float) -> list[bool]:
     from rapidfuzz.process import cdist
 
     codes: dict[str, str] = {}
-    coded = ["".join([codes.setdefault(word, chr(0x100 + len(codes))) for word in row]) for row in words]
+    coded = ["".join([codes.setdefault(word, chr(_FIRST_CODE + len(codes))) for word in row]) for row in words]
     # Texts can only be alike when about as long, so each chunk of similar lengths meets its neighbours alone.
     order = sorted(range(len(coded)), key=lambda i: len(coded[i]))
     lengths = np.array([len(coded[i]) for i in order])
@@ -56,19 +59,65 @@ def _all_pairs(words: Sequence[list[str]], least: float) -> list[bool]:
 
 
 def _by_minhash(words: Sequence[list[str]], least: float) -> list[bool]:
-    from rapidfuzz.distance import Indel
-    from rensa import RMinHash, RMinHashLSH
-
-    index = RMinHashLSH(threshold=0.6, num_perm=_PERMUTATIONS, num_bands=16)
+    known = KnownTexts(least=least, exhaustive=0)
     found = []
-    for number, row in enumerate(words):
-        sketch = RMinHash(num_perm=_PERMUTATIONS, seed=1)
-        sketch.update(row)
-        found.append(
-            any(Indel.normalized_similarity(row, words[n], score_cutoff=least) >= least for n in index.query(sketch))
-        )
-        index.insert(number, sketch)
+    for row in words:
+        found.append(known.near(row))
+        known.add(row)
     return found
+
+
+class KnownTexts:
+    """Texts seen so far, growing, against which a new one is held: one by one up to `exhaustive`, by MinHash above.
+
+    Texts are given as lists of words (`text.word_list`).
+    """
+
+    def __init__(self, texts: Iterable[list[str]] = (), *, least: float = NEAR, exhaustive: int = EXHAUSTIVE) -> None:
+        self._least = least
+        self._exhaustive = exhaustive
+        self._codes: dict[str, str] = {}
+        self._coded: list[str] = []
+        self._index: Any = None
+        for words in texts:
+            self.add(words)
+
+    def __len__(self) -> int:
+        return len(self._coded)
+
+    def add(self, words: list[str]) -> None:
+        """Remember a text."""
+        self._coded.append(self._code(words))
+        if self._index is not None:
+            self._index.insert(len(self._coded) - 1, _sketch(self._coded[-1]))
+        elif len(self._coded) > self._exhaustive:
+            from rensa import RMinHashLSH
+
+            self._index = RMinHashLSH(threshold=0.6, num_perm=_PERMUTATIONS, num_bands=_BANDS)
+            for number, coded in enumerate(self._coded):
+                self._index.insert(number, _sketch(coded))
+
+    def near(self, words: list[str]) -> bool:
+        """Whether a text seen so far is a near-duplicate of this one (or equal to it)."""
+        from rapidfuzz.distance import Indel
+        from rapidfuzz.process import extractOne
+
+        coded = self._code(words)
+        rivals = self._coded if self._index is None else [self._coded[n] for n in self._index.query(_sketch(coded))]
+        found = extractOne(coded, rivals, scorer=Indel.normalized_similarity, score_cutoff=self._least)
+        return found is not None
+
+    def _code(self, words: list[str]) -> str:
+        """One character a word, so that comparing words is comparing characters."""
+        return "".join([self._codes.setdefault(word, chr(_FIRST_CODE + len(self._codes))) for word in words])
+
+
+def _sketch(coded: str) -> Any:
+    from rensa import RMinHash
+
+    made = RMinHash(num_perm=_PERMUTATIONS, seed=1)
+    made.update(list(coded))
+    return made
 
 
 def measure(instructions: Sequence[Instruction]) -> dict[str, float | int]:

@@ -123,7 +123,7 @@ def _compare_pick(random: Random) -> Fill:
 
 def _who_has(random: Random) -> Fill:
     x, y = random.sample(words()["names"], 2)
-    one, two = random.sample(nouns(), 2)
+    one, two = random.sample(words()["things"], 2)
     first = random.random() < 0.5
     owner, other, thing = (x, y, one) if first else (y, x, two)
     slots = {"x": x, "y": y, "one": with_article(one), "two": with_article(two), "the": f"the {thing}"}
@@ -145,6 +145,11 @@ def _property_of(random: Random) -> Fill:
     one, two = random.sample(nouns(), 2)
     first = random.random() < 0.5
     slots = {"kind": kind, "p": p, "q": q, "one": one, "two": two, "asked": one if first else two}
+    slots |= {
+        "x": random.choice(words()["names"]),
+        "p_one": with_article(f"{p} {one}"),
+        "q_two": with_article(f"{q} {two}"),
+    }
     gold, rival = (p, q) if first else (q, p)
     return gold_answer(slots, [gold], content=(slots["asked"],), rivals=[rival], in_context=True)
 
@@ -205,10 +210,11 @@ def letter_sequence() -> Supply:
                 letters = [chr(65 + i) for i in row]
                 key = "sequence:" + ",".join(letters[:length]).lower()
                 if is_train(key):
-                    text = ", ".join(letters[:length])
+                    text, content = ", ".join(letters[:length]), (" ".join(letters[length - 2 : length]),)
+                    rivals = [letters[length - 1]]
                     fills.append(
-                        gold_answer({"list": text}, [letters[length]], content=(" ".join(letters[length - 2 : length]),), fact_key=key,
-                                    rivals=[letters[length - 1]], in_context=True)
+                        gold_answer({"list": text}, [letters[length]], content=content, fact_key=key, rivals=rivals,
+                                    in_context=True)
                     )  # fmt: skip
     return listed(fills)
 

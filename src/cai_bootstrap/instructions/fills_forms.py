@@ -5,7 +5,7 @@ from random import Random
 
 from cai_bootstrap.instructions.fill import Fill, Supply, checked, drawn, exact, gold_answer
 from cai_bootstrap.instructions.fills_text import NUMBERS
-from cai_bootstrap.instructions.pool import nouns, plain_words, with_article, words
+from cai_bootstrap.instructions.pool import nouns, plain_words, plural, with_article, words
 
 FORMS = (
     ("{name} lives in {city}.", ("Name", "name"), ("City", "city")),
@@ -31,9 +31,18 @@ def _phrase(random: Random) -> str:
     """A short text without end punctuation: a noun phrase, a small clause, or a row of words."""
     a, b = random.sample(nouns(), 2)
     p, q = random.sample(words()["adjectives"], 2)
-    name, city = random.choice(words()["names"]), random.choice(words()["cities"])
+    name, other = random.sample(words()["names"], 2)
+    city, thing = random.choice(words()["cities"]), random.choice(words()["things"])
     return random.choice(
         (
+            f"{name} and {other} live in {city}",
+            f"{name} gave {other} {with_article(thing)}",
+            f"we saw {with_article(a)} in {city}",
+            f"my {thing} is {p} and {q}",
+            f"{random.randint(2, 60)} {p} {plural(a)}",
+            f"bring the {thing} on {random.choice(DAYS)}",
+            f"{name} forgot the {p} {thing} again",
+            f"where is my {thing}",
             f"{p} {a}",
             f"the {p} {a}",
             f"the {a} is {p}",
@@ -50,7 +59,20 @@ def _phrase(random: Random) -> str:
 def _lower_phrase(random: Random) -> str:
     a, b = random.sample(nouns(), 2)
     p = random.choice(words()["adjectives"])
-    return random.choice((a, f"{p} {a}", f"the {p} {a}", f"{a} and {b}", f"the {a} is {p}", f"{p} {a} and {b}"))
+    return random.choice(
+        (
+            a,
+            p,
+            f"{p} {a}",
+            f"the {p} {a}",
+            f"{a} and {b}",
+            f"the {a} is {p}",
+            f"{p} {a} and {b}",
+            f"we need {with_article(a)}",
+            f"a {b} for my {a}" if with_article(b).startswith("a ") else f"my {b} and your {a}",
+            f"no {plural(a)} here",
+        )
+    )
 
 
 def _different(random: Random) -> list[str]:
@@ -151,7 +173,7 @@ def _json_keys(random: Random) -> Fill:
 
 def _fill_form(random: Random) -> Fill:
     sentence, *fields = random.choice(FORMS)
-    thing = random.choice(nouns())
+    thing = random.choice(words()["things"])
     values = {
         "name": random.choice(words()["names"]), "city": random.choice(words()["cities"]), "thing": thing,
         "a_thing": with_article(thing), "age": str(random.randint(5, 90)), "day": random.choice(DAYS),

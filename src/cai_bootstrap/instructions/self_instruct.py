@@ -6,9 +6,9 @@ functions here are pure; running the engine is the generation room's work.
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from cai_bootstrap.instructions.diversity import near_duplicates
+from cai_bootstrap.instructions.diversity import KnownTexts
 from cai_bootstrap.instructions.text import normalised, word_list
 from cai_bootstrap.records import TaskType
 
@@ -56,30 +56,51 @@ def parse(text: str) -> list[str]:
     return found
 
 
-def filter_new(candidates: Sequence[str], known: Sequence[str]) -> tuple[list[str], dict[str, int]]:
+class Known:
+    """The instructions that there are already; `filter_new` adds those that it keeps."""
+
+    def __init__(self, texts: Iterable[str] = ()) -> None:
+        self._exact: set[str] = set()
+        self._near = KnownTexts()
+        for text in texts:
+            self.add(text)
+
+    def __len__(self) -> int:
+        return len(self._near)
+
+    def add(self, text: str) -> None:
+        """Remember an instruction."""
+        self._exact.add(normalised(text))
+        self._near.add(word_list(text))
+
+    def fault(self, text: str) -> str | None:
+        """Why the text is no new instruction (a reason of `filter_new`), or None."""
+        words = word_list(text)
+        if normalised(text) in self._exact:
+            return "duplicate"
+        if len(set(words)) * 2 < len(words):
+            return "repetitive"
+        if sum(c.isascii() and c.isalpha() for c in text) < 0.5 * len(text):
+            return "not_text"
+        return "near_duplicate" if self._near.near(words) else None
+
+
+def filter_new(candidates: Sequence[str], known: Sequence[str] | Known) -> tuple[list[str], dict[str, int]]:
     """Candidates that are new against `known` and each other, and how many were dropped by reason.
 
-    Reasons: `duplicate` (equal but for case and spacing), `repetitive` (fewer than half of its words are different),
-    `not_text` (few letters), `near_duplicate` (words at least 85% like an earlier text's).
+    Give a `Known` to filter many batches: it remembers what was kept, and is indexed once. Reasons: `duplicate` (equal
+    but for case and spacing), `repetitive` (fewer than half of its words are different), `not_text` (few letters),
+    `near_duplicate` (words at least 85% like an earlier text's).
     """
+    seen = known if isinstance(known, Known) else Known(known)
     dropped: Counter[str] = Counter()
-    seen = {normalised(text) for text in known}
-    fresh: list[str] = []
+    kept: list[str] = []
     for text in candidates:
-        words = word_list(text)
-        if normalised(text) in seen:
-            dropped["duplicate"] += 1
-        elif len(set(words)) * 2 < len(words):
-            dropped["repetitive"] += 1
-        elif sum(c.isascii() and c.isalpha() for c in text) < 0.5 * len(text):
-            dropped["not_text"] += 1
+        if reason := seen.fault(text):
+            dropped[reason] += 1
         else:
-            seen.add(normalised(text))
-            fresh.append(text)
-    flags = near_duplicates([*known, *fresh])[len(known) :]
-    kept = [text for text, near in zip(fresh, flags, strict=True) if not near]
-    if len(kept) < len(fresh):
-        dropped["near_duplicate"] = len(fresh) - len(kept)
+            seen.add(text)
+            kept.append(text)
     return kept, dict(sorted(dropped.items()))
 
 
