@@ -1,0 +1,36 @@
+# The two commands: `make run` (a quick test on the embedded real model) and `make test`. Both do all their set-up.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+BASE ?= ./cai-work
+
+.PHONY: run test test-fast lint setup docs clean
+run: setup
+	$(BIN)/cai run --quick-test --base-dir $(BASE)
+
+test: setup lint
+	$(BIN)/python -m pytest
+
+test-fast: setup
+	$(BIN)/python -m pytest -m "not slow"
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+setup: $(VENV)/.ready
+
+# torch comes first and by exact version: a range would pull a CUDA build of several GB.
+$(VENV)/.ready: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^torch==' constraints.txt)"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[demo,dev]"
+	touch $@
+
+docs: setup
+	$(BIN)/mkdocs build --strict
+
+clean:
+	rm -rf $(VENV) dist site .mypy_cache .ruff_cache .pytest_cache
