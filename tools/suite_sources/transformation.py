@@ -83,8 +83,16 @@ def one_word(template: Template, rng: random.Random, level: Difficulty) -> Draft
     del slots
     at = {"first_word": 0, "last_word": -1}.get(template.skill)
     pieces = text.split()
-    word = bare(pieces[int(template.tag) - 1 if at is None else at])
+    place_of = int(template.tag) - 1 if at is None else at
+    word = bare(pieces[place_of])
     gold = [word, word.lower(), capital_first(word)]
+    if not re.search(r"\b(only|just|nothing more)\b", template.text):
+        place = {0: "first", 1: "second", 2: "third", -1: "last"}[place_of]
+        gold += [
+            f"The {place} word {of}is {shown}"
+            for of in ("", "of this sentence ")
+            for shown in (word, f'"{word}"', f'"{word}."')
+        ]
     return exact(template, Slots(text=text), gold, level, owned)
 
 

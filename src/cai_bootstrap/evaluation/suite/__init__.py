@@ -20,7 +20,7 @@ from cai_bootstrap.records import TASK_TYPES, EvalItem, TaskType
 from cai_bootstrap.workspace import canonical_json, fingerprint, read_json, sha256_file
 
 SUITE_VERSION = "1"
-SUITE_SHA256 = "e97ee7a1d20d5947cb8f30c68b90927ce92f6ab623c48f9f0eefb9682179a602"
+SUITE_SHA256 = "981b74309570fb316447933b002b3c5a402b5f45bd9ae3af95aea4ff1e406b6c"
 NAMED_SUITES = ("stage1", "stage1-dev", "stage1-120", "quick")
 SCORERS = ("answer", "yes_no", "exact", "checks")
 HERE = Path(__file__).parent

@@ -1,0 +1,125 @@
+"""`cai suite`: what stands in the held-out suite, whether it is whole, and how often its test items were opened."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cai_bootstrap.errors import UntrustedResultError
+from cai_bootstrap.records import TASK_TYPES
+
+_FILE = click.Path(path_type=Path, dir_okay=False)
+_named = click.argument("name", default="stage1")
+_file = click.option("--suite", "suite_file", type=_FILE, help="A suite file of your own, instead of a named suite.")
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@click.group()
+def suite() -> None:
+    """The held-out suite. NAME is stage1 (all test items), stage1-dev, stage1-120 or quick."""
+
+
+@suite.command()
+@_named
+@_file
+@click.option("--type", "kind", type=click.Choice(TASK_TYPES), help="Only this type.")
+@click.option("--skill", help="Only this skill.")
+@click.option("--limit", type=click.IntRange(min=1), help="At most this many items.")
+@_json
+def show(
+    name: str, suite_file: Path | None, kind: str | None, skill: str | None, limit: int | None, as_json: bool
+) -> None:
+    """Print items: id, difficulty, label tier, instruction, and what is accepted."""
+    from cai_bootstrap.evaluation.suite import label_tier, load_suite
+
+    found = load_suite(suite_file or name)
+    items = [item for item in found.items if kind in (None, item.type) and skill in (None, item.skill)][:limit]
+    if as_json:
+        click.echo(json.dumps([item.model_dump() for item in items], ensure_ascii=False))
+        return
+    for item in items:
+        click.echo(f"{item.id}  [{item.difficulty}, {label_tier(item)}]")
+        click.echo("    " + item.instruction.replace("\n", "\n    "))
+        click.echo(f"    → {accepted(item.scorer, item.args, item.gold)}")
+    click.echo(f"{len(items)} of {len(found.items)} items of {found.name} (sha256 {found.sha256[:16]}…)")
+
+
+def accepted(scorer: str, args: dict[str, Any], gold: list[str]) -> str:
+    """What an item accepts, in one line."""
+    if scorer != "checks":
+        shown = " | ".join(json.dumps(answer, ensure_ascii=False) for answer in gold[:4])
+        return f"{scorer}: {shown}" + (f" and {len(gold) - 4} more" if len(gold) > 4 else "")
+    return ", ".join(
+        " ".join([check["check"], *(f"{k}={v}" for k, v in check.items() if k != "check")]) for check in args["checks"]
+    )
+
+
+@suite.command()
+@_file
+@_json
+def verify(suite_file: Path | None, as_json: bool) -> None:
+    """Check the hash, the counts, the splits and every accepted answer. Exit code 4 if something is wrong."""
+    from cai_bootstrap.evaluation.suite import SUITE_VERSION, load_suite
+    from cai_bootstrap.evaluation.suite.integrity import gold_faults, shipped_faults
+
+    found = load_suite(suite_file or "stage1")
+    faults = gold_faults(found.items) if suite_file else shipped_faults()
+    if as_json:
+        click.echo(
+            json.dumps({"suite": found.name, "version": found.version, "sha256": found.sha256, "faults": faults})
+        )
+    if faults:
+        listed = "\n  ".join(faults[:20]) + (f"\n  and {len(faults) - 20} more" if len(faults) > 20 else "")
+        raise UntrustedResultError(f"{found.name}: {len(faults)} faults:\n  {listed}")
+    if not as_json:
+        shipped = "" if suite_file else f", version {SUITE_VERSION}: hash, counts, splits"
+        click.echo(f"{found.name} ({found.sha256[:16]}…){shipped or ': format'} and accepted answers are in order")
+
+
+@suite.command()
+@_named
+@_file
+@_json
+def stats(name: str, suite_file: Path | None, as_json: bool) -> None:
+    """Count items by split, type, skill, difficulty, label tier and scorer, and templates by type."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from cai_bootstrap.evaluation.suite import counts, held_out_skills, load_suite
+
+    found = load_suite(suite_file or name)
+    table = counts(found.items)
+    if as_json:
+        shown = {key: dict(values) for key, values in table.items()}
+        click.echo(json.dumps({"suite": found.name, "sha256": found.sha256, "n": len(found.items), **shown}))
+        return
+    printed = Table(title=f"{found.name}: {len(found.items)} items", title_justify="left")
+    for heading, side in (("", "left"), ("", "left"), ("items", "right"), ("share", "right")):
+        printed.add_column(heading, justify="right" if side == "right" else "left")
+    for key, values in table.items():
+        total = sum(values.values())
+        for row, (value, count) in enumerate(values.items()):
+            label = f"{value} (held out)" if key == "skill" and value in held_out_skills() else value
+            printed.add_row(key if row == 0 else "", label, str(count), f"{count / total:.0%}")
+        printed.add_section()
+    Console().print(printed)
+
+
+@suite.command()
+@_named
+@_file
+@_json
+def ledger(name: str, suite_file: Path | None, as_json: bool) -> None:
+    """List every opening of the suite's items: when, and what was measured."""
+    from cai_bootstrap.evaluation.ledger import ledger_path, openings
+    from cai_bootstrap.evaluation.suite import load_suite
+
+    found = load_suite(suite_file or name)
+    opened = openings(found.sha256)
+    if as_json:
+        click.echo(json.dumps(opened))
+        return
+    for entry in opened:
+        click.echo(f"{entry['number']:>4}  {entry['opened_at']}  {entry['what']}")
+    click.echo(f"{found.name}: opened {len(opened)} times ({ledger_path(found.sha256)})")
