@@ -135,7 +135,8 @@ def judge_answer(instruction: str, args: Mapping[str, Any], gold: Sequence[str],
     spoken = [given[right.start : right.end] for right in rights]
     if len(set(spoken)) < len(spoken) and find_phrase(asked, spoken[0]) < 0:
         return "repeated"
-    return _frame_fault(plain, asked, given, rights[0].start, rights[0].end)
+    own |= {word for right in rights for word in given[right.start : right.end]}
+    return _frame_fault(plain, asked, given, rights[0].start, rights[0].end, own)
 
 
 def judge_yes_no(instruction: str, gold: Sequence[str], text: str) -> str:
@@ -160,7 +161,7 @@ def judge_yes_no(instruction: str, gold: Sequence[str], text: str) -> str:
         return fault
     if _contradicts(asked, given[at + 1 :], wanted):
         return "contradiction"
-    return _frame_fault(plain, asked, given, at, at + 1)
+    return _frame_fault(plain, asked, given, at, at + 1, NEGATIONS - negation)
 
 
 def _statement_fault(
@@ -199,9 +200,9 @@ def _belongs_to_question(mention: Mention, asked: Words, given: Words) -> bool:
     return mention.start > 0 and bigram[0] in LINKS and find_phrase(asked, bigram) >= 0
 
 
-def _frame_fault(plain: str, asked: Words, given: Words, start: int, end: int) -> str:
-    """Whether what stands before and after the answer only restates the question or explains in one clause."""
-    restating = GLUE | set(asked)
+def _frame_fault(plain: str, asked: Words, given: Words, start: int, end: int, own: frozenset[str]) -> str:
+    """Whether what stands around the answer only restates it or the question, or explains in one clause."""
+    restating = GLUE | set(asked) | own
     before, after = given[:start], given[end:]
     if not all(word in restating for word in before):
         restates = set(before) & (set(asked) - GLUE) and before[-1] in COPULAS
