@@ -21,7 +21,8 @@ sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tools")]
 from suite_sources import facts, generation, reasoning, transformation  # noqa: E402
 from suite_sources.pools import DIFFICULTIES, Difficulty, Draft, Template, sections, start_over  # noqa: E402
 
-from cai_bootstrap.evaluation.suite import HELD_OUT_SKILLS, canonical_line, item_fault  # noqa: E402
+from cai_bootstrap.evaluation.suite import HELD_OUT_SKILLS, canonical_line  # noqa: E402
+from cai_bootstrap.evaluation.suite.format import item_fault  # noqa: E402
 from cai_bootstrap.records import TASK_TYPES, EvalItem  # noqa: E402
 from cai_bootstrap.workspace import canonical_json, sha256_file, write_atomic  # noqa: E402
 
@@ -102,7 +103,7 @@ def build() -> tuple[list[EvalItem], dict[str, str], dict[str, list[str]]]:
                 difficulty=draft.difficulty,
                 skill=template.skill,
             )
-            if fault := item_fault(item, known_sets=tuple(facts.closed_sets())):
+            if fault := item_fault(item, tuple(facts.closed_sets())):
                 raise ValueError(f"{item.id}: {fault}")
             items.append(item)
             outputs[item.id] = draft.reference

@@ -16,13 +16,13 @@ from typing import Literal
 from pydantic import ValidationError
 
 from cai_bootstrap.errors import UntrustedResultError, UsageError
+from cai_bootstrap.evaluation.suite.format import item_fault
 from cai_bootstrap.records import TASK_TYPES, EvalItem, TaskType
 from cai_bootstrap.workspace import canonical_json, fingerprint, read_json, sha256_file
 
 SUITE_VERSION = "1"
-SUITE_SHA256 = "981b74309570fb316447933b002b3c5a402b5f45bd9ae3af95aea4ff1e406b6c"
+SUITE_SHA256 = "1452dd2e229352000269d3381e25b6cf695418a3461281cb45a74a81d2ee017f"
 NAMED_SUITES = ("stage1", "stage1-dev", "stage1-120", "quick")
-SCORERS = ("answer", "yes_no", "exact", "checks")
 HERE = Path(__file__).parent
 HELD_OUT_SKILLS: dict[TaskType, str] = {
     "question": "which_not_listed",
@@ -100,7 +100,7 @@ def read_suite_file(path: Path) -> tuple[EvalItem, ...]:
             problem = error.errors()[0]
             field = ".".join(str(part) for part in problem["loc"]) or "the line"
             raise UsageError(f"{where}: {field}: {problem['msg']}; each line is one suite item as JSON") from error
-        if fault := item_fault(item):
+        if fault := item_fault(item, closed_set_names()):
             raise UsageError(f"{where} ({item.id}): {fault}")
         if item.id in seen:
             raise UsageError(f"{where}: the id {item.id} stands on line {seen[item.id]} already; ids must be unique")
@@ -109,33 +109,6 @@ def read_suite_file(path: Path) -> tuple[EvalItem, ...]:
     if not items:
         raise UsageError(f"{path}: holds no item; a suite needs at least one")
     return tuple(items)
-
-
-def item_fault(item: EvalItem, *, known_sets: Sequence[str] | None = None) -> str | None:
-    """What keeps an item from being scored, or None. `known_sets`: closed sets' names, by default the shipped ones."""
-    if not item.id or not item.template:
-        return "'id' and 'template' must not be empty"
-    if not item.instruction.strip() or item.instruction != item.instruction.rstrip("\n"):
-        return "'instruction' must be text without a newline at its end"
-    if item.scorer not in SCORERS:
-        return f"unknown scorer {item.scorer!r}; one of {', '.join(SCORERS)}"
-    if item.scorer == "checks":
-        checks = item.args.get("checks")
-        if not isinstance(checks, list) or not checks or not all(_is_check(check) for check in checks):
-            return "scorer 'checks' needs args.checks, a list of objects that each name a 'check'"
-        return None
-    if not item.gold or not all(answer.strip() for answer in item.gold):
-        return f"scorer {item.scorer!r} needs at least one accepted answer in 'gold'"
-    if item.scorer == "yes_no" and item.gold not in (["yes"], ["no"]):
-        return "scorer 'yes_no' needs 'gold' to be [\"yes\"] or [\"no\"]"
-    named = item.args.get("closed_set")
-    if named is not None and named not in (sets := closed_set_names() if known_sets is None else known_sets):
-        return f"unknown closed set {named!r}; one of {', '.join(sets)}"
-    return None
-
-
-def _is_check(value: object) -> bool:
-    return isinstance(value, dict) and isinstance(value.get("check"), str)
 
 
 def items_sha256(items: Sequence[EvalItem]) -> str:
@@ -192,6 +165,12 @@ def references() -> dict[str, str]:
 def entities() -> dict[str, tuple[str, ...]]:
     """For each shipped item, the names, words and facts that belong to its split and to no other."""
     return {id: tuple(names) for id, names in read_json(HERE / "entities.json").items()}
+
+
+def forget() -> None:
+    """Forget every file that was read, so that the next call reads it again."""
+    for remembered in (_named, _shipped_items, _closed_sets, references, entities):
+        remembered.cache_clear()
 
 
 def counts(items: Iterable[EvalItem]) -> dict[str, Counter[str]]:
