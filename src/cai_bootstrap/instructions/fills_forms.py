@@ -12,7 +12,7 @@ FORMS = (
     ("{name} moved to {city} last year.", ("Name", "name"), ("City", "city")),
     ("In {city} there lives a nurse called {name}.", ("Name", "name"), ("City", "city")),
     ("{name} bought {a_thing}.", ("Buyer", "name"), ("Item", "thing")),
-    ("A woman named {name} lost {a_thing}.", ("Owner", "name"), ("Object", "thing")),
+    ("Someone named {name} lost {a_thing}.", ("Owner", "name"), ("Object", "thing")),
     ("The {thing} belongs to {name}.", ("Object", "thing"), ("Owner", "name")),
     ("{name} is {age} years old.", ("Name", "name"), ("Age", "age")),
     ("{name} will arrive on {day}.", ("Guest", "name"), ("Day", "day")),

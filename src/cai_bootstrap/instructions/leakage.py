@@ -26,6 +26,7 @@ RELATIONS = {
     "after": {"after", "follows"},
     "before": {"before", "precedes"},
 }  # fmt: skip
+WORLDLY = ("capital", "currency", "element_symbol")
 _COMMON_TEXT = """
 a an the of in on at to for from by with and or but not is are was were be been has have had do does did it its
 this that these those i you he she we they my your his her our their what which who how when where why as if so
@@ -59,30 +60,40 @@ class LeakageIndex:
             relation, _, entity = (item.fact_key or "").partition(":")
             named = tuple(word_list(entity))
             if relation in RELATIONS and named:
-                answers = [tuple(word_list(gold)) for gold in item.gold]
+                golds = [tuple(word_list(gold)) for gold in item.gold] if relation in WORLDLY else []
+                answers = [gold for gold in golds if gold]
                 self._entities[named[0]].append((named, RELATIONS[relation], answers))
 
     def _subjects(self, items: Sequence[EvalItem]) -> list[set[str]]:
-        """What each item is about: its words that not all items of its template share, less the common ones."""
+        """What each item is about: its words that not all items of its template share.
+
+        Common words and numbers count only where there is nothing else: "at most 8 words" is a limit, not a subject.
+        """
         shared: dict[str, set[str]] = {}
         sizes: dict[str, int] = defaultdict(int)
         for item, words in zip(items, self._words, strict=True):
             shared[item.template] = shared.get(item.template, set(words)) & set(words)
             sizes[item.template] += 1
         frames = set(_COMMON).union(*(frame for name, frame in shared.items() if sizes[name] > 1))
-        return [
-            set(words) - (shared[item.template] | _COMMON if sizes[item.template] > 1 else frames)
-            for item, words in zip(items, self._words, strict=True)
-        ]
+        found = []
+        for item, words in zip(items, self._words, strict=True):
+            own = set(words) - (shared[item.template] if sizes[item.template] > 1 else frames)
+            telling = {word for word in own - _COMMON if not word.isdigit()}
+            found.append(telling or own)
+        return found
 
     def hit(self, text: str, fact_key: str | None = None) -> str | None:
-        """Why the text must not be trained on (one of `REASONS`), or None."""
+        """Why the text must not be trained on (one of `REASONS`), or None.
+
+        A text whose fact is known is judged by that fact; in any other text a held-out entity is looked for, beside a
+        word that names its relation or (for facts about the world) beside its answer.
+        """
         if fact_key is not None and fact_key in self._facts:
             return "fact"
         words = word_list(text)
         if tuple(words) in self._texts:
             return "text"
-        if self._names_a_fact(words):
+        if fact_key is None and self._names_a_fact(words):
             return "entity"
         if any(run in self._runs for run in _runs(words)):
             return "ngram"
@@ -101,7 +112,7 @@ class LeakageIndex:
                 if tuple(words[place : place + len(entity)]) != entity:
                     continue
                 present = set(words) if present is None else present
-                if relation & present or any(answer and _within(answer, words) for answer in answers):
+                if relation & present or any(_within(answer, words) for answer in answers):
                     return True
         return False
 
