@@ -51,6 +51,7 @@ class Sshd:
     folder: Path
     port: int = field(default_factory=free_port)
     process: "subprocess.Popen[bytes] | None" = None
+    extra: str = ""
 
     def __post_init__(self) -> None:
         self.client_key = make_key(self.folder / "client")
@@ -64,6 +65,7 @@ class Sshd:
             f"ListenAddress 127.0.0.1\nPort {self.port}\nHostKey {self.host_key}\nPidFile none\nUsePAM no\n"
             f"AuthorizedKeysFile {self.folder}/authorized_keys\nStrictModes no\nPasswordAuthentication no\n"
             "KbdInteractiveAuthentication no\nPermitRootLogin prohibit-password\nMaxStartups 100:30:200\nLogLevel ERROR\n"
+            + (self.extra or f"SetEnv HOME={self.folder}\n")  # the tester's own shell start-up files stay out
         )
         self.process = subprocess.Popen([*prefix, SSHD, "-D", "-e", "-f", str(config)], stderr=subprocess.DEVNULL)
         until(self._listens, "sshd listens")

@@ -56,6 +56,7 @@ def push(remote: Remote, source: Path, via: str, say: Callable[[str], None]) -> 
     if via == "auto":
         via = choose(remote, source)
         say(f"pushing by {via}")
+    remote.call("forget", PUSHED)
     if via == "git":
         return _push_git(remote, source)
     names = list(pushed_files(source))
@@ -146,7 +147,6 @@ def is_dirty(source: Path) -> bool:
 
 
 def _send_rsync(remote: Remote, source: Path, names: list[str]) -> None:
-    remote.call("note", "pushing.json", stdin={})
     remote.run(["mkdir", "-p", "--", remote.settings.code])
     command = [
         "rsync", "-a", "--partial", "--protect-args", "--no-links", "--from0", "--files-from=-", "-e", rsync_shell(remote),
@@ -166,10 +166,7 @@ def raise_transfer(remote: Remote, code: int, errors: str) -> None:
     if code == TRANSPORT_FAILED or "Permission denied (publickey" in errors or "Host key verification failed" in errors:
         raise remote.failure(errors)
     if "No space left" in errors:
-        raise PodError(
-            f"{remote.settings.address}: no space left on the pod's disk; free some, enlarge the volume, or choose another "
-            "remote_base, then run the same command again"
-        )
+        raise remote.disk_full()
     raise PodError(
         f"{remote.settings.address}: the transfer failed ({errors.strip()[-600:] or f'exit code {code}'}); run it again"
     )
@@ -180,7 +177,6 @@ def _send_tar(remote: Remote, source: Path, names: list[str]) -> None:
     with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for name in names:
             archive.add(str(source / name), arcname=name, recursive=False)
-    remote.call("note", "pushing.json", stdin={})
     try:
         remote.call("unpack", stdin=packed.getvalue(), timeout=LIMIT_SECONDS)
     except PodError as error:

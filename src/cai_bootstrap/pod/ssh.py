@@ -134,6 +134,13 @@ class Remote:
         }
         return UnreachableError(f"{where}: {next((text for key, text in reasons.items() if key in errors), last)}")
 
+    def disk_full(self) -> PodError:
+        """The pod's disk has no room."""
+        return PodError(
+            f"{self.settings.address}: no space left on the pod's disk; free some, enlarge the volume, or choose another "
+            "remote_base, then run the same command again"
+        )
+
     def python(self) -> str:
         """The Python that runs our own file on the pod."""
         return self.settings.python or "python3"
@@ -149,6 +156,8 @@ class Remote:
         folder = f"{self.settings.remote_base}/.pod"
         script = 'umask 077; mkdir -p -- "$0" && cat > "$0/$1.$$" && mv -f -- "$0/$1.$$" "$0/$1"'
         answer = self.run(["/bin/sh", "-c", script, folder, shipment_name()], stdin=shipment())
+        if answer.code != 0 and "No space left" in answer.errors:
+            raise self.disk_full()
         if answer.code != 0:
             raise PodError(f"{self.settings.address}: cannot write to {folder}: {answer.errors.strip()}")
 
@@ -166,6 +175,8 @@ class Remote:
             answer = self.run(self.pod_argv(verb, *arguments), stdin=data, timeout=timeout)
         if answer.code == 127:
             raise PodError(f"{self.settings.address}: no {self.python()} on the pod; install Python 3.8 or newer there")
+        if answer.code != 0 and "No space left" in answer.errors:
+            raise self.disk_full()
         if answer.code != 0 and answer.code not in allow:
             raise PodError(f"{self.settings.address}: {answer.errors.strip()[-2000:] or f'exit code {answer.code}'}")
         if verb == "pack" or not answer.output.strip():

@@ -15,7 +15,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 import traceback
 from pathlib import Path
@@ -121,7 +120,8 @@ def _supervise(folder: Path, spec: dict[str, Any], hidden: str, tell: int) -> No
         os.close(tell)
         return
     env.clear()
-    state.write_json(folder / "job.json", dict(state.identity(job.pid), began=began))
+    with contextlib.suppress(OSError):
+        state.write_json(folder / "job.json", dict(state.identity(job.pid), began=began))
     os.close(tell)
     code = _wait(job, folder, asked)
     with contextlib.suppress(OSError):
@@ -164,8 +164,7 @@ def _write_exit(folder: Path, ended: dict[str, Any]) -> None:
         try:
             state.write_json(folder / "exit.json", ended)
             return
-        except OSError as error:
-            print(f"exit.json: {error}", file=sys.stderr)
+        except OSError:
             with contextlib.suppress(OSError):
                 os.unlink(folder / "reserve")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import json
 import signal
 import sys
@@ -59,6 +60,9 @@ def _verb(verb: str, control: Control, rest: list[str]) -> int:
     elif verb == "note":
         control.create()
         state.write_json(control.dir / Path(rest[0]).name, json.load(sys.stdin))
+    elif verb == "forget":
+        with contextlib.suppress(FileNotFoundError):
+            (control.dir / Path(rest[0]).name).unlink()
     elif verb == "noted":
         _answer(state.read_json(control.dir / Path(rest[0]).name))
     elif verb == "arm":
