@@ -21,8 +21,6 @@ def step(name: Any, config_file: Path, run_id: str) -> int:
     from cai_bootstrap.config import resolve
     from cai_bootstrap.errors import CaiError, InterruptedRunError
     from cai_bootstrap.events import EventLog, Progress
-    from cai_bootstrap.steps.context import StepContext
-    from cai_bootstrap.steps.run import run_step
     from cai_bootstrap.workspace import Workspace, hold
 
     # The file is complete; what the parent's environment set is in it already.
@@ -33,6 +31,9 @@ def step(name: Any, config_file: Path, run_id: str) -> int:
     )
     log = EventLog(workspace.logs / f"{run_id}.jsonl", run_id)
     try:
+        from cai_bootstrap.steps.context import StepContext
+        from cai_bootstrap.steps.run import run_step
+
         with hold(workspace, f"step {name} of run {run_id}", name="step"):
             if not run_step(name, StepContext(config, workspace, Progress(log, name), stopping, run_id)):
                 log.emit("step_skipped", step=name)

@@ -105,7 +105,10 @@ def apply_adapter(model: Any, adapter: Path) -> Any:
 
 
 class TransformersEngine:
-    """Completes raw prompts with a loaded model. See `inference.engine.Engine`."""
+    """Completes raw prompts with a loaded model. See `inference.engine.Engine`.
+
+    `batch_size` is how many prompts are decoded together now: what was asked for, or less after running out of memory.
+    """
 
     def __init__(
         self,
@@ -118,7 +121,7 @@ class TransformersEngine:
         on_reduce: Reduced | None = None,
     ) -> None:
         self._model, self._tokenizer, self._device = loaded.model, loaded.tokenizer, loaded.device
-        self._batch_size = batch_size
+        self.batch_size = batch_size
         self._on_reduce = on_reduce
         self._newlines: Any = None
         self._forbidden = chat_token_ids(loaded.tokenizer)
@@ -146,11 +149,6 @@ class TransformersEngine:
     def info(self) -> EngineInfo:
         return self._info
 
-    @property
-    def batch_size(self) -> int:
-        """The batch size now: what was asked for, or less after the device ran out of memory."""
-        return self._batch_size
-
     def encode(self, prompts: Sequence[str]) -> list[list[int]]:
         """Token ids with BOS where the tokenizer adds it. Raises EngineError on chat markers."""
         encoded: list[list[int]] = self._tokenizer(list(prompts))["input_ids"]
@@ -158,7 +156,7 @@ class TransformersEngine:
         return encoded
 
     def stream(self, prompts: Sequence[str], sampling: Sampling) -> Iterator[Completion]:
-        window = self._batch_size * WINDOW_BATCHES
+        window = self.batch_size * WINDOW_BATCHES
         for start in range(0, len(prompts), window):
             yield from self._window(prompts[start : start + window], sampling, start)
 
@@ -169,7 +167,7 @@ class TransformersEngine:
         released = 0
         position = 0
         while position < len(order):
-            chosen = order[position : position + self._batch_size]
+            chosen = order[position : position + self.batch_size]
             try:
                 completions = self._decode([encoded[i] for i in chosen], sampling, offset + position)
             except Exception as error:
@@ -184,14 +182,14 @@ class TransformersEngine:
                 released += 1
 
     def _reduce(self, error: Exception) -> None:
-        if self._batch_size == 1:
+        if self.batch_size == 1:
             raise EngineError(
                 "the device has not enough memory for one prompt; use a smaller model or fewer tokens"
             ) from error
-        self._batch_size //= 2
+        self.batch_size //= 2
         release_memory()
         if self._on_reduce is not None:
-            self._on_reduce(self._batch_size)
+            self._on_reduce(self.batch_size)
 
     def _decode(self, batch: list[list[int]], sampling: Sampling, position: int) -> list[Completion]:
         import torch
@@ -253,8 +251,8 @@ class TransformersEngine:
         columns = [self._single_token(choice) for choice in choices]
         encoded = self.encode(prompts)
         rows: list[list[float]] = []
-        for start in range(0, len(encoded), self._batch_size):
-            inputs, mask = self._pad(encoded[start : start + self._batch_size])
+        for start in range(0, len(encoded), self.batch_size):
+            inputs, mask = self._pad(encoded[start : start + self.batch_size])
             with torch.inference_mode():
                 positions = (mask.cumsum(-1) - 1).clamp(min=0)
                 logits = self._model(
@@ -275,8 +273,8 @@ class TransformersEngine:
         heads = self.encode(prompts)
         tails: list[list[int]] = self._tokenizer(list(texts), add_special_tokens=False)["input_ids"]
         sums: list[tuple[float, int]] = []
-        for start in range(0, len(heads), self._batch_size):
-            part = slice(start, start + self._batch_size)
+        for start in range(0, len(heads), self.batch_size):
+            part = slice(start, start + self.batch_size)
             inputs, mask = self._pad([h + t for h, t in zip(heads[part], tails[part], strict=True)])
             with torch.inference_mode():
                 positions = (mask.cumsum(-1) - 1).clamp(min=0)

@@ -55,12 +55,6 @@ def run_step(name: Step, context: StepContext) -> bool:
     return True
 
 
-def finished_outputs(workspace: Workspace, name: Step) -> list[Path]:
-    """The files that a finished step recorded. Raises DataError if it is not finished."""
-    marker = read_json(workspace.logs / "steps" / f"{name}.json")
-    return [workspace.base / path for path in marker["outputs"]]
-
-
 def _relative(path: Path, base: Path) -> str:
     return str(path.relative_to(base)) if path.is_relative_to(base) else str(path)
 

@@ -158,7 +158,9 @@ class TrainingRun:
                 if not is_out_of_memory(error) or batch_size == 1:
                     raise
                 batch_size, accumulate = batch_size // 2, accumulate * 2
-                self.progress.say(f"out of memory: going on with {batch_size} pairs a step, {accumulate} steps added up")
+                self.progress.say(
+                    f"out of memory: going on with {batch_size} pairs a step, {accumulate} steps added up"
+                )
                 model = trainer.model
                 release_memory()
                 continue

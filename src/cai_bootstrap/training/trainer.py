@@ -68,7 +68,9 @@ class PreferenceTrainer(DPOTrainer):  # type: ignore[misc] # trl has no types
 def answer_logps(model: Any, input_ids: Any, attention_mask: Any, completion_mask: Any) -> tuple[Any, Any]:
     """Summed log-probability (nats) and number of tokens of each row's answer; the head runs on answer tokens only."""
     labels = input_ids.masked_fill(completion_mask == 0, -100)
-    outputs = model(input_ids=input_ids, attention_mask=attention_mask, labels=labels, fused_lm_head=True, use_cache=False)
+    outputs = model(
+        input_ids=input_ids, attention_mask=attention_mask, labels=labels, fused_lm_head=True, use_cache=False
+    )
     return outputs.log_probs.float().sum(dim=1), completion_mask[:, 1:].sum(dim=1).clamp(min=1)
 
 

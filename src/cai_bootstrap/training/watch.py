@@ -40,7 +40,13 @@ class CollapseWatch:
     """Looks at a model in training and names the reason to stop it, if there is one."""
 
     def __init__(
-        self, items: Sequence[EvalItem], prepared: PreparedModel, *, precision: str, batch_size: int, max_new_tokens: int
+        self,
+        items: Sequence[EvalItem],
+        prepared: PreparedModel,
+        *,
+        precision: str,
+        batch_size: int,
+        max_new_tokens: int,
     ) -> None:
         self._items, self._prepared = list(items), prepared
         self._precision, self._batch_size, self._max_new_tokens = precision, batch_size, max_new_tokens
