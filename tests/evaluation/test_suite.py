@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import shutil
 import sys
 from collections import Counter
@@ -10,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from rapidfuzz import fuzz
 
 from cai_bootstrap.errors import UntrustedResultError, UsageError
 from cai_bootstrap.evaluation import suite as shipped
@@ -136,6 +138,16 @@ def test_named_subsets_are_stratified_and_fixed() -> None:
 def test_sources_rebuild_the_same_bytes(builder: ModuleType) -> None:
     for name, text in builder.files().items():
         assert (shipped.HERE / name).read_text(encoding="utf-8") == text, name
+
+
+def test_no_wording_of_dev_is_one_of_test(builder: ModuleType) -> None:
+    def plain(text: str) -> str:
+        return re.sub(r"{\w+}", "#", text.casefold())
+
+    wordings = {split: [plain(t.text) for t in builder.templates() if t.split == split] for split in ("test", "dev")}
+    assert len({*wordings["test"], *wordings["dev"]}) == 364
+    near = [(one, two) for one in wordings["test"] for two in wordings["dev"] if fuzz.ratio(one, two) > 85]
+    assert near == []
 
 
 def test_facts_have_two_sources(builder: ModuleType) -> None:

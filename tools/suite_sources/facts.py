@@ -116,8 +116,7 @@ def antonym(word: str) -> Known:
     row = lookup("antonyms", "word", word)
     gold = row["agreed"].split()
     related = {word, *gold, *row["others"].split()}
-    if word == "give":
-        gold.append("receive")
+    gold += aliases().get(f"opposite of {word}", [])
     return gold, {"rivals": [other for other in COMMON_ADJECTIVES if other not in related]}
 
 

@@ -86,7 +86,7 @@ def one_word(template: Template, rng: random.Random, level: Difficulty) -> Draft
     place_of = int(template.tag) - 1 if at is None else at
     word = bare(pieces[place_of])
     gold = [word, word.lower(), capital_first(word)]
-    if not re.search(r"\b(only|just|nothing more)\b", template.text):
+    if not re.search(r"\b(only|just|nothing more|nothing else)\b", template.text):
         place = {0: "first", 1: "second", 2: "third", -1: "last"}[place_of]
         gold += [
             f"The {place} word {of}is {shown}"
