@@ -137,6 +137,23 @@ def drop_a_response(results: dict[str, Any]) -> None:
     results["items"][7]["trained"] = None
 
 
+def edit_reason(results: dict[str, Any]) -> None:
+    results["items"][0]["trained"]["reason"] = "hedged"
+    reasons = results["models"]["trained"]["reasons"]
+    reasons["unfinished"] -= 1
+    reasons["hedged"] = 1
+
+
+def drop_a_summary(results: dict[str, Any]) -> None:
+    results["models"]["base"] = None
+
+
+def drop_both_sides(results: dict[str, Any]) -> None:
+    results["models"] = {"base": None, "trained": None}
+    for row in results["items"]:
+        row |= {"base": None, "trained": None}
+
+
 def add_a_side(results: dict[str, Any]) -> None:
     results["models"]["better"] = {"success_rate": 1.0, "successes": 40, "total": 40}
 
@@ -174,6 +191,9 @@ def add_a_figure(results: dict[str, Any]) -> None:
         (edit_schema, "schema_version is 99"),
         (drop_conditions, "conditions: Field required"),
         (drop_a_response, "1 of 40 items hold no trained response"),
+        (edit_reason, r"items\[question-0\]\.trained: the file says failed \(hedged\)"),
+        (drop_a_summary, r"models\.base and the items' base responses are not both there"),
+        (drop_both_sides, "it holds no responses"),
         (add_a_side, r"models\.better is no side"),
         (count_for_true, r"items\.20\.trained\.success: Input should be a valid boolean"),
         (add_a_figure, r"models\.trained\.adjusted_rate is not part of a results file"),
