@@ -21,7 +21,7 @@ from cai_bootstrap.records import TASK_TYPES, EvalItem, TaskType
 from cai_bootstrap.workspace import canonical_json, fingerprint, read_json, sha256_file
 
 SUITE_VERSION = "1"
-SUITE_SHA256 = "90b3654ac5a2dde1566488d2ff28f3ebbdb3e2cfce110b97e69f1dc692c9895a"
+SUITE_SHA256 = "3ee3227adb780139f4cd26063552889ce117f2dfb240f69306b83c2f7b0c601e"
 NAMED_SUITES = ("stage1", "stage1-dev", "stage1-120", "quick")
 HERE = Path(__file__).parent
 HELD_OUT_SKILLS: dict[TaskType, str] = {
