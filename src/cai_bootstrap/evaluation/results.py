@@ -26,6 +26,7 @@ SCHEMA_VERSION = 1
 SIDES = ("base", "trained", "rival")
 RESERVED = ("schema_version", "conditions", "suite", "models", "rival", "items", "statistics", "gate")
 _TOLERANCE = 1e-6
+_ZERO = 1e-12
 
 
 @dataclass(frozen=True)
@@ -334,5 +335,5 @@ def _same(found: Any, expected: Any) -> bool:
     if isinstance(found, int | float) and isinstance(expected, int | float):
         if isinstance(found, int) and isinstance(expected, int):
             return found == expected
-        return math.isclose(found, expected, rel_tol=_TOLERANCE, abs_tol=_TOLERANCE)
+        return math.isclose(found, expected, rel_tol=_TOLERANCE, abs_tol=_ZERO)
     return bool(found == expected)
