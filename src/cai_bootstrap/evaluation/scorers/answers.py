@@ -187,17 +187,23 @@ def _statement_fault(
 
 
 def _only_restated(mention: Mention, answer: Mention, asked: Words, given: Words) -> bool:
-    """Whether a rival is mentioned only because the question names it: "17 is larger than 12", "of hot"."""
+    """Whether a rival is mentioned only because the question names it: "17 is larger than 12", "of hot".
+
+    Where the question offers the answer itself, what else it offers is a candidate: "in Africa or in Europe".
+    """
     before = given[mention.start - 1] if mention.start else ""
     if before == "than" and mention.start > answer.end:
         return given[mention.start - 2] in asked
+    if find_phrase(asked, given[answer.start : answer.end]) >= 0:
+        return False
     return before in LINKS and find_phrase(asked, given[mention.start - 1 : mention.end]) >= 0
 
 
 def _belongs_to_question(mention: Mention, asked: Words, given: Words) -> bool:
-    """Whether an accepted answer is mentioned only as the question's own, like "of Singapore" in its capital."""
+    """Whether an accepted answer is only the question's own word, as in "The capital of Singapore is"."""
     bigram = given[max(0, mention.start - 1) : mention.end]
-    return mention.start > 0 and bigram[0] in LINKS and find_phrase(asked, bigram) >= 0
+    followed = mention.end < len(given) and given[mention.end] in COPULAS
+    return followed and mention.start > 0 and bigram[0] in LINKS and find_phrase(asked, bigram) >= 0
 
 
 def _frame_fault(plain: str, asked: Words, given: Words, start: int, end: int, own: frozenset[str]) -> str:
