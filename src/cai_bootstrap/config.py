@@ -19,7 +19,15 @@ from cai_bootstrap.shipped import shipped
 FOUR_BIT = {"4bit", "4-bit", "int4", "nf4", "fp4", "q4", "4"}
 Step = Literal["prepare", "baseline", "generate", "train", "evaluate"]
 # Set from outside for other purposes; not configuration keys.
-NOT_CONFIG = {"CAI_BASE_DIR", "CAI_CACHE_DIR", "CAI_STATE_DIR", "CAI_PRESET", "CAI_CONFIG"}
+NOT_CONFIG = {
+    "CAI_BASE_DIR",
+    "CAI_CACHE_DIR",
+    "CAI_STATE_DIR",
+    "CAI_PRESET",
+    "CAI_CONFIG",
+    "CAI_POD_CONFIG",
+    "CAI_TENSOR_PARALLEL",
+}
 
 
 def _never_four_bit(value: object) -> object:
@@ -190,7 +198,8 @@ def resolve(
     if config_file is None and environment.get("CAI_CONFIG"):
         config_file = Path(environment["CAI_CONFIG"])
     from_file = _flatten(_read_yaml(config_file), str(config_file)) if config_file is not None else {}
-    preset = preset or from_file.pop("preset", None)
+    named_in_file = from_file.pop("preset", None)
+    preset = preset or named_in_file
     layers: list[tuple[str, dict[str, Any]]] = []
     if preset is not None:
         layers.append((f"preset {preset}", _read_preset(preset) | {"preset": preset}))

@@ -37,7 +37,8 @@ def identity(context: StepContext) -> str:
     """The data's identity and the number of instructions that are there, or are to be made."""
     made_with = fingerprint(data_identity(context))
     known = _known_data(context)
-    count = known["requested"] if known and known["fingerprint"] == made_with else context.config.generation.count
+    reused = known is not None and known["fingerprint"] == made_with and not context.config.force_data
+    count = known["requested"] if known is not None and reused else context.config.generation.count
     return fingerprint([made_with, count])
 
 
@@ -47,9 +48,10 @@ def _known_data(context: StepContext) -> dict[str, Any] | None:
 
 
 def check_data(context: StepContext) -> dict[str, int]:
-    """Whether the data on disk may be used; returns {requested, found} counts.
+    """Whether the data on disk may be used; returns {requested, found} counts of instructions.
 
-    Raises UsageError naming what differs if they were made under another identity; `--force-data` removes them first.
+    Raises UsageError naming what differs if they were made under another identity, or are unfinished with another
+    count; `--force-data` allows both, because it makes them anew.
     """
     known = _known_data(context)
     count = context.config.generation.count
@@ -62,33 +64,42 @@ def check_data(context: StepContext) -> dict[str, int]:
             f"{context.workspace.data}: holds data made with another {', '.join(changed)}; use another --base-dir, "
             "the earlier settings, or --force-data to make them again"
         )
-    finished = (context.workspace.data / "generation_summary.json").exists()
-    if known["requested"] != count and not finished:
+    if known["requested"] != count and not _is_finished(context):
         raise UsageError(
             f"{context.workspace.data}: holds an unfinished generation of {known['requested']} instructions, {count} are "
             f"asked for now; finish it with --count {known['requested']}, or --force-data to start again"
         )
-    if known["requested"] != count:
-        context.progress.say(
-            f"WARNING: reusing data made from {known['requested']} instructions, {count} were asked for; "
-            "--force-data makes them anew"
-        )
     return {"requested": count, "found": known["requested"]}
 
 
+def _is_finished(context: StepContext) -> bool:
+    return (context.workspace.data / "generation_summary.json").exists()
+
+
 def run(context: StepContext, _: str) -> list[Path]:
-    """Instructions → responses → critiques → revisions → preference pairs."""
-    config, folder = context.config, context.workspace.data
-    constitution = load_constitution(config.constitution)
+    """Instructions → responses → critiques → revisions → preference pairs.
+
+    What is there is gone on with. Only `--force-data` removes it first, unless it is this very generation, killed
+    before its end.
+    """
+    folder = context.workspace.data
+    count = context.config.generation.count
+    constitution = load_constitution(context.config.constitution)
     identity = data_identity(context)
     known = _known_data(context)
-    if known is not None and (config.force_data or known["fingerprint"] != fingerprint(identity)):
-        for path in folder.iterdir():
-            if path.suffix in {".jsonl", ".json"}:
-                path.unlink()
+    if known is not None and context.config.force_data:
+        same = (known["fingerprint"], known["requested"]) == (fingerprint(identity), count)
+        if not same or _is_finished(context):
+            for path in folder.iterdir():
+                if path.suffix in {".jsonl", ".json"}:
+                    path.unlink()
+    elif known is not None:
+        count = int(known["requested"])
+    generation = context.config.generation.model_copy(update={"count": count})
+    config = context.config.model_copy(update={"generation": generation})
     write_json(
         folder / "data_identity.json",
-        {"fingerprint": fingerprint(identity), "requested": config.generation.count, "identity": identity},
+        {"fingerprint": fingerprint(identity), "requested": count, "identity": identity},
     )
     opened = open_model(
         context.prepared(),
@@ -96,11 +107,11 @@ def run(context: StepContext, _: str) -> list[Path]:
         precision=config.generation_precision,
         batch_size=config.generation.batch_size,
         threads=config.threads,
-        tokens_asked=config.generation.count * config.generation.max_new_tokens * (config.generation.candidates + 2),
+        tokens_asked=count * config.generation.max_new_tokens * (config.generation.candidates + 2),
         say=context.progress.say,
     )
     instructions, diversity = make_instructions(
-        context.config, folder, opened.engine, context.leakage(), context.progress, context.stopping
+        config, folder, opened.engine, context.leakage(), context.progress, context.stopping
     )
     generator = Generator(
         config, opened.engine, constitution, folder, context.progress, context.stopping, context.progress.say

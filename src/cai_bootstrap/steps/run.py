@@ -36,9 +36,11 @@ _STEPS: dict[Step, tuple[Callable[[StepContext, str], list[Path]], Callable[[Ste
 def run_step(name: Step, context: StepContext) -> bool:
     """Do a step, or skip it. Returns False when it was skipped because it was finished before."""
     body, fingerprint_of = _STEPS[name]
+    _check_data(name, context)
     marker = context.workspace.logs / "steps" / f"{name}.json"
     expected = fingerprint_of(context)
-    if _is_finished(marker, expected, context.workspace.base):
+    forced = name == "generate" and context.config.force_data
+    if not forced and _is_finished(marker, expected, context.workspace.base):
         return False
     marker.unlink(missing_ok=True)
     outputs = body(context, expected)
@@ -53,6 +55,18 @@ def run_step(name: Step, context: StepContext) -> bool:
         },
     )
     return True
+
+
+def _check_data(name: Step, context: StepContext) -> None:
+    """Refuse data of another identity before they are used, and say it when their number is another one."""
+    if name not in {"generate", "train", "evaluate"} or (name == "evaluate" and context.config.adapter is not None):
+        return
+    counts = generate.check_data(context)
+    if counts["found"] != counts["requested"]:
+        context.progress.say(
+            f"WARNING: reusing data made from {counts['found']} instructions, {counts['requested']} were asked for; "
+            "--force-data makes them anew"
+        )
 
 
 def _relative(path: Path, base: Path) -> str:
