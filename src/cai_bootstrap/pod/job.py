@@ -53,6 +53,7 @@ def arm_watchdog(remote: Remote) -> dict[str, Any]:
     open_rental = rental(settings)
     if open_rental is None:
         raise PodError(f"{settings.address}: no rental is open; run `cai pod check` first")
+    _refuse_beyond_limits(settings, open_rental)
     stop, key = settings.stop, settings.provider.api_key
     request = {
         "price": open_rental["price"],
@@ -76,6 +77,20 @@ def arm_watchdog(remote: Remote) -> dict[str, Any]:
     if not found["alive"]:
         raise PodError(f"{settings.address}: the watchdog did not start; see {settings.remote_base}/.pod/watchdog.err")
     return dict(found)
+
+
+def _refuse_beyond_limits(settings: PodSettings, open_rental: ledger.Rental) -> None:
+    spent, hours = ledger.dollars(open_rental), (time.time() - open_rental["started"]) / 3600
+    if settings.budget is not None and spent >= settings.budget:
+        raise PodError(
+            f"{settings.address}: {spent:.2f} $ are spent since this rental began, the budget is {settings.budget:.2f} $: "
+            "stop the pod with `cai pod stop`, or raise the budget (--budget, or pod.yaml)"
+        )
+    if settings.deadline_hours is not None and hours >= settings.deadline_hours:
+        raise PodError(
+            f"{settings.address}: this rental is {hours:.1f} h old, past deadline_hours: {settings.deadline_hours:g}: "
+            "stop the pod with `cai pod stop`, or move the deadline in pod.yaml"
+        )
 
 
 def start_run(remote: Remote, arguments: Sequence[str]) -> dict[str, Any]:

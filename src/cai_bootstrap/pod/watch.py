@@ -120,7 +120,7 @@ def watch(remote: Remote, console: Console, *, as_json: bool, job_id: str | None
             event = view.take(frame)
             printer.show(frame, event)
             if frame["k"] == "tick":
-                _keep_budget(remote, view, printer.notice)
+                _keep_budget(remote, view, frame["over"], printer.notice)
             if frame["k"] == "end":
                 return dict(frame["status"]), view
     finally:
@@ -161,14 +161,14 @@ class _Printer:
             self.line(f"[pod] {self.view.progress_text()} | GPU {self.view.gpu_text()} | {self.view.money_text()}")
 
 
-def _keep_budget(remote: Remote, view: View, say: Callable[[str], None]) -> None:
+def _keep_budget(remote: Remote, view: View, over: bool, say: Callable[[str], None]) -> None:
     money = view.money
     if not money or not money["budget"]:
         return
     if money["spent"] >= WARN_SHARE * money["budget"] and not view.warned:
         view.warned = True
         say(f"WARNING: {money['spent']:.2f} $ of the budget of {money['budget']:.2f} $ are spent")
-    if money["spent"] >= money["budget"] and not view.ended:
+    if money["spent"] >= money["budget"] and not over and not view.ended:
         view.ended = True
         say(f"the budget of {money['budget']:.2f} $ is spent: the job is being ended cleanly")
         job.end(remote, "budget")

@@ -57,13 +57,13 @@ def follow(control: Control) -> None:
         for line, offset in _lines(folder / "output.log", output, over):
             output = offset
             _frame({"k": "out", "o": offset, "t": line})
+        if over or time.monotonic() >= next_tick:
+            next_tick = time.monotonic() + TICK_SECONDS
+            tick = {"gpu": [] if over else gpu(), "money": watchdog.money(control), "free_bytes": status["free_bytes"]}
+            _frame({"k": "tick", "job": folder.name, "over": over, **tick})
         if over:
             _frame({"k": "end", "status": status})
             return
-        if time.monotonic() >= next_tick:
-            next_tick = time.monotonic() + TICK_SECONDS
-            _frame({"k": "tick", "job": folder.name, "gpu": gpu(), "money": watchdog.money(control),
-                    "free_bytes": status["free_bytes"]})  # fmt: skip
         time.sleep(POLL_SECONDS)
 
 

@@ -119,6 +119,7 @@ class _Watchdog:
         self.warned = False
         self.limit_reached: str | None = None
         self.limit_at = 0.0
+        self.gave_up: str | None = None
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
     def log(self, event: str, message: str) -> None:
@@ -130,7 +131,7 @@ class _Watchdog:
             try:
                 self._read_config()
                 reason = self._look()
-                if reason is not None and self._stop_pod(reason):
+                if reason is not None and self.gave_up is None and self._stop_pod(reason):
                     return
             except Exception as error:
                 self.log("problem", f"{type(error).__name__}: {error}")
@@ -142,6 +143,7 @@ class _Watchdog:
             if config != self.config:
                 self.warned = False
                 self.limit_reached = None
+                self.gave_up = None
             self.config = config
             if os.path.exists(config.get("secret", "")):
                 self.key = secrets.take(config["secret"]).get("api_key", self.key)
@@ -193,12 +195,12 @@ class _Watchdog:
         patient = waited < self.config["job_grace_seconds"] + self.config["fetch_grace_seconds"]
         if connected and patient and status["state"] != "none" and not status["fetched"]:
             return None
-        if not status.get("fetched"):
+        if not status.get("fetched") and self.gave_up is None:
             self.log("not_fetched", "no client fetched the results; they stay on the pod's disk")
         return self.limit_reached
 
     def _stop_pod(self, reason: str) -> bool:
-        """Stop the pod; True when there is nothing more to do (stopped, or no way to)."""
+        """Stop the pod; True when it is stopped. Without any way to, the watchdog stays, to end jobs that start later."""
         config = self.config
         self.log("stopping", "stopping the pod: " + reason)
         if self.key and config["pod_id"]:
@@ -218,7 +220,8 @@ class _Watchdog:
                 return True
         if not config["stop_command"] and not (self.key and config["pod_id"]):
             self.log("cannot_stop", "neither a provider key nor a stop command was given; the pod still costs")
-            return True
+            self.gave_up = reason
+            return False
         time.sleep(config["retry_seconds"])
         return False
 

@@ -1,0 +1,168 @@
+"""The watchdog on the pod keeps deadline and budget and stops the pod, with nobody connected."""
+
+import json
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from .loopback import Pod, RunPodStandIn, until
+
+LONG_JOB = ("run", "--", "--lines", "2000", "--pause", "0.1")
+
+
+def spend(pod: Pod, dollars: float, **budget: float) -> None:
+    """Make the rental look as if so many dollars were spent."""
+    pod.cai("status")
+    path = pod.home / "state" / "pods.json"
+    ledger = json.loads(path.read_text())
+    ledger["rentals"][0]["started"] = time.time() - dollars / pod.config["hourly_price"] * 3600
+    path.write_text(json.dumps(ledger))
+    pod.write(**budget)
+
+
+def with_stop_command(pod: Pod) -> Path:
+    stopped = pod.home / "stopped"
+    pod.write(stop={"command": f"touch '{stopped}'"})
+    return stopped
+
+
+def test_the_budget_ends_the_job_cleanly_and_stops_the_pod_with_nobody_connected(ready: Pod) -> None:
+    stopped = with_stop_command(ready)
+    spend(ready, 9.999, budget=10)
+    ready.cai(*LONG_JOB)
+    until(stopped.exists, "the pod was stopped")
+    assert json.loads((ready.job_folder() / "exit.json").read_text())["exit_code"] == 143
+    assert json.loads((ready.job_folder() / "exit.json").read_text())["reason"] == "budget"
+    assert (ready.base / "checkpoints/stage1/run/half.bin").read_bytes() == b"kept"
+    acts = until(lambda: "stop_command" in ready.acts() and ready.acts(), "the act is recorded")
+    assert acts == ["armed", "warning", "budget", "not_fetched", "stopping", "stop_command"]
+
+
+def test_the_deadline_ends_the_job_and_stops_the_pod_with_the_client_gone(ready: Pod) -> None:
+    stopped = with_stop_command(ready)
+    ready.write(deadline_hours=1.5 / 3600)
+    watching_ready = ready.cai(*LONG_JOB)
+    assert watching_ready.returncode == 0
+    client = ready.start("watch")
+    client.kill()
+    client.communicate()
+    until(stopped.exists, "the pod was stopped")
+    assert json.loads((ready.job_folder() / "exit.json").read_text())["reason"] == "deadline"
+    assert "deadline" in ready.acts()
+
+
+def test_the_watchdog_stops_the_pod_through_the_provider(ready: Pod, rented: Pod, runpod: RunPodStandIn) -> None:
+    runpod.pod["startedAt"] = None
+    runpod.faults = [("POST", 409, b"{}", {}), ("POST", 500, b"oops", {})]
+    spend(ready, 9.999, budget=10)
+    ready.cai(*LONG_JOB)
+    until(lambda: runpod.pod["status"] == "EXITED", "the provider stopped the pod")
+    until(lambda: "stopped" in ready.acts(), "the watchdog has seen it")
+
+
+def test_a_provider_that_refuses_leaves_the_stop_command(ready: Pod, rented: Pod, runpod: RunPodStandIn) -> None:
+    stopped = with_stop_command(ready)
+    runpod.pod["startedAt"] = None
+    spend(ready, 9.999, budget=10)
+    runpod.key = "another"
+    ready.cai(*LONG_JOB)
+    until(stopped.exists, "the stop command ran")
+    assert "problem" in ready.acts()
+    assert runpod.pod["status"] == "RUNNING"
+
+
+def test_done_and_fetched_stops_the_pod(ready: Pod) -> None:
+    stopped = with_stop_command(ready)
+    ready.write(stop={"fetched_minutes": 0.001})
+    ready.cai("run", "--", "--lines", "2")
+    ready.cai("watch")
+    ready.cai("pull", "--into", str(ready.target))
+    until(stopped.exists, "the pod was stopped")
+    assert "fetched" in (ready.base / ".pod/watchdog.jsonl").read_text()
+
+
+@pytest.mark.parametrize("job", [["--lines", "2"], ["--lines", "2", "--kill-self"]])
+def test_done_for_a_while_stops_the_pod_without_a_pull(ready: Pod, job: list[str]) -> None:
+    stopped = with_stop_command(ready)
+    ready.write(stop={"idle_minutes": 0.02})
+    ready.cai("run", "--", *job)
+    until(stopped.exists, "the pod was stopped")
+    assert "idle" in (ready.base / ".pod/watchdog.jsonl").read_text()
+
+
+def test_a_running_job_within_its_limits_is_left_alone(ready: Pod) -> None:
+    stopped = with_stop_command(ready)
+    ready.write(stop={"idle_minutes": 0.005}, budget=10)
+    ready.cai("run", "--", "--lines", "20", "--pause", "0.1")
+    ready.cai("watch")
+    assert json.loads((ready.job_folder() / "exit.json").read_text()).get("reason") is None
+    until(stopped.exists, "the pod was stopped after the job")
+
+
+def test_without_a_way_to_stop_the_watchdog_ends_the_job_and_says_so(ready: Pod) -> None:
+    spend(ready, 9.999, budget=10)
+    ready.cai(*LONG_JOB)
+    until(lambda: "cannot_stop" in ready.acts(), "the watchdog has given up on stopping")
+    assert json.loads((ready.job_folder() / "exit.json").read_text())["exit_code"] == 143
+    assert "cannot_stop" in ready.cai("logs", "--watchdog").stdout
+
+
+def test_deploy_reaching_its_budget_warns_ends_pulls_and_stops(ready: Pod, rented: Pod, runpod: RunPodStandIn) -> None:
+    ready.write(hourly_price=360.0, budget=0.6)
+    runpod.pod.update(cost=360.0, startedAt=None)
+    done = ready.cai(
+        "deploy", "--yes", "--source", str(ready.source), "--into", str(ready.target), "--", *LONG_JOB[2:], code=143
+    )
+    assert "WARNING" in done.stderr
+    assert "ended because of budget" in done.stderr
+    assert "all verified" in done.stderr
+    assert "the pod is stopped: the provider says EXITED" in done.stderr
+    assert (ready.target / "checkpoints/stage1/run/half.bin").read_bytes() == b"kept"
+    assert "A RENTED POD" not in done.stderr
+
+
+def test_a_client_enforces_the_budget_where_the_watchdog_was_killed(ready: Pod) -> None:
+    import os
+    import signal
+
+    ready.write(hourly_price=360.0, budget=0.5)
+    ready.cai(*LONG_JOB)
+    os.kill(json.loads((ready.base / ".pod/watchdog.pid.json").read_text())["pid"], signal.SIGKILL)
+    assert "watchdog: NOT RUNNING" in ready.cai("status").stdout
+    done = ready.cai("watch", code=143)
+    assert "the budget of 0.50 $ is spent" in done.stdout + done.stderr
+
+
+def test_one_watchdog_per_pod_takes_new_limits(ready: Pod) -> None:
+    ready.write(budget=10)
+    ready.cai(*LONG_JOB)
+    first = (ready.base / ".pod/watchdog.pid.json").read_text()
+    ready.write(budget=20)
+    ready.cai("run", code=75)
+    assert (ready.base / ".pod/watchdog.pid.json").read_text() == first
+    assert ready.json("status")["watchdog"]["money"]["budget"] == 20
+    assert ready.acts().count("armed") == 1
+
+
+@pytest.mark.parametrize("limit", [{"budget": 10}, {"deadline_hours": 2}])
+def test_nothing_is_started_beyond_budget_or_deadline(ready: Pod, limit: dict[str, float]) -> None:
+    spend(ready, 11, **limit)
+    assert "cai pod stop" in ready.cai("run", code=1).stderr
+    assert ready.json("status")["state"] == "none"
+
+
+def test_a_job_started_after_the_watchdog_could_not_stop_the_pod_is_ended_too(ready: Pod) -> None:
+    from cai_bootstrap.pod.shipment import shipment
+
+    spend(ready, 9.999, budget=10)
+    ready.cai(*LONG_JOB)
+    until(lambda: "cannot_stop" in ready.acts(), "the watchdog has given up on stopping")
+    file = ready.home / "file.pyz"
+    file.write_bytes(shipment())
+    spec = {"slot": "run", "argv": ["sleep", "600"], "cwd": "/", "env": {}}
+    argv = [ready.config["python"], str(file), "start", str(ready.base)]
+    subprocess.run(argv, input=json.dumps(spec), text=True, check=True, capture_output=True)
+    until(lambda: (ready.job_folder() / "exit.json").exists(), "the second job was ended")
+    assert ready.acts().count("cannot_stop") == 1
