@@ -88,3 +88,18 @@ def test_mixed_exemplars_show_different_skills_of_the_type(kind: TaskType) -> No
     assert len({e.skill for e in drawn}) == 8
     assert {e.type for e in drawn} == {kind}
     assert drawn == draw_mixed(kind, 8, seed=1, exclude=UNASKED)
+
+
+def test_a_wrong_answer_fails_the_checks_of_its_instruction() -> None:
+    passed = []
+    for made in sample(4000, seed=12):
+        wrong = list(made.args.get("rivals", []))
+        if made.scorer == "yes_no":
+            wrong.append({"yes": "no", "no": "yes"}[made.gold[0]])
+        wrong.append(made.instruction)
+        passed += [
+            (made.instruction, answer)
+            for answer in wrong
+            if check(made.instruction, made.scorer or "", made.args, made.gold, answer).success
+        ]
+    assert passed == []

@@ -8,6 +8,7 @@ from random import Random
 import pytest
 
 import cai_bootstrap.evaluation.suite as suite_room
+from cai_bootstrap.instructions.exemplars import draw
 from cai_bootstrap.instructions.fills_text import written_exemplars
 from cai_bootstrap.instructions.leakage import LeakageIndex
 from cai_bootstrap.instructions.pool import Template, templates
@@ -75,3 +76,15 @@ def test_no_handwritten_exemplar_leaks(index: LeakageIndex) -> None:
             texts = [template.render(fill.slots) for template in wordings(skill, kind)]
             found += [(text, reason) for text in [*texts, answer] if (reason := index.hit(text))]
     assert found == []
+
+
+def test_every_held_out_item_of_a_taught_skill_finds_eight_exemplars_that_do_not_leak_it(
+    held_out: list[EvalItem], index: LeakageIndex
+) -> None:
+    taught = set(templates())
+    asked = [item for item in held_out if (item.type, item.skill) in taught]
+    assert len(asked) > 500
+    for item in asked:
+        for example in draw(item.skill, item.type, 8, seed=1, exclude=item.instruction):
+            assert index.hit(example.instruction) is None, example
+            assert word_list(example.instruction) != word_list(item.instruction)

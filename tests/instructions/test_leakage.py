@@ -19,6 +19,7 @@ ITEMS = [
     item(3, "Write one short sentence that ends with the word lantern.", template="b"),
     item(4, "Write one short sentence that ends with the word harbour.", template="b"),
     item(5, "The opposite of generous is", template="c", fact_key="antonym:generous", gold="stingy"),
+    item(7, "The past tense of give is", template="e", fact_key="past_tense:give", gold="gave"),
     item(6, "Is 17 greater than 12?", template="d", fact_key="greater:17:12"),
 ]
 
@@ -44,6 +45,9 @@ def index() -> LeakageIndex:
         ("Write one short sentence that begins with the word kite.", None, None),
         ("Is 18 greater than 12?", "greater:18:12", None),
         ("The opposite of wide is", "antonym:wide", None),
+        ("What is the past of give?", None, "entity"),
+        ("Give the past tense of run.", None, None),
+        ("Could you give the past tense of run?", None, None),
         ("", None, None),
     ],
 )

@@ -21,7 +21,7 @@ from cai_bootstrap.instructions.sampler import make_instruction, pool_size, pool
 from cai_bootstrap.instructions.skills import skills, supply, wordings
 from cai_bootstrap.instructions.split import split_of
 from cai_bootstrap.instructions.text import normalised
-from cai_bootstrap.records import TASK_TYPES
+from cai_bootstrap.records import TASK_TYPES, TaskType
 
 HELD_OUT = {"which_not_listed", "analogy_in_context", "numbered_list", "surround"}
 
@@ -152,3 +152,28 @@ def test_human_inputs_count_what_people_wrote() -> None:
     counted = human_inputs()
     assert counted["templates"] == sum(Counter(t.type for g in templates().values() for t in g).values())
     assert all(number > 0 for number in counted.values())
+
+
+@pytest.mark.parametrize("kind", TASK_TYPES)
+def test_checks_of_one_instruction_never_contradict_each_other(kind: TaskType) -> None:
+    for skill in skills(kind):
+        for place in range(min(supply(skill).size, 500)):
+            fill = supply(skill).at(place)
+            wanted = {c["check"]: c for c in fill.args.get("checks", [])}
+            forbidden = set(wanted.get("forbids", {}).get("words", []))
+            needed = wanted.get("contains", {}).get("words", []) + wanted.get("order", {}).get("words", [])
+            assert forbidden.isdisjoint(needed)
+            assert len(set(needed)) == len(needed), fill.slots
+            assert set(fill.gold).isdisjoint(fill.args.get("rivals", [])), fill.slots
+
+
+@pytest.mark.parametrize("kind", TASK_TYPES)
+def test_every_required_word_stands_in_the_instruction(kind: TaskType) -> None:
+    for skill in skills(kind):
+        group = wordings(skill, kind)
+        for place in range(min(supply(skill).size, 200)):
+            fill = supply(skill).at(place)
+            text = group[place % len(group)].render(fill.slots).casefold()
+            for check in fill.args.get("checks", []):
+                named = [*check.get("words", []), check.get("word", ""), *map(str, check.get("keys", []))]
+                assert all(word.casefold() in text for word in named), (text, check)

@@ -10,6 +10,8 @@ WEEKDAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", 
 MONTHS = ["January", "February", "March", "April", "May", "June", "July", "August", "September", "October",
           "November", "December"]  # fmt: skip
 UNCOUNTED = {"color", "sport", "metal", "drink"}
+GREATER = ("greater", "larger", "bigger", "higher")
+LESS = ("smaller", "lower")
 SIZES = ("small", "large", "huge", "tiny", "big", "tall", "short", "enormous", "medium")
 SHAPES = ("round", "square", "oval", "flat", "curved", "triangular", "rectangular", "pointed")
 
@@ -92,33 +94,33 @@ def weekday_month() -> Supply:
     return listed(fills)
 
 
-def _two_numbers(random: Random) -> tuple[int, int]:
-    """Two different numbers whose comparison belongs to the training share whichever way it is asked."""
+def _two_numbers(random: Random, relation: str) -> tuple[int, int]:
+    """Two different numbers whose comparison belongs to the training share in either order."""
     while True:
         top = random.choice((20, 100, 100, 1000))
         a, b = random.randint(1, top), random.randint(1, top)
-        if a != b and is_train(f"greater:{a}:{b}") and is_train(f"greater:{b}:{a}"):
+        if a != b and is_train(f"{relation}:{a}:{b}") and is_train(f"{relation}:{b}:{a}"):
             return a, b
 
 
 def _compare_numbers(random: Random) -> Fill:
-    a, b = _two_numbers(random)
-    more = random.choice(("greater", "larger", "bigger", "higher", "smaller", "less", "lower"))
-    true = (a > b) == (more in ("greater", "larger", "bigger", "higher"))
-    answer = "yes" if true else "no"
+    relation = random.choice(("greater", "less"))
+    a, b = _two_numbers(random, relation)
+    more = random.choice(GREATER if relation == "greater" else (*LESS, "less"))
+    answer = "yes" if (a > b) == (relation == "greater") else "no"
     slots = {"a": str(a), "b": str(b), "more": more}
     args = {"in_context": True}
-    return Fill(slots, "yes_no", args, [answer], f"greater:{a}:{b}", capitalised(answer), (f"{a} {b}",), f"{a},{b}")
+    return Fill(slots, "yes_no", args, [answer], f"{relation}:{a}:{b}", capitalised(answer), (f"{a} {b}",), f"{a},{b}")
 
 
 def _compare_pick(random: Random) -> Fill:
-    a, b = _two_numbers(random)
-    more = random.choice(("greater", "larger", "bigger", "higher", "smaller", "lower"))
-    pick = max if more in ("greater", "larger", "bigger", "higher") else min
+    relation = random.choice(("max", "min"))
+    a, b = _two_numbers(random, relation)
+    more = random.choice(GREATER if relation == "max" else LESS)
+    gold = max(a, b) if relation == "max" else min(a, b)
     slots = {"a": str(a), "b": str(b), "more": more}
-    rival = str(a + b - pick(a, b))
-    return gold_answer(slots, [str(pick(a, b))], content=(f"{a} {b}",), fact_key=f"greater:{a}:{b}",
-                       rivals=[rival], in_context=True)  # fmt: skip
+    return gold_answer(slots, [str(gold)], content=(f"{a} {b}",), fact_key=f"{relation}:{a}:{b}",
+                       rivals=[str(a + b - gold)], in_context=True)  # fmt: skip
 
 
 def _who_has(random: Random) -> Fill:
@@ -166,7 +168,7 @@ def _category_pick(random: Random) -> Fill:
     this, that = (with_article(name) for name in pair)
     slots = {"member": member if kind in UNCOUNTED else with_article(member), "this": this, "that": that}
     golds = [with_article(kind), kind]
-    return gold_answer(slots, golds, content=(member,), fact_key=f"category:{member}", rivals=[rival])
+    return gold_answer(slots, golds, content=(member,), fact_key=f"kind:{member}", rivals=[rival])
 
 
 def _overlap(a: str, b: str) -> bool:

@@ -55,7 +55,8 @@ def ending(word: str) -> Fill:
 
 
 def two(topic: str, word: str) -> Fill:
-    return checked({"topic": topic}, [{"check": "sentences", "min": 2, "max": 2}], topic=word)
+    checks: list[dict[str, Any]] = [{"check": "sentences", "min": 2, "max": 2}, {"check": "contains", "words": [word]}]
+    return checked({"topic": topic}, checks, topic=word)
 
 
 def question_about(topic: str, word: str) -> Fill:
@@ -69,7 +70,7 @@ def items(things: str, n: int, shown: str) -> Fill:
 
 
 def without(topic: str, word: str, forbidden: str) -> Fill:
-    checks = [ONE_SENTENCE, {"check": "forbids", "words": [forbidden]}]
+    checks = [ONE_SENTENCE, {"check": "contains", "words": [word]}, {"check": "forbids", "words": [forbidden]}]
     return checked({"topic": topic, "word": forbidden}, checks, topic=word)
 
 

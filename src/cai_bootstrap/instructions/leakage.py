@@ -32,6 +32,9 @@ a an the of in on at to for from by with and or but not is are was were be been 
 this that these those i you he she we they my your his her our their what which who how when where why as if so
 than then there here one two three four five six yes no please can could will would write give name say tell
 """
+_COMMANDS = frozenset(
+    ("give", "write", "say", "tell", "name", "put", "make", "find", "turn", "use", "take", "add", "copy")
+)
 _COMMON = frozenset(_COMMON_TEXT.split())
 
 
@@ -109,7 +112,7 @@ class LeakageIndex:
         present: set[str] | None = None
         for place, word in enumerate(words):
             for entity, relation, answers in self._entities.get(word, ()):
-                if tuple(words[place : place + len(entity)]) != entity:
+                if tuple(words[place : place + len(entity)]) != entity or _commands(words, place):
                     continue
                 present = set(words) if present is None else present
                 if relation & present or any(_within(answer, words) for answer in answers):
@@ -130,6 +133,11 @@ class LeakageIndex:
 
 def _runs(words: list[str]) -> Iterable[tuple[str, ...]]:
     return (tuple(words[i : i + RUN]) for i in range(len(words) - RUN + 1))
+
+
+def _commands(words: list[str], place: int) -> bool:
+    """Whether the word says what to do ("Give the plural of …", "Could you write …") and names no entity."""
+    return words[place] in _COMMANDS and (place == 0 or words[place - 1] in ("you", "please"))
 
 
 def _within(part: tuple[str, ...], words: list[str]) -> bool:

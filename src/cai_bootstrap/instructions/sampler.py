@@ -135,7 +135,7 @@ def sample_with_report(
     drawn: list[Instruction] = []
     admit = _Filter(leaks)
     for kind, wanted in type_counts(count).items():
-        part = _draw(kind, wanted, Random(f"{seed}:{kind}"), admit)
+        part = [] if wanted > _most(kind) else _draw(kind, wanted, Random(f"{seed}:{kind}"), admit)
         if len(part) < wanted:
             held_out = sum(n for reason, n in admit.dropped.items() if reason.startswith("leak:"))
             raise UsageError(
@@ -156,6 +156,12 @@ def sample_with_report(
 def sample(count: int, *, seed: int, leaks: Callable[[Instruction], str | None] = no_leaks) -> list[Instruction]:
     """Exactly `count` different instructions; see `sample_with_report`."""
     return sample_with_report(count, seed=seed, leaks=leaks)[0]
+
+
+def _most(type: TaskType) -> int:
+    """More than the pool can give of a type: every wording of every fill, told apart or not."""
+    return sum((len(wordings(skill, type)) if fills.reused else 1) * fills.size for skill in skills(type)
+               for fills in [supply(skill)])  # fmt: skip
 
 
 @lru_cache(maxsize=1)
