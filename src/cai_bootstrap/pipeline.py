@@ -3,6 +3,7 @@
 The pipeline knows steps by their commands and files only. Whatever happens, `results/run.json` tells how it ended.
 """
 
+import contextlib
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -16,6 +17,7 @@ from cai_bootstrap.errors import (
     EXIT_GATE,
     EXIT_OK,
     CaiError,
+    DataError,
     InterruptedRunError,
     StepTimeoutError,
     TerminatedRunError,
@@ -54,7 +56,9 @@ class _Follower:
     """Reads the events file as it grows and passes each event on."""
 
     def __init__(self, path: Path, on_event: OnEvent) -> None:
-        self._path, self._on_event, self._offset = path, on_event, 0
+        # Two runs within one second share a file; the earlier one's events are not this run's.
+        self._path, self._on_event = path, on_event
+        self._offset = path.stat().st_size if path.exists() else 0
         self.last: dict[str, dict[str, Any]] = {}
 
     def __call__(self) -> None:
@@ -66,7 +70,10 @@ class _Follower:
                 if not line.endswith(b"\n"):
                     break
                 self._offset += len(line)
-                event = json.loads(line)
+                try:
+                    event = json.loads(line)
+                except ValueError:
+                    continue  # torn by a full disk
                 self.last[event["event"]] = event
                 self._on_event(event)
 
@@ -76,7 +83,7 @@ def run_pipeline(
     workspace: Workspace,
     steps: Sequence[Step] = ALL_STEPS,
     *,
-    on_event: OnEvent = lambda event: None,
+    on_event: OnEvent | None = None,
 ) -> RunOutcome:
     """Run steps under the base directory's lock, then judge. Expected failures are in the outcome, not raised.
 
@@ -90,13 +97,13 @@ def run_pipeline(
         with hold(workspace, "waiting for a step", name="step", patience=START_PATIENCE_SECONDS):
             pass
         log = EventLog(workspace.logs / f"{run}.jsonl", run)
-        follow = _Follower(log.path, on_event)
-        log.emit("run_started", steps=list(steps), preset=resolved.config.preset)
+        follow = _Follower(log.path, on_event or (lambda _: None))
         outcome = _Run(resolved, workspace, log, follow, signals).through(steps)
         whole = "evaluate" in steps
         if whole or outcome.exit_code != EXIT_OK:
             _write_run(resolved, workspace, run, outcome)
-        log.emit("run_finished", exit_code=outcome.exit_code, verdict=outcome.verdict, message=outcome.message)
+        with contextlib.suppress(OSError):
+            log.emit("run_finished", exit_code=outcome.exit_code, verdict=outcome.verdict, message=outcome.message)
         follow()
     return outcome
 
@@ -112,8 +119,9 @@ class _Run:
     def through(self, steps: Sequence[Step]) -> RunOutcome:
         outcome = RunOutcome("error", 1)
         config_file = self.workspace.logs / f"{self.log.run}.config.yaml"
-        write_atomic(config_file, dump_yaml(self.resolved.config))
         try:
+            self.log.emit("run_started", steps=list(steps), preset=self.resolved.config.preset)
+            write_atomic(config_file, dump_yaml(self.resolved.config))
             for name in steps:
                 if name in {"generate", "train", "evaluate"} and len(steps) > 1 and self._nothing_to_teach():
                     outcome.verdict, outcome.exit_code = "nothing_to_teach", EXIT_OK
@@ -128,7 +136,8 @@ class _Run:
         except CaiError as error:
             outcome.exit_code, outcome.message = error.exit_code, str(error)
         except OSError as error:
-            outcome.message = f"{error.filename or self.workspace.base}: {error.strerror}; free some space or mend it, and start again"
+            place = error.filename or self.workspace.base
+            outcome.message = f"{place}: {error.strerror}; free some space or mend it, and start again"
         return outcome
 
     def _step(self, name: Step, config_file: Path, outcome: RunOutcome) -> None:
@@ -156,8 +165,8 @@ class _Run:
     def _failure(self, name: str, limit: int, ended: Ended, output: Path) -> CaiError:
         if ended.code == 124:
             return StepTimeoutError(
-                f"the step '{name}' was ended at its time limit of {limit} s; what was finished is kept, so start again "
-                f"to go on, or give it more: --timeout {name}=SECONDS"
+                f"the step '{name}' was ended at its time limit of {limit} s; what was finished is kept, so start "
+                f"again to go on, or give it more: --timeout {name}=SECONDS"
             )
         said = self.follow.last.get("error", {}).get("message")
         if ended.code == 130:
@@ -196,10 +205,11 @@ class _Run:
 
 
 def _write_run(resolved: Resolved, workspace: Workspace, run: str, outcome: RunOutcome) -> None:
-    results: dict[str, Any] = {}
+    results: Any = {}
     if outcome.results_file is not None:
-        results = read_json(outcome.results_file)
-    reuse = (results.get("run") or {}).get("reuse")
+        with contextlib.suppress(DataError):  # a torn file was named by the gate
+            results = read_json(outcome.results_file)
+    reuse = (results.get("run") or {}).get("reuse") if isinstance(results, dict) else None
     count = resolved.config.generation.count
     try:
         write_json(
@@ -217,4 +227,3 @@ def _write_run(resolved: Resolved, workspace: Workspace, run: str, outcome: RunO
         )
     except OSError as error:
         outcome.message = f"{outcome.message}; {workspace.results}/run.json was not written: {error.strerror}"
-

@@ -65,8 +65,8 @@ def supervise(
 ) -> Ended:
     """Run a command to its end, its output going to `log`; `timeout` and `grace` are in seconds.
 
-    The first SIGINT asks the step to finish its record and stop, a second one ends it at once; SIGTERM and SIGHUP ask
-    and end it after the grace period. When this returns, nothing of the process group is left.
+    The first SIGINT asks the step to finish its record and stop, a second one ends it at once; SIGTERM and SIGHUP ask,
+    also after a SIGINT, and end it after the grace period. When this returns, nothing of the process group is left.
     """
     start = time.monotonic()
     read_end, write_end = os.pipe()
@@ -108,12 +108,16 @@ def _wait(
         now = time.monotonic()
         for number in signals.received[handled:]:
             handled += 1
-            if number == signal.SIGINT and asked == EXIT_INTERRUPTED:
+            if number == signal.SIGINT and asked is not None:
                 kill_at = now
-            elif asked is None:
-                asked = EXIT_INTERRUPTED if number == signal.SIGINT else EXIT_TERMINATED
-                _end_group(process.pid, signal.SIGINT if number == signal.SIGINT else signal.SIGTERM)
-                kill_at = now + grace if number != signal.SIGINT else kill_at
+            elif number == signal.SIGINT:
+                asked = EXIT_INTERRUPTED
+                _end_group(process.pid, signal.SIGINT)
+            else:
+                if asked is None:
+                    asked = EXIT_TERMINATED
+                    _end_group(process.pid, signal.SIGTERM)
+                kill_at = min(kill_at, now + grace)
         if now >= deadline and asked is None:
             asked = EXIT_TIMEOUT
             _end_group(process.pid, signal.SIGTERM)

@@ -83,8 +83,8 @@ class Workspace:
         for folder in (self.base, self.data, self.checkpoints, self.results, self.logs):
             try:
                 folder.mkdir(parents=True, exist_ok=True)
-                with tempfile.TemporaryFile(dir=folder):
-                    pass
+                with tempfile.TemporaryFile(dir=folder, buffering=0) as probe:
+                    probe.write(b"0")
             except OSError as error:
                 hint = "free some space" if error.errno == errno.ENOSPC else "choose another with --base-dir"
                 raise UsageError(f"{folder}: cannot be used as a working folder: {error.strerror}; {hint}") from error

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 import click
 
 from cai_bootstrap import __version__
-from cai_bootstrap.errors import EXIT_INTERRUPTED, EXIT_USAGE, CaiError
+from cai_bootstrap.errors import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_USAGE, CaiError
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("cai_bootstrap.cli.run:run", "All of Stage 1: baseline, generate, train, evaluate, gate, report."),
@@ -93,6 +93,10 @@ def run_command(arguments: list[str], command: click.Command = cli, name: str = 
         return error.code if isinstance(error.code, int) else 1
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
+    except OSError as error:
+        # A disk that filled up, a file that may not be read: the place and the reason are what the user can act on.
+        click.echo(f"error: {error.filename or 'input or output'}: {error.strerror or error}", err=True)
+        return EXIT_FAILURE
     finally:
         _remind_of_pod(arguments)
 

@@ -81,8 +81,8 @@ def _run(settings: Settings, steps: Sequence[Any], as_json: bool) -> int:
             final_table(read_json(outcome.results_file), outcome.steps, files)
         elif outcome.exit_code == 0 and outcome.verdict == "done":
             click.echo(f"done; files are under {workspace.base}")
-    if outcome.message:
-        failed = outcome.exit_code not in {0}
+    failed = outcome.exit_code != 0
+    if outcome.message and (failed or not as_json):
         click.echo(f"error: {outcome.message}" if failed else outcome.message, err=failed)
     return outcome.exit_code
 

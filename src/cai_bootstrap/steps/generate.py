@@ -51,11 +51,11 @@ def check_data(context: StepContext) -> dict[str, int]:
     """Whether the data on disk may be used; returns {requested, found} counts of instructions.
 
     Raises UsageError naming what differs if they were made under another identity, or are unfinished with another
-    count; `--force-data` allows both, because it makes them anew.
+    count.
     """
     known = _known_data(context)
     count = context.config.generation.count
-    if known is None or context.config.force_data:
+    if known is None:
         return {"requested": count, "found": count}
     identity = data_identity(context)
     changed = [name for name, value in identity.items() if known["identity"].get(name) != value]
@@ -66,8 +66,8 @@ def check_data(context: StepContext) -> dict[str, int]:
         )
     if known["requested"] != count and not _is_finished(context):
         raise UsageError(
-            f"{context.workspace.data}: holds an unfinished generation of {known['requested']} instructions, {count} are "
-            f"asked for now; finish it with --count {known['requested']}, or --force-data to start again"
+            f"{context.workspace.data}: holds an unfinished generation of {known['requested']} instructions, {count} "
+            f"are asked for now; finish it with --count {known['requested']}, or --force-data to start again"
         )
     return {"requested": count, "found": known["requested"]}
 

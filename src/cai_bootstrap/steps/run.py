@@ -59,7 +59,9 @@ def run_step(name: Step, context: StepContext) -> bool:
 
 def _check_data(name: Step, context: StepContext) -> None:
     """Refuse data of another identity before they are used, and say it when their number is another one."""
-    if name not in {"generate", "train", "evaluate"} or (name == "evaluate" and context.config.adapter is not None):
+    anew = name == "generate" and context.config.force_data
+    foreign = name == "evaluate" and context.config.adapter is not None
+    if name not in {"generate", "train", "evaluate"} or anew or foreign:
         return
     counts = generate.check_data(context)
     if counts["found"] != counts["requested"]:
