@@ -14,6 +14,7 @@ from typing import Any
 from cai_bootstrap.errors import EngineError, UsageError
 from cai_bootstrap.inference.engine import Completion, EngineInfo, Sampling
 from cai_bootstrap.inference.guard import chat_token_ids, refuse_chat
+from cai_bootstrap.inference.live import TextSoFar
 from cai_bootstrap.inference.models import PreparedModel
 from cai_bootstrap.inference.stopping import StopAtStrings, newline_tokens
 
@@ -160,6 +161,11 @@ class TransformersEngine:
         for start in range(0, len(prompts), window):
             yield from self._window(prompts[start : start + window], sampling, start)
 
+    def complete_live(self, prompt: str, sampling: Sampling, on_text: Callable[[str], None]) -> Completion:
+        """Complete one prompt, telling `on_text` the whole text so far after each token."""
+        watched = TextSoFar(lambda ids: self._completion(ids, sampling).text, on_text)
+        return self._decode(self.encode([prompt]), sampling, 0, watched)[0]
+
     def _window(self, prompts: Sequence[str], sampling: Sampling, offset: int) -> Iterator[Completion]:
         encoded = self.encode(prompts)
         order = sorted(range(len(prompts)), key=lambda i: (-len(encoded[i]), i))
@@ -191,7 +197,9 @@ class TransformersEngine:
         if self._on_reduce is not None:
             self._on_reduce(self.batch_size)
 
-    def _decode(self, batch: list[list[int]], sampling: Sampling, position: int) -> list[Completion]:
+    def _decode(
+        self, batch: list[list[int]], sampling: Sampling, position: int, watched: TextSoFar | None = None
+    ) -> list[Completion]:
         import torch
 
         inputs, mask = self._pad(batch)
@@ -210,6 +218,7 @@ class TransformersEngine:
                 max_new_tokens=sampling.max_new_tokens,
                 eos_token_id=self._ends,
                 pad_token_id=self._tokenizer.pad_token_id,
+                streamer=watched,
                 **options,
             )
         return [self._completion(row, sampling) for row in output[:, inputs.shape[1] :].tolist()]
