@@ -199,7 +199,7 @@ class _Run:
         outcome.message = verdict.message
         outcome.exit_code = EXIT_OK if verdict.passed or not settings.enforce_gate else EXIT_GATE
         outcome.verdict = "passed" if verdict.passed else "failed"
-        if not settings.enforce_gate:
+        if not settings.enforce_gate or (verdict.passed and verdict.subset is not None):
             outcome.verdict = "not_enforced"
         self.log.emit("gate", passed=verdict.passed, enforced=settings.enforce_gate, message=verdict.message)
 

@@ -1,7 +1,8 @@
 """The gate: a results file, read back from disk and judged alone.
 
 It looks at responses only. The file's own gate block is ignored, every response is scored again, and the suite's items
-must be there exactly, each once.
+must be there exactly, each once. Stage 1 can be passed on the whole test suite, or on a user's own; a shipped subset (as
+of a quick test) is judged by the same threshold, and its message says which subset it was.
 """
 
 from dataclasses import dataclass
@@ -10,13 +11,14 @@ from pathlib import Path
 from cai_bootstrap.errors import GateError, UntrustedResultError
 from cai_bootstrap.evaluation.results import percent, read_results
 from cai_bootstrap.evaluation.statistics import THRESHOLD_PERCENT, meets_gate
-from cai_bootstrap.evaluation.suite import Suite, load_suite
+from cai_bootstrap.evaluation.suite import USER_VERSION, WHOLE_SUITE, Suite, load_suite
 
 
 @dataclass(frozen=True)
 class GateVerdict:
     """Whether the trained model followed at least `threshold` of the held-out items; `message` says it in a line.
 
+    `subset` names the shipped subset that was judged, on which Stage 1 cannot be passed; None for a whole suite.
     `shown_95` is another statement: whether the true rate is at least 95% with 95% confidence, by the exact and by the
     template-cluster bound.
     """
@@ -28,6 +30,7 @@ class GateVerdict:
     message: str
     shown_95: bool
     shown_message: str
+    subset: str | None = None
 
     def demand(self) -> None:
         """Raises GateError with the message if the gate was not passed."""
@@ -43,19 +46,28 @@ def judge_file(path: Path, *, enforce: bool = True, suite: Suite | None = None) 
     """
     results = read_results(path, suite)
     held_out = suite if suite is not None else load_suite(results["suite"]["name"])
-    if any(item.split != "test" for item in held_out.items):
+    subset = held_out.name if held_out.version != USER_VERSION and held_out.name != WHOLE_SUITE else None
+    if subset is None and any(item.split != "test" for item in held_out.items):
         raise UntrustedResultError(f"{path}: measured on dev items ({held_out.name}); the gate judges test items only")
     trained = results["models"].get("trained")
     if trained is None:
         raise UntrustedResultError(f"{path}: a baseline: it holds no trained model that could be judged")
     successes, total = trained["successes"], trained["total"]
     passed = meets_gate(successes, total)
-    word = "passed" if passed else "FAILED" if enforce else "not reached (the gate is not enforced in this run)"
     message = (
-        f"Stage 1 {word}: {percent(successes, total)} of {total} held-out instructions followed, "
+        f"{_verdict(passed, enforce, subset)}: {percent(successes, total)} of {total} held-out instructions followed, "
         f"{THRESHOLD_PERCENT}% needed"
     )
+    if subset is not None and passed:
+        message += f"; Stage 1 itself is judged on the whole suite '{WHOLE_SUITE}'"
     rate = results["statistics"]["rates"]["trained"]
     bounds = f"exact bound {rate['exact_lower']:.1%}, template-cluster bound {rate['cluster_lower']:.1%}"
     shown = f"≥ 95% {'shown' if rate['shown_95'] else 'not shown'} at 95% confidence ({bounds})"
-    return GateVerdict(passed, successes, total, THRESHOLD_PERCENT / 100, message, rate["shown_95"], shown)
+    return GateVerdict(passed, successes, total, THRESHOLD_PERCENT / 100, message, rate["shown_95"], shown, subset)
+
+
+def _verdict(passed: bool, enforce: bool, subset: str | None) -> str:
+    if passed:
+        return "Stage 1 passed" if subset is None else f"threshold reached on the subset '{subset}'"
+    word = "FAILED" if enforce else "not reached (the gate is not enforced in this run)"
+    return f"Stage 1 {word}" if subset is None else f"Stage 1 {word} on the subset '{subset}'"

@@ -22,7 +22,9 @@ from cai_bootstrap.workspace import canonical_json, fingerprint, read_json, sha2
 
 SUITE_VERSION = "1"
 SUITE_SHA256 = "3ee3227adb780139f4cd26063552889ce117f2dfb240f69306b83c2f7b0c601e"
-NAMED_SUITES = ("stage1", "stage1-dev", "stage1-120", "quick")
+WHOLE_SUITE = "stage1"
+NAMED_SUITES = (WHOLE_SUITE, "stage1-dev", "stage1-120", "quick")
+USER_VERSION = "user"
 HERE = Path(__file__).parent
 HELD_OUT_SKILLS: dict[TaskType, str] = {
     "question": "which_not_listed",
@@ -56,7 +58,7 @@ def load_suite(name_or_path: str | Path) -> Suite:
         known = ", ".join(NAMED_SUITES)
         raise UsageError(f"{name}: neither a named suite ({known}) nor a file; give one of these")
     items = read_suite_file(path)
-    return Suite(path.stem, items_sha256(items), "user", items)
+    return Suite(path.stem, items_sha256(items), USER_VERSION, items)
 
 
 @cache
