@@ -85,6 +85,7 @@ def pod(context: click.Context, path: Path | None) -> None:
 @click.option("--budget", type=float)
 @click.option("--remote-base")
 @click.option("--preset")
+@click.option("--pod-id")
 @JSON
 @click.pass_obj
 def init(context: Context, /, as_json: bool, **values: Any) -> None:

@@ -55,7 +55,17 @@ def task(*, preset: str, gpus: int, accelerator: str, cloud: str | None) -> dict
 def write_task(path: Path, *, preset: str, gpus: int, accelerator: str, cloud: str | None) -> None:
     """Write the task file. Secrets are not in it: hand them over with `sky launch --secret HF_TOKEN`."""
     found = task(preset=preset, gpus=gpus, accelerator=accelerator, cloud=cloud)
-    write_atomic(path, HEADER + yaml.safe_dump(found, sort_keys=False, width=1000))
+    write_atomic(path, HEADER + yaml.dump(found, Dumper=_Lines, sort_keys=False, width=1000))
+
+
+class _Lines(yaml.SafeDumper):
+    """Writes a script line by line."""
+
+
+_Lines.add_representer(
+    str,
+    lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None),
+)
 
 
 def validate(path: Path) -> bool:
@@ -65,7 +75,7 @@ def validate(path: Path) -> bool:
     except ImportError:
         return False
     try:
-        sky.Task.from_yaml(str(path)).validate()
+        sky.Task.from_yaml(str(path))  # its validate() would ask the clouds' catalogues on the net
     except Exception as error:
         raise PodConfigError(f"{path}: SkyPilot refuses this task: {error}") from error
     return True

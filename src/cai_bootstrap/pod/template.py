@@ -26,7 +26,7 @@ env: {{}}                       # plain variables for the job; nothing secret
 # job: ["{{python}}", "-m", "cai_bootstrap", "run", "{{args}}", "--base-dir", "{{base}}"]   # another command, if not `cai run`
 
 provider:                     # RunPod's API: price, start, host-key fingerprints, stopping
-  pod_id: null                # the pod's id, as its page shows it
+  pod_id: {pod_id}                # the pod's id, as its page shows it
   api_key_env: RUNPOD_API_KEY # the NAME of the variable that holds the key
 
 stop:                         # what the watchdog on the pod does, also while your own machine is off
@@ -55,6 +55,7 @@ DEFAULTS: dict[str, Any] = {
     "deadline_hours": 12,
     "remote_base": "/workspace/cai-constitution-bootstrap",
     "preset": "qwen2.5-32b-a100",
+    "pod_id": None,
 }
 
 

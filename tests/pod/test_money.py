@@ -1,0 +1,163 @@
+"""Money: the ledger, the loud reminder, and an estimate that says what was never measured."""
+
+import json
+import re
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cai_bootstrap.pod import ledger
+from cai_bootstrap.pod.estimate import STEPS, estimate, load_rates, needed_gpu_memory
+from cai_bootstrap.pod.reminder import reminder
+
+from .loopback import Pod
+
+
+@pytest.fixture(autouse=True)
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("CAI_STATE_DIR", str(tmp_path / "state"))
+    return tmp_path / "state"
+
+
+def test_no_ledger_means_no_reminder_and_costs_under_five_milliseconds() -> None:
+    best = min(_timed() for _ in range(20))
+    assert reminder() is None
+    assert best < 0.005
+
+
+def _timed() -> float:
+    before = time.perf_counter()
+    reminder()
+    return time.perf_counter() - before
+
+
+def test_the_reminder_imports_nothing_heavy() -> None:
+    code = "import sys; import cai_bootstrap.pod.reminder; print(*sys.modules)"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"pydantic", "yaml", "rich", "click", "urllib.request", "subprocess"} & set(shown)
+
+
+def test_an_open_rental_is_named_with_its_start_and_dollars() -> None:
+    ledger.open_rental("a100", "root@203.0.113.1:22", 2.0, time.time() - 3 * 3600 - 5 * 60)
+    text = reminder()
+    assert text is not None
+    assert "pod 'a100' (root@203.0.113.1:22)" in text
+    assert re.search(r"since \d{4}-\d\d-\d\d \d\d:\d\d UTC \(3 h 05 min\): about 6\.17 \$ so far at 2\.00 \$/h", text)
+
+
+def test_a_closed_rental_is_quiet_and_its_total_stays() -> None:
+    ledger.open_rental("a", "x@y:1", 2.0, time.time() - 1800)
+    closed = ledger.close("a", "x@y:1", "provider says EXITED, 0 $/h")
+    assert reminder() is None
+    assert closed is not None
+    assert closed["total"] == pytest.approx(1.0, abs=0.01)
+    assert ledger.dollars(ledger.rentals()[0], now=time.time() + 9999) == closed["total"]
+
+
+def test_a_pod_rented_again_is_a_new_rental() -> None:
+    ledger.open_rental("a", "x@y:1", 2.0)
+    ledger.close("a", "x@y:1", "test")
+    ledger.open_rental("a", "x@y:1", 3.0)
+    assert [rental["price"] for rental in ledger.rentals()] == [2.0, 3.0]
+
+
+def test_a_broken_ledger_is_told_and_breaks_no_command(state: Path) -> None:
+    state.mkdir()
+    ledger.ledger_path().write_text("{torn")
+    assert "cannot be read" in str(reminder())
+
+
+def test_writers_at_once_lose_nothing() -> None:
+    writers = [threading.Thread(target=ledger.open_rental, args=(f"p{i}", "x@y:1", 1.0)) for i in range(12)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert len(ledger.rentals()) == 12
+
+
+def test_every_cai_command_ends_with_the_reminder(pod: Pod) -> None:
+    pod.cai("status")
+    env = pod.env()
+    for words in (["suite", "--help"], ["--version"], ["gate", "no-such-file.json"], ["pod", "cost"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "cai_bootstrap", *words], env=env, cwd=pod.home, capture_output=True, text=True
+        )
+        assert done.stderr.rstrip().endswith("!" * 78), words
+        assert "pod 'loop'" in done.stderr
+
+
+def test_a_preset_that_was_never_measured_is_estimated_as_such(tmp_path: Path) -> None:
+    rates = tmp_path / "rates.yaml"
+    rates.write_text("presets:\n  small: {measured: false, gpu_memory_gib: 8, steps: {}}\n")
+    found = estimate("small", [], 1.74, rates)
+    assert found.source == "not measured"
+    assert {step.seconds for step in found.steps} == {None}
+    assert found.dollars is None
+
+
+def test_the_estimate_counts_items_hours_and_dollars(tmp_path: Path) -> None:
+    steps = {step: 360 for step in STEPS} | {"generate": {"fixed": 100, "per_item": 2}}
+    data = {
+        "measured": True,
+        "gpu_memory_gib": 8,
+        "count": 10,
+        "device": "D",
+        "date": "2026-01-01",
+        "source": "s",
+        "steps": steps,
+    }
+    rates = tmp_path / "rates.yaml"
+    rates.write_text(yaml.safe_dump({"presets": {"small": data}}))
+    plain = {step.step: step for step in estimate("small", [], 2.0, rates).steps}
+    assert plain["train"].dollars == pytest.approx(0.2)
+    assert plain["generate"].seconds == 120
+    asked = {step.step: step for step in estimate(None, ["--preset=small", "--count", "500"], 2.0, rates).steps}
+    assert asked["generate"].seconds == 1100
+    assert estimate("small", [], 2.0, rates).seconds == 360 * 6 + 120
+
+
+def test_the_shipped_rates_are_whole() -> None:
+    for name, rate in load_rates().items():
+        assert needed_gpu_memory(name) is not None
+        if rate["measured"]:
+            assert set(rate["steps"]) <= set(STEPS)
+            assert rate["date"]
+            assert rate["device"]
+            assert rate["source"]
+        else:
+            assert not rate["steps"], name
+
+
+def test_deploy_asks_before_it_costs_and_starts_nothing_without_a_yes(pod: Pod) -> None:
+    done = pod.cai("deploy", "--source", str(pod.source), code=2)
+    assert "Estimate" in done.stderr
+    assert "nothing was started" in done.stderr
+    assert not (pod.base / ".pod").exists()
+
+
+def test_a_dry_run_prints_plan_and_estimate_and_touches_nothing(pod: Pod) -> None:
+    done = pod.json(
+        "deploy", "--dry-run", "--stop-when-done", "--json", "--source", str(pod.source), "--", "--count", "5"
+    )
+    assert [line.split()[0] for line in done["plan"]] == ["check", "push", "setup", "run", "watch", "pull", "stop"]
+    assert "--count 5" in done["plan"][3]
+    assert {step["step"] for step in done["estimate"]["steps"]} == set(STEPS)
+    assert not (pod.base / ".pod").exists()
+    assert not (pod.home / "state").joinpath("pods.json").exists()
+
+
+def test_cost_shows_planned_against_used_per_step(pod: Pod) -> None:
+    pod.cai("deploy", "--yes", "--source", str(pod.source), "--into", str(pod.target), "--", "--lines", "3")
+    rental = pod.json("cost")["rentals"][0]
+    assert rental["steps"]["generate"] == pytest.approx(0.03)
+    assert [step["step"] for step in rental["estimate"]["steps"]] == list(STEPS)
+    assert rental["price"] == 1.74
+    assert rental["total"] > 0
+    assert "not measured" in pod.cai("cost").stdout
+    assert json.loads((pod.home / "state/pods.json").read_text())["rentals"][0]["start_known_from"] == "first contact"
