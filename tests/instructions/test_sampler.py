@@ -1,13 +1,24 @@
 """The sampler: exact counts, balance, determinism, no duplicates, refilling."""
 
 from collections import Counter
+from random import Random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cai_bootstrap.errors import UsageError
-from cai_bootstrap.instructions.sampler import pool_size, sample, sample_with_report, type_counts
+from cai_bootstrap.instructions.pool import templates
+from cai_bootstrap.instructions.sampler import (
+    _draw,
+    _Filter,
+    no_leaks,
+    pool_size,
+    pool_sizes,
+    sample,
+    sample_with_report,
+    type_counts,
+)
 from cai_bootstrap.instructions.split import split_of
 from cai_bootstrap.instructions.text import normalised, word_similarity
 from cai_bootstrap.records import TASK_TYPES, Instruction
@@ -117,5 +128,15 @@ def test_more_than_the_pool_holds_is_refused_naming_its_size() -> None:
         sample(pool_size() + 1, seed=0)
 
 
-def test_the_whole_pool_can_be_drawn() -> None:
-    assert len(sample(pool_size(), seed=8)) == pool_size()
+def test_the_whole_pool_can_be_drawn_and_is_the_same_for_every_seed() -> None:
+    drawn = sample(pool_size(), seed=8)
+    assert len(drawn) == pool_size()
+    smallest = min(TASK_TYPES, key=lambda kind: pool_sizes()[kind])
+    again = _draw(smallest, 10**9, Random(9), _Filter(no_leaks))
+    assert {made.id for made in again} >= {made.id for made in drawn if made.type == smallest}
+    assert len(again) >= pool_sizes()[smallest]
+
+
+def test_every_template_is_used() -> None:
+    used = {made.template for made in sample(8000, seed=13)}
+    assert [t.id for group in templates().values() for t in group if t.id not in used] == []

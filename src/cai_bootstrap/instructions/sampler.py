@@ -9,7 +9,7 @@ How alike the sampled texts are without regard to what they ask is measured in `
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from random import Random
@@ -63,45 +63,55 @@ def make_instruction(template: Template, fill: Fill) -> Instruction:
     )
 
 
-def _stream(type: TaskType, skill: str, random: Random) -> Iterator[tuple[int, Instruction]]:
-    """Every instruction of a skill and its fill's number; templates take turns, fills recur as late as possible."""
-    fills = supply(skill)
-    order = list(range(fills.size))
-    random.shuffle(order)
-    texts = list(wordings(skill, type))
-    random.shuffle(texts)
-    for turn in range(len(texts) if fills.reused else 1):
-        for place, number in enumerate(order):
-            yield number, make_instruction(texts[(place + turn) % len(texts)], fills.at(number))
+def _stream(type: TaskType, skill: str, random: Random) -> Iterator[tuple[Instruction, bool]]:
+    """Every instruction of a skill, and whether it is a near-duplicate; templates take turns, fills recur late.
+
+    Only the order depends on `random`: an open fill has its one wording by its number, and of two wordings that ask one
+    fact in nearly the same words, the later template gives the near-duplicate. So the pool is the same for every seed.
+    """
+    fills, texts = supply(skill), wordings(skill, type)
+    turns = list(range(len(texts)))
+    random.shuffle(turns)
+    if fills.reused:
+        order = random.sample(range(fills.size), fills.size)
+        for turn in turns:
+            for place, number in enumerate(order):
+                chosen = turns[(place + turn) % len(texts)]
+                fill = fills.at(number)
+                made = make_instruction(texts[chosen], fill)
+                yield made, _repeats(made, (text.render(fill.slots) for text in texts[:chosen]))
+        return
+    numbers = {turn: random.sample(own := range(turn, fills.size, len(texts)), len(own)) for turn in turns}
+    for place in range(-(-fills.size // len(texts))):
+        for turn in turns:
+            if place < len(numbers[turn]):
+                yield make_instruction(texts[turn], fills.at(numbers[turn][place])), False
+
+
+def _repeats(made: Instruction, earlier: Iterable[str]) -> bool:
+    return any(word_similarity(made.instruction, text, NEAR_DUPLICATE) >= NEAR_DUPLICATE for text in earlier)
 
 
 class _Filter:
-    """Exact duplicates, near-duplicates of the same task, and leaks; counts what it drops."""
+    """Drops exact duplicates, near-duplicates and leaks, and counts them."""
 
     def __init__(self, leaks: Callable[[Instruction], str | None]) -> None:
         self._leaks = leaks
         self._seen: set[str] = set()
-        self._asked: dict[tuple[str, str, int], list[str]] = {}
         self.dropped: Counter[str] = Counter()
 
-    def admits(self, instruction: Instruction, number: int) -> bool:
-        reason = self._fault(instruction, number)
-        if reason:
-            self.dropped[reason] += 1
-        return reason is None
-
-    def _fault(self, instruction: Instruction, number: int) -> str | None:
-        plain = normalised(instruction.instruction)
+    def admits(self, made: Instruction, repeats: bool) -> bool:
+        plain = normalised(made.instruction)
         if plain in self._seen:
-            return "duplicate"
-        asked = self._asked.setdefault((instruction.type, instruction.skill, number), [])
-        if any(word_similarity(plain, other, NEAR_DUPLICATE) >= NEAR_DUPLICATE for other in asked):
-            return "near_duplicate"
-        if leak := self._leaks(instruction):
-            return f"leak:{leak}"
-        self._seen.add(plain)
-        asked.append(plain)
-        return None
+            self.dropped["duplicate"] += 1
+        elif repeats:
+            self.dropped["near_duplicate"] += 1
+        elif leak := self._leaks(made):
+            self.dropped[f"leak:{leak}"] += 1
+        else:
+            self._seen.add(plain)
+            return True
+        return False
 
 
 def _draw(type: TaskType, count: int, random: Random, admit: _Filter) -> list[Instruction]:
@@ -114,7 +124,7 @@ def _draw(type: TaskType, count: int, random: Random, admit: _Filter) -> list[In
         for name in list(streams):
             if len(kept) == count:
                 break
-            found = next((made for number, made in streams[name] if admit.admits(made, number)), None)
+            found = next((made for made, repeats in streams[name] if admit.admits(made, repeats)), None)
             if found is None:
                 del streams[name]
             else:
