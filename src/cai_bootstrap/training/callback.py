@@ -1,5 +1,7 @@
 """What happens between training steps: report, mark saved checkpoints whole, look for collapse, stop on request."""
 
+import math
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,12 +10,15 @@ from transformers import TrainerCallback
 
 from cai_bootstrap.events import Progress
 from cai_bootstrap.training.checkpoints import mark_complete
-from cai_bootstrap.training.watch import CollapseWatch
+from cai_bootstrap.training.watch import CollapseWatch, read_looks, write_looks
+
+# A batch of few answers is a noisy sample of the chosen log-probability; this many logged steps are averaged.
+AVERAGED_LOGS = 10
 
 
 class StepCallback(TrainerCallback):  # type: ignore[misc] # transformers has no types
     """A trainer's callback. After training, `collapse` holds the reason of an early stop and `interrupted` whether the
-    user asked for one (then a checkpoint was saved)."""
+    user asked for one (then a checkpoint was saved). `earlier_looks` of the watch belong to the phases before."""
 
     def __init__(
         self,
@@ -22,46 +27,61 @@ class StepCallback(TrainerCallback):  # type: ignore[misc] # transformers has no
         watch: CollapseWatch | None,
         tokenizer: Any,
         watch_every: int,
+        *,
+        earlier_looks: int = 0,
     ) -> None:
         self._progress, self._stopping = progress, stopping
         self._watch, self._tokenizer, self._watch_every = watch, tokenizer, watch_every
-        self._chosen: float | None = None
+        self._recent: deque[float] = deque(maxlen=AVERAGED_LOGS)
+        self._before = earlier_looks
+        self._first_logs = False
         self.collapse: str | None = None
         self.interrupted = False
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+    def on_train_begin(self, args: Any, state: Any, _control: Any, model: Any = None, **_: Any) -> None:
         self._progress.begin(state.max_steps, done=state.global_step)
-        if self._watch and not self._watch.looks:
-            self._look(model, state.global_step)
+        if self._watch is None:
+            return
+        # A resumed training is judged against the untrained model's answers, not against those it resumes with.
+        known = [look for look in read_looks(_looks_file(args)) if look.step <= state.global_step]
+        self._watch.looks = [*self._watch.looks[: self._before], *known]
+        if not self._watch.looks:
+            self._first_logs = True
+            self._look(model, args, state.global_step)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
         if not logs or "loss" not in logs:
             return
-        if self._watch and self._chosen is None and "logps/chosen_per_token" in logs:
-            self._watch.start_at(logs["logps/chosen_per_token"])
-        self._chosen = logs.get("logps/chosen_per_token", self._chosen)
+        if "logps/chosen_per_token" in logs:
+            self._recent.append(logs["logps/chosen_per_token"])
+            if self._watch and self._first_logs:
+                self._watch.start_at(sum(self._recent) / len(self._recent))
+                write_looks(_looks_file(args), self._watch.looks[self._before :])
+                self._first_logs = len(self._recent) < AVERAGED_LOGS
         figures = {name: value for name, value in logs.items() if isinstance(value, int | float)}
         self._progress.record("train_step", number=state.global_step, figures=figures)
-        if self._watch:
-            self._stop_if(self._watch.reason_to_stop(logs["loss"]), control)
+        if not math.isfinite(logs["loss"]):
+            self._stop_if(f"the loss is {logs['loss']}", control)
 
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         self._progress.advance()
         due = self._watch_every and state.global_step % self._watch_every == 0 and state.global_step < state.max_steps
         if self._watch and due:
-            self._look(model, state.global_step)
+            self._look(model, args, state.global_step)
             self._stop_if(self._watch.reason_to_stop(), control)
         if self._stopping():
             self.interrupted = True
             control.should_save = control.should_training_stop = True
 
-    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_save(self, args: Any, state: Any, _control: Any, **_: Any) -> None:
         if state.is_world_process_zero:
             mark_complete(Path(args.output_dir) / f"checkpoint-{state.global_step}")
 
     def on_train_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         if self._watch and not self.collapse and not self.interrupted:
-            self._look(model, state.global_step)
+            own = self._watch.looks[self._before :]
+            if not own or own[-1].step != state.global_step:
+                self._look(model, args, state.global_step)
             self._stop_if(self._watch.reason_to_stop(), control)
 
     def _stop_if(self, reason: str | None, control: Any) -> None:
@@ -69,8 +89,14 @@ class StepCallback(TrainerCallback):  # type: ignore[misc] # transformers has no
             self.collapse = self.collapse or reason
             control.should_training_stop = True
 
-    def _look(self, model: Any, step: int) -> None:
+    def _look(self, model: Any, args: Any, step: int) -> None:
         if self._watch is None:
             return
-        seen = self._watch.look(model, self._tokenizer, step, self._chosen)
+        chosen = sum(self._recent) / len(self._recent) if self._recent else None
+        seen = self._watch.look(model, self._tokenizer, step, chosen)
+        write_looks(_looks_file(args), self._watch.looks[self._before :])
         self._progress.record("watch", number=step, **{k: v for k, v in vars(seen).items() if k != "step"})
+
+
+def _looks_file(args: Any) -> Path:
+    return Path(args.output_dir) / "looks.json"

@@ -15,6 +15,7 @@ from cai_bootstrap.workspace import read_json, sha256_file, write_json
 
 SUCCESS = "TRAINING_SUCCESS"
 COMPLETE = "COMPLETE"
+AGAIN = "remove that folder and train again"
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 REQUIRED = ("adapter_path", "final_loss", "epochs", "finished_at", "fingerprint", "files")
 
@@ -57,16 +58,16 @@ def read_success(folder: Path) -> Checkpoint:
     try:
         known = read_json(marker)
     except DataError as error:
-        raise UntrustedResultError(f"{folder}: no valid {SUCCESS} marker ({error}); train again") from error
+        raise UntrustedResultError(f"{folder}: no valid {SUCCESS} marker ({error}); {AGAIN}") from error
     missing = [name for name in REQUIRED if not isinstance(known, dict) or name not in known]
     if missing or not isinstance(known["files"], dict) or not known["files"]:
-        raise UntrustedResultError(f"{marker}: lacks {', '.join(missing) or 'files'}; train again")
+        raise UntrustedResultError(f"{marker}: lacks {', '.join(missing) or 'files'}; {AGAIN}")
     for name, expected in known["files"].items():
         path = folder / name
         if Path(name).name != name or not path.is_file():
-            raise UntrustedResultError(f"{marker}: the adapter's file {name} is gone; train again")
+            raise UntrustedResultError(f"{marker}: the adapter's file {name} is gone; {AGAIN}")
         if sha256_file(path) != expected:
-            raise UntrustedResultError(f"{marker}: {name} was changed after training ended; train again")
+            raise UntrustedResultError(f"{marker}: {name} was changed after training ended; {AGAIN}")
     return Checkpoint(
         folder,
         str(known["fingerprint"]),

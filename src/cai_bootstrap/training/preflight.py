@@ -30,7 +30,7 @@ def check_pairs(
     tokenizer: Any,
     *,
     max_length: int,
-    leaks: Callable[[str], str | None] = lambda text: None,
+    leaks: Callable[[str], str | None] = lambda _: None,
 ) -> Preflight:
     """Check every pair on its token ids and its full text; `leaks` names how a text meets the held-out suite, if so."""
     tokenised = tokenise(pairs, tokenizer, max_length=max_length)

@@ -4,6 +4,7 @@ A killed training goes on from its newest whole checkpoint. The success marker i
 interrupted training gets none.
 """
 
+import math
 import random
 import shutil
 from collections.abc import Callable, Sequence
@@ -17,7 +18,7 @@ from cai_bootstrap.events import Progress
 from cai_bootstrap.inference.models import PreparedModel
 from cai_bootstrap.inference.transformers_engine import is_out_of_memory, release_memory, weight_options
 from cai_bootstrap.records import EvalItem, PreferencePair
-from cai_bootstrap.training.checkpoints import Checkpoint, mark_complete, mark_success, newest_complete
+from cai_bootstrap.training.checkpoints import Checkpoint, mark_success, newest_complete
 from cai_bootstrap.training.pairs import TokenisedPair, dataset, tokenise
 from cai_bootstrap.training.watch import CollapseWatch
 from cai_bootstrap.workspace import read_json, write_json
@@ -80,8 +81,9 @@ class TrainingRun:
             model = trainer.model
             losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
             epochs += trainer.state.epoch or 0.0
-        model.save_pretrained(self.folder, safe_serialization=True)
         tail = losses[-FINAL_LOSS_STEPS:]
+        _refuse_collapsed(model, tail)
+        model.save_pretrained(self.folder, safe_serialization=True)
         checkpoint = mark_success(
             self.folder,
             fingerprint=self.fingerprint,
@@ -142,12 +144,18 @@ class TrainingRun:
 
         batch_size, accumulate = self.config.training.batch_size, self.config.training.accumulate
         work = self.folder / "work" / f"{number}-{phase.name}"
+        earlier_looks = len(watch.looks) if watch else 0
         while True:
             trainer = self._trainer(phase, model, tokenizer, pairs, work, batch_size, accumulate)
             try:
                 self._reference(trainer, phase, pairs, work)
                 callback = StepCallback(
-                    self.progress, self.stopping, watch, tokenizer, self.config.training.watch_every
+                    self.progress,
+                    self.stopping,
+                    watch,
+                    tokenizer,
+                    self.config.training.watch_every,
+                    earlier_looks=earlier_looks,
                 )
                 trainer.add_callback(callback)
                 resume = newest_complete(work)
@@ -167,7 +175,7 @@ class TrainingRun:
             if callback.collapse:
                 raise TrainingCollapsedError(
                     f"training was stopped at step {trainer.state.global_step}: {callback.collapse}. No success marker "
-                    "was written; lower --learning-rate, raise the SFT weight, or look at the pairs"
+                    "was written; lower training.learning_rate (--set), raise training.sft_weight, or look at the pairs"
                 )
             if callback.interrupted:
                 raise InterruptedRunError(
@@ -211,6 +219,7 @@ class TrainingRun:
             use_cpu=not cuda,
             gradient_checkpointing=settings.gradient_checkpointing,
             logging_steps=1,
+            logging_nan_inf_filter=False,  # or a loss that is not a number is logged as the mean of those before
             save_strategy="steps",
             save_steps=settings.save_every,
             save_total_limit=2,
@@ -250,3 +259,21 @@ class TrainingRun:
             rows = reference_logps(trainer, trainer.train_dataset, trainer.args.per_device_train_batch_size * 2)
             write_json(path, rows)
         trainer.train_dataset = dataset(pairs, rows)
+
+
+def _refuse_collapsed(model: Any, losses: Sequence[float]) -> None:
+    """Raise TrainingCollapsedError if the last losses, or any trained weight, are not numbers."""
+    if not losses or not all(math.isfinite(loss) for loss in losses):
+        raise TrainingCollapsedError(
+            f"training ended with the losses {losses}. No success marker was written; lower training.learning_rate"
+        )
+    broken = [name for name, weights in model.named_parameters() if weights.requires_grad and not _finite(weights)]
+    if broken:
+        raise TrainingCollapsedError(
+            f"training ended with {len(broken)} adapter weights that are not numbers, first {broken[0]}. No success "
+            "marker was written; lower training.learning_rate"
+        )
+
+
+def _finite(weights: Any) -> bool:
+    return bool(weights.isfinite().all())

@@ -15,7 +15,7 @@ from trl import DPOTrainer
 class PreferenceTrainer(DPOTrainer):  # type: ignore[misc] # trl has no types
     """Trains on tokenised pairs (`training.pairs.dataset`) with loss = dpo_weight · DPO + sft_weight · NLL.
 
-    DPO is the sigmoid loss of Rafailov et al. (2305.18290, eq. 7); NLL after Pang et al. (2404.19733, eq. 1), by length.
+    DPO is the sigmoid loss of Rafailov et al. (2305.18290, eq. 7); NLL after Pang et al. (2404.19733, eq. 1).
     """
 
     def __init__(self, *args: Any, dpo_weight: float, sft_weight: float, **kwargs: Any) -> None:

@@ -4,9 +4,9 @@ Preference training can push the log-probability of chosen and rejected down tog
 or falls silent (seen in "Constitution or Collapse", 2504.04918); the loss alone does not show it.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from cai_bootstrap.evaluation.scorers import judge
@@ -14,6 +14,7 @@ from cai_bootstrap.inference.engine import Sampling
 from cai_bootstrap.inference.models import PreparedModel
 from cai_bootstrap.inference.transformers_engine import LoadedModel, TransformersEngine
 from cai_bootstrap.records import EvalItem
+from cai_bootstrap.workspace import read_json, write_json
 
 # A run may lose this much before it counts as collapsing.
 MAX_CHOSEN_DROP = 1.5  # nats a token below the start
@@ -76,14 +77,12 @@ class CollapseWatch:
         return seen
 
     def start_at(self, chosen_per_token: float) -> None:
-        """Give the first look the chosen log-probability (nats a token) of the first step; it was not known then."""
-        if self.looks and self.looks[0].chosen_per_token is None:
+        """Give the first look the chosen log-probability (nats a token) of the first steps; it was not known then."""
+        if self.looks:
             self.looks[0] = replace(self.looks[0], chosen_per_token=chosen_per_token)
 
-    def reason_to_stop(self, loss: float | None = None) -> str | None:
+    def reason_to_stop(self) -> str | None:
         """Why the run is collapsing, in words for the user, or None."""
-        if loss is not None and not math.isfinite(loss):
-            return f"the loss is {loss}"
         if not self.looks:
             return None
         first, last = self.looks[0], self.looks[-1]
@@ -104,3 +103,13 @@ class CollapseWatch:
     def as_dicts(self) -> list[dict[str, Any]]:
         """All looks, for the log and the report."""
         return [asdict(look) for look in self.looks]
+
+
+def write_looks(path: Path, looks: Sequence[Look]) -> None:
+    """Keep the looks of a phase beside its checkpoints, for a training that is resumed."""
+    write_json(path, [asdict(look) for look in looks])
+
+
+def read_looks(path: Path) -> list[Look]:
+    """The looks that were kept; none if there is no file."""
+    return [Look(**row) for row in read_json(path)] if path.exists() else []
