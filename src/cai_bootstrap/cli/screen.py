@@ -92,54 +92,71 @@ class Screen:
         )
 
 
-def final_table(results: dict[str, Any], steps: dict[str, dict[str, Any]], files: list[Path]) -> None:
+def final_table(
+    results: dict[str, Any], steps: dict[str, dict[str, Any]], files: list[Path], console: Console | None = None
+) -> None:
     """The last screen: both sides per type with intervals, the tests, wall time, and where the files are."""
-    console = Console(soft_wrap=True)
-    table = Table(
-        title=f"Suite {results['suite']['name']}, {results['suite']['n']} held-out items", title_justify="left"
-    )
-    for heading in ("", "base", "best prompted base*", "trained"):
-        table.add_column(heading, justify="left" if not heading else "right")
-    models = results["models"]
-    for name in ("all", *TYPES):
-        table.add_row(name, *(_cell(models.get(side), name, side) for side in ("base", "rival", "trained")))
-    console.print(table)
-    rival = results.get("rival")
-    if rival:
-        console.print(f"* {rival['rendering']}, chosen on dev, cut and judged at its first line", highlight=False)
+    console = console or Console(soft_wrap=True)
+    if not console.is_terminal:
+        console.width = max(console.width, 110)
     statistics = results["statistics"]
+    table = Table(
+        title=f"Suite {results['suite']['name']}, {results['suite']['n']} held-out items, 95% Wilson intervals",
+        title_justify="left",
+    )
+    rival = results.get("rival")
+    columns = [("base", "base", "rates"), ("trained", "trained", "rates")]
+    if rival and "rival" in statistics["first_line_rates"]:
+        columns += [("best prompted base*", "rival", "first_line_rates"), ("trained*", "trained", "first_line_rates")]
+    for heading in ("", *(heading for heading, _, _ in columns)):
+        table.add_column(heading, justify="left" if not heading else "right")
+    for name in ("all", *TYPES):
+        table.add_row(name, *(_cell(results, name, side, kind) for _, side, kind in columns))
+    console.print(table)
+    if rival:
+        console.print(f"* cut and judged at the first line; {rival['rendering']} was chosen on dev", highlight=False)
     for line in _tests(statistics):
         console.print(escape(line), highlight=False)
     console.print(
         "wall time: "
-        + ", ".join(f"{n} {_duration(s['seconds'])}{' (skipped)' if s['skipped'] else ''}" for n, s in steps.items())
+        + ", ".join(f"{n} {_duration(s['seconds'])}{' (skipped)' if s['skipped'] else ''}" for n, s in steps.items()),
+        highlight=False,
     )
     for path in files:
         console.print(f"  {escape(str(path))}", highlight=False)
 
 
-def _cell(side: dict[str, Any] | None, name: str, which: str) -> str:
-    if side is None:
+def _cell(results: dict[str, Any], name: str, side: str, kind: str) -> str:
+    """One rate with its interval: of the whole output (`rates`), or of its first line (`first_line_rates`)."""
+    rates = results["statistics"][kind].get(side)
+    model = results["models"].get(side)
+    if rates is None or model is None:
         return "-"
-    figures = side["first_line"] if which == "rival" else side
-    if name != "all":
-        figures = figures["by_type"].get(name) if "by_type" in figures else None
+    if name == "all":
+        rate, interval = rates["success_rate"], rates["wilson"]
+    else:
+        figures = (model["first_line"] if kind == "first_line_rates" else model)["by_type"].get(name)
         if figures is None:
             return "-"
-    interval = figures.get("wilson") or figures.get("interval")
-    bounds = f" [{interval[0]:.0%}, {interval[1]:.0%}]" if interval else ""
-    return f"{figures['success_rate']:.1%}{bounds}"
+        rate, interval = figures["success_rate"], rates["by_type"][name]
+    return f"{rate:.1%} [{100 * interval[0]:.0f}–{100 * interval[1]:.0f}]"
 
 
 def _tests(statistics: dict[str, Any]) -> list[str]:
+    """One line for each comparison that was made: lift with its interval, flips, and McNemar's exact p-value."""
     lines: list[str] = []
-    for key, text in (
-        ("base_trained", "base → trained, strict"),
-        ("rival_trained", "best prompted base → trained, first line"),
-    ):
+    for key in ("comparison", "headline"):
         found = statistics.get(key)
         if found:
-            lines.append(f"{text}: {found}")
+            lift = found["lift"]
+            lines.append(
+                f"{found['what']}: {100 * lift['estimate']:+.1f} points "
+                f"[{100 * lift['low']:+.1f}, {100 * lift['high']:+.1f}], {len(found['gained'])} gained, "
+                f"{len(found['lost'])} lost, McNemar p = {found['mcnemar_p']:.3g}"
+            )
+    trained = statistics["rates"].get("trained")
+    if trained:
+        lines.append(f"true rate ≥ 95% {'shown' if trained['shown_95'] else 'not shown'} at 95% confidence")
     return lines
 
 
