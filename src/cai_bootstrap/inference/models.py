@@ -219,10 +219,13 @@ def _known_sha256(path: Path) -> str:
 
 
 def _read_marker(folder: Path, name: str | None = None) -> PreparedModel | None:
-    """A converted model that this product finished and whose weights still have the size it recorded."""
+    """A converted model that this product finished and whose weights are still those that it recorded."""
     marker = folder / MARKER
     if not marker.is_file() or not list(folder.glob("*.safetensors")):
         return None
     known = json.loads(marker.read_text())
     known.pop("check", None)
+    weights = {file.name: _known_sha256(file) for file in sorted(folder.glob("*.safetensors"))}
+    if fingerprint(weights) != known["weights_sha256"]:
+        return None
     return PreparedModel(**{**known, "path": folder, "name": name if name == EMBEDDED else known["name"]})

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from cai_bootstrap.errors import EngineError, UsageError
 from cai_bootstrap.inference.engine import Completion, EngineInfo, Sampling
@@ -21,6 +21,7 @@ from cai_bootstrap.inference.stopping import StopAtStrings, newline_tokens
 VERSIONS = ("torch", "transformers", "tokenizers", "peft")
 WINDOW_BATCHES = 64
 Reduced = Callable[[int], None]
+ScoreT = TypeVar("ScoreT")
 
 
 @dataclass
@@ -259,16 +260,30 @@ class TransformersEngine:
 
         columns = [self._single_token(choice) for choice in choices]
         encoded = self.encode(prompts)
-        rows: list[list[float]] = []
-        for start in range(0, len(encoded), self.batch_size):
-            inputs, mask = self._pad(encoded[start : start + self.batch_size])
+
+        def score(part: slice) -> list[list[float]]:
+            inputs, mask = self._pad(encoded[part])
             with torch.inference_mode():
                 positions = (mask.cumsum(-1) - 1).clamp(min=0)
                 logits = self._model(
                     input_ids=inputs, attention_mask=mask, position_ids=positions, logits_to_keep=1
                 ).logits
-            rows.extend(torch.log_softmax(logits[:, -1].float(), -1)[:, columns].tolist())
-        return rows
+            rows: list[list[float]] = torch.log_softmax(logits[:, -1].float(), -1)[:, columns].tolist()
+            return rows
+
+        return self._in_batches(len(encoded), score)
+
+    def _in_batches(self, count: int, work: Callable[[slice], list[ScoreT]]) -> list[ScoreT]:
+        """Do `count` rows batch by batch, with half the batch from where the device runs out of memory."""
+        made: list[ScoreT] = []
+        while len(made) < count:
+            try:
+                made.extend(work(slice(len(made), len(made) + self.batch_size)))
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                self._reduce(error)
+        return made
 
     def _single_token(self, choice: str) -> int:
         ids: list[int] = self._tokenizer(choice, add_special_tokens=False)["input_ids"]
@@ -281,17 +296,17 @@ class TransformersEngine:
 
         heads = self.encode(prompts)
         tails: list[list[int]] = self._tokenizer(list(texts), add_special_tokens=False)["input_ids"]
-        sums: list[tuple[float, int]] = []
-        for start in range(0, len(heads), self.batch_size):
-            part = slice(start, start + self.batch_size)
+
+        def score(part: slice) -> list[tuple[float, int]]:
             inputs, mask = self._pad([h + t for h, t in zip(heads[part], tails[part], strict=True)])
             with torch.inference_mode():
                 positions = (mask.cumsum(-1) - 1).clamp(min=0)
                 logits = self._model(input_ids=inputs, attention_mask=mask, position_ids=positions).logits
                 scores = torch.log_softmax(logits[:, :-1].float(), -1).gather(-1, inputs[:, 1:, None])[..., 0]
-            for row, tail in zip(scores, tails[part], strict=True):
-                sums.append((float(row[len(row) - len(tail) :].sum()), len(tail)))
-        return sums
+            rows = zip(scores, tails[part], strict=True)
+            return [(float(row[len(row) - len(tail) :].sum()), len(tail)) for row, tail in rows]
+
+        return self._in_batches(len(heads), score)
 
 
 def device_name(device: str) -> str:
