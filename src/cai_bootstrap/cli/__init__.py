@@ -26,6 +26,13 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "pairs": ("cai_bootstrap.cli.inspect:pairs", "Check preference pairs before training."),
     "config": ("cai_bootstrap.cli.inspect:config", "Show the configuration and where each value came from."),
     "pod": ("cai_bootstrap.cli.pod:pod", "Use a rented GPU pod: deploy, watch, pull, stop."),
+    "ask": ("cai_bootstrap.cli.use:ask", "Ask base, best prompted base and trained model, side by side."),
+    "chat": ("cai_bootstrap.cli.use:chat", "The same, one instruction after the other."),
+    "export": ("cai_bootstrap.cli.use:export", "Write the trained model and its pairs, with their cards."),
+    "push": ("cai_bootstrap.cli.use:push", "Upload an export to a hub; private by default."),
+    "lm-eval-task": ("cai_bootstrap.cli.use:lm_eval_task", "Write the suite as a task for lm-evaluation-harness."),
+    "doctor": ("cai_bootstrap.cli.doctor:doctor", "What this machine can do, what would not work, and why."),
+    "completion": ("cai_bootstrap.cli.completion:completion", "Print a shell's completion script."),
     "step": ("cai_bootstrap.cli.step:step", ""),
 }
 HIDDEN = {"step"}

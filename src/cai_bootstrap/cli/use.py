@@ -1,0 +1,255 @@
+"""`cai ask`, `cai chat`, `cai export`, `cai push` and `cai lm-eval-task`: the trained model in hand, and elsewhere."""
+
+import sys
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cai_bootstrap.cli.options import HelpWithBase, Settings, configured, json_option, print_json
+
+if TYPE_CHECKING:
+    from cai_bootstrap.use.ask import Asker, Known, Reply
+
+_LABELS = {"base": "base, asked plainly", "prompted": "best prompted base", "trained": "trained"}
+_sides = click.option(
+    "--side", "sides", multiple=True, type=click.Choice(list(_LABELS)), help="Only this side; may be repeated."
+)
+
+
+@click.command(cls=HelpWithBase)
+@click.argument("instructions", nargs=-1, required=True, metavar="INSTRUCTION...")
+@_sides
+@configured
+@json_option
+def ask(instructions: tuple[str, ...], sides: tuple[str, ...], settings: Settings, as_json: bool) -> None:
+    """Ask base, best prompted base and trained model, side by side.
+
+    Where an instruction is an item of a suite or of this run's data, each answer is judged by the same strict checks as
+    in the evaluation; an opened test item goes into the suite's ledger.
+    """
+    asker = _open(settings, quiet=as_json)
+    rows = []
+    for instruction in instructions:
+        if as_json:
+            rows.append(_asked(asker, instruction, sides))
+        else:
+            _show(asker, instruction, sides)
+    if as_json:
+        print_json(rows)
+
+
+@click.command(cls=HelpWithBase)
+@_sides
+@configured
+def chat(sides: tuple[str, ...], settings: Settings) -> None:
+    """Ask one instruction after the other. Each is asked alone: the model sees nothing of those before it.
+
+    End with Ctrl-D, or /quit.
+    """
+    asker = _open(settings, quiet=False)
+    click.echo("one instruction a line; /quit or Ctrl-D ends")
+    while True:
+        try:
+            line = input("> " if sys.stdin.isatty() else "").strip()
+        except (EOFError, KeyboardInterrupt):
+            click.echo()
+            return
+        if line == "/quit":
+            return
+        if line:
+            _show(asker, line, sides)
+
+
+@click.command(cls=HelpWithBase)
+@click.option("--to", "target", type=click.Path(path_type=Path), required=True, help="A new folder.")
+@click.option("--merge", is_flag=True, help="Add the adapter into the base's weights, so that PEFT is not needed.")
+@click.option("--licence", "license_id", default=None, help="The base model's licence, as the hub's id for it.")
+@configured
+@json_option
+def export(target: Path, merge: bool, license_id: str | None, settings: Settings, as_json: bool) -> None:
+    """Write the trained model with its tokenizer and card, and the pairs with theirs.
+
+    The cards' figures come from the newest evaluation of this very adapter, scored again; a file that is not true is
+    refused with exit code 4.
+    """
+    from cai_bootstrap.inference.models import prepare
+    from cai_bootstrap.use.export import export as write_export
+
+    resolved = settings.resolve()
+    prepared = prepare(resolved.config.model, revision=resolved.config.revision, say=_aside)
+    made = write_export(
+        resolved.config, settings.workspace(resolved), prepared, target.absolute(), merge=merge, license=license_id,
+        say=_aside,
+    )  # fmt: skip
+    if as_json:
+        print_json(asdict(made))
+        return
+    click.echo(f"model: {made.model}")
+    click.echo(f"dataset: {made.dataset or 'not written: the pairs that trained this adapter are not there'}")
+    click.echo(f"measured: {made.results_file or 'no'}")
+
+
+@click.command()
+@click.argument("repository", metavar="OWNER/NAME")
+@click.option("--from", "source", type=click.Path(path_type=Path), required=True, help="A folder by `cai export`.")
+@click.option("--dataset", is_flag=True, help="Push the pairs instead of the model.")
+@click.option("--public", is_flag=True, help="Make the repository public. Without this it is private.")
+@json_option
+def push(repository: str, source: Path, dataset: bool, public: bool, as_json: bool) -> None:
+    """Upload an export to the Hugging Face hub, or to the one that $HF_ENDPOINT names. Private by default."""
+    from cai_bootstrap.use.hub import push as upload
+
+    kind = "dataset" if dataset else "model"
+    made = upload(source / kind if (source / kind).is_dir() else source, repository, kind=kind, public=public)
+    if as_json:
+        print_json(asdict(made))
+    else:
+        click.echo(f"{kind} pushed to {made.repository} ({'private' if made.private else 'public'}): {made.url}")
+
+
+@click.command("lm-eval-task")
+@click.option("--to", "target", type=click.Path(path_type=Path), required=True, help="A new folder.")
+@click.option("--suite", "name", default="stage1", show_default=True, help="A named suite, or a suite file.")
+@click.option("--max-new-tokens", type=click.IntRange(min=1), default=48, show_default=True)
+@json_option
+def lm_eval_task(target: Path, name: str, max_new_tokens: int, as_json: bool) -> None:
+    """Write the suite as a task for lm-evaluation-harness (`lm_eval --include_path DIR --tasks ...`).
+
+    The harness knows no EOS: its rate equals ours for exact-match items, and is an upper bound for the others.
+    """
+    from cai_bootstrap.evaluation.suite import load_suite
+    from cai_bootstrap.use.lm_eval import write_task
+
+    made = write_task(load_suite(name), target, max_new_tokens=max_new_tokens)
+    if as_json:
+        print_json(asdict(made))
+        return
+    click.echo(f"{made.task}: {made.items} items, in {made.folder}")
+    if made.exact:
+        click.echo(f"{made.exact}: the {made.exact_items} exact-match items")
+    click.echo(f"lm_eval --include_path {made.folder} --tasks {made.exact or made.task} --model hf --model_args ...")
+
+
+def visible(text: str) -> str:
+    """Model output as it may be shown in a terminal: control and direction characters are written out."""
+    return "".join(
+        c if c == "\n" or unicodedata.category(c) not in {"Cc", "Cf", "Cs", "Co", "Cn"} else f"\\u{ord(c):04x}"
+        for c in text
+    )
+
+
+def _aside(message: str) -> None:
+    click.echo(message, err=True)
+
+
+def _open(settings: Settings, *, quiet: bool) -> "Asker":
+    from cai_bootstrap.inference.models import prepare
+    from cai_bootstrap.use.ask import Asker
+
+    resolved = settings.resolve()
+    prepared = prepare(resolved.config.model, revision=resolved.config.revision, say=_aside)
+    asker = Asker(resolved.config, settings.workspace(resolved), prepared, say=lambda _: None)
+    for side, reason in {} if quiet else asker.missing.items():
+        _aside(f"not there: {_LABELS[side]} ({reason})")
+    return asker
+
+
+def _wanted(asker: "Asker", sides: Iterable[str]) -> Any:
+    """The sides to ask, in their fixed order. Raises UsageError for one that was named and is not there."""
+    from cai_bootstrap.errors import UsageError
+
+    named = set(sides)
+    for side, reason in asker.missing.items():
+        if side in named:
+            raise UsageError(f"--side {side}: {reason}")
+    return tuple(side for side in asker.sides if not named or side in named)
+
+
+def _asked(asker: "Asker", instruction: str, sides: Iterable[str]) -> dict[str, Any]:
+    known = asker.recognise(instruction)
+    replies = asker.ask(instruction, known, _wanted(asker, sides), lambda _side, _text: None)
+    return {
+        "instruction": instruction,
+        "judged_as": None if known is None else {"id": known.item.id, "source": known.source},
+        "rendering": None if asker.rendering is None else asker.rendering.name,
+        "adapter": None if asker.checkpoint is None else asker.checkpoint.sha256,
+        "missing": asker.missing,
+        "answers": {
+            r.side: {**{k: v for k, v in asdict(r).items() if k not in {"side", "verdict"}}, "verdict": r.verdict
+                     and r.verdict.model_dump()}
+            for r in replies
+        },
+    }  # fmt: skip
+
+
+def _show(asker: "Asker", instruction: str, sides: Iterable[str]) -> None:
+    """A live table in a terminal, plain sections anywhere else."""
+    from rich.console import Console
+
+    known = asker.recognise(instruction)
+    wanted = _wanted(asker, sides)
+    console = Console(soft_wrap=True)
+    if console.is_terminal:
+        _show_live(asker, instruction, known, wanted)
+        return
+    click.echo(f"instruction: {visible(instruction)}")
+    for reply in asker.ask(instruction, known, wanted, lambda _side, _text: None):
+        click.echo(f"{_label(asker, reply.side)}: {visible(reply.text.strip())}{_ending(reply)}")
+        if reply.verdict is not None:
+            click.echo(f"    {_verdict(reply)}")
+    click.echo(_judged_as(known))
+
+
+def _show_live(asker: "Asker", instruction: str, known: "Known | None", wanted: Any) -> None:
+    from rich.console import Console
+    from rich.live import Live
+    from rich.table import Table
+    from rich.text import Text
+
+    texts = dict.fromkeys(wanted, "")
+    verdicts = dict.fromkeys(wanted, "")
+
+    def table() -> Table:
+        made = Table(title=Text(visible(instruction)), title_justify="left", caption=_judged_as(known))
+        for side in wanted:
+            made.add_column(_label(asker, side), overflow="fold", ratio=1)
+        made.add_row(*(Text(visible(texts[side].strip())) for side in wanted))
+        if known is not None:
+            made.add_section()
+            made.add_row(*(Text(verdicts[side]) for side in wanted))
+        return made
+
+    console = Console()
+    with Live(table(), console=console, refresh_per_second=8) as live:
+
+        def heard(side: str, text: str) -> None:
+            texts[side] = text
+            live.update(table())
+
+        for reply in asker.ask(instruction, known, wanted, heard):
+            texts[reply.side] = reply.text.strip() + _ending(reply)
+            verdicts[reply.side] = _verdict(reply) if reply.verdict is not None else ""
+            live.update(table())
+
+
+def _label(asker: "Asker", side: str) -> str:
+    named = side == "prompted" and asker.rendering is not None
+    return f"{_LABELS[side]} ({asker.rendering.name})" if named and asker.rendering else _LABELS[side]
+
+
+def _ending(reply: "Reply") -> str:
+    return f" [cut at {reply.tokens} tokens]" if reply.ended_by == "length" else ""
+
+
+def _verdict(reply: "Reply") -> str:
+    assert reply.verdict is not None
+    said = "follows" if reply.verdict.success else f"does not follow: {reply.verdict.reason}"
+    return f"{said} (judged by its {reply.judged_by})"
+
+
+def _judged_as(known: "Known | None") -> str:
+    return "no rule judges this instruction" if known is None else f"judged as {known.item.id} ({known.source})"

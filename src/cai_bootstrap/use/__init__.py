@@ -1,0 +1,1 @@
+"""The trained model in hand: ask it, take it elsewhere, and see whether this machine can do either."""

@@ -1,0 +1,272 @@
+"""Model card and dataset card: what was measured, under what conditions, from what data, and on whose terms.
+
+Every figure comes from a results file that was read back and scored again. `check_card` is the part of the hub's
+validation that needs no network; the hub itself validates again when a card is pushed.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cai_bootstrap import __version__
+from cai_bootstrap.errors import DataError
+from cai_bootstrap.evaluation.results import percent
+from cai_bootstrap.records import TASK_TYPES
+
+GEMMA_NOTICE = "Gemma is provided under and subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms"
+LANGUAGE = re.compile(r"[a-z]{2,3}")
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.\-]*/[\w.\-]{1,96}")
+LICENSE = re.compile(r"[a-z0-9][a-z0-9.\-]*")
+SHOWN_CONDITIONS = (
+    "precision", "engine", "device", "batch_size", "max_new_tokens", "base_model", "revision", "base_weights_sha256",
+    "suite_name", "suite_sha256", "scorer_version",
+)  # fmt: skip
+LIMITS = """\
+- Short, single-turn instructions in English only: one instruction, one answer. It has no memory of a conversation
+  and no chat format; ask it plainly, with a line break after the instruction.
+- `checks` measure form (length, keywords, order, format). Whether a sentence makes sense is not judged by rule.
+- It was trained to follow instructions, not to be safe: nothing here measures harmlessness, and what the base model
+  got wrong about the world it still gets wrong.
+- The figures hold for the weights, the precision and the library versions named above, and for no others.
+"""
+
+
+@dataclass(frozen=True)
+class Terms:
+    """The licence of a base model, as a card names it. `notice` must travel with everything made from the weights."""
+
+    license: str
+    text: str
+    name: str | None = None
+    link: str | None = None
+    notice: str | None = None
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a card is about. `base` is a hub id or a plain name; `hub_id` is set only if it is one."""
+
+    name: str
+    base: str
+    hub_id: str | None
+    merged: str | None
+    weights_note: str
+    terms: Terms
+
+
+def terms_of(base: str, license: str | None) -> Terms:
+    """The terms that a base model's name calls for; `license` (a hub licence id) overrides what is not Gemma's."""
+    if "gemma" in base.casefold():
+        return Terms(
+            "gemma",
+            f"{GEMMA_NOTICE}. This model is a Model Derivative under these terms: whoever passes it on must pass "
+            "on a copy of the terms with their use restrictions, say that files were changed, and keep NOTICE.",
+            notice=GEMMA_NOTICE,
+        )
+    if license is not None:
+        return Terms(
+            license, f"The base model's licence is given as `{license}`; its terms apply to these weights too."
+        )
+    return Terms(
+        "other",
+        "The base model's licence is not known to this tool. Look it up before passing these weights on.",
+        name="same-as-base-model",
+    )
+
+
+def model_card(subject: Subject, results: Mapping[str, Any] | None, details: Mapping[str, Any], pairs: int) -> str:
+    """The model card as text. `results` is a file that was read back; without one the card says "not measured".
+
+    `details` is the training's marker. Raises DataError if the card does not pass `check_card`.
+    """
+    from huggingface_hub import EvalResult, ModelCardData
+
+    measured = []
+    if results is not None:
+        trained = results["models"]["trained"]
+        measured.append(
+            EvalResult(
+                task_type="text-generation",
+                task_name="Instruction following, strict",
+                dataset_type="cai-bootstrap",
+                dataset_name=results["suite"]["name"],
+                dataset_split="test",
+                metric_type="accuracy",
+                metric_name="share of held-out instructions followed",
+                metric_value=round(trained["success_rate"], 6),
+            )
+        )
+    data = ModelCardData(
+        base_model=subject.hub_id,
+        license=subject.terms.license,
+        license_name=subject.terms.name,
+        license_link=subject.terms.link,
+        language="en",
+        library_name="transformers" if subject.merged else "peft",
+        pipeline_tag="text-generation",
+        tags=["cai-bootstrap", "instruction-following", "constitutional-ai", "dpo", "lora"],
+        model_name=subject.name,
+        eval_results=measured or None,
+    )
+    loading = "AutoModelForCausalLM" if subject.merged else "AutoPeftModelForCausalLM"
+    parts = [
+        f"# {subject.name}",
+        f"`{subject.base}`, trained to follow short explicit instructions with preference pairs that it wrote, "
+        f"criticised and revised itself against a written constitution (cai-bootstrap {__version__}). "
+        + (f"Adapter merged into the base, stored as {subject.merged}." if subject.merged else "A LoRA adapter."),
+        "## How to use it",
+        f"Load it with `{loading}` and ask plainly: the instruction, a line break, greedy decoding, until EOS. "
+        "No chat template. The tokenizer must add its BOS token if it has one.",
+        subject.weights_note,
+        "## Measured",
+        _measured(results),
+        "## Training",
+        f"Method `{details.get('method')}` on {pairs} pairs; labels by {_counts(details.get('labels', {}))}; "
+        f"final loss {details['final_loss']:.4g} after {details['epochs']:g} epochs. The pairs' instructions were "
+        "checked against the held-out suite before training, and leaks dropped.",
+        "## Licence and terms",
+        subject.terms.text,
+        "## Limits",
+        LIMITS,
+    ]
+    text = f"---\n{data.to_yaml()}\n---\n\n" + "\n\n".join(part.rstrip() for part in parts if part) + "\n"
+    check_card(text, "model")
+    return text
+
+
+def dataset_card(subject: Subject, summary: Mapping[str, Any], pairs: int) -> str:
+    """The card of the preference pairs. `summary` is the run's `generation_summary.json`."""
+    from huggingface_hub import DatasetCardData
+
+    data = DatasetCardData(
+        license="other",
+        license_name="model-outputs",
+        language="en",
+        task_categories=["text-generation"],
+        size_categories=[_size(pairs)],
+        pretty_name=f"{subject.name} preference pairs",
+        tags=["cai-bootstrap", "preference", "dpo", "synthetic"],
+        configs=[{"config_name": "default", "data_files": "preference_pairs.jsonl"}],
+    )
+    terms = (
+        "Google claims no rights in what Gemma writes, but a model trained on these texts to perform like Gemma is a "
+        f"Model Derivative under Gemma's terms. {GEMMA_NOTICE}."
+        if subject.terms.notice
+        else "The base model's terms may say what its outputs may be used for."
+    )
+    parts = [
+        f"# {subject.name}: preference pairs",
+        f"{pairs} preference pairs (`prompt`, `chosen`, `rejected`) for DPO. Instructions come from templates, words "
+        f"and checked facts; all answers were written by `{subject.base}` itself, criticised and revised against a "
+        "written constitution, and chosen by the judges in `label_source`.",
+        "## Fields",
+        "`prompt`, `chosen`, `rejected`: plain text without EOS. `chosen_source`: `revision` or `response`. "
+        "`principle_id`: the constitution's principle that the critique was written against. `label_source`: the "
+        "judges that preferred the chosen text. `rejected_finished`: false where the rejected text was cut at the "
+        "token limit, and no EOS is taught after it. `type`, `template` and ids trace a pair to its instruction.",
+        "## Counts",
+        f"- instructions asked for: {summary.get('requested')}, produced: {summary.get('produced')}\n"
+        f"- pairs by type: {_counts(summary.get('pairs_by_type', {}))}\n"
+        f"- chosen by: {_counts(summary.get('by_label_source', {}))}\n"
+        f"- chosen texts: {_counts(summary.get('by_chosen_source', {}))}\n"
+        f"- left out: {_counts(summary.get('dropped', {}))}",
+        "## Licence and terms",
+        terms,
+        "## Limits",
+        "Short answers of a base model: some chosen texts are wrong in ways that no rule here sees. The pairs teach "
+        "one model's own way of following instructions; they are no general preference data.",
+    ]
+    text = f"---\n{data.to_yaml()}\n---\n\n" + "\n\n".join(parts) + "\n"
+    check_card(text, "dataset")
+    return text
+
+
+def check_card(text: str, kind: str) -> None:
+    """Check a card as far as this is possible without the hub. Raises DataError naming what is wrong.
+
+    huggingface_hub parses the card and, for a model, its `model-index` (every result needs task, dataset and metric);
+    the metadata survive being written and read again; licence and language have the form of the hub's ids, `other` has
+    a name; a base model is a valid repository id; a data file is named. The hub's own service also compares ids with
+    its lists.
+    """
+    from huggingface_hub import DatasetCard, ModelCard
+
+    reader: Any = ModelCard if kind == "model" else DatasetCard
+    try:
+        card = reader(text)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise DataError(f"the {kind} card is not valid: {error}") from error
+    found = card.data.to_dict()
+    base = found.get("base_model")
+    faults = [
+        fault
+        for wrong, fault in (
+            (not LICENSE.fullmatch(str(found.get("license"))), "license is no id"),
+            (found.get("license") == "other" and not found.get("license_name"), "license other needs license_name"),
+            (not LANGUAGE.fullmatch(str(found.get("language"))), "language is no ISO 639 code"),
+            (base is not None and not HUB_ID.fullmatch(str(base)), "base_model is no repository id"),
+            (reader(str(card)).data.to_dict() != found, "the metadata do not survive being written"),
+            (not card.text.strip().startswith("# "), "the text has no heading"),
+            (kind == "dataset" and not found.get("configs"), "no data file is named"),
+        )
+        if wrong
+    ]
+    if faults:
+        raise DataError(f"the {kind} card is not valid: {'; '.join(faults)}")
+
+
+def _measured(results: Mapping[str, Any] | None) -> str:
+    if results is None:
+        return "Not measured: no evaluation of this adapter was found when it was exported."
+    models, statistics, suite = results["models"], results["statistics"], results["suite"]
+    rival = results.get("rival")
+    sides = [("raw base", "base"), ("trained", "trained")]
+    rows = ["| | all | " + " | ".join(TASK_TYPES) + " | 95% interval |", "|---|" + "---|" * (len(TASK_TYPES) + 2)]
+    for label, side in sides:
+        if models.get(side) is not None:
+            rows.append(_row(label, models[side], statistics["rates"][side]["wilson"]))
+    if models.get("rival") is not None and rival is not None:
+        label = f"best prompted base, first line ({rival['rendering']})"
+        rows.append(_row(label, models["rival"]["first_line"], statistics["first_line_rates"]["rival"]["wilson"]))
+        trained = models["trained"]["first_line"]
+        rows.append(_row("trained, first line", trained, statistics["first_line_rates"]["trained"]["wilson"]))
+    trained = models["trained"]
+    met = 100 * trained["successes"] >= 95 * trained["total"]
+    shown = statistics["rates"]["trained"]["exact_lower"]
+    labels = results.get("run", {}).get("labels", {})
+    supervised = any("gold" in name for name in labels)
+    conditions = results["conditions"]
+    lines = [
+        f"{percent(trained['successes'], trained['total'])} of {trained['total']} held-out instructions followed "
+        f"(shown: ≥ {shown:.1%}, exact one-sided 95% bound). Gate of 95% {'met' if met else 'NOT met'}. "
+        + (
+            "Verifier-supervised: gold answers chose training labels."
+            if supervised
+            else "No gold answer chose a label."
+        ),
+        "\n".join(rows),
+        "Strict: the whole output up to EOS satisfies every check; the lift over the raw base therefore includes "
+        "learning to stop. The prompted base is cut at its first line and compared with the trained one's.",
+        "Conditions: "
+        + ", ".join(f"{key} `{conditions[key]}`" for key in SHOWN_CONDITIONS)
+        + "; "
+        + ", ".join(f"{name} {number}" for name, number in conditions["versions"].items())
+        + f". Suite version {suite['version']}, {suite['n']} items.",
+    ]
+    return "\n\n".join(lines)
+
+
+def _row(label: str, side: Mapping[str, Any], interval: list[float]) -> str:
+    kinds = [side["by_type"].get(kind) for kind in TASK_TYPES]
+    cells = [percent(cut["successes"], cut["total"]) if cut else "–" for cut in (side, *kinds)]
+    return f"| {label} | {' | '.join(cells)} | {interval[0]:.1%} – {interval[1]:.1%} |"
+
+
+def _counts(counts: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in sorted(counts.items())) or "none"
+
+
+def _size(rows: int) -> str:
+    bounds = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"))
+    return next((name for bound, name in bounds if rows < bound), "100K<n<1M")

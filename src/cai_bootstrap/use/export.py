@@ -1,0 +1,164 @@
+"""Take a trained model elsewhere: adapter or merged weights, tokenizer, pairs, and a card for each."""
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cai_bootstrap import __version__
+from cai_bootstrap.config import RunConfig
+from cai_bootstrap.errors import DataError, UsageError
+from cai_bootstrap.inference.merge import save_merged
+from cai_bootstrap.inference.models import EMBEDDED, TOKENIZER_FILES, PreparedModel
+from cai_bootstrap.records import PreferencePair
+from cai_bootstrap.training.checkpoints import ADAPTER_FILES, Checkpoint
+from cai_bootstrap.use.cards import Subject, dataset_card, model_card, terms_of
+from cai_bootstrap.use.trained import measured, newest_adapter
+from cai_bootstrap.workspace import Workspace, read_json, read_jsonl, sha256_file, write_atomic, write_json
+
+RECORD = "provenance.json"
+EMBEDDED_HUB_ID = "google/gemma-3-270m"
+PAIRS = "preference_pairs.jsonl"
+
+
+@dataclass(frozen=True)
+class Exported:
+    """Where the parts of an export lie. `dataset` is None if the run's pairs are not there."""
+
+    model: Path
+    dataset: Path | None
+    adapter_sha256: str
+    results_file: str | None
+
+
+def export(
+    config: RunConfig,
+    workspace: Workspace,
+    prepared: PreparedModel,
+    target: Path,
+    *,
+    merge: bool,
+    license: str | None = None,
+    say: Callable[[str], None],
+) -> Exported:
+    """Write `target/model` and, if the pairs that trained it are there, `target/dataset`.
+
+    The folder appears whole or not at all. Raises UsageError if it exists already or nothing was trained, and
+    UntrustedResultError if the adapter or its newest evaluation cannot be believed.
+    """
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise UsageError(f"{target}: is there already and not empty; give a new folder with --to")
+    checkpoint = newest_adapter(config, workspace, prepared)
+    if checkpoint is None:
+        raise UsageError(
+            f"{workspace.checkpoints}: no finished training of {prepared.name} to export; run `cai train`, or name one "
+            "with --adapter"
+        )
+    found = measured(config, workspace, checkpoint)
+    if found is None:
+        say("this adapter was not measured; its card will say so (run `cai evaluate` first to have its figures there)")
+    pairs = _pairs(workspace, checkpoint)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as scratch:
+        whole = Path(scratch) / "export"
+        model = whole / "model"
+        model.mkdir(parents=True)
+        stored = _write_weights(config, prepared, checkpoint, model, merge)
+        subject = _subject(prepared, stored, license)
+        count = len(pairs) if pairs is not None else int(checkpoint.details.get("pairs", 0))
+        results = None if found is None else found[1]
+        write_atomic(model / "README.md", model_card(subject, results, checkpoint.details, count))
+        if subject.terms.notice is not None:
+            write_atomic(model / "NOTICE", f"{subject.terms.notice}\n\nThe weights were changed by training.\n")
+        write_json(
+            model / RECORD,
+            {
+                "cai_bootstrap": __version__,
+                "kind": "merged" if merge else "adapter",
+                "adapter_sha256": checkpoint.sha256,
+                "training_fingerprint": checkpoint.fingerprint,
+                "base": subject.base,
+                "base_weights_sha256": prepared.weights_sha256,
+                "results": None if found is None else {"file": found[0].name, "sha256": sha256_file(found[0])},
+                "pairs_sha256": checkpoint.details.get("pairs_sha256"),
+            },
+        )
+        if pairs is not None:
+            _write_dataset(workspace, subject, len(pairs), whole / "dataset")
+        if target.exists():
+            target.rmdir()
+        whole.rename(target)
+    target.chmod(0o755)
+    return Exported(
+        target / "model",
+        target / "dataset" if pairs is not None else None,
+        checkpoint.sha256,
+        None if found is None else found[0].name,
+    )
+
+
+def _write_weights(
+    config: RunConfig, prepared: PreparedModel, checkpoint: Checkpoint, folder: Path, merge: bool
+) -> str | None:
+    """Write weights and tokenizer; returns the stored type of a merged model, None for an adapter."""
+    stored = None
+    if merge:
+        stored = save_merged(prepared, checkpoint.path, folder, precision=config.evaluation_precision)
+    else:
+        settings, weights = ADAPTER_FILES
+        shutil.copyfile(checkpoint.path / weights, folder / weights)
+        # The path of a cache folder on this machine means nothing elsewhere.
+        known = read_json(checkpoint.path / settings)
+        write_json(folder / settings, {**known, "base_model_name_or_path": public_name(prepared)})
+    for name in TOKENIZER_FILES:
+        if (prepared.path / name).is_file():
+            shutil.copyfile(prepared.path / name, folder / name)
+    return stored
+
+
+def _write_dataset(workspace: Workspace, subject: Subject, pairs: int, folder: Path) -> None:
+    folder.mkdir()
+    shutil.copyfile(workspace.data / PAIRS, folder / PAIRS)
+    try:
+        summary = read_json(workspace.data / "generation_summary.json")
+    except DataError:
+        summary = {}
+    write_atomic(folder / "README.md", dataset_card(subject, summary, pairs))
+    write_json(folder / RECORD, {"cai_bootstrap": __version__, "kind": "pairs", "sha256": sha256_file(folder / PAIRS)})
+
+
+def _pairs(workspace: Workspace, checkpoint: Checkpoint) -> list[PreferencePair] | None:
+    """The pairs in the base directory if they are the very ones that the adapter was trained on."""
+    path = workspace.data / PAIRS
+    if not path.exists() or sha256_file(path) != checkpoint.details.get("pairs_sha256"):
+        return None
+    return list(read_jsonl(path, PreferencePair))
+
+
+def public_name(prepared: PreparedModel) -> str:
+    """The base model's name for other machines: its hub id, or a local folder's own name."""
+    if prepared.name == EMBEDDED:
+        return EMBEDDED_HUB_ID
+    return Path(prepared.name).name if Path(prepared.name).expanduser().exists() else prepared.name
+
+
+def _subject(prepared: PreparedModel, stored: str | None, license: str | None) -> Subject:
+    name = public_name(prepared)
+    note = f"The base weights' sha256 is `{prepared.weights_sha256}`."
+    if prepared.name == EMBEDDED:
+        note = (
+            f"Trained and measured on weights dequantised from a Q4_K_M GGUF file of {name} (the file's sha256 is "
+            f"`{prepared.source_sha256}`). The adapter fits the original weights, but was not measured there."
+        )
+    hub_id = name if prepared.name == EMBEDDED or "/" in name else None
+    short = name.rsplit("/", 1)[-1]
+    terms = terms_of(f"{name} {_model_type(prepared)}", license)
+    return Subject(f"{short}-cai-stage1", name, hub_id, stored, note, terms)
+
+
+def _model_type(prepared: PreparedModel) -> str:
+    try:
+        return str(read_json(prepared.path / "config.json").get("model_type", ""))
+    except DataError:
+        return ""

@@ -1,0 +1,78 @@
+"""What a base directory holds to be used: its newest believable adapter, and what was measured with it."""
+
+from pathlib import Path
+from typing import Any
+
+from cai_bootstrap.config import RunConfig
+from cai_bootstrap.errors import DataError, UntrustedResultError
+from cai_bootstrap.evaluation.results import read_results
+from cai_bootstrap.evaluation.suite import NAMED_SUITES, Suite, load_suite
+from cai_bootstrap.inference.models import PreparedModel
+from cai_bootstrap.training.checkpoints import SUCCESS, Checkpoint, read_success
+from cai_bootstrap.workspace import Workspace, read_json
+
+
+def newest_adapter(config: RunConfig, workspace: Workspace, prepared: PreparedModel) -> Checkpoint | None:
+    """The adapter that was named, else the one with the latest `finished_at` that was trained on these base weights.
+
+    None if there is none. Raises UntrustedResultError if the named one, or every one there is, cannot be believed.
+    """
+    if config.adapter is not None:
+        named = read_success(config.adapter)
+        _must_fit(named, prepared)
+        return named
+    found: list[Checkpoint] = []
+    broken: list[UntrustedResultError] = []
+    for marker in sorted(workspace.checkpoints.glob(f"*/{SUCCESS}")):
+        try:
+            checkpoint = read_success(marker.parent)
+        except UntrustedResultError as error:
+            broken.append(error)
+            continue
+        if checkpoint.details.get("base_weights_sha256") == prepared.weights_sha256:
+            found.append(checkpoint)
+    if not found and broken:
+        raise broken[0]
+    return max(found, key=lambda checkpoint: checkpoint.finished_at, default=None)
+
+
+def _must_fit(checkpoint: Checkpoint, prepared: PreparedModel) -> None:
+    if checkpoint.details.get("base_weights_sha256") != prepared.weights_sha256:
+        raise UntrustedResultError(
+            f"{checkpoint.path}: this adapter was trained on other base weights than {prepared.name}'s; "
+            "name its base with --model"
+        )
+
+
+def measured(config: RunConfig, workspace: Workspace, checkpoint: Checkpoint) -> tuple[Path, dict[str, Any]] | None:
+    """The newest evaluation file of this very adapter, every response in it scored again; None if it was not measured.
+
+    Raises UntrustedResultError if that file says anything that is not so.
+    """
+    for path in sorted(workspace.results.glob("stage1_evaluation_*.json"), reverse=True):
+        try:
+            sides = read_json(path)["models"]
+            adapter = sides["trained"]["factors"]["adapter"]
+        except (DataError, KeyError, TypeError) as error:
+            raise UntrustedResultError(f"{path}: not a whole results file; evaluate again ({error})") from error
+        if adapter == checkpoint.sha256:
+            return path, read_results(path, own_suite(config))
+    return None
+
+
+def best_rendering(config: RunConfig, workspace: Workspace) -> str | None:
+    """The name of the rendering that the baseline found best on dev, or None if no baseline looked for one.
+
+    Raises UntrustedResultError if the baseline cannot be believed.
+    """
+    path = workspace.results / "baseline_assessment.json"
+    if not path.exists():
+        return None
+    rival = read_results(path, own_suite(config))["rival"]
+    return None if rival is None else str(rival["rendering"])
+
+
+def own_suite(config: RunConfig) -> Suite | None:
+    """The configured suite if it is the user's own file, else None."""
+    named = config.evaluation.suite
+    return None if named in NAMED_SUITES else load_suite(named)
