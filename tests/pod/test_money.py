@@ -119,7 +119,7 @@ def test_the_estimate_counts_items_hours_and_dollars(tmp_path: Path) -> None:
     assert plain["generate"].seconds == 120
     asked = {step.step: step for step in estimate(None, ["--preset=small", "--count", "500"], 2.0, rates).steps}
     assert asked["generate"].seconds == 1100
-    assert estimate("small", [], 2.0, rates).seconds == 360 * 6 + 120
+    assert estimate("small", [], 2.0, rates).seconds == 360 * 4 + 120
 
 
 def test_the_shipped_rates_are_whole() -> None:

@@ -9,7 +9,7 @@ import yaml
 
 from cai_bootstrap.pod.errors import PodConfigError
 
-STEPS = ("prepare", "baseline", "generate", "train", "evaluate", "gate", "report")
+STEPS = ("prepare", "baseline", "generate", "train", "evaluate")  # gate and report are part of the last
 RATES = Path(__file__).with_name("rates.yaml")
 
 
