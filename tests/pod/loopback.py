@@ -163,7 +163,12 @@ class RunPodStandIn:
     """RunPod's REST API v2 on loopback: one pod, and answers that can be told to go wrong (`faults`, used in turn)."""
 
     def __init__(self, *, pod_id: str = "pod123", key: str = "rp-secret-key", price: float = 1.74) -> None:
-        self.pod = {"id": pod_id, "status": "RUNNING", "cost": price, "startedAt": "2026-11-22T10:00:00Z"}
+        self.pod = {
+            "id": pod_id,
+            "status": "RUNNING",
+            "cost": price,
+            "startedAt": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        }
         self.key, self.log = key, ""
         self.faults: list[tuple[str, int, bytes, dict[str, str]]] = []
         self.seen: list[tuple[str, str]] = []
