@@ -1,5 +1,6 @@
 """`cai ask`, `cai chat`, `cai export`, `cai push` and `cai lm-eval-task`: the trained model in hand, and elsewhere."""
 
+import os
 import sys
 import unicodedata
 from collections.abc import Iterable
@@ -150,6 +151,9 @@ def _open(settings: Settings, *, quiet: bool) -> "Asker":
     from cai_bootstrap.inference.models import prepare
     from cai_bootstrap.use.ask import Asker
 
+    # transformers' own progress bars would run through the answers.
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     resolved = settings.resolve()
     prepared = prepare(resolved.config.model, revision=resolved.config.revision, say=_aside)
     asker = Asker(resolved.config, settings.workspace(resolved), prepared, say=lambda _: None)

@@ -19,7 +19,7 @@ LANGUAGE = re.compile(r"[a-z]{2,3}")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.\-]*/[\w.\-]{1,96}")
 LICENSE = re.compile(r"[a-z0-9][a-z0-9.\-]*")
 SHOWN_CONDITIONS = (
-    "precision", "engine", "device", "batch_size", "max_new_tokens", "base_model", "revision", "base_weights_sha256",
+    "precision", "engine", "device", "batch_size", "max_new_tokens", "revision", "base_weights_sha256",
     "suite_name", "suite_sha256", "scorer_version",
 )  # fmt: skip
 LIMITS = """\
@@ -29,6 +29,26 @@ LIMITS = """\
 - It was trained to follow instructions, not to be safe: nothing here measures harmlessness, and what the base model
   got wrong about the world it still gets wrong.
 - The figures hold for the weights, the precision and the library versions named above, and for no others.
+"""
+
+
+_EXAMPLE = """\
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+folder = "."  # where this card lies
+model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("{base}"), folder)
+"""
+_EXAMPLE_MERGED = """\
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+folder = "."  # where this card lies
+model = AutoModelForCausalLM.from_pretrained(folder)
+"""
+_EXAMPLE_ASK = """\
+tokenizer = AutoTokenizer.from_pretrained(folder)
+prompt = tokenizer("Name three colours.\\n", return_tensors="pt")
+print(tokenizer.decode(model.generate(**prompt, do_sample=False, max_new_tokens=48)[0], skip_special_tokens=True))
 """
 
 
@@ -109,15 +129,15 @@ def model_card(subject: Subject, results: Mapping[str, Any] | None, details: Map
         model_name=subject.name,
         eval_results=measured or None,
     )
-    loading = "AutoModelForCausalLM" if subject.merged else "AutoPeftModelForCausalLM"
     parts = [
         f"# {subject.name}",
         f"`{subject.base}`, trained to follow short explicit instructions with preference pairs that it wrote, "
         f"criticised and revised itself against a written constitution (cai-bootstrap {__version__}). "
         + (f"Adapter merged into the base, stored as {subject.merged}." if subject.merged else "A LoRA adapter."),
         "## How to use it",
-        f"Load it with `{loading}` and ask plainly: the instruction, a line break, greedy decoding, until EOS. "
-        "No chat template. The tokenizer must add its BOS token if it has one.",
+        f"```python\n{_EXAMPLE_MERGED if subject.merged else _EXAMPLE.format(base=subject.base)}{_EXAMPLE_ASK}```",
+        "Ask plainly: the instruction, a line break, greedy decoding, until EOS. No chat template. If the tokenizer has "
+        "a BOS token, it must be added, as this one does by itself.",
         subject.weights_note,
         "## Measured",
         _measured(results),
