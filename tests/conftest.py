@@ -1,0 +1,64 @@
+"""What all tests share: no network, no cache but the tests' own, a tiny model, and command lines that are run here."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from stubs import Cai, Stage
+
+from cai_bootstrap.workspace import Workspace
+
+REAL_CACHE = Path(os.environ.get("CAI_CACHE_DIR") or Path.home() / ".cache" / "cai-bootstrap")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Nothing of the user's is read or written: environment, cache, ledgers, pods."""
+    kept = dict(os.environ)
+    for name in [name for name in os.environ if name.startswith("CAI_")]:
+        del os.environ[name]
+    os.environ["CAI_CACHE_DIR"] = str(tmp_path_factory.mktemp("cache"))
+    os.environ["CAI_STATE_DIR"] = str(tmp_path_factory.mktemp("state"))
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    yield
+    os.environ.clear()
+    os.environ.update(kept)
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model with random weights and a byte-level tokenizer."""
+    from tiny import make_model
+
+    return make_model(tmp_path_factory.mktemp("tiny") / "model")
+
+
+@pytest.fixture(scope="session")
+def tiny_suites(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A user's own test and dev suite of eight items each."""
+    from tiny import make_suite
+
+    folder = tmp_path_factory.mktemp("suites")
+    return make_suite(folder / "ttest.jsonl", "test"), make_suite(folder / "tdev.jsonl", "dev")
+
+
+@pytest.fixture
+def cai(capsys: pytest.CaptureFixture[str]) -> Cai:
+    """Run a `cai` command in this process; gives its exit code, stdout and stderr."""
+    from cai_bootstrap.cli import run_command
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = run_command([str(argument) for argument in arguments])
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return call
+
+
+@pytest.fixture
+def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
+    """The steps in this process, on stub engines, in a base directory of their own."""
+    return Stage(Workspace.at(tmp_path / "work").create()).install(monkeypatch)

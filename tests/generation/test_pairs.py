@@ -1,0 +1,257 @@
+"""Preference pairs: C4.13's filter, the reasons of what was dropped, and counts that add up."""
+
+from pathlib import Path
+
+import pytest
+from stubs import StubEngine, config_of, instructions_of, rows_of, run_generator
+
+from cai_bootstrap.errors import UsageError
+from cai_bootstrap.generation.candidates import Candidate, collect, few_shot_count, label_tier
+from cai_bootstrap.generation.critic import Preference
+from cai_bootstrap.generation.filters import effective_unique, fault, over_represented, similar
+from cai_bootstrap.generation.pairs import Judgement, build_pair
+from cai_bootstrap.generation.select import Proposal, parse_judges, propose
+from cai_bootstrap.inference.engine import Completion, Sampling
+from cai_bootstrap.records import Instruction, PreferencePair, RejectedPair, Response
+
+LONG = "The river runs past the old mill and the stone bridge before it meets the sea at last."
+
+
+def instruction(**changes: object) -> Instruction:
+    values = {
+        "id": "q-1", "type": "question", "template": "train.question.who_has.01", "instruction": "Who has the drum?",
+        "source": "template", "skill": "who_has", "scorer": "answer", "args": {"rivals": ["Ann"], "in_context": True},
+        "gold": ["Bob"],
+    }  # fmt: skip
+    return Instruction.model_validate({**values, **changes})
+
+
+def candidate(text: str, **changes: object) -> Candidate:
+    values = {"id": f"q-1.{text[:5]}", "text": text, "finished": True, "source": "response", "plain": False}
+    return Candidate(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def pair_of(n: int, **changes: object) -> PreferencePair:
+    values = {
+        "id": f"p{n}", "instruction_id": f"i{n}", "type": "question", "template": "t", "prompt": f"Ask {n}?\n",
+        "chosen": f"Answer {n}", "rejected": "No", "chosen_source": "response", "chosen_id": "c", "rejected_id": "r",
+        "rejected_finished": True, "principle_id": "clear", "label_source": "critic",
+    }  # fmt: skip
+    return PreferencePair.model_validate({**values, **changes})
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "same"),
+    [
+        (LONG, LONG, True),
+        (LONG, LONG.upper() + "!!", True),  # normalised: case, spaces, punctuation around
+        (LONG, LONG.replace("old", "odd"), True),  # 97% alike
+        (LONG, LONG.replace("the old mill and the stone bridge", "a farm"), False),
+        ("Paris", "Paris.", True),
+        ("a cat", "a bat", False),  # short: only when equal
+        ("one two three four five six seven eight", "one two three four five six seven eighth", True),
+        ("one two three four five six seven eigh", "one two three four five six seven eigth", False),
+    ],
+)
+def test_c4_13_more_than_95_percent_identical(first: str, second: str, same: bool) -> None:
+    assert similar(first, second, limit=95.0) is same
+    assert similar(second, first, limit=95.0) is same
+
+
+def test_c4_13_the_boundary_is_more_than_95() -> None:
+    """Exactly 95.0% is kept: 40 characters of which two differ give a ratio of 95.0."""
+    first = "a" * 40
+    second = "a" * 38 + "bb"
+    assert not similar(first, second, limit=95.0)
+    assert similar(first, "a" * 39 + "b", limit=95.0)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "rejected", "reason"),
+    [
+        (candidate(" "), candidate("No"), "empty_chosen"),
+        (candidate("Bob"), candidate(" "), "empty_rejected"),
+        (candidate("Bob and", finished=False), candidate("No"), "truncated_chosen"),
+        (candidate("Bob\n\nInstruction: next"), candidate("No"), "run_on_chosen"),
+        (candidate("Bob. Response: Ann"), candidate("No"), "run_on_chosen"),
+        (candidate("Bob"), candidate("bob."), "too_similar"),
+        (candidate(LONG), candidate(LONG + " "), "too_similar"),
+        (candidate("Bob"), candidate("Bob\nBob\nBob", finished=False), None),  # stopping is what it teaches
+        (candidate("Bob"), candidate("Ann"), None),
+    ],
+)
+def test_every_fault_of_a_pair_has_its_reason(chosen: Candidate, rejected: Candidate, reason: str | None) -> None:
+    assert fault(instruction(), chosen, rejected, max_similarity=95.0) == reason
+
+
+def test_an_answer_that_echoes_the_instruction_is_dropped() -> None:
+    long = instruction(instruction="Ann has a kite and Bob has a drum. Who has the drum?")
+    echo = candidate("Ann has a kite and Bob has a drum. Who has the drum? Bob")
+    assert fault(long, echo, candidate("No"), max_similarity=95.0) == "echoing_chosen"
+
+
+def echo_engine() -> StubEngine:
+    """Every completion is the same text, so that no pair can differ."""
+    return StubEngine(answer=lambda _p, _s: Completion("the same words", "eos", 3))
+
+
+def test_c4_13_identical_pairs_are_dropped_and_counted(tmp_path: Path) -> None:
+    summary = run_generator(tmp_path / "data", echo_engine(), instructions_of(8))
+    assert summary["pairs"] == 0
+    assert sum(summary["dropped"].values()) == 8
+    assert set(summary["dropped"]) <= {"none_failed", "too_similar", "no_candidate"}
+
+
+def test_counts_add_up(tmp_path: Path) -> None:
+    """Each instruction ends as one pair or one rejected pair; every breakdown sums to the whole."""
+    summary = run_generator(tmp_path / "data", StubEngine(), instructions_of(40))
+    pairs, rejected = rows_of(tmp_path / "data/preference_pairs.jsonl"), rows_of(tmp_path / "data/rejected_pairs.jsonl")
+    assert len(pairs) + len(rejected) == 40
+    assert len({row["instruction_id"] for row in pairs + rejected}) == 40
+    assert summary["pairs"] == len(pairs) == sum(summary["pairs_by_type"].values())
+    assert sum(summary["dropped"].values()) == len(rejected)
+    assert sum(summary["by_chosen_source"].values()) == len(pairs)
+    assert sum(summary["by_label_source"].values()) == len(pairs)
+    assert sum(row["assigned"] for row in summary["by_principle"].values()) == 40
+    assert sum(row["pairs"] for row in summary["by_principle"].values()) == len(pairs)
+    revised = sum(row["revisions_chosen"] for row in summary["by_principle"].values())
+    assert revised == summary["by_chosen_source"]["revision"]
+    assert summary["effective"]["rows"] == len(pairs)
+
+
+def test_pairs_load_straight_into_trl(tmp_path: Path) -> None:
+    from datasets import load_dataset
+
+    run_generator(tmp_path / "data", StubEngine(), instructions_of(12))
+    path = tmp_path / "data/preference_pairs.jsonl"
+    loaded = load_dataset("json", data_files=str(path), split="train", cache_dir=str(tmp_path / "hf"))
+    assert {"prompt", "chosen", "rejected", "chosen_source", "principle_id", "label_source"} <= set(loaded.column_names)
+    assert loaded["prompt"][0].endswith("\n")
+    assert len(loaded) == len(rows_of(path))
+
+
+def test_the_critic_must_survive_swapping_the_answers() -> None:
+    unsure = Judgement(
+        instruction_id="q-1", chosen_id="a", rejected_id="b", principle_id="clear", margin=2.0, consistent=False,
+        prompt_version="v",
+    )  # fmt: skip
+    proposal = Proposal(candidate("Bob"), candidate("Ann"), "")
+    dropped = build_pair(instruction(), proposal, unsure, "clear", max_similarity=95.0)
+    assert isinstance(dropped, RejectedPair)
+    assert dropped.reason == "critic_inconsistent"
+    swapped = build_pair(
+        instruction(), proposal, unsure.model_copy(update={"consistent": True, "margin": -1.0}), "clear",
+        max_similarity=95.0,
+    )  # fmt: skip
+    assert isinstance(swapped, PreferencePair)
+    assert (swapped.chosen, swapped.rejected, swapped.label_source) == ("Ann", "Bob", "critic")
+
+
+def test_the_critic_does_not_overrule_a_rule() -> None:
+    against = Judgement(
+        instruction_id="q-1", chosen_id="a", rejected_id="b", principle_id="clear", margin=-3.0, consistent=True,
+        prompt_version="v",
+    )  # fmt: skip
+    kept = build_pair(
+        instruction(), Proposal(candidate("Bob"), candidate("Ann"), "constraint"), against, "clear", max_similarity=95.0
+    )
+    assert isinstance(kept, PreferencePair)
+    assert (kept.chosen, kept.label_source) == ("Bob", "constraint")
+
+
+def test_gold_is_read_only_when_it_is_selected() -> None:
+    """A fact with a known answer: without `gold` among the judges the known answer must not decide."""
+    fact = instruction(args={"rivals": ["Rome"]}, gold=["Paris"], skill="capital", instruction="Capital of France?")
+    assert label_tier(fact) == "gold"
+    answers = [candidate("Rome", id=f"f{n}", votes=1) for n in range(4)] + [candidate("Paris", id="p")]
+    by_gold = propose(fact, answers, parse_judges("gold"), agreement=0.75)
+    assert isinstance(by_gold, Proposal)
+    assert by_gold.chosen.text == "Paris"
+    by_agreement = propose(fact, answers, parse_judges("constraint+agreement"), agreement=0.75)
+    assert isinstance(by_agreement, Proposal)
+    assert by_agreement.chosen.text == "Rome"  # wrong, and the model's own: nobody told it
+    assert by_agreement.decided_by == "agreement"
+    assert propose(fact, answers, parse_judges("constraint"), agreement=0.75) == "no_judge"
+
+
+def test_disagreeing_answers_abstain() -> None:
+    fact = instruction(args={}, gold=["Paris"])
+    answers = [candidate(text, id=text) for text in ("Rome", "Paris", "Oslo", "Bern")]
+    assert propose(fact, answers, parse_judges("agreement"), agreement=0.75) == "abstained"
+
+
+def test_constraint_rules_choose_a_passing_answer_and_reject_a_failing_one() -> None:
+    asked = instruction()
+    found = propose(asked, [candidate("Ann"), candidate("Bob")], parse_judges("constraint"), agreement=0.75)
+    assert isinstance(found, Proposal)
+    assert (found.chosen.text, found.rejected.text, found.decided_by) == ("Bob", "Ann", "constraint")
+    assert propose(asked, [candidate("Ann")], parse_judges("constraint"), agreement=0.75) == "none_passed"
+    assert propose(asked, [candidate("Bob")], parse_judges("constraint"), agreement=0.75) == "none_failed"
+    assert (
+        propose(asked, [candidate("Bob", finished=False)], parse_judges("constraint"), agreement=0.75) == "no_candidate"
+    )
+
+
+def test_unknown_judge_is_named() -> None:
+    with pytest.raises(UsageError, match="unknown judge 'oracle'; known: critic, constraint, agreement, gold"):
+        parse_judges("critic+oracle")
+    with pytest.raises(UsageError):
+        parse_judges("")
+
+
+def test_hard_skills_and_facts_get_more_answers() -> None:
+    settings = config_of(generation__candidates=3).generation
+    assert few_shot_count(instruction(), settings) == 3
+    assert few_shot_count(instruction(skill="uppercase"), settings) == 6
+    assert few_shot_count(instruction(args={}), settings) == 6
+
+
+def test_a_plain_answer_counts_whole_and_as_its_first_line() -> None:
+    response = Response(
+        id="q-1.p", instruction_id="q-1", prompting="plain", candidate=0, text="Bob\nAnn\n", finished=False, seed=0,
+        prompt_version="v", model="m",
+    )  # fmt: skip
+    assert [(c.text, c.finished) for c in collect([response], [])] == [("Bob", True), ("Bob\nAnn", False)]
+
+
+def test_easy_skills_do_not_fill_the_data() -> None:
+    pairs = (
+        [pair_of(n) for n in range(60)] + [pair_of(100 + n) for n in range(8)] + [pair_of(200 + n) for n in range(8)]
+    )
+    skills = {p.instruction_id: "easy" if int(p.id[1:]) < 60 else f"hard{int(p.id[1:]) // 100}" for p in pairs}
+    dropped = over_represented(pairs, skills)
+    assert len(dropped) == 60 - 16
+    assert all(int(name[1:]) < 60 for name in dropped)
+
+
+def test_effective_unique_counts_what_differs() -> None:
+    figures = effective_unique([pair_of(1), pair_of(2, chosen="Answer 1"), pair_of(3, prompt="Ask 1?\n")])
+    assert figures == {"rows": 3, "unique_prompts": 2, "unique_chosen": 2, "largest_repetition": 2}
+
+
+def test_preferences_of_a_positional_critic_are_inconsistent() -> None:
+    """A judge that always says A prefers a position, not an answer."""
+    from cai_bootstrap.constitution import Principle
+    from cai_bootstrap.generation.critic import Comparison, compare
+
+    class Positional(StubEngine):
+        def choice_logprobs(self, prompts: object, choices: object) -> list[list[float]]:
+            return [[-0.1, -3.0] for _ in prompts]  # type: ignore[attr-defined]
+
+    asked = [Comparison("Who?", "Bob", "Ann", Principle("clear", "Be clear.", "style"), ())]
+    assert compare(Positional(), asked) == [Preference(0.0, False)]
+    longer = compare(StubEngine(), [Comparison("Who?", "Bob has it", "Ann", Principle("c", "Be.", "s"), ())])
+    assert longer[0].consistent
+    assert longer[0].margin > 0
+
+
+def test_generation_at_temperature_zero_is_greedy_everywhere(tmp_path: Path) -> None:
+    seen: set[float] = set()
+
+    def answer(prompt: str, sampling: Sampling) -> Completion:
+        seen.add(sampling.temperature)
+        return Completion(f"{len(prompt)} words here", "eos", 3)
+
+    config = config_of(generation__temperature=0.0)
+    run_generator(tmp_path / "data", StubEngine(answer=answer), instructions_of(4), config)
+    assert seen == {0.0}
