@@ -1,6 +1,7 @@
 """The model in hand: three sides under the evaluation's own settings, judged where a rule exists."""
 
 import io
+import itertools
 import json
 from collections.abc import Callable
 
@@ -75,7 +76,7 @@ def test_text_is_heard_while_it_grows(finished: Finished) -> None:
     reply = next(iter(asker.ask("Say it.", None, ("base",), lambda _side, text: heard.append(text))))
     assert len(heard) >= reply.tokens > 1
     assert heard[-1] == reply.text
-    assert all(later.startswith(earlier) for earlier, later in zip(heard, heard[1:], strict=False))
+    assert all(later.startswith(earlier) for earlier, later in itertools.pairwise(heard))
 
 
 def test_a_changed_adapter_is_not_asked(finished: Finished, tmp_path) -> None:

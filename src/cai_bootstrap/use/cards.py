@@ -136,7 +136,7 @@ def model_card(subject: Subject, results: Mapping[str, Any] | None, details: Map
         + (f"Adapter merged into the base, stored as {subject.merged}." if subject.merged else "A LoRA adapter."),
         "## How to use it",
         f"```python\n{_EXAMPLE_MERGED if subject.merged else _EXAMPLE.format(base=subject.base)}{_EXAMPLE_ASK}```",
-        "Ask plainly: the instruction, a line break, greedy decoding, until EOS. No chat template. If the tokenizer has "
+        "Ask plainly: the instruction, a line break, greedy decoding, until EOS. No chat template. If a tokenizer has "
         "a BOS token, it must be added, as this one does by itself.",
         subject.weights_note,
         "## Measured",
@@ -210,12 +210,13 @@ def check_card(text: str, kind: str) -> None:
     a name; a base model is a valid repository id; a data file is named. The hub's own service also compares ids with
     its lists.
     """
+    import yaml
     from huggingface_hub import DatasetCard, ModelCard
 
     reader: Any = ModelCard if kind == "model" else DatasetCard
     try:
         card = reader(text)
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, yaml.YAMLError) as error:
         raise DataError(f"the {kind} card is not valid: {error}") from error
     found = card.data.to_dict()
     base = found.get("base_model")

@@ -1,0 +1,176 @@
+"""An export gives the same answers elsewhere, and its cards say only what was measured."""
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from finished import Finished
+
+from cai_bootstrap.errors import DataError
+from cai_bootstrap.inference.engine import Sampling
+from cai_bootstrap.inference.transformers_engine import TransformersEngine, load
+from cai_bootstrap.use.cards import GEMMA_NOTICE, check_card, terms_of
+from cai_bootstrap.use.export import public_name
+from cai_bootstrap.workspace import read_json
+
+Cai = Callable[..., tuple[int, str, str]]
+PROMPTS = ("Say at most five words about dogs.\n", "What is it?\n", "Name three colours.\n", "abc\n")
+TOKENS = 12
+
+
+@pytest.fixture
+def expected(finished: Finished) -> list[str]:
+    """The trained model's answers by the one way in which it is loaded."""
+    loaded = load(finished.prepared, precision="fp32", adapter=finished.checkpoint.path)
+    engine = TransformersEngine(loaded, finished.prepared, precision="fp32", batch_size=1)
+    return [answer.text for answer in engine.stream(PROMPTS, Sampling(TOKENS))]
+
+
+def _greedy(model: Any, tokenizer: Any, prompts: Sequence[str]) -> list[str]:
+    answers = []
+    for prompt in prompts:
+        inputs = tokenizer(prompt, return_tensors="pt")
+        output = model.eval().generate(**inputs, do_sample=False, max_new_tokens=TOKENS)
+        answers.append(tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))
+    return answers
+
+
+def _export(cai: Cai, folder: Path, *arguments: str) -> Path:
+    code, _, err = cai("export", "--to", str(folder), *arguments)
+    assert code == 0, err
+    return folder
+
+
+def test_an_exported_adapter_loads_with_peft_and_answers_the_same(
+    cai: Cai, finished: Finished, expected: list[str], tmp_path: Path
+) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = _export(cai, tmp_path / "out") / "model"
+    base = AutoModelForCausalLM.from_pretrained(finished.prepared.path)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert _greedy(base, tokenizer, PROMPTS) != expected
+    assert _greedy(PeftModel.from_pretrained(base, str(folder)), tokenizer, PROMPTS) == expected
+
+
+def test_a_merged_export_loads_with_transformers_alone_and_answers_the_same(
+    cai: Cai, expected: list[str], tmp_path: Path
+) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = _export(cai, tmp_path / "out", "--merge") / "model"
+    assert not list(folder.glob("adapter_*"))
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    assert _greedy(model, AutoTokenizer.from_pretrained(folder), PROMPTS) == expected
+    assert "stored as float32" in (folder / "README.md").read_text()
+
+
+def test_the_pairs_load_with_datasets_as_they_were(cai: Cai, finished: Finished, tmp_path: Path) -> None:
+    from datasets import load_dataset
+
+    folder = _export(cai, tmp_path / "out") / "dataset"
+    loaded = load_dataset(str(folder), split="train", cache_dir=str(tmp_path / "cache"))
+    original = (finished.workspace.data / "preference_pairs.jsonl").read_text().splitlines()
+    assert [dict(row) for row in loaded] == [json.loads(line) for line in original]
+
+
+def test_the_card_gives_the_measured_figures_with_their_conditions(
+    cai: Cai, finished: Finished, tmp_path: Path
+) -> None:
+    from huggingface_hub import ModelCard
+
+    results = read_json(finished.results_file)
+    card = ModelCard.load(_export(cai, tmp_path / "out") / "model" / "README.md")
+    trained = results["models"]["trained"]
+    assert [(r.metric_value, r.dataset_name) for r in card.data.eval_results] == [(trained["success_rate"], "mine")]
+    assert f"of {trained['total']} held-out instructions followed" in card.text
+    assert "Gate of 95% NOT met" in card.text
+    assert results["rival"]["rendering"] in card.text
+    for value in (results["conditions"]["precision"], results["suite"]["sha256"], results["conditions"]["device"]):
+        assert f"`{value}`" in card.text
+
+
+def test_a_false_results_file_makes_no_card(cai: Cai, finished: Finished, tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    results.mkdir()
+    found = read_json(finished.results_file)
+    found["models"]["trained"]["successes"] += 1
+    (results / finished.results_file.name).write_text(json.dumps(found))
+    code, _, err = cai("export", "--to", str(tmp_path / "out"), "--results-dir", str(results))
+    assert code == 4
+    assert finished.results_file.name in err
+    assert not (tmp_path / "out").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["results"]
+
+
+def test_figures_of_another_adapter_are_not_this_ones(cai: Cai, finished: Finished, tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    results.mkdir()
+    found = read_json(finished.results_file)
+    found["models"]["trained"]["factors"]["adapter"] = "0" * 64
+    (results / finished.results_file.name).write_text(json.dumps(found))
+    folder = _export(cai, tmp_path / "out", "--results-dir", str(results)) / "model"
+    card = (folder / "README.md").read_text()
+    assert "Not measured" in card
+    assert "model-index" not in card
+
+
+def test_pairs_that_did_not_train_this_adapter_are_left_out(cai: Cai, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    folder = _export(cai, tmp_path / "out", "--data-dir", str(tmp_path / "data"))
+    assert not (folder / "dataset").exists()
+
+
+def test_no_path_of_this_machine_is_exported(cai: Cai, finished: Finished, tmp_path: Path) -> None:
+    folder = _export(cai, tmp_path / "out")
+    for path in folder.rglob("*"):
+        if path.suffix in {".json", ".md", ".jsonl"}:
+            assert str(finished.prepared.path.parent) not in path.read_text(), path
+
+
+def test_an_export_overwrites_nothing(cai: Cai, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    code, _, err = cai("export", "--to", str(tmp_path))
+    assert code == 2
+    assert "not empty" in err
+    assert (tmp_path / "mine.txt").read_text() == "mine"
+
+
+def test_gemma_weights_carry_gemmas_terms_whatever_licence_is_named() -> None:
+    terms = terms_of("google/gemma-3-270m", "apache-2.0")
+    assert terms.license == "gemma"
+    assert terms.notice == GEMMA_NOTICE
+    assert terms_of("Qwen/Qwen2.5-32B", "apache-2.0").license == "apache-2.0"
+    assert terms_of("someones/model", None).license == "other"
+
+
+def test_the_embedded_model_is_named_by_its_hub_id(finished: Finished) -> None:
+    from dataclasses import replace
+
+    assert public_name(replace(finished.prepared, name="gemma-3-270m")) == "google/gemma-3-270m"
+    assert public_name(replace(finished.prepared, name="Qwen/Qwen2.5-32B")) == "Qwen/Qwen2.5-32B"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fault"),
+    [
+        ("license: other", "license: Not A Licence", "license is no id"),
+        ("license_name: same-as-base-model\n", "", "license_name"),
+        ("language: en", "language: english", "language"),
+        ("library_name: peft", "library_name: peft\nbase_model: not/a/repository", "base_model"),
+        ("    metrics:", "    measures:", "not valid"),
+        ("license: other", "license: [other", "not valid"),
+    ],
+)
+def test_a_card_that_the_hub_would_refuse_is_refused_here(
+    cai: Cai, tmp_path: Path, old: str, new: str, fault: str
+) -> None:
+    text = (_export(cai, tmp_path / "out") / "model" / "README.md").read_text()
+    check_card(text, "model")
+    assert old in text
+    with pytest.raises(DataError, match=re.escape(fault)):
+        check_card(text.replace(old, new, 1), "model")
