@@ -68,6 +68,8 @@ class Generation(Section):
     shots: int = Field(6, ge=1, le=16, description="same-skill exemplars in a prompt")
     temperature: float = Field(0.7, ge=0, description="0: every candidate is greedy, and differs by its exemplars")
     top_p: float = Field(0.95, gt=0, le=1)
+    samples: int = Field(4, ge=1, description="sampled answers to each instruction in rounds after the first")
+    sample_temperature: float = Field(0.8, gt=0)
     revise: Literal["first", "all"] = Field("first", description="which candidates are criticised and revised")
     select: str = Field("critic+constraint+agreement", description="judges that choose, joined by +")
     agreement: float = Field(0.75, gt=0, le=1, description="share of a fact's answers that must agree")

@@ -30,6 +30,7 @@ from cai_bootstrap.workspace import Workspace, hold, read_json, write_atomic, wr
 
 ALL_STEPS: tuple[Step, ...] = ("prepare", "baseline", "generate", "train", "evaluate")
 START_PATIENCE_SECONDS = 10.0
+STAGE_1_RATE = 0.95
 OnEvent = Callable[[dict[str, Any]], None]
 
 
@@ -127,8 +128,10 @@ class _Run:
                     outcome.verdict, outcome.exit_code = "nothing_to_teach", EXIT_OK
                     outcome.message = "the best prompted base already reaches the threshold on dev; nothing was trained"
                     return outcome
-                outcome.steps[name] = {"status": "running", "seconds": 0.0, "skipped": False}
-                self._step(name, config_file, outcome)
+                best = self._best_round(outcome) if name == "evaluate" else 1
+                self._step(name, config_file, outcome, number=best)
+                if name == "train" and "generate" in steps:
+                    self._later_rounds(config_file, outcome)
             if "evaluate" in steps:
                 self._gate(outcome)
             else:
@@ -140,20 +143,54 @@ class _Run:
             outcome.message = f"{place}: {error.strerror}; free some space or mend it, and start again"
         return outcome
 
-    def _step(self, name: Step, config_file: Path, outcome: RunOutcome) -> None:
+    def _later_rounds(self, config_file: Path, outcome: RunOutcome) -> None:
+        """The trained model answers fresh instructions for the next round, while that still helps on dev."""
+        settings = self.resolved.config.training
+        rate = self._dev_rate(1)
+        for number in range(2, settings.rounds + 1):
+            if rate is not None and rate >= STAGE_1_RATE:
+                self.log.emit("notice", step="train", message=f"round {number} is not needed: {rate:.1%} on dev")
+                return
+            self._step("generate", config_file, outcome, number=number)
+            self._step("train", config_file, outcome, number=number)
+            before, rate = rate, self._dev_rate(number)
+            if before is not None and rate is not None and rate - before < settings.min_gain:
+                self.log.emit(
+                    "notice", step="train", message=f"round {number} gained {rate - before:+.1%} on dev; no more"
+                )
+                return
+
+    def _dev_rate(self, number: int) -> float | None:
+        """The share of dev instructions that a round's finished model followed, from its success marker."""
+        marker = self.workspace.logs / "steps" / f"{_named('train', number)}.json"
+        if not marker.exists():
+            return None
+        success = self.workspace.base / next(iter(read_json(marker)["outputs"]))
+        looks = read_json(success).get("watch") or []
+        return float(looks[-1]["strict_rate"]) if looks else None
+
+    def _best_round(self, outcome: RunOutcome) -> int:
+        """The round with the best dev rate among those of this run (the earlier one if equal); never chosen on test."""
+        done = [n for n in range(1, self.resolved.config.training.rounds + 1) if _named("train", n) in outcome.steps]
+        return max(done, key=lambda n: (self._dev_rate(n) or 0.0, -n), default=1)
+
+    def _step(self, name: Step, config_file: Path, outcome: RunOutcome, *, number: int = 1) -> None:
         limit = getattr(self.resolved.config.timeouts, name)
-        output = self.workspace.logs / f"{self.log.run}.{name}.log"
-        self.log.emit("step_started", step=name, timeout=limit)
+        shown = _named(name, number) if name != "evaluate" else name
+        outcome.steps[shown] = {"status": "running", "seconds": 0.0, "skipped": False}
+        output = self.workspace.logs / f"{self.log.run}.{shown}.log"
+        self.log.emit("step_started", step=name, timeout=limit, round=number if number > 1 else None)
         self.follow.last.pop("step_skipped", None)
         self.follow.last.pop("error", None)
-        command = step_command([name, "--config", str(config_file), "--run", self.log.run])
+        command = step_command([name, "--config", str(config_file), "--run", self.log.run, "--round", str(number)])
         ended = supervise(command, timeout=limit, log=output, signals=self.signals, on_tick=self.follow)
         skipped = "step_skipped" in self.follow.last
         status = "done" if ended.code == EXIT_OK else "failed"
-        outcome.steps[name] = {"status": status, "seconds": round(ended.seconds, 2), "skipped": skipped}
+        outcome.steps[shown] = {"status": status, "seconds": round(ended.seconds, 2), "skipped": skipped}
         self.log.emit(
             "step_finished",
             step=name,
+            round=number if number > 1 else None,
             status=status,
             seconds=round(ended.seconds, 2),
             skipped=skipped,
@@ -202,6 +239,10 @@ class _Run:
         if not settings.enforce_gate or (verdict.passed and verdict.subset is not None):
             outcome.verdict = "not_enforced"
         self.log.emit("gate", passed=verdict.passed, enforced=settings.enforce_gate, message=verdict.message)
+
+
+def _named(name: str, number: int) -> str:
+    return name if number == 1 else f"{name}-{number}"
 
 
 def _write_run(resolved: Resolved, workspace: Workspace, run: str, outcome: RunOutcome) -> None:

@@ -12,7 +12,8 @@ import click
 @click.argument("name")
 @click.option("--config", "config_file", type=click.Path(path_type=Path), required=True)
 @click.option("--run", "run_id", required=True)
-def step(name: Any, config_file: Path, run_id: str) -> int:
+@click.option("--round", "round_number", type=int, default=1)
+def step(name: Any, config_file: Path, run_id: str, round_number: int) -> int:
     """Do one step with a resolved configuration file; events go to the run's log."""
     from cai_bootstrap.supervise import StopRequest, die_with_parent
 
@@ -35,7 +36,7 @@ def step(name: Any, config_file: Path, run_id: str) -> int:
         from cai_bootstrap.steps.run import run_step
 
         with hold(workspace, f"step {name} of run {run_id}", name="step"):
-            if not run_step(name, StepContext(config, workspace, Progress(log, name), stopping, run_id)):
+            if not run_step(name, StepContext(config, workspace, Progress(log, name), stopping, run_id, round_number)):
                 log.emit("step_skipped", step=name)
         return 0
     except InterruptedRunError as error:

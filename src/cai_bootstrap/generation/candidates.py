@@ -53,6 +53,17 @@ def label_tier(instruction: Instruction) -> Tier:
     return "gold"
 
 
+def answers_planned(instruction: Instruction, settings: Generation, *, later_round: bool) -> tuple[int, int]:
+    """How many plain and few-shot answers an instruction gets.
+
+    A later round's model was taught to be asked plainly, so it answers greedily and several times sampled, without
+    exemplars; the first round's base answers plainly once and with exemplars otherwise.
+    """
+    if later_round:
+        return 1 + settings.samples, 0
+    return 1, few_shot_count(instruction, settings)
+
+
 def few_shot_count(instruction: Instruction, settings: Generation) -> int:
     """How many few-shot answers this instruction gets."""
     harder = label_tier(instruction) == "gold" or instruction.skill in HARD_SKILLS
@@ -60,7 +71,7 @@ def few_shot_count(instruction: Instruction, settings: Generation) -> int:
 
 
 def exemplars_for(instruction: Instruction, count: int, *, seed: int, use: str) -> list[Exemplar]:
-    """Same-skill exemplars for one prompt (mixed ones where no skill is known), drawn anew for every `use` (for example `respond:3`)."""
+    """Same-skill exemplars for one prompt (mixed ones where no skill is known), drawn anew for every `use`."""
     digest = hashlib.sha256(f"{seed}:{instruction.id}:{use}".encode()).digest()
     own_seed = int.from_bytes(digest[:6], "big")
     if not instruction.skill:

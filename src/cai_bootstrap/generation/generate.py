@@ -6,20 +6,21 @@ Every pass runs chunk by chunk (`passes`), so a kill loses at most one chunk, an
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
+from cai_bootstrap.batches import BatchPlan, ChunkFile, seed_of
 from cai_bootstrap.config import RunConfig
 from cai_bootstrap.constitution import Constitution, Principle
 from cai_bootstrap.errors import InterruptedRunError
 from cai_bootstrap.events import Progress
 from cai_bootstrap.generation import filters
-from cai_bootstrap.generation.candidates import Candidate, collect, exemplars_for, few_shot_count
+from cai_bootstrap.generation.candidates import Candidate, answers_planned, collect, exemplars_for, few_shot_count
 from cai_bootstrap.generation.critic import Comparison, Preference, compare
 from cai_bootstrap.generation.pairs import Judgement, build_pair, summarise, without
-from cai_bootstrap.batches import BatchPlan, ChunkFile, seed_of
 from cai_bootstrap.generation.prompts import (
     NEXT_EXAMPLE,
     PROMPT_VERSION,
+    WorkedExample,
     critique_prompt,
     one_paragraph,
     plain_prompt,
@@ -33,7 +34,7 @@ from cai_bootstrap.records import Critique, Instruction, PreferencePair, Rejecte
 from cai_bootstrap.workspace import write_jsonl
 
 CRITIC_EXAMPLES = 4
-PASSES = ("respond", "critique", "revise", "judge")
+Prompting = Literal["plain", "few_shot"]
 
 
 class BatchedEngine(Engine, Protocol):
@@ -53,6 +54,7 @@ class Generator:
     progress: Progress
     stopping: Callable[[], bool]
     say: Callable[[str], None]
+    round: int = 1
 
     def run(self, instructions: Sequence[Instruction], data_fingerprint: str) -> dict[str, Any]:
         """Make all files from the instructions; returns the summary of pairs. Resumes what is there.
@@ -67,7 +69,7 @@ class Generator:
         plan.save()
         principles = dict(zip((i.id for i in instructions), self._assigned(len(instructions)), strict=True))
         revised = [[self._revised(i) for i in chunk] for chunk in chunks]
-        answers = [sum(1 + few_shot_count(i, settings) for i in chunk) for chunk in chunks]
+        answers = [sum(sum(self._planned(i)) for i in chunk) for chunk in chunks]
         edits = [sum(row) for row in revised]
 
         responses = self._file("responses.jsonl", Response, answers)
@@ -110,7 +112,12 @@ class Generator:
     def _file(self, name: str, kind: type[Any], sizes: Sequence[int]) -> ChunkFile[Any]:
         return ChunkFile(self.folder / name, kind, sizes, self.say)
 
+    def _planned(self, instruction: Instruction) -> tuple[int, int]:
+        return answers_planned(instruction, self.config.generation, later_round=self.round > 1)
+
     def _revised(self, instruction: Instruction) -> int:
+        if self.round > 1:
+            return 0  # the critique and revision prompts are few-shot prompts for the untrained base
         return few_shot_count(instruction, self.config.generation) if self.config.generation.revise == "all" else 1
 
     def _each(self, name: str, file: ChunkFile[Any], plan: BatchPlan, make: Callable[[int], list[Any]]) -> None:
@@ -138,7 +145,7 @@ class Generator:
             tokens,
             temperature=temperature,
             top_p=settings.top_p,
-            stop=() if name == "plain" else NEXT_EXAMPLE,
+            stop=() if name in {"plain", "sample"} else NEXT_EXAMPLE,
             seed=seed_of(self.config.seed, name, chunk),
         )
         made: list[Completion] = []
@@ -148,30 +155,49 @@ class Generator:
         return made
 
     def _respond(self, chunk: Sequence[Instruction], number: int) -> list[Response]:
+        """One plain greedy answer to each instruction; then few-shot ones, or sampled plain ones in a later round."""
         settings, seed = self.config.generation, self.config.seed
+        asked = [(i, n) for i in chunk for n in range(sum(self._planned(i)) - 1)]
         plain = self._complete(
             "plain", number, [plain_prompt(i.instruction) for i in chunk], settings.max_new_tokens, 0.0
         )
-        asked = [(i, n) for i in chunk for n in range(few_shot_count(i, settings))]
-        prompts = [
-            respond_prompt(i.instruction, exemplars_for(i, settings.shots, seed=seed, use=f"respond:{n}"))
-            for i, n in asked
-        ]
-        few_shot = iter(self._complete("respond", number, prompts, settings.max_new_tokens, settings.temperature))
+        if self.round > 1:
+            prompts = [plain_prompt(i.instruction) for i, _ in asked]
+            more = self._complete("sample", number, prompts, settings.max_new_tokens, settings.sample_temperature)
+        else:
+            prompts = [
+                respond_prompt(i.instruction, exemplars_for(i, settings.shots, seed=seed, use=f"respond:{n}"))
+                for i, n in asked
+            ]
+            more = self._complete("respond", number, prompts, settings.max_new_tokens, settings.temperature)
+        waiting = iter(more)
         records: list[Response] = []
         for instruction, answer in zip(chunk, plain, strict=True):
-            own = {"instruction_id": instruction.id, "prompt_version": PROMPT_VERSION, "model": self.engine.info.model}
-            records.append(
-                Response(id=f"{instruction.id}.p", prompting="plain", candidate=0, text=answer.text, finished=answer.finished,
-                         seed=seed_of(seed, "plain", number), **own)
-            )  # fmt: skip
-            for n in range(few_shot_count(instruction, settings)):
-                made = next(few_shot)
+            records.append(self._response(instruction, "plain", 0, answer, seed_of(seed, "plain", number)))
+            for n in range(sum(self._planned(instruction)) - 1):
+                kind: Prompting = "plain" if self.round > 1 else "few_shot"
+                place = n + 1 if self.round > 1 else n
+                pass_name = "sample" if self.round > 1 else "respond"
                 records.append(
-                    Response(id=f"{instruction.id}.f{n}", prompting="few_shot", candidate=n, text=one_paragraph(made.text),
-                             finished=made.ended_by != "length", seed=seed_of(seed, "respond", number), **own)
-                )  # fmt: skip
+                    self._response(instruction, kind, place, next(waiting), seed_of(seed, pass_name, number))
+                )
         return records
+
+    def _response(
+        self, instruction: Instruction, prompting: Prompting, place: int, made: Completion, seed: int
+    ) -> Response:
+        plain = prompting == "plain"
+        return Response(
+            id=f"{instruction.id}.{'p' if plain else 'f'}{place}",
+            instruction_id=instruction.id,
+            prompting=prompting,
+            candidate=place,
+            text=made.text if plain else one_paragraph(made.text),
+            finished=made.finished if plain else made.ended_by != "length",
+            seed=seed,
+            prompt_version=PROMPT_VERSION,
+            model=self.engine.info.model,
+        )
 
     def _critique(
         self, chunk: Sequence[Instruction], responses: Sequence[Response], principles: dict[str, Principle], number: int
@@ -187,10 +213,17 @@ class Generator:
         ]  # fmt: skip
         texts = self._complete("critique", number, prompts, settings.critique_tokens, 0.0)
         return [
-            Critique(id=f"{r.id}.c", response_id=r.id, principle_id=p.id, text=one_paragraph(t.text),
-                     prompt_version=PROMPT_VERSION, seed=seed_of(seed, "critique", number), model=self.engine.info.model)
+            Critique(
+                id=f"{r.id}.c",
+                response_id=r.id,
+                principle_id=p.id,
+                text=one_paragraph(t.text),
+                prompt_version=PROMPT_VERSION,
+                seed=seed_of(seed, "critique", number),
+                model=self.engine.info.model,
+            )
             for (_, r, p), t in zip(cases, texts, strict=True)
-        ]  # fmt: skip
+        ]
 
     def _revise(
         self, chunk: Sequence[Instruction], responses: Sequence[Response], critiques: Sequence[Critique], number: int
@@ -235,22 +268,30 @@ class Generator:
     def _judge(
         self, chunk: Sequence[Instruction], proposals: Sequence[Proposal | str], principles: dict[str, Principle]
     ) -> list[Judgement]:
-        seed = self.config.seed
         pairs = [(i, p) for i, p in zip(chunk, proposals, strict=True) if isinstance(p, Proposal)]
         comparisons = [
-            Comparison(
-                i.instruction, p.chosen.text, one_paragraph(p.rejected.text), principles[i.id],
-                tuple(worked_examples(exemplars_for(i, CRITIC_EXAMPLES, seed=seed, use="judge"), seed=seed, with_flawless=False)),
-            )
+            Comparison(i.instruction, p.chosen.text, one_paragraph(p.rejected.text), principles[i.id], self._flawed(i))
             for i, p in pairs
-        ]  # fmt: skip
+        ]
         judged: list[Preference] = compare(self.engine, comparisons)
         self.progress.advance(len(judged))
         return [
-            Judgement(instruction_id=i.id, chosen_id=p.chosen.id, rejected_id=p.rejected.id, principle_id=principles[i.id].id,
-                      margin=round(j.margin, 4), consistent=j.consistent, prompt_version=PROMPT_VERSION)
+            Judgement(
+                instruction_id=i.id,
+                chosen_id=p.chosen.id,
+                rejected_id=p.rejected.id,
+                principle_id=principles[i.id].id,
+                margin=round(j.margin, 4),
+                consistent=j.consistent,
+                prompt_version=PROMPT_VERSION,
+            )
             for (i, p), j in zip(pairs, judged, strict=True)
-        ]  # fmt: skip
+        ]
+
+    def _flawed(self, instruction: Instruction) -> tuple[WorkedExample, ...]:
+        """Worked comparisons of a right and a flawed answer, for the critic."""
+        exemplars = exemplars_for(instruction, CRITIC_EXAMPLES, seed=self.config.seed, use="judge")
+        return tuple(worked_examples(exemplars, seed=self.config.seed, with_flawless=False))
 
     def _pairs(
         self,

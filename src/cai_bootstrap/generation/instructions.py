@@ -1,6 +1,6 @@
 """The instructions of one generation: drawn from the templates, and a share written by the model itself."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +28,25 @@ def make_instructions(
     held_out: LeakageIndex,
     progress: Progress,
     stopping: Callable[[], bool],
+    asked_before: Collection[str] = (),
 ) -> tuple[list[Instruction], dict[str, Any]]:
-    """The instructions in their order and their diversity figures; read back if they were made before."""
+    """The instructions in their order and their diversity figures; read back if they were made before.
+
+    `asked_before` holds the texts of earlier rounds, which are not drawn again.
+    """
     path, figures_path = folder / "instructions.jsonl", folder / "diversity.json"
     if path.exists() and figures_path.exists():
         return list(read_jsonl(path, Instruction)), read_json(figures_path)
     count = config.generation.count
     by_model = round(count * config.generation.self_instruct_share)
-    templated, report = sample_with_report(
-        count, seed=config.seed, leaks=lambda i: held_out.hit(i.instruction, i.fact_key)
-    )
+
+    def unfit(instruction: Instruction) -> str | None:
+        if instruction.instruction in asked_before:
+            return "asked_before"
+        return held_out.hit(instruction.instruction, instruction.fact_key)
+
+    seed = config.seed if not asked_before else seed_of(config.seed, "instructions", len(asked_before))
+    templated, report = sample_with_report(count, seed=seed, leaks=unfit)
     figures: dict[str, Any] = {"dropped_by_sampler": dict(report.dropped)}
     instructions = templated
     if by_model:

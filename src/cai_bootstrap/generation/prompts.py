@@ -98,7 +98,8 @@ def _case(instruction: str, answer: str, principle: Principle) -> str:
 
 
 def _comparison(instruction: str, first: str, second: str, principle: Principle) -> str:
-    return f"Principle: {principle.text}\nInstruction: {instruction}\nAnswer A: {first}\nAnswer B: {second}\nThe better answer is"
+    case = f"Principle: {principle.text}\nInstruction: {instruction}\n"
+    return f"{case}Answer A: {first}\nAnswer B: {second}\nThe better answer is"
 
 
 def _flawed(exemplar: Exemplar, flaw: Flaw, others: Sequence[str], draw: random.Random) -> str:

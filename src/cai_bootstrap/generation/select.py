@@ -35,7 +35,7 @@ def parse_judges(text: str) -> frozenset[str]:
     unknown = [name for name in names if name not in JUDGES]
     if unknown or not names:
         raise UsageError(
-            f"--select {text!r}: unknown judge {unknown[0] if unknown else ''!r}; known: {', '.join(JUDGES)}, joined by +"
+            f"--select {text!r}: unknown judge {unknown[0] if unknown else ''!r}; known, joined by +: {', '.join(JUDGES)}"
         )
     return frozenset(names)
 
@@ -43,7 +43,7 @@ def parse_judges(text: str) -> frozenset[str]:
 def propose(
     instruction: Instruction, candidates: Sequence[Candidate], judges: frozenset[str], *, agreement: float
 ) -> Proposal | str:
-    """Propose a pair, or give the reason why there is none (`no_candidate`, `none_passed`, `abstained`, `none_failed`)."""
+    """Propose a pair, or give the reason why there is none (for example `none_passed` or `abstained`)."""
     able = [c for c in candidates if c.finished]
     if not able:
         return "no_candidate"
@@ -71,7 +71,8 @@ def _by_rule(instruction: Instruction, candidates: Sequence[Candidate], judge: s
 
 def _by_agreement(candidates: Sequence[Candidate], share: float) -> Proposal | str:
     """Self-consistency (Wang et al., 2203.11171) over exemplar draws."""
-    answers = [c for c in candidates if c.source == "response" and not c.plain and c.finished]
+    finished = [c for c in candidates if c.source == "response" and c.finished]
+    answers = [c for c in finished if not c.plain] or finished
     votes: Counter[str] = Counter()
     for candidate in answers:
         votes[normalise(candidate.text)] += candidate.votes

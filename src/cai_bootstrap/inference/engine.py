@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 
 @dataclass(frozen=True)
 class Sampling:
-    """How to decode. `temperature` 0 is greedy. `stop` strings begin with a line break, end a completion and are cut off."""
+    """How to decode. `temperature` 0 is greedy. `stop` strings begin with a line break and end a completion, cut off."""
 
     max_new_tokens: int
     temperature: float = 0.0
@@ -49,7 +49,7 @@ class EngineInfo:
 
 
 class Engine(Protocol):
-    """A loaded model. Prompts are plain text, never chat-formatted; the engine adds BOS where the tokenizer wants it."""
+    """A loaded model. Prompts are plain text, never chat-formatted; BOS is added where the tokenizer wants it."""
 
     @property
     def info(self) -> EngineInfo: ...

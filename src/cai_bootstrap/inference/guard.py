@@ -14,8 +14,9 @@ from cai_bootstrap.inference.engine import Engine, Sampling
 
 # Markers by which the common chat formats open a turn (ChatML, Llama 2 and 3, Gemma, Zephyr, Phi, DeepSeek).
 CHAT_MARKERS = (
-    "<|im_start|>", "<|im_end|>", "[INST]", "[/INST]", "<<SYS>>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>",
-    "<start_of_turn>", "<end_of_turn>", "<|user|>", "<|assistant|>", "<|system|>", "<|end|>", "<｜User｜>", "<｜Assistant｜>",
+    "<|im_start|>", "<|im_end|>", "[INST]", "[/INST]", "<<SYS>>",
+    "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<start_of_turn>", "<end_of_turn>",
+    "<|user|>", "<|assistant|>", "<|system|>", "<|end|>", "<｜User｜>", "<｜Assistant｜>",
 )  # fmt: skip
 # Instructions that a base model continues and a tuned model answers and then stops.
 SENTINELS = (

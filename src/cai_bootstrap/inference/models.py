@@ -11,7 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class PreparedModel:
-    """A model on local disk. `weights_sha256` covers every safetensors file, `tokenizer_sha256` the tokenizer's files."""
+    """A model on local disk. The hashes cover every safetensors file, and the tokenizer's files."""
 
     name: str
     path: Path

@@ -45,7 +45,7 @@ def run(context: StepContext, expected: str) -> list[Path]:
     found: Elicitation | None = None
     rival: dict[str, Any] | None = None
     if dev:
-        how = {
+        how: dict[str, Any] = {
             "max_new_tokens": settings.max_new_tokens,
             "seed": config.seed,
             "progress": context.progress,

@@ -23,6 +23,12 @@ class StepContext:
     progress: Progress
     stopping: Callable[[], bool]
     run: str
+    round: int = 1
+
+    def data(self, number: int | None = None) -> Path:
+        """Where a round's data lie: the first one's in the data folder itself, later ones' in `round-N` below it."""
+        wanted = number or self.round
+        return self.workspace.data if wanted == 1 else self.workspace.data / f"round-{wanted}"
 
     @property
     def suite(self) -> Suite:

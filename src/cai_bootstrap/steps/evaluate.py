@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from cai_bootstrap.errors import DataError, UntrustedResultError
+from cai_bootstrap.errors import UntrustedResultError
 from cai_bootstrap.evaluation import assess as assessing
 from cai_bootstrap.evaluation.conditions import Conditions, differences
 from cai_bootstrap.evaluation.ledger import open_test
@@ -14,7 +14,7 @@ from cai_bootstrap.inference.engine import Sampling
 from cai_bootstrap.steps import baseline as baseline_step
 from cai_bootstrap.steps import generate, train
 from cai_bootstrap.steps.context import StepContext
-from cai_bootstrap.training.checkpoints import Checkpoint, find_checkpoint, read_success
+from cai_bootstrap.training.checkpoints import Checkpoint, read_success
 from cai_bootstrap.workspace import fingerprint, sha256_file
 
 
@@ -23,14 +23,7 @@ def _checkpoint(context: StepContext) -> Checkpoint:
     if context.config.adapter is not None:
         found = read_success(Path(context.config.adapter))
     else:
-        wanted = train.identity(context)
-        newest = find_checkpoint(context.workspace.checkpoints, wanted)
-        if newest is None:
-            raise DataError(
-                f"{context.workspace.checkpoints}: no finished training of this run (a valid TRAINING_SUCCESS with "
-                f"fingerprint {wanted[:12]}...); run `cai train` first"
-            )
-        found = newest
+        found = train.checkpoint_of(context)
     if context.suite.sha256 not in (found.details.get("leakage_checked") or []):
         raise UntrustedResultError(
             f"{found.path}: its training data were not checked against the suite '{context.suite.name}'; train again "
@@ -61,7 +54,7 @@ def run(context: StepContext, expected: str) -> list[Path]:
     context.progress.begin(len(suite.items) * (1 if base else 2))
     opening = open_test(suite, "evaluation", model=config.model, adapter=checkpoint.sha256, run=context.run)
     prompts = [f"{item.instruction}\n" for item in suite.items]
-    how = {
+    how: dict[str, Any] = {
         "sampling": Sampling(settings.max_new_tokens),
         "progress": context.progress,
         "stopping": context.stopping,

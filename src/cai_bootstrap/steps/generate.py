@@ -1,6 +1,7 @@
 """Generate: the model makes its own training data, or data of the same identity are used again."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,20 @@ from cai_bootstrap.generation.instructions import make_instructions
 from cai_bootstrap.generation.prompts import PROMPT_VERSION
 from cai_bootstrap.inference.open import open_model
 from cai_bootstrap.records import Instruction
+from cai_bootstrap.steps import train
 from cai_bootstrap.steps.context import StepContext
-from cai_bootstrap.workspace import fingerprint, read_json, write_json
+from cai_bootstrap.workspace import fingerprint, read_json, read_jsonl, write_json
 
 
 def data_identity(context: StepContext) -> dict[str, Any]:
     """What decides the data, by name, apart from the number of instructions."""
     config = context.config
-    settings = config.generation.model_dump(mode="json", exclude={"count", "precision", "batch_size"})
+    other = {"count", "precision", "batch_size"} | ({"samples", "sample_temperature"} if context.round == 1 else set())
+    settings = config.generation.model_dump(mode="json", exclude=other)
     constitution = load_constitution(config.constitution)
+    earlier = [] if context.round == 1 else [train.checkpoint_of(replace(context, round=context.round - 1)).sha256]
     return {
+        "answering adapter": earlier,
         "model": context.model_key(),
         "constitution": constitution.sha256,
         "precision": config.generation_precision,
@@ -43,7 +48,7 @@ def identity(context: StepContext) -> str:
 
 
 def _known_data(context: StepContext) -> dict[str, Any] | None:
-    path = context.workspace.data / "data_identity.json"
+    path = context.data() / "data_identity.json"
     return read_json(path) if path.exists() else None
 
 
@@ -61,19 +66,19 @@ def check_data(context: StepContext) -> dict[str, int]:
     changed = [name for name, value in identity.items() if known["identity"].get(name) != value]
     if changed:
         raise UsageError(
-            f"{context.workspace.data}: holds data made with another {', '.join(changed)}; use another --base-dir, "
+            f"{context.data()}: holds data made with another {', '.join(changed)}; use another --base-dir, "
             "the earlier settings, or --force-data to make them again"
         )
     if known["requested"] != count and not _is_finished(context):
         raise UsageError(
-            f"{context.workspace.data}: holds an unfinished generation of {known['requested']} instructions, {count} "
+            f"{context.data()}: holds an unfinished generation of {known['requested']} instructions, {count} "
             f"are asked for now; finish it with --count {known['requested']}, or --force-data to start again"
         )
     return {"requested": count, "found": known["requested"]}
 
 
 def _is_finished(context: StepContext) -> bool:
-    return (context.workspace.data / "generation_summary.json").exists()
+    return (context.data() / "generation_summary.json").exists()
 
 
 def run(context: StepContext, _: str) -> list[Path]:
@@ -82,7 +87,8 @@ def run(context: StepContext, _: str) -> list[Path]:
     What is there is gone on with. Only `--force-data` removes it first, unless it is this very generation, killed
     before its end.
     """
-    folder = context.workspace.data
+    folder = context.data()
+    folder.mkdir(parents=True, exist_ok=True)
     count = context.config.generation.count
     constitution = load_constitution(context.config.constitution)
     identity = data_identity(context)
@@ -106,15 +112,24 @@ def run(context: StepContext, _: str) -> list[Path]:
         engine=config.engine,
         precision=config.generation_precision,
         batch_size=config.generation.batch_size,
+        adapter=_answering_adapter(context),
+        merge=True,
         threads=config.threads,
         tokens_asked=count * config.generation.max_new_tokens * (config.generation.candidates + 2),
         say=context.progress.say,
     )
     instructions, diversity = make_instructions(
-        config, folder, opened.engine, context.leakage(), context.progress, context.stopping
+        config, folder, opened.engine, context.leakage(), context.progress, context.stopping, _asked_before(context)
     )
     generator = Generator(
-        config, opened.engine, constitution, folder, context.progress, context.stopping, context.progress.say
+        config,
+        opened.engine,
+        constitution,
+        folder,
+        context.progress,
+        context.stopping,
+        context.progress.say,
+        context.round,
     )
     summary = generator.run(instructions, fingerprint(identity))
     write_json(
@@ -122,7 +137,20 @@ def run(context: StepContext, _: str) -> list[Path]:
     )
     names = ("instructions.jsonl", "responses.jsonl", "critiques.jsonl", "revisions.jsonl", "preference_pairs.jsonl",
              "rejected_pairs.jsonl", "generation_summary.json")  # fmt: skip
+    for name in names:
+        (folder / name).touch()
     return [folder / name for name in names]
+
+
+def _answering_adapter(context: StepContext) -> Path | None:
+    """The adapter of the round before: its model answers this round's instructions."""
+    return None if context.round == 1 else train.checkpoint_of(replace(context, round=context.round - 1)).path
+
+
+def _asked_before(context: StepContext) -> set[str]:
+    """The instructions of earlier rounds, so that each round asks fresh ones."""
+    files = [context.data(number) / "instructions.jsonl" for number in range(1, context.round)]
+    return {i.instruction for path in files for i in read_jsonl(path, Instruction)}
 
 
 def _generation_summary(

@@ -37,7 +37,8 @@ def run_step(name: Step, context: StepContext) -> bool:
     """Do a step, or skip it. Returns False when it was skipped because it was finished before."""
     body, fingerprint_of = _STEPS[name]
     _check_data(name, context)
-    marker = context.workspace.logs / "steps" / f"{name}.json"
+    shown = name if context.round == 1 or name == "evaluate" else f"{name}-{context.round}"
+    marker = context.workspace.logs / "steps" / f"{shown}.json"
     expected = fingerprint_of(context)
     forced = name == "generate" and context.config.force_data
     if not forced and _is_finished(marker, expected, context.workspace.base):

@@ -7,7 +7,7 @@ from cai_bootstrap.errors import DataError
 from cai_bootstrap.evaluation.suite import load_suite
 from cai_bootstrap.records import PreferencePair
 from cai_bootstrap.steps.context import StepContext
-from cai_bootstrap.training.checkpoints import SUCCESS, find_checkpoint
+from cai_bootstrap.training.checkpoints import SUCCESS, Checkpoint, find_checkpoint
 from cai_bootstrap.training.preflight import Preflight, check_pairs
 from cai_bootstrap.training.train import TrainingRun
 from cai_bootstrap.workspace import fingerprint, read_jsonl, sha256_file, write_json
@@ -16,10 +16,11 @@ from cai_bootstrap.workspace import fingerprint, read_jsonl, sha256_file, write_
 def identity(context: StepContext) -> str:
     """The fingerprint of a training: the pairs' bytes, the settings, the base weights, the seed."""
     config = context.config
-    settings = config.training.model_dump(mode="json", exclude={"watch_every", "watch_items", "save_every"})
+    other = {"watch_every", "watch_items", "save_every", "rounds", "min_gain"}
+    settings = config.training.model_dump(mode="json", exclude=other)
     return fingerprint(
         [
-            sha256_file(_pairs_file(context)),
+            *(sha256_file(path) for path in _pairs_files(context)),
             settings,
             config.training_precision,
             config.pairs.min_pairs,
@@ -50,7 +51,8 @@ def run(context: StepContext, expected: str) -> list[Path]:
             dev_items=context.dev_items,
             details={
                 "leakage_checked": [context.suite.sha256, load_suite(config.evaluation.dev_suite).sha256],
-                "pairs_sha256": sha256_file(_pairs_file(context)),
+                "pairs_sha256": [sha256_file(path) for path in _pairs_files(context)],
+                "round": context.round,
                 "labels": dict(sorted(Counter(pair.label_source for pair in checked.sound).items())),
             },
         ).run(checked.sound)
@@ -61,14 +63,28 @@ def preflight(context: StepContext) -> Preflight:
     """The look at the pairs on disk, with this run's model and held-out suites (also `cai pairs check`)."""
     from transformers import AutoTokenizer
 
-    pairs = list(read_jsonl(_pairs_file(context), PreferencePair))
+    pairs = [pair for path in _pairs_files(context) for pair in read_jsonl(path, PreferencePair)]
     tokenizer = AutoTokenizer.from_pretrained(context.prepared().path)
     leaks = context.leakage()
     return check_pairs(pairs, tokenizer, max_length=context.config.training.max_length, leaks=leaks.hit)
 
 
-def _pairs_file(context: StepContext) -> Path:
-    path = context.workspace.data / "preference_pairs.jsonl"
-    if not path.exists():
-        raise DataError(f"{path}: no such file; run `cai generate` first")
-    return path
+def checkpoint_of(context: StepContext) -> Checkpoint:
+    """The finished training of this run and round. Raises DataError if there is none."""
+    wanted = identity(context)
+    found = find_checkpoint(context.workspace.checkpoints, wanted)
+    if found is None:
+        raise DataError(
+            f"{context.workspace.checkpoints}: no finished training of this run (a valid {SUCCESS} with fingerprint "
+            f"{wanted[:12]}...); run `cai train` first"
+        )
+    return found
+
+
+def _pairs_files(context: StepContext) -> list[Path]:
+    """The pairs of this round and all before it: every round trains a fresh adapter on all of them."""
+    paths = [context.data(number) / "preference_pairs.jsonl" for number in range(1, context.round + 1)]
+    for path in paths:
+        if not path.exists():
+            raise DataError(f"{path}: no such file; run `cai generate` first")
+    return paths
