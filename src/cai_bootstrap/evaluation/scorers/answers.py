@@ -127,7 +127,8 @@ def judge_answer(instruction: str, args: Mapping[str, Any], gold: Sequence[str],
     if fault := _statement_fault(asked, given, plain, exempt=own):
         return fault
     named = mentions(said, candidates)
-    rights = [m for m in named if m.accepted and not _belongs_to_question(m, asked, given)]
+    told = args.get("in_context") is True
+    rights = [m for m in named if m.accepted and not _belongs_to_question(m, asked, given, told=told)]
     if not rights:
         return "rival_answer" if any(not m.accepted for m in named) else "wrong_answer"
     if any(not m.accepted and not _only_restated(m, rights[0], asked, given) for m in named):
@@ -199,8 +200,14 @@ def _only_restated(mention: Mention, answer: Mention, asked: Words, given: Words
     return before in LINKS and find_phrase(asked, given[mention.start - 1 : mention.end]) >= 0
 
 
-def _belongs_to_question(mention: Mention, asked: Words, given: Words) -> bool:
-    """Whether an accepted answer is only the question's own word, as in "The capital of Singapore is"."""
+def _belongs_to_question(mention: Mention, asked: Words, given: Words, *, told: bool) -> bool:
+    """Whether an accepted answer is only the question's own word, as in "The capital of Singapore is".
+
+    Where the instruction tells the answer (`told`), it stands in the question anyway: "The coat of Ben is blue" says
+    whose coat is blue. Only a sentence that breaks off after it says nothing.
+    """
+    if told and mention.end + 1 < len(given):
+        return False
     bigram = given[max(0, mention.start - 1) : mention.end]
     followed = mention.end < len(given) and given[mention.end] in COPULAS
     return followed and mention.start > 0 and bigram[0] in LINKS and find_phrase(asked, bigram) >= 0
