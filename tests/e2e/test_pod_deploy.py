@@ -40,7 +40,8 @@ def test_deploy_runs_the_real_pipeline_on_the_pod_and_brings_verified_results_ba
     pod.config.pop("job")
     pod.write(
         python=sys.executable, remote_base=str(base), budget=15, provider={"pod_id": "pod123", "api_url": runpod.url},
-        setup={"commands": None, "prefetch": True}, env={"OMP_NUM_THREADS": "1", "CAI_CACHE_DIR": str(tmp_path / "cache")},
+        setup={"commands": None, "prefetch": True},
+        env={"OMP_NUM_THREADS": "1", "CAI_CACHE_DIR": str(tmp_path / "cache")},
     )  # fmt: skip
     runpod.pod["startedAt"] = None
     model = make_model(tmp_path / "model")

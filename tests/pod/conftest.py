@@ -10,7 +10,6 @@ import pytest
 
 from .loopback import Pod, RunPodStandIn, Sshd, end_pod_processes, stand_in_checkout
 
-
 LIGHT_PYTHON = str(Path(sys.base_prefix) / "bin" / "python3")  # without torch, whose import takes seconds
 
 
@@ -36,7 +35,8 @@ def make_pod(folder: Path, sshd: Sshd, checkout: Path) -> Pod:
         name="loop", host="127.0.0.1", port=sshd.port, user=getpass.getuser(), key=str(sshd.client_key),
         host_key=sshd.fingerprint(), hourly_price=1.74, remote_base=str(base), gpu="none", python=LIGHT_PYTHON,
         job=["{python}", "{code}/src/job.py", "{args}", "--base-dir", "{base}"], setup={"commands": ["true"]},
-        stop={"check_seconds": 0.1, "job_grace_seconds": 5, "connected_seconds": 1, "retry_seconds": 0.2, "limit_seconds": 5},
+        stop={"check_seconds": 0.1, "job_grace_seconds": 5, "connected_seconds": 1, "retry_seconds": 0.2,
+              "limit_seconds": 5},
     )  # fmt: skip
     return pod
 

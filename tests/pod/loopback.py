@@ -64,7 +64,8 @@ class Sshd:
         config.write_text(
             f"ListenAddress 127.0.0.1\nPort {self.port}\nHostKey {self.host_key}\nPidFile none\nUsePAM no\n"
             f"AuthorizedKeysFile {self.folder}/authorized_keys\nStrictModes no\nPasswordAuthentication no\n"
-            "KbdInteractiveAuthentication no\nPermitRootLogin prohibit-password\nMaxStartups 100:30:200\nLogLevel ERROR\n"
+            "KbdInteractiveAuthentication no\nPermitRootLogin prohibit-password\n"
+            "MaxStartups 100:30:200\nLogLevel ERROR\n"
             + (self.extra or f"SetEnv HOME={self.folder}\n")  # the tester's own shell start-up files stay out
         )
         self.process = subprocess.Popen([*prefix, SSHD, "-D", "-e", "-f", str(config)], stderr=subprocess.DEVNULL)
@@ -117,7 +118,7 @@ class Sshd:
 class CuttingProxy:
     """Forwards TCP and breaks each connection after so many bytes towards the client, until `cuts` are used up."""
 
-    def __init__(self, target_port: int, *, cut_after: Callable[[int], int], cuts: int) -> None:
+    def __init__(self, target_port: int, *, cut_after: Callable[[], int], cuts: int) -> None:
         self.target_port, self.cut_after, self.cuts = target_port, cut_after, cuts
         self.made = 0
         self.arming = threading.Event()
@@ -135,7 +136,7 @@ class CuttingProxy:
         with client, socket.create_connection(("127.0.0.1", self.target_port)) as server:
             threading.Thread(target=_copy, args=(client, server), daemon=True).start()
             cutting = self.arming.is_set() and self.made < self.cuts
-            left = self.cut_after(self.made) if cutting else None
+            left = self.cut_after() if cutting else None
             with contextlib.suppress(OSError):
                 while block := server.recv(4096):
                     if left is not None and len(block) >= left:
@@ -211,7 +212,7 @@ class RunPodStandIn:
                     return self.answer(200, json.dumps(outer.pod).encode())
                 return self.answer(404, b'{"error": "not found"}')
 
-            do_GET = do_POST = handle_any  # noqa: N815 (the names http.server calls)
+            do_GET = do_POST = handle_any
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}/v2"
@@ -223,7 +224,7 @@ class RunPodStandIn:
 
 
 JOB = '''\
-"""A stand-in for `cai run`: writes events, output and results as the real one does; words on its command line steer it."""
+"""A stand-in for `cai run`: writes events, output and results as the real one does; its words steer it."""
 import json, os, signal, sys, time
 from pathlib import Path
 

@@ -98,7 +98,7 @@ def test_an_unknown_host_key_is_asked_about_once_and_refused_without_an_answer(p
     said = refusal(pod, "check")
     assert "was not confirmed" in said
     assert pod.sshd.fingerprint() in said
-    with mock.patch("cai_bootstrap.cli.pod.confirm", return_value=True) as asked:
+    with mock.patch("cai_bootstrap.cli.pod_context.confirm", return_value=True) as asked:
         pod.cai("check")
         pod.cai("status")
     assert asked.call_count == 1

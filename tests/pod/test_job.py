@@ -22,7 +22,7 @@ def running(pod: Pod) -> bool:
 def test_watch_loses_and_doubles_no_line_when_the_connection_is_cut_twenty_times(ready: Pod, shared_sshd: Sshd) -> None:
     pod = ready
     chance = random.Random(7)
-    proxy = CuttingProxy(shared_sshd.port, cut_after=lambda n: 7000 + chance.randrange(4000), cuts=20)
+    proxy = CuttingProxy(shared_sshd.port, cut_after=lambda: 7000 + chance.randrange(4000), cuts=20)
     pod.write(port=proxy.port)
     try:
         pod.cai("run", "--", "--lines", "800", "--pause", "0.02", "--exit", "7")

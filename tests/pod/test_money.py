@@ -102,7 +102,7 @@ def test_a_preset_that_was_never_measured_is_estimated_as_such(tmp_path: Path) -
 
 
 def test_the_estimate_counts_items_hours_and_dollars(tmp_path: Path) -> None:
-    steps = {step: 360 for step in STEPS} | {"generate": {"fixed": 100, "per_item": 2}}
+    steps = dict.fromkeys(STEPS, 360) | {"generate": {"fixed": 100, "per_item": 2}}
     data = {
         "measured": True,
         "gpu_memory_gib": 8,

@@ -10,7 +10,8 @@ from cai_bootstrap.pod.onpod.runpod import ApiError, RunPod, no_longer_costs
 
 from .loopback import Pod, RunPodStandIn
 
-NONSENSE = [b"<html>oops</html>", b"", b"[]", b"null", b"{}", b'{"status": "EXITED"}', b'{"status": "EXITED", "cost": "0"}',
+NONSENSE = [b"<html>oops</html>", b"", b"[]", b"null", b"{}", b'{"status": "EXITED"}',
+            b'{"status": "EXITED", "cost": "0"}',
             b'{"status": 3, "cost": 0}', b'{"status": "EXITED", "cost": NaN}', b'{"status": "EXITED", "cost": -1}',
             b'{"status": "EXITED", "cost": false}', b'{"status": "EXITED", "cost": 0', b"\xff\xfe"]  # fmt: skip
 
@@ -144,7 +145,8 @@ def test_no_message_holds_the_key(runpod: RunPodStandIn) -> None:
     assert runpod.key not in "".join(said)
 
 
-def test_cai_pod_stop_closes_the_rental_when_the_provider_says_so(rented: Pod, runpod: RunPodStandIn) -> None:
+@pytest.mark.usefixtures("runpod")
+def test_cai_pod_stop_closes_the_rental_when_the_provider_says_so(rented: Pod) -> None:
     rented.cai("status")
     done = rented.cai("stop")
     assert "EXITED, 0 $/h" in done.stderr
@@ -185,7 +187,8 @@ def test_already_stopped_is_not_believed_while_the_provider_says_otherwise(rente
     assert rental(rented)["ended"] is None
 
 
-def test_stop_asks_before_it_ends_a_running_job(ready: Pod, rented: Pod, runpod: RunPodStandIn) -> None:
+@pytest.mark.usefixtures("rented")
+def test_stop_asks_before_it_ends_a_running_job(ready: Pod, runpod: RunPodStandIn) -> None:
     ready.cai("run", "--", "--lines", "300", "--pause", "0.1")
     assert "a job runs" in ready.cai("stop", code=2).stderr
     assert posts(runpod) == 0

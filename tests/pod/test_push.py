@@ -6,11 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from cai_bootstrap.pod.push import pushed_files
+
 from .conftest import make_pod
 from .loopback import Pod, Sshd, git, mounted_small_disk, stand_in_checkout
 
 SECRETS = {
-    ".env": "TOKEN=abc", "sub/.env.local": "X=1", "prod.env": "X=1", "id_rsa": "key", "sub/server.pem": "pem", "a.key": "k",
+    ".env": "TOKEN=abc", "sub/.env.local": "X=1", "prod.env": "X=1", "id_rsa": "key", "sub/server.pem": "pem",
+    "a.key": "k",
     "deploy_ed25519": "key", ".netrc": "machine", "credentials.json": "{}", "pod.yaml": "host: x",
     "innocent.txt": "-----BEGIN OPENSSH PRIVATE KEY-----\nabc\n-----END OPENSSH PRIVATE KEY-----\n",
 }  # fmt: skip
@@ -54,6 +57,12 @@ def test_even_a_tracked_secret_does_not_travel_by_rsync(pod: Pod, full_checkout:
     git(full_checkout, "add", "-f", ".env", "sub/server.pem")
     pod.cai("push", "--via", "rsync", "--source", str(full_checkout))
     assert there(pod) == WANTED
+
+
+def test_every_tracked_file_of_this_very_checkout_travels() -> None:
+    checkout = Path(__file__).parents[2]
+    tracked = {name for name in git(checkout, "ls-files").splitlines() if (checkout / name).is_file()}
+    assert tracked - set(pushed_files(checkout)) == set()
 
 
 @pytest.mark.parametrize("via", ["rsync", "tar"])

@@ -45,7 +45,7 @@ def written(folder: Path, **fields: object) -> Path:
     ({"stop": {"whendone": True}}, "stop.whendone"),
     ({"secrets": ["hf_abcdefghijklmnopqrstuvwxyz0123456789ABCDEFGH"]}, "NAME of an environment variable"),
     ({"secrets": ["a-b"]}, "NAME of an environment variable"),
-    ({"provider": {"api_key_env": "rpa_ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789abcdefgh"}}, "NAME of an environment variable"),
+    ({"provider": {"api_key_env": "rpa_ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789abc"}}, "NAME of an environment variable"),
     ({"env": {"HF_TOKEN": "x"}}, "looks like a secret"),
 ])  # fmt: skip
 def test_a_wrong_field_is_refused_by_name_without_repeating_its_value(
@@ -105,7 +105,8 @@ def traces(word: str, *folders: Path) -> list[Path]:
     return found
 
 
-def test_a_deployment_with_secrets_leaves_no_trace_of_them(ready: Pod, rented: Pod, runpod: RunPodStandIn) -> None:
+@pytest.mark.usefixtures("rented")
+def test_a_deployment_with_secrets_leaves_no_trace_of_them(ready: Pod, runpod: RunPodStandIn) -> None:
     ready.environment["HF_TOKEN"] = TOKEN
     ready.write(secrets=["HF_TOKEN"], stop={"fetched_minutes": 10})
     argvs: list[str] = []
@@ -162,7 +163,8 @@ def test_a_secret_file_is_for_its_owner_only_and_gone_once_read(tmp_path: Path) 
     assert pod_secrets.take(path) == {}
 
 
-def test_the_watchdogs_key_file_is_gone_once_it_guards(ready: Pod, rented: Pod, runpod: RunPodStandIn) -> None:
+@pytest.mark.usefixtures("rented")
+def test_the_watchdogs_key_file_is_gone_once_it_guards(ready: Pod, runpod: RunPodStandIn) -> None:
     import json
 
     ready.cai("run", "--", "--lines", "50", "--pause", "0.1")

@@ -53,7 +53,8 @@ def test_the_deadline_ends_the_job_and_stops_the_pod_with_the_client_gone(ready:
     assert "deadline" in ready.acts()
 
 
-def test_the_watchdog_stops_the_pod_through_the_provider(ready: Pod, rented: Pod, runpod: RunPodStandIn) -> None:
+@pytest.mark.usefixtures("rented")
+def test_the_watchdog_stops_the_pod_through_the_provider(ready: Pod, runpod: RunPodStandIn) -> None:
     runpod.pod["startedAt"] = None
     runpod.faults = [("POST", 409, b"{}", {}), ("POST", 500, b"oops", {})]
     spend(ready, 9.999, budget=10)
@@ -62,7 +63,8 @@ def test_the_watchdog_stops_the_pod_through_the_provider(ready: Pod, rented: Pod
     until(lambda: "stopped" in ready.acts(), "the watchdog has seen it")
 
 
-def test_a_provider_that_refuses_leaves_the_stop_command(ready: Pod, rented: Pod, runpod: RunPodStandIn) -> None:
+@pytest.mark.usefixtures("rented")
+def test_a_provider_that_refuses_leaves_the_stop_command(ready: Pod, runpod: RunPodStandIn) -> None:
     stopped = with_stop_command(ready)
     runpod.pod["startedAt"] = None
     spend(ready, 9.999, budget=10)
@@ -109,7 +111,8 @@ def test_without_a_way_to_stop_the_watchdog_ends_the_job_and_says_so(ready: Pod)
     assert "cannot_stop" in ready.cai("logs", "--watchdog").stdout
 
 
-def test_deploy_reaching_its_budget_warns_ends_pulls_and_stops(ready: Pod, rented: Pod, runpod: RunPodStandIn) -> None:
+@pytest.mark.usefixtures("rented")
+def test_deploy_reaching_its_budget_warns_ends_pulls_and_stops(ready: Pod, runpod: RunPodStandIn) -> None:
     ready.write(hourly_price=360.0, budget=0.6)
     runpod.pod.update(cost=360.0, startedAt=None)
     done = ready.cai(

@@ -1,16 +1,14 @@
 """`cai pod …`: the rented pod. Parses, calls, prints."""
 
-import json
 import shlex
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Console
 
+from cai_bootstrap.cli.pod_context import Context, confirm, say, show
 from cai_bootstrap.errors import CaiError, UsageError
 from cai_bootstrap.pod import deploy as deploying
 from cai_bootstrap.pod import install, job, ledger, session, settings, stopping, trust
@@ -25,44 +23,6 @@ SOURCE = click.option("--source", type=click.Path(path_type=Path), default=Path(
 VIA = click.option("--via", type=click.Choice(["auto", "rsync", "git", "tar"]), help="How the code gets there.")
 YES = click.option("--yes", is_flag=True, help="Do not ask whether to start.")
 RUN_CONTEXT = {"ignore_unknown_options": False, "allow_interspersed_args": True}
-
-
-@dataclass
-class Context:
-    """What every pod command knows: where pod.yaml is, and how to speak."""
-
-    path: Path
-
-    def load(self, **overrides: Any) -> settings.PodSettings:
-        """The settings, with what the command line overrides."""
-        return settings.load_settings(self.path, **overrides)
-
-    def connect(self, found: settings.PodSettings) -> Remote:
-        """A pod that lets us in, its host key pinned, its rental in the ledger."""
-        remote = session.connect(found, confirm, say)
-        click.get_current_context().call_on_close(remote.close)
-        return remote
-
-
-def say(text: str) -> None:
-    """A line for people, on stderr, so that stdout holds results only."""
-    from cai_bootstrap.pod.watch import printable
-
-    click.echo("\n".join(printable(line) for line in text.splitlines()), err=True)
-
-
-def confirm(question: str) -> bool:
-    """Ask a person; no without a terminal."""
-    say(question)
-    return sys.stdin.isatty() and click.confirm("Yes?", default=False, err=True)
-
-
-def show(value: Any, as_json: bool, lines: Callable[[], None]) -> None:
-    """Print a result, for machines or for people."""
-    if as_json:
-        click.echo(json.dumps(value, indent=2, default=str))
-    else:
-        lines()
 
 
 @click.group()
@@ -170,11 +130,11 @@ def _refuse_while_running(remote: Remote) -> None:
 @JSON
 @click.pass_obj
 def setup(context: Context, arguments: tuple[str, ...], as_json: bool) -> None:
-    """Make the pod's Python ready and fetch the model; skipped while nothing changed. ARGUMENTS are those of the run."""
+    """Make the pod's Python ready and fetch the model; skipped while nothing changed. ARGUMENTS: the run's."""
     found = context.load()
     remote = context.connect(found)
     job.arm_watchdog(remote)
-    done = deploying.set_up(remote, arguments, Console(stderr=True), say=say)
+    done = deploying.set_up(remote, arguments, Console(stderr=True))
     show({"done": done}, as_json, lambda: click.echo("set up" if done else "set up already, nothing to do"))
 
 

@@ -1,4 +1,6 @@
-"""Is the pod fit for the job: GPU and its memory, disk, Python, torch, and a way to transfer files; in one connection."""
+"""Is the pod fit for the job: GPU and its memory, disk, Python, torch, and a way to transfer files; in one
+connection.
+"""
 
 import shutil
 from collections.abc import Sequence

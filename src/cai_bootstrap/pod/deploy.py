@@ -39,7 +39,7 @@ class Deployed:
         return code if code or (self.pulled is not None and self.pulled.verified) else 1
 
 
-def set_up(remote: Remote, arguments: Sequence[str], console: Console, *, as_json: bool = False, say: Say) -> bool:
+def set_up(remote: Remote, arguments: Sequence[str], console: Console, *, as_json: bool = False) -> bool:
     """Run what set-up needs as a detached job and watch it; False if the pod was set up already. Raises PodError."""
     lines = install.setup_commands(remote.settings, arguments)
     mark = install.setup_mark(remote, lines)
@@ -91,7 +91,7 @@ def deploy(
             raise PodError(f"{settings.address}: the pod is not fit for this run (see above)")
         pushed = push(remote, source, settings.via, say)
         say(f"pushed {pushed.files} files by {pushed.via}, tree {pushed.sha256[:12]}")
-        done = set_up(remote, arguments, console, as_json=as_json, say=say)
+        done = set_up(remote, arguments, console, as_json=as_json)
         say("set up" if done else "set up already")
         job_id = _start_or_resume(remote, arguments, before, say)
     ledger.update(settings.name, settings.address, estimate=planned.record())
@@ -137,9 +137,7 @@ def _stop_or_remind(remote: Remote, deployed: Deployed, stop_when_done: bool, sa
             deployed.problem = str(error)
             if remote.settings.stop.command:
                 answer = remote.run(["/bin/sh", "-c", remote.settings.stop.command], timeout=120)
-                say(
-                    f"ran the stop command on the pod (exit code {answer.code}); nobody has confirmed that it no longer costs"
-                )
+                say(f"ran the stop command there (exit code {answer.code}); nobody has confirmed that it costs no more")
             say(str(error))
     elif stop_when_done:
         say("the pod was NOT stopped, because not everything was brought back: run `cai pod pull`, then `cai pod stop`")
@@ -149,7 +147,8 @@ def _stop_or_remind(remote: Remote, deployed: Deployed, stop_when_done: bool, sa
 
 def describe_pull(pulled: Pulled) -> str:
     """What a pull did, in one sentence."""
-    text = f"{pulled.files} files ({pulled.bytes / 1e6:.1f} MB) in {pulled.target}: {pulled.fetched} fetched, {pulled.unchanged} there already"
+    text = f"{pulled.files} files ({pulled.bytes / 1e6:.1f} MB) in {pulled.target}: "
+    text += f"{pulled.fetched} fetched, {pulled.unchanged} there already"
     if pulled.fetched_again:
         text += f"; fetched again because the hash was wrong: {', '.join(pulled.fetched_again[:5])}"
     if pulled.left_out:

@@ -1,4 +1,6 @@
-"""Set up the pod's Python once: venv, pins, the pushed package, the model; skipped while what it is made of is the same."""
+"""Set up the pod's Python once: venv, pins, the pushed package, the model; skipped while what it is made of is the
+same.
+"""
 
 import shlex
 from collections.abc import Sequence

@@ -35,7 +35,7 @@ def job_argv(settings: PodSettings, arguments: Sequence[str]) -> list[str]:
 
 
 def job_environment(settings: PodSettings) -> dict[str, str]:
-    """Plain variables of the job; the pushed sources are found without installing them where pod.yaml names a Python."""
+    """Plain variables of the job; with a Python named by pod.yaml, the pushed sources are found uninstalled."""
     found = {"PYTHONUNBUFFERED": "1", "CAI_BASE_DIR": settings.remote_base, **settings.env}
     if settings.python is not None:
         found["PYTHONPATH"] = f"{settings.code}/src"
@@ -83,8 +83,8 @@ def _refuse_beyond_limits(settings: PodSettings, open_rental: ledger.Rental) -> 
     spent, hours = ledger.dollars(open_rental), (time.time() - open_rental["started"]) / 3600
     if settings.budget is not None and spent >= settings.budget:
         raise PodError(
-            f"{settings.address}: {spent:.2f} $ are spent since this rental began, the budget is {settings.budget:.2f} $: "
-            "stop the pod with `cai pod stop`, or raise the budget (--budget, or pod.yaml)"
+            f"{settings.address}: {spent:.2f} $ are spent since this rental began, the budget is "
+            f"{settings.budget:.2f} $: stop the pod with `cai pod stop`, or raise the budget (--budget, or pod.yaml)"
         )
     if settings.deadline_hours is not None and hours >= settings.deadline_hours:
         raise PodError(
@@ -106,7 +106,7 @@ def start_run(remote: Remote, arguments: Sequence[str]) -> dict[str, Any]:
 
 
 def start(remote: Remote, slot: str, argv: Sequence[str], environment: dict[str, str], mark: str) -> dict[str, Any]:
-    """Start any command as the pod's one detached job. The secrets of pod.yaml reach it as environment variables."""
+    """Start any command as the pod's one detached job; the secrets of pod.yaml become its environment variables."""
     settings = remote.settings
     spec = {
         "slot": slot,
@@ -119,7 +119,7 @@ def start(remote: Remote, slot: str, argv: Sequence[str], environment: dict[str,
     found = remote.call("start", stdin=spec, allow=(LOCKED,))
     if not found["started"]:
         raise JobRunningError(
-            f"{settings.address}: a job runs there already ({found.get('slot') or 'starting'} {found.get('job') or ''}); "
+            f"{settings.address}: a job runs there already ({found.get('slot') or 'starting'} {found.get('job')}); "
             "follow it with `cai pod watch`, or end it with `cai pod stop --job-only`"
         )
     if found.get("problem"):

@@ -1,7 +1,7 @@
 """The ledger of rentals: which pod, since when, at what price, until when, and what was planned and used per step.
 
-One small JSON file in the user's state directory, never in a repository; it holds no secret. Only the standard library is
-imported, because every command looks here before it ends.
+One small JSON file in the user's state directory, never in a repository; it holds no secret. Only the standard library
+is imported, because every command looks here before it ends.
 """
 
 import contextlib

@@ -1,8 +1,8 @@
 """Fetch what a run left on the pod: hashes there, transfer, hashes here; only verified files reach their place.
 
-Files arrive in `TARGET/.cai-pull/` and are moved into place once their hash is right, so a killed pull leaves whole, true
-files and goes on where it was. Nothing is deleted on the pod. Paths that would leave the target are refused; symlinks are
-neither sent nor followed.
+Files arrive in `TARGET/.cai-pull/` and are moved into place once their hash is right, so a killed pull leaves whole,
+true files and goes on where it was. Nothing is deleted on the pod. Paths that would leave the target are refused;
+symlinks are neither sent nor followed.
 """
 
 import json
@@ -102,9 +102,9 @@ def safe_name(name: Any) -> str:
     """A path from the pod, if it stays inside the fetched folders. Raises PodError otherwise."""
     if isinstance(name, str) and "\0" not in name:
         path = PurePosixPath(name)
-        if not path.is_absolute() and ".." not in path.parts and path.parts[:1] and path.parts[0] in FOLDERS:
-            if len(path.parts) > 1 and str(path) == name:
-                return name
+        inside = not path.is_absolute() and ".." not in path.parts and len(path.parts) > 1 and path.parts[0] in FOLDERS
+        if inside and str(path) == name:
+            return name
     raise PodError(f"the pod lists {name!r}, which is not inside {', '.join(FOLDERS)}; nothing of it was fetched")
 
 

@@ -1,4 +1,6 @@
-"""Send the code: what git would track (or the folder's files), never secrets or results; or exactly one commit by git."""
+"""Send the code: what git would track (or the folder's files), never secrets or results; or exactly one commit by
+git.
+"""
 
 import fnmatch
 import io
@@ -19,14 +21,15 @@ from cai_bootstrap.pod.ssh import TRANSPORT_FAILED, Remote, clean_environment, r
 PUSHED = "pushed.json"
 LIMIT_SECONDS = 1800.0
 NEVER_FOLDERS = {
-    ".git", ".venv", "venv", "__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".tox", "node_modules", ".ssh",
-    ".aws", ".gnupg", "results", "checkpoints", "logs", "cai-work", ".cai-pull", ".pod",
+    ".git", ".venv", "venv", "__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".tox", "node_modules",
+    ".ssh", ".aws", ".gnupg", "results", "checkpoints", "logs", "cai-work", ".cai-pull", ".pod",
 }  # fmt: skip
 NEVER_TOP = {"data", "models", "wandb"}
 NEVER_FILES = (
-    ".env", ".env.*", "*.env", ".envrc", "pod.yaml", "*.pem", "*.key", "*.ppk", "*.p12", "*.pfx", "id_*", "*_rsa", "*_ed25519",
-    "*_ecdsa", ".netrc", ".pypirc", ".npmrc", "credentials*", "secrets.*", "*.pyc", "*.safetensors", "*.gguf", "*.swp",
-    "known_hosts", "authorized_keys",
+    ".env", ".env.*", "*.env", ".envrc", "pod.yaml", "*.pem", "*.key", "*.ppk", "*.p12", "*.pfx", "id_rsa*", "id_dsa*",
+    "id_ecdsa*", "id_ed25519*", "*_rsa", "*_ed25519", "*_ecdsa", ".netrc", ".pypirc", ".npmrc", "credentials",
+    "credentials.json", "credentials.y*ml", "secrets.json", "secrets.y*ml", "secrets.toml", "known_hosts",
+    "authorized_keys", "*.pyc", "*.safetensors", "*.gguf", "*.swp",
 )  # fmt: skip
 KEY_MARK = b"PRIVATE KEY-----"
 
@@ -149,8 +152,8 @@ def is_dirty(source: Path) -> bool:
 def _send_rsync(remote: Remote, source: Path, names: list[str]) -> None:
     remote.run(["mkdir", "-p", "--", remote.settings.code])
     command = [
-        "rsync", "-a", "--partial", "--protect-args", "--no-links", "--from0", "--files-from=-", "-e", rsync_shell(remote),
-        "--", f"{source}/", f"{rsync_host(remote.settings)}:{remote.settings.code}/",
+        "rsync", "-a", "--partial", "--protect-args", "--no-links", "--from0", "--files-from=-",
+        "-e", rsync_shell(remote), "--", f"{source}/", f"{rsync_host(remote.settings)}:{remote.settings.code}/",
     ]  # fmt: skip
     listing = b"".join(os.fsencode(name) + b"\0" for name in names)
     done = subprocess.run(

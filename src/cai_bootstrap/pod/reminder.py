@@ -1,4 +1,6 @@
-"""The loud reminder that a rented pod may still be running. Standard library only: it is asked at the end of every command."""
+"""The loud reminder that a rented pod may still be running. Standard library only: it is asked at the end of every
+command.
+"""
 
 import time
 

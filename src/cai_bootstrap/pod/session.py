@@ -1,4 +1,6 @@
-"""Coming to the pod: pin its host key, see that it lets us in, and write the rental down, since from then on it costs."""
+"""Coming to the pod: pin its host key, see that it lets us in, and write the rental down, since from then on it
+costs.
+"""
 
 import time
 from collections.abc import Callable

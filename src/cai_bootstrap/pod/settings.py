@@ -1,4 +1,6 @@
-"""pod.yaml: which pod, how to reach it, what it costs and what runs there. Never a secret, only the names of variables."""
+"""pod.yaml: which pod, how to reach it, what it costs and what runs there. Never a secret, only the names of
+variables.
+"""
 
 import os
 import re
@@ -13,7 +15,7 @@ from cai_bootstrap.pod.errors import PodConfigError
 PROXY_HOST = "ssh.runpod.io"
 PROXY_WAY_OUT = (
     "is RunPod's proxy, an interactive shell that cannot transfer files; use direct TCP: on the pod's page choose "
-    "Edit Pod, expose TCP port 22, then Connect shows 'SSH over exposed TCP' with a public host and a port for pod.yaml "
+    "Edit Pod, expose TCP port 22, then Connect shows 'SSH over exposed TCP' with host and port for pod.yaml "
     "(docs/DEPLOYMENT_CHECKLIST.md, 'Direct TCP')"
 )
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,80}\Z")

@@ -1,7 +1,7 @@
 """A SkyPilot task for the same run: any cloud, or several GPUs of one machine. SkyPilot starts and ends that machine.
 
-Training goes through `accelerate launch`, one process per GPU; generation and evaluation use vLLM over all GPUs. `cai run`
-comes last and finds what was done by its fingerprints, so that the verdict is made the same way as everywhere.
+Training goes through `accelerate launch`, one process per GPU; generation and evaluation use vLLM over all GPUs. `cai
+run` comes last and finds what was done by its fingerprints, so that the verdict is made the same way as everywhere.
 """
 
 import shlex

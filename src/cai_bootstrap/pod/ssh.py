@@ -1,4 +1,6 @@
-"""OpenSSH and rsync as subprocesses: nothing from the user's ssh configuration, one pinned host key, no shell surprises."""
+"""OpenSSH and rsync as subprocesses: nothing from the user's ssh configuration, one pinned host key, no shell
+surprises.
+"""
 
 import contextlib
 import json
@@ -20,6 +22,7 @@ from cai_bootstrap.pod.shipment import shipment, shipment_name
 
 TRANSPORT_FAILED = 255
 NOT_SHIPPED = 97
+REFUSED = "refused: nothing listens there; is the pod running, and is the port its external one?"
 CONNECT_SECONDS = 4
 GONE = (
     "if you rented a new pod at this address, run `cai pod check --new-host-key`; otherwise someone may be listening in"
@@ -122,10 +125,10 @@ class Remote:
             key = self.settings.key or "the keys of your ssh agent"
             return AccessError(
                 f"{where}: the pod refuses {key}: put its public half into the pod's authorized_keys "
-                f"(RunPod: Settings, SSH public keys, then restart the pod) or set 'user' and 'key' in pod.yaml ({last})"
+                f"(RunPod: Settings, SSH public keys, then restart it) or set 'user' and 'key' in pod.yaml ({last})"
             )
         reasons = {
-            "Connection refused": "refused: nothing listens there; is the pod running, and is the port its external one?",
+            "Connection refused": REFUSED,
             "timed out": f"no answer within {CONNECT_SECONDS} s; is the pod running, and are host and port right?",
             "Could not resolve": "no such host name",
             "No route to host": "no route to this host",
@@ -137,8 +140,8 @@ class Remote:
     def disk_full(self) -> PodError:
         """The pod's disk has no room."""
         return PodError(
-            f"{self.settings.address}: no space left on the pod's disk; free some, enlarge the volume, or choose another "
-            "remote_base, then run the same command again"
+            f"{self.settings.address}: no space left on the pod's disk; free some, enlarge the volume, or choose "
+            "another remote_base, then run the same command again"
         )
 
     def python(self) -> str:

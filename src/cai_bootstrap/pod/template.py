@@ -13,17 +13,17 @@ key: {key}       # your private ssh key; null: ask the ssh agent
 host_key: null                # SHA256:… of the pod's host key if you know it; else you are asked once
 
 hourly_price: {hourly_price}            # dollars per hour; the provider's own figure is used where it can be asked
-budget: {budget}                    # dollars for this rental: a warning at 80%, at 100% the job is ended and the pod stopped; null: none
+budget: {budget}                    # dollars for this rental: at 80% a warning, at 100% the end; null: none
 deadline_hours: {deadline_hours}            # hours after the rental began at which the same happens; null: none
 
 remote_base: {remote_base}   # everything on the pod lies here; keep it on the volume
-via: auto                     # how code gets there: rsync, git (exactly one commit), tar; auto: rsync, else git, else tar
+via: auto                     # how code gets there: rsync, git (exactly one commit), tar; auto: the first that works
 preset: {preset}      # what `cai pod run` and `deploy` run unless their arguments say otherwise
 gpu: auto                     # none: a pod without GPU
-python: null                  # an existing Python on the pod (the pushed src is put on its path); null: `setup` makes a venv
+python: null                  # an existing Python on the pod (it gets the pushed src on its path); null: a venv
 secrets: []                   # names of variables to hand to the job, such as HF_TOKEN
 env: {{}}                       # plain variables for the job; nothing secret
-# job: ["{{python}}", "-m", "cai_bootstrap", "run", "{{args}}", "--base-dir", "{{base}}"]   # another command, if not `cai run`
+# job: ["{{python}}", "-m", "cai_bootstrap", "run", "{{args}}", "--base-dir", "{{base}}"]   # another command
 
 provider:                     # RunPod's API: price, start, host-key fingerprints, stopping
   pod_id: {pod_id}                # the pod's id, as its page shows it

@@ -1,4 +1,6 @@
-"""Host keys: pinned at the first contact, compared with what the provider prints or confirmed by a person, then binding."""
+"""Host keys: pinned at the first contact, compared with what the provider prints or confirmed by a person, then
+binding.
+"""
 
 import base64
 import fcntl
@@ -11,7 +13,7 @@ from pathlib import Path
 
 from cai_bootstrap.pod.errors import HostKeyError, ProviderError, UnreachableError
 from cai_bootstrap.pod.settings import PodSettings
-from cai_bootstrap.pod.ssh import CONNECT_SECONDS, GONE, known_hosts_path
+from cai_bootstrap.pod.ssh import CONNECT_SECONDS, GONE, REFUSED, known_hosts_path
 from cai_bootstrap.workspace import write_atomic
 
 KEY_TYPES = "ed25519,ecdsa,rsa"
@@ -46,8 +48,9 @@ def forget(settings: PodSettings) -> None:
 def ensure_pinned(settings: PodSettings, confirm: Confirm, printed: Callable[[], Sequence[str]] | None = None) -> None:
     """Pin the pod's host keys unless they are.
 
-    They are accepted if one is `host_key` of pod.yaml, or is among `printed()` (the provider's fingerprints), or else if
-    `confirm`, asked once with the fingerprints, says so. Raises HostKeyError otherwise, UnreachableError if nothing answers.
+    They are accepted if one is `host_key` of pod.yaml, or is among `printed()` (the provider's fingerprints), or else
+    if `confirm`, asked once with the fingerprints, says so. Raises HostKeyError otherwise, UnreachableError if nothing
+    answers.
     """
     if pinned(settings):
         return
@@ -89,7 +92,7 @@ def ensure_pinned(settings: PodSettings, confirm: Confirm, printed: Callable[[],
 
 
 def offered_keys(settings: PodSettings) -> list[str]:
-    """The host keys that the pod offers now, as known_hosts lines. Raises UnreachableError within about five seconds."""
+    """The host keys that the pod offers now, as known_hosts lines. Raises UnreachableError within five seconds."""
     if problem := _reach(settings):
         raise UnreachableError(f"{settings.address}: {problem}")
     command = ["ssh-keyscan", "-T", str(CONNECT_SECONDS), "-p", str(settings.port), "-t", KEY_TYPES, settings.host]
@@ -116,7 +119,7 @@ def _reach(settings: PodSettings) -> str | None:
     except socket.gaierror:
         return "no such host name"
     except ConnectionRefusedError:
-        return "refused: nothing listens there; is the pod running, and is the port its external one?"
+        return REFUSED
     except TimeoutError:
         return f"no answer within {CONNECT_SECONDS} s; is the pod running, and are host and port right?"
     except OSError as error:

@@ -1,4 +1,6 @@
-"""Watch a job: its step, progress, speed and time left, the GPU's memory and load, and the dollars so far and to come."""
+"""Watch a job: its step, progress, speed and time left, the GPU's memory and load, and the dollars so far and to
+come.
+"""
 
 import json
 import time

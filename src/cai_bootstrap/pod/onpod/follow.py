@@ -81,7 +81,7 @@ def _modified(path: Path) -> float:
 
 
 def _lines(path: Path, offset: int, over: bool) -> list[tuple[str, int]]:
-    """Whole lines from `offset` on, each with the offset after it; the unfinished last one only when the job is over."""
+    """Whole lines from `offset` on, each with the offset after it; an unfinished one only when the job is over."""
     found: list[tuple[str, int]] = []
     try:
         with open(path, "rb") as source:

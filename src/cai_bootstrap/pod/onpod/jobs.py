@@ -1,7 +1,7 @@
 """Detached jobs on the pod: start one, supervise it, say truly how it stands, end it.
 
-One job at a time: the supervisor holds `flock` on `.pod/lock` for its whole life, so the lock says whether one runs even
-if every file lies. A job is finished when its `exit.json` exists; running when its supervisor is that same living
+One job at a time: the supervisor holds `flock` on `.pod/lock` for its whole life, so the lock says whether one runs
+even if every file lies. A job is finished when its `exit.json` exists; running when its supervisor is that same living
 process; lost otherwise. If the supervisor dies, the kernel sends the job SIGTERM.
 """
 

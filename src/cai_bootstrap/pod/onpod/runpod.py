@@ -43,7 +43,7 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
 
 
 class RunPod:
-    """One pod at RunPod. Raises ApiError for every answer that is not the expected one, ValueError for an unsafe URL."""
+    """One pod at RunPod. Raises ApiError for every answer but the expected one, ValueError for an unsafe URL."""
 
     def __init__(self, pod_id: str, key: str, api_url: str = API_URL, timeout: float = 10.0) -> None:
         parts = urllib.parse.urlsplit(api_url)
@@ -115,8 +115,8 @@ class RunPod:
     ) -> dict[str, Any]:
         """Stop the pod and return it once the provider says that it no longer costs.
 
-        409 means "re-read"; 429, 5xx and silence are tried again; anything else is final. Raises ApiError, also when the
-        pod still costs after `limit_seconds`.
+        409 means "re-read"; 429, 5xx and silence are tried again; anything else is final. Raises ApiError, also when
+        the pod still costs after `limit_seconds`.
         """
         until = time.monotonic() + limit_seconds
         asked = False

@@ -1,8 +1,8 @@
 """The watchdog: keeps deadline and budget, and stops the pod, with no client connected.
 
-One process per pod (`flock`), detached. It ends the job when the budget is spent or the deadline has come; then, or when
-the job is done and fetched, or done (or nothing ever ran) for a while, it stops the pod: through the provider with a key
-that it holds in memory only, or with a configured command. `watchdog.jsonl` records what it did.
+One process per pod (`flock`), detached. It ends the job when the budget is spent or the deadline has come; then, or
+when the job is done and fetched, or done (or nothing ever ran) for a while, it stops the pod: through the provider
+with a key that it holds in memory only, or with a configured command. `watchdog.jsonl` records what it did.
 """
 
 from __future__ import annotations
@@ -200,7 +200,7 @@ class _Watchdog:
         return self.limit_reached
 
     def _stop_pod(self, reason: str) -> bool:
-        """Stop the pod; True when it is stopped. Without any way to, the watchdog stays, to end jobs that start later."""
+        """Stop the pod; True when it is stopped. Without a way to, the watchdog stays, to end jobs started later."""
         config = self.config
         self.log("stopping", "stopping the pod: " + reason)
         if self.key and config["pod_id"]:
