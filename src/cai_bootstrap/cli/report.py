@@ -1,0 +1,105 @@
+"""`cai report`: what a run found, as one HTML file, as a live page, or as two runs side by side."""
+
+import threading
+import webbrowser
+from pathlib import Path
+
+import click
+
+from cai_bootstrap.cli.options import HelpWithBase, json_option, print_json
+from cai_bootstrap.errors import UsageError
+from cai_bootstrap.workspace import Workspace
+
+_PATH = click.Path(path_type=Path)
+
+
+@click.command(cls=HelpWithBase)
+@click.option("--base-dir", type=_PATH, default=None, help="The run's base directory.")
+@click.option("--data-dir", type=_PATH, default=None, help="Where its data are, if not under BASE/data/stage1.")
+@click.option(
+    "--checkpoint-dir", type=_PATH, default=None, help="Where its adapters are, if not under BASE/checkpoints."
+)
+@click.option("--results-dir", type=_PATH, default=None, help="Where its results are, if not under BASE/results.")
+@click.option("--open", "open_page", is_flag=True, help="Show it in the browser.")
+@click.option(
+    "--compare", nargs=2, type=_PATH, metavar="A B", help="Put two results files or base directories side by side."
+)
+@click.option(
+    "--side", type=click.Choice(["trained", "base", "rival"]), help="With --compare: which side of each file."
+)
+@click.option(
+    "--suite", "suite_file", type=_PATH, help="With --compare: the suite file of results on a suite of your own."
+)
+@click.option("--out", type=_PATH, help="With --compare: where the page goes. [default: beside B]")
+@click.option("--live", is_flag=True, help="Serve the page on 127.0.0.1 while a run goes on; Ctrl-C ends it.")
+@click.option("--port", type=click.IntRange(0, 65535), default=None, help="With --live: the port. [default: 8765]")
+@json_option
+def report(
+    base_dir: Path | None,
+    data_dir: Path | None,
+    checkpoint_dir: Path | None,
+    results_dir: Path | None,
+    open_page: bool,
+    compare: tuple[Path, Path] | None,
+    side: str | None,
+    suite_file: Path | None,
+    out: Path | None,
+    live: bool,
+    port: int | None,
+    as_json: bool,
+) -> None:
+    """Write results/report.html from a run's files; whatever is missing is named in it.
+
+    --compare refuses files measured under other conditions, with exit code 4, as `cai compare` does. --live reads only;
+    through a tunnel: ssh -L 8765:127.0.0.1:8765 HOST.
+    """
+    if live and compare:
+        raise UsageError("--live follows one run; leave out --compare")
+    if not compare and (side or suite_file or out):
+        raise UsageError("--side, --suite and --out belong to --compare")
+    if port is not None and not live:
+        raise UsageError("--port belongs to --live")
+    workspace = Workspace.at(base_dir, data=data_dir, checkpoints=checkpoint_dir, results=results_dir)
+    if compare:
+        path = _compare(*compare, out=out, side=side, suite_file=suite_file)
+    elif not workspace.base.is_dir():
+        raise UsageError(f"{workspace.base}: no such base directory; name the run's with --base-dir")
+    elif live:
+        _serve(workspace, port, open_page=open_page, as_json=as_json)
+        return
+    else:
+        from cai_bootstrap.report.build import build_report
+
+        path = build_report(workspace)
+    if as_json:
+        print_json({"report": str(path), "bytes": path.stat().st_size})
+    else:
+        click.echo(path)
+    if open_page:
+        webbrowser.open(path.absolute().as_uri())
+
+
+def _compare(a: Path, b: Path, *, out: Path | None, side: str | None, suite_file: Path | None) -> Path:
+    from cai_bootstrap.evaluation.suite import load_suite
+    from cai_bootstrap.report.comparing import build_comparison
+
+    return build_comparison(a, b, out=out, side=side, suite=load_suite(suite_file) if suite_file else None)
+
+
+def _serve(workspace: Workspace, port: int | None, *, open_page: bool, as_json: bool) -> None:
+    from cai_bootstrap.report.live import HOST, PORT, serve
+
+    server = serve(workspace, PORT if port is None else port)
+    address = f"http://{HOST}:{server.server_address[1]}/"
+    if as_json:
+        print_json({"address": address})
+    else:
+        click.echo(f"{address}  (only from this machine; Ctrl-C ends it)")
+    if open_page:
+        threading.Timer(0.2, webbrowser.open, [address]).start()
+    try:
+        server.serve_forever()
+    except KeyboardInterrupt:
+        click.echo("ended", err=True)
+    finally:
+        server.server_close()

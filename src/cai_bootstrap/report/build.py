@@ -1,0 +1,189 @@
+"""The report: one self-contained HTML file from a run's files. It needs nothing but them, and says what is missing."""
+
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from cai_bootstrap import __version__
+from cai_bootstrap.evaluation.results import percent
+from cai_bootstrap.events import utc_now
+from cai_bootstrap.report import browse, data, findings, plots, training, trust
+from cai_bootstrap.report.files import RunFiles, dig, load
+from cai_bootstrap.report.safe import csp, script_json, visible
+from cai_bootstrap.report.tables import Table, number
+from cai_bootstrap.report.training import Picture
+from cai_bootstrap.workspace import Workspace, write_atomic
+
+HERE = Path(__file__).with_name("page")
+MOST_BYTES = 6_000_000
+# Characters of a text that the page may hold; the next is tried when the page would be too large.
+LIMITS = (4000, 1500, 600, 200)
+TEST_HEAD = ["Comparison", "Before", "After", "Lift", "Gained / lost", "McNemar p", "Template p", "Cohen's h"]
+BARS_HEAD = ["Items", "Model", "Scored by", "Followed", "Count", "95% interval"]
+
+
+def build_report(workspace: Workspace) -> Path:
+    """Write `results/report.html` atomically and give its path. Files that are missing or unsound are named in it."""
+    path = workspace.results / "report.html"
+    write_atomic(path, report_page(workspace))
+    return path
+
+
+def report_page(workspace: Workspace, *, live: bool = False) -> str:
+    """The report as HTML, at most 6 MB; `live` adds the panel that follows a run going on."""
+    found = load(workspace)
+    fixed = _context(found)
+    page = ""
+    for limit in LIMITS:
+        payload = script_json(_payload(found, limit))
+        if limit != LIMITS[-1] and len(payload.encode()) > MOST_BYTES * 0.85:
+            continue
+        page = render("report.html", payload=payload, live=live, **fixed)
+        if len(page.encode()) <= MOST_BYTES:
+            break
+    return page
+
+
+def render(template_name: str, *, payload: str, live: bool = False, **values: Any) -> str:
+    """Fill a page's template. Every text is made visible and escaped; scripts and styles are allowed by their hash."""
+    styles = _read("report.css")
+    scripts = [_read("report.js"), *([_read("live.js")] if live else [])]
+    policy = csp(scripts=[f"\n{script}" for script in scripts], styles=[f"\n{styles}"], live=live)
+    template = _environment().get_template(template_name)
+    return str(
+        template.render(
+            styles=styles, scripts=scripts, policy=policy, payload=payload, live=live, version=__version__, **values
+        )
+    )
+
+
+def rates_picture(bars: list[findings.Bar], names: dict[str, str]) -> Picture:
+    """The picture at the top, in two sizes, and its numbers."""
+    rows = [[*row[:1], names[bar.side], *row[2:]] for bar, row in zip(bars, findings.bars_table(bars), strict=True)]
+    table = Table("The picture in numbers", BARS_HEAD, rows, folded=True)
+    wide, narrow = (plots.rates_plot(bars, names, narrow=small) for small in (False, True))
+    return Picture(wide, table, narrow)
+
+
+def _context(found: RunFiles) -> dict[str, Any]:
+    measured = found.measured
+    principles, principles_table = data.principles(found)
+    return {
+        "run_name": visible(
+            str(dig(found.run, "run") or (found.events[-1].get("run") if found.events else None) or "no run yet")
+        ),
+        "model": dig(found.model, "name") or found.config("model") or "",
+        "made_at": utc_now(),
+        "headline": findings.headline(found),
+        "facts": list(_facts(found)),
+        "missing": found.missing,
+        "faults": found.faults,
+        "rates": rates_picture(findings.bars(measured), findings.SIDE_NAMES) if measured else None,
+        "result_tables": _result_tables(measured) if measured else [],
+        "flips": _flips(measured) if measured else None,
+        "sides": _sides(found),
+        "n_items": len(measured["items"]) if measured else 0,
+        "funnel": data.funnel(found),
+        "principles": principles,
+        "principles_table": principles_table,
+        "data_tables": data.tables(found),
+        "curves": training.pictures(found),
+        "training_said": training.said(found),
+        "training_tables": [t for t in (training.looks_table(found), training.adapters_table(found)) if t],
+        "trust_tables": trust.tables(found),
+        "base_dir": str(found.workspace.base),
+        "reuse": _reuse(found),
+    }
+
+
+def _facts(found: RunFiles) -> Iterator[tuple[str, str, str]]:
+    """The figures in large type: what, how much, and what it means."""
+    measured = found.measured
+    if measured is None:
+        return
+    models = measured["models"]
+    if trained := models.get("trained"):
+        yield (
+            "Trained, asked plainly",
+            percent(trained["successes"], trained["total"]),
+            "whole output, up to EOS",
+        )
+    if rival := models.get("rival"):
+        first = rival["first_line"]
+        said = f"first line; {dig(measured, 'rival', 'rendering')}"
+        yield "Best prompted base", percent(first["successes"], first["total"]), said
+    if base := models.get("base"):
+        yield "Raw base, asked plainly", percent(base["successes"], base["total"]), "whole output, up to EOS"
+    if lift := dig(measured, "statistics", "headline", "lift"):
+        interval = (
+            f"{100 * lift['low']:+.1f} to {100 * lift['high']:+.1f} over the best prompted base, both by first line"
+        )
+        yield "Training added", f"{100 * lift['estimate']:+.1f} pts", interval
+
+
+def _result_tables(measured: dict[str, Any]) -> list[Table]:
+    made = []
+    tests = findings.tests_table(measured)
+    if tests:
+        note = "Lift with a 95% interval from resampling templates. Template p swaps whole templates."
+        made.append(Table("Paired comparisons", TEST_HEAD, tests, note=note))
+    rates = dig(measured, "rival", "dev_rates") or {}
+    if rates:
+        chosen = dig(measured, "rival", "rendering")
+        ranked = sorted(rates.items(), key=lambda row: -row[1])
+        rows = [[name, findings.down(rate), "chosen" if name == chosen else ""] for name, rate in ranked]
+        caption = f"How the best prompted base was chosen, on {dig(measured, 'rival', 'chosen_on_dev_items')} dev items"
+        made.append(Table(caption, ["Prompt", "Followed", ""], rows, folded=True))
+    sides = [findings.SIDE_NAMES[side] for side in ("base", "trained") if measured["models"].get(side)]
+    for cut, caption in (("by_difficulty", "difficulty"), ("by_tier", "label tier"), ("by_skill", "skill")):
+        rows = findings.cuts_table(measured, cut)
+        made.append(Table(f"By {caption}, whole output", [caption.capitalize(), *sides], rows, folded=True))
+    return made
+
+
+def _flips(measured: dict[str, Any]) -> Table | None:
+    rows = []
+    for key, label in (("headline", "against best prompted base"), ("comparison", "against raw base")):
+        for kind, row in (dig(measured, "statistics", key, "by_type") or {}).items():
+            adjusted = findings.p_value(row["mcnemar_p_adjusted"])
+            rows.append([f"{kind.capitalize()}, {label}", number(row["gained"]), number(row["lost"]), adjusted])
+    note = "p adjusted for four tests (Benjamini–Hochberg)."
+    return Table("Flips by type", ["Type", "Gained", "Lost", "p"], rows, folded=True, note=note) if rows else None
+
+
+def _sides(found: RunFiles) -> list[str]:
+    measured = found.measured
+    return [side for side in findings.SIDE_NAMES if measured and measured["models"].get(side) is not None]
+
+
+def _reuse(found: RunFiles) -> str:
+    reuse = dig(found.run, "reuse") or {}
+    asked, there = reuse.get("requested"), reuse.get("found")
+    if asked == there:
+        return ""
+    return f"Data made from {number(there)} instructions were reused; this run asked for {number(asked)}."
+
+
+def _payload(found: RunFiles, limit: int) -> dict[str, Any]:
+    sides = _sides(found)
+    items = browse.item_records(found.measured["items"], found.items, sides, limit) if found.measured else []
+    pairs, there = browse.pair_records(found, limit)
+    return {"sides": [findings.SIDE_NAMES[side] for side in sides], "items": items, "pairs": pairs, "there": there}
+
+
+def _read(name: str) -> str:
+    return (HERE / name).read_text(encoding="utf-8")
+
+
+@cache
+def _environment() -> Any:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    def safe(value: Any) -> Any:
+        return visible(value) if type(value) is str else value
+
+    return Environment(
+        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, finalize=safe, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip

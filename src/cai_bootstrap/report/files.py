@@ -1,0 +1,232 @@
+"""What a run left on disk, read without trust and without failing: what is not there or not sound is named instead."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cai_bootstrap.errors import CaiError, DataError
+from cai_bootstrap.evaluation.results import read_results
+from cai_bootstrap.evaluation.suite import NAMED_SUITES, Suite, load_suite
+from cai_bootstrap.records import EvalItem
+from cai_bootstrap.workspace import Workspace, read_json
+
+Rows = list[dict[str, Any]]
+
+
+@dataclass
+class RunFiles:
+    """A run as its files tell it. `results` and `baseline` were scored again and are sound, or they are None.
+
+    `events` are those of the newest run, `training` the `train_step` and `watch` events of the newest training, which
+    an earlier run may have done. `missing` names what is not there, `faults` what is there and cannot be believed.
+    """
+
+    workspace: Workspace
+    run: dict[str, Any] | None = None
+    results: dict[str, Any] | None = None
+    results_file: Path | None = None
+    baseline: dict[str, Any] | None = None
+    items: dict[str, EvalItem] = field(default_factory=dict)
+    summary: dict[str, Any] | None = None
+    diversity: dict[str, Any] | None = None
+    preflight: dict[str, Any] | None = None
+    model: dict[str, Any] | None = None
+    checkpoints: Rows = field(default_factory=list)
+    events: Rows = field(default_factory=list)
+    training: Rows = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+
+    @property
+    def measured(self) -> dict[str, Any] | None:
+        """The evaluation, or the baseline where there is none."""
+        return self.results or self.baseline
+
+    def config(self, key: str) -> Any:
+        """A value of the run's configuration by its dotted name, or None."""
+        return dig(self.run, "manifest", "config", key, "value")
+
+
+def load(workspace: Workspace) -> RunFiles:
+    """Read a run. Raises nothing that the files could be the reason of."""
+    found = RunFiles(workspace)
+    results, data, logs = workspace.results, workspace.data, workspace.logs
+    found.run = _object(found, results / "run.json", "no run has ended here yet")
+    found.events = _newest_events(found)
+    _measurements(found)
+    found.summary = _object(found, data / "generation_summary.json", "no data were generated")
+    found.diversity = _object(found, data / "diversity.json", None) or dig(found.summary, "diversity")
+    found.preflight = _object(found, logs / "pair_preflight.json", "the pairs were not checked on their tokens")
+    found.model = _object(found, logs / "model.json", "no model was prepared")
+    found.checkpoints = _checkpoints(found)
+    found.training = _newest_training(found)
+    if not found.checkpoints:
+        found.missing.append(f"{_short(found, workspace.checkpoints)}: no finished training (no TRAINING_SUCCESS)")
+    if not found.training:
+        found.missing.append(f"{_short(found, logs)}: no training step is recorded")
+    return found
+
+
+def rows(path: Path) -> tuple[Rows, int]:
+    """The objects of a JSONL file, and how many lines are none. Bytes that are not UTF-8 become U+FFFD."""
+    good: Rows = []
+    bad = 0
+    for value in _lines(path):
+        if isinstance(value, dict):
+            good.append(value)
+        else:
+            bad += 1
+    return good, bad
+
+
+def dig(value: Any, *path: str) -> Any:
+    """The value under a path of keys, or None where the path ends early."""
+    for key in path:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
+
+
+def run_logs(workspace: Workspace) -> list[Path]:
+    """The events files of all runs, oldest first."""
+    return sorted(path for path in workspace.logs.glob("*.jsonl") if path.stem[:8].isdigit())
+
+
+def _lines(path: Path) -> Iterator[Any]:
+    try:
+        with path.open("rb") as source:
+            for line in source:
+                if line.strip():
+                    try:
+                        yield json.loads(line.decode("utf-8", errors="replace"))
+                    except (ValueError, RecursionError):
+                        yield None
+    except OSError:
+        return
+
+
+def _object(found: RunFiles, path: Path, when_missing: str | None) -> dict[str, Any] | None:
+    if not path.exists():
+        if when_missing:
+            found.missing.append(f"{_short(found, path)}: {when_missing}")
+        return None
+    try:
+        value = read_json(path)
+    except DataError as error:
+        found.faults.append(str(error))
+        return None
+    if isinstance(value, dict):
+        return value
+    found.faults.append(f"{path}: holds no JSON object")
+    return None
+
+
+def _measurements(found: RunFiles) -> None:
+    folder = found.workspace.results
+    suite = _own_suite(found)
+    path = _results_file(found)
+    if path is not None:
+        found.results_file = path
+        found.results = _trusted(found, path, suite)
+    baseline = folder / "baseline_assessment.json"
+    if baseline.exists():
+        found.baseline = _trusted(found, baseline, suite)
+    else:
+        found.missing.append(f"{_short(found, baseline)}: the untrained base was not measured")
+    if found.measured is not None:
+        name = found.measured["suite"]["name"]
+        held_out = suite if suite is not None and suite.name == name else load_suite(name)
+        found.items = {item.id: item for item in held_out.items}
+
+
+def _results_file(found: RunFiles) -> Path | None:
+    folder = found.workspace.results
+    there = sorted(folder.glob("stage1_evaluation_*.json"))
+    named = dig(found.run, "results_file")
+    if isinstance(named, str):
+        path = folder / Path(named).name
+        if not path.exists():
+            found.faults.append(f"{path}: the results file that run.json names is not there")
+            return None
+        return path
+    if found.run is None and there:
+        found.missing.append(f"{there[-1].name} is the newest evaluation; no run.json says which run it belongs to")
+        return there[-1]
+    if there:
+        found.missing.append(f"{there[-1].name} belongs to an earlier run and is not shown; this run has no evaluation")
+    else:
+        found.missing.append(f"{_short(found, folder)}: no trained model was evaluated")
+    return None
+
+
+def _own_suite(found: RunFiles) -> Suite | None:
+    name = found.config("evaluation.suite")
+    if name is None:
+        for path in sorted(found.workspace.logs.glob("*.config.yaml"))[-1:]:
+            name = _configured_suite(path)
+    if not isinstance(name, str) or name in NAMED_SUITES:
+        return None
+    try:
+        return load_suite(name)
+    except CaiError as error:
+        found.faults.append(str(error))
+        return None
+
+
+def _configured_suite(path: Path) -> Any:
+    import yaml
+
+    try:
+        return dig(yaml.safe_load(path.read_text(encoding="utf-8")), "evaluation", "suite")
+    except (OSError, ValueError, yaml.YAMLError):
+        return None
+
+
+def _trusted(found: RunFiles, path: Path, suite: Suite | None) -> dict[str, Any] | None:
+    try:
+        return read_results(path, suite)
+    except (CaiError, ValueError, TypeError, KeyError) as error:
+        found.faults.append(str(error))
+        return None
+
+
+def _newest_events(found: RunFiles) -> Rows:
+    logs = run_logs(found.workspace)
+    if not logs:
+        found.missing.append(f"{_short(found, found.workspace.logs)}: no events file")
+        return []
+    events, bad = rows(logs[-1])
+    if bad:
+        found.faults.append(f"{logs[-1]}: {bad} lines are no events")
+    return [event for event in events if isinstance(event.get("event"), str)]
+
+
+def _checkpoints(found: RunFiles) -> Rows:
+    marked = []
+    for path in sorted(found.workspace.checkpoints.glob("*/TRAINING_SUCCESS")):
+        value = _object(found, path, None)
+        if value is not None:
+            marked.append({"folder": path.parent.name, **value})
+    return sorted(marked, key=lambda row: str(row.get("finished_at", "")))
+
+
+def _newest_training(found: RunFiles) -> Rows:
+    """The newest training's events: a resumed one goes on from its number, a new one starts again from the first."""
+    kept: dict[tuple[int, str, int], dict[str, Any]] = {}
+    for path in run_logs(found.workspace):
+        for event in rows(path)[0]:
+            number = event.get("number")
+            if event.get("event") not in {"train_step", "watch"} or not isinstance(number, int):
+                continue
+            part = event["round"] if isinstance(event.get("round"), int) else 1
+            starts = (event["event"], number) in {("watch", 0), ("train_step", 1)}
+            if starts and any(key[0] == part and key[2] > number for key in kept):
+                kept = {key: row for key, row in kept.items() if key[0] < part}
+            kept[part, event["event"], number] = {**event, "round": part}
+    return [kept[key] for key in sorted(kept)]
+
+
+def _short(found: RunFiles, path: Path) -> str:
+    base = found.workspace.base
+    return str(path.relative_to(base)) if path.is_relative_to(base) else str(path)

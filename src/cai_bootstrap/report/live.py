@@ -1,0 +1,168 @@
+"""The report while a run goes on: a page on the loopback interface, read-only, made from the same files."""
+
+import json
+import os
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from cai_bootstrap.errors import UsageError
+from cai_bootstrap.report.build import report_page
+from cai_bootstrap.report.files import Rows, rows, run_logs
+from cai_bootstrap.report.safe import shown
+from cai_bootstrap.report.tables import duration, number
+from cai_bootstrap.workspace import Workspace
+
+HOST = "127.0.0.1"
+PORT = 8765
+# A page is made again at most this often, and never more than a tenth of the time is spent making pages.
+MIN_SECONDS_BETWEEN_PAGES = 5.0
+_LOCAL_NAMES = frozenset({"127.0.0.1", "localhost", "[::1]"})
+
+
+def serve(workspace: Workspace, port: int = PORT) -> ThreadingHTTPServer:
+    """A server for the live report, bound to 127.0.0.1; `serve_forever` starts it. Port 0 takes a free one.
+
+    It answers GET and HEAD on `/` and `/live.json`, only to requests that name a local host (a page elsewhere on the
+    web cannot read it through a name of its own), and writes nothing. Raises UsageError if the port cannot be had.
+    """
+    pages = _Pages(workspace)
+
+    class Handler(_Handler):
+        source = pages
+
+    try:
+        server = ThreadingHTTPServer((HOST, port), Handler)
+    except (OSError, OverflowError) as error:
+        raise UsageError(f"port {port} on {HOST} cannot be used: {error}; choose another with --port") from error
+    server.daemon_threads = True
+    return server
+
+
+def live_state(workspace: Workspace) -> dict[str, Any]:
+    """What the newest run does now, from its events: a line, the step's share done, steps, notices, and a stamp that
+    changes whenever the report would."""
+    logs = run_logs(workspace)
+    events = rows(logs[-1])[0] if logs else []
+    steps = [_step_line(event) for event in events if event.get("event") == "step_finished"]
+    notices = [f"{e.get('at', '')} {e.get('step', '')}: {e['message']}" for e in events if e.get("message")]
+    line, share = _now(events)
+    state: dict[str, Any] = shown({"line": line, "share": share, "steps": steps, "notices": notices[-6:][::-1]})
+    return {**state, "stamp": _stamp(workspace, events)}
+
+
+def _now(events: Rows) -> tuple[str, float]:
+    if not events:
+        return "No run has written an events file here yet.", 0.0
+    last = next((e for e in reversed(events) if e.get("event") in {"run_finished", "step_started", "progress"}), {})
+    if last.get("event") == "run_finished":
+        return f"The run has ended: {last.get('verdict')} (exit code {last.get('exit_code')}).", 1.0
+    if last.get("event") == "step_started":
+        return f"{last.get('step')}: started, time limit {duration(_number(last.get('timeout')))}.", 0.0
+    if last.get("event") != "progress":
+        return "The run has begun.", 0.0
+    done, total = _number(last.get("done")), _number(last.get("total"))
+    parts = [f"{last.get('step')}: {number(int(done))} of {number(int(total))}"]
+    if last.get("tokens_per_second"):
+        parts.append(f"{number(last['tokens_per_second'])} tokens/s")
+    if last.get("eta_seconds"):
+        parts.append(f"about {duration(_number(last['eta_seconds']))} left")
+    look = next((e for e in reversed(events) if e.get("event") in {"train_step", "watch"}), None)
+    if look is not None and last.get("step") == "train":
+        figures = look.get("figures") or look
+        known = [(key, figures.get(key)) for key in ("loss", "rewards/margins", "strict_rate", "eos_rate")]
+        parts += [f"{key.replace('_', ' ')} {number(value)}" for key, value in known if isinstance(value, float)]
+    return f"{', '.join(parts)} (at {last.get('at')}).", min(1.0, done / total) if total else 0.0
+
+
+def _step_line(event: dict[str, Any]) -> str:
+    how = "skipped, finished before" if event.get("skipped") else str(event.get("status"))
+    return f"{event.get('step')}: {how}, {duration(_number(event.get('seconds')))}"
+
+
+def _stamp(workspace: Workspace, events: Rows) -> str:
+    """Changes with every event that shows in the report (progress does not) and with every file of results or data."""
+    told = sum(event.get("event") != "progress" for event in events)
+    times = []
+    for folder in (workspace.results, workspace.data, workspace.checkpoints):
+        if folder.is_dir():
+            with os.scandir(folder) as entries:
+                times += [entry.stat().st_mtime_ns for entry in entries if not entry.name.endswith(".html")]
+    return f"{told}.{len(times)}.{max(times, default=0)}"
+
+
+def _number(value: Any) -> float:
+    return float(value) if isinstance(value, int | float) else 0.0
+
+
+class _Pages:
+    """Makes the page anew when the files have changed, one at a time and not too often."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace = workspace
+        self._lock = threading.Lock()
+        self._page, self._stamp = b"", ""
+        self._due = 0.0
+
+    def page(self) -> bytes:
+        """The newest page; at most some seconds old while a run goes on."""
+        with self._lock:
+            now = time.monotonic()
+            stamp = live_state(self.workspace)["stamp"]
+            if not self._page or (stamp != self._stamp and now >= self._due):
+                self._page = report_page(self.workspace, live=True).encode()
+                self._stamp = stamp
+                took = time.monotonic() - now
+                self._due = now + max(MIN_SECONDS_BETWEEN_PAGES, 10 * took)
+            return self._page
+
+    def state(self) -> dict[str, Any]:
+        """The live state; its stamp is that of the page which `page` would give, so that no change is missed."""
+        state = live_state(self.workspace)
+        with self._lock:
+            if self._page and time.monotonic() < self._due:
+                state["stamp"] = self._stamp
+        return state
+
+
+class _Handler(BaseHTTPRequestHandler):
+    source: _Pages
+    server_version, sys_version = "cai-report", ""
+    timeout = 30
+
+    def do_GET(self) -> None:
+        self._answer(send_body=True)
+
+    def do_HEAD(self) -> None:
+        self._answer(send_body=False)
+
+    def _answer(self, *, send_body: bool) -> None:
+        name = (self.headers.get("Host") or "").rsplit(":", 1)[0] if self.headers.get("Host") != "[::1]" else "[::1]"
+        if name not in _LOCAL_NAMES:
+            self._send(403, "text/plain", b"only for 127.0.0.1 and localhost\n", send_body)
+        elif self.path == "/":
+            self._send(200, "text/html", self.source.page(), send_body)
+        elif self.path == "/live.json":
+            self._send(200, "application/json", json.dumps(self.source.state()).encode(), send_body)
+        else:
+            self._send(404, "text/plain", b"not here\n", send_body)
+
+    def _send(self, code: int, kind: str, body: bytes, send_body: bool) -> None:
+        self.send_response(code)
+        self.send_header("Content-Type", f"{kind}; charset=utf-8")
+        self.send_header("Content-Length", str(len(body)))
+        for header, value in (
+            ("Cache-Control", "no-store"),
+            ("X-Content-Type-Options", "nosniff"),
+            ("X-Frame-Options", "DENY"),
+            ("Cross-Origin-Resource-Policy", "same-origin"),
+            ("Referrer-Policy", "no-referrer"),
+        ):
+            self.send_header(header, value)
+        self.end_headers()
+        if send_body:
+            self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing: the terminal belongs to the command."""

@@ -1,0 +1,43 @@
+"""A table as the page shows it: a caption, headings, and rows whose first cell is the row's heading."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+MOST_ROWS = 40
+
+
+@dataclass(frozen=True)
+class Table:
+    """`folded`: shown closed, to be opened by the reader (print opens it). `note` stands under the table."""
+
+    caption: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+    folded: bool = False
+    note: str = ""
+
+
+def thinned(rows: Sequence[Sequence[Any]], most: int = MOST_ROWS) -> list[Sequence[Any]]:
+    """At most `most` rows, evenly chosen, the first and the last among them."""
+    if len(rows) <= most:
+        return list(rows)
+    return [rows[round(at * (len(rows) - 1) / (most - 1))] for at in range(most)]
+
+
+def number(value: Any) -> str:
+    """A number for reading: thousands separated, four significant digits; a dash for none."""
+    if value is None or isinstance(value, bool):
+        return "–" if value is None else "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}".replace("-", "−")
+    if isinstance(value, float):
+        return (f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}").replace("-", "−")
+    return str(value)
+
+
+def duration(seconds: float) -> str:
+    """A time in hours, minutes and seconds."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

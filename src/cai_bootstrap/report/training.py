@@ -1,0 +1,148 @@
+"""How training went: losses, margins, log-probabilities, the watch's looks, and the adapters that came of it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from cai_bootstrap.report import plots
+from cai_bootstrap.report.files import Rows, RunFiles, dig
+from cai_bootstrap.report.tables import Table, number, thinned
+
+_LOOK_FIELDS = ("strict_rate", "eos_rate", "silent_rate", "distinct", "words", "chosen_per_token")
+# A picture's title, its unit, and its curves: the name shown, the colour, the name in the events.
+_PICTURES: tuple[tuple[str, str, tuple[tuple[str, str, str], ...]], ...] = (
+    (
+        "Loss",
+        "number",
+        (("loss", plots.TRAINED, "loss"), ("SFT (NLL)", plots.RIVAL, "nll"), ("DPO", plots.BASE, "dpo")),
+    ),
+    ("Reward margin", "number", (("chosen − rejected", plots.TRAINED, "rewards/margins"),)),
+    (
+        "Log-probability",
+        "number",
+        (("chosen", plots.TRAINED, "logps/chosen"), ("rejected", plots.BAD, "logps/rejected")),
+    ),
+    (
+        "Dev instructions",
+        "share",
+        (("followed", plots.TRAINED, "strict_rate"), ("ended by EOS", plots.RIVAL, "eos_rate")),
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A plot and the table of its numbers, or None where that stands elsewhere; `narrow` is for small screens."""
+
+    svg: str
+    table: Table | None
+    narrow: str = ""
+    note: str = ""
+
+
+def pictures(found: RunFiles) -> list[Picture]:
+    """The training curves, each with its numbers. A curve without numbers is left out."""
+    offsets = _offsets(found.training)
+    looks = [_at(row, offsets) for row in found.training if row["event"] == "watch"]
+    made = []
+    for title, unit, wanted in _PICTURES:
+        curves = [(name, colour, _points(found.training, key, offsets)) for name, colour, key in wanted]
+        curves = [curve for curve in curves if curve[2]]
+        if curves:
+            svg = plots.curves_plot(title, curves, looks, unit)
+            made.append(Picture(svg, _curves_table(title, curves)))
+    return made
+
+
+def looks_table(found: RunFiles) -> Table | None:
+    """Where the collapse watch looked, and what it saw."""
+    offsets = _offsets(found.training)
+    looks = [(_at(row, offsets), row) for row in found.training if row["event"] == "watch"]
+    if not looks and found.checkpoints:
+        looks = [(row.get("step", 0), row) for row in found.checkpoints[-1].get("watch") or [] if isinstance(row, dict)]
+    if not looks:
+        return None
+    show: dict[str, Callable[[Any], str]] = dict.fromkeys(_LOOK_FIELDS[:4], _share)
+    rows = [
+        [number(at), *(show.get(name, number)(row.get(name)) for name in _LOOK_FIELDS)] for at, row in thinned(looks)
+    ]
+    head = ["Step", "Dev followed", "Ended by EOS", "Empty", "Different words", "Mean words", "Chosen, nats/token"]
+    return Table("Where the collapse watch looked", head, rows, folded=len(rows) > 12)
+
+
+def adapters_table(found: RunFiles) -> Table | None:
+    """The finished trainings under the checkpoint folder, oldest first; the evaluated one is named by its hash."""
+    used = dig(found.results, "run", "adapter", "sha256")
+    rows = []
+    for row in found.checkpoints:
+        own = dig(row, "files", "adapter_model.safetensors")
+        rows.append(
+            [
+                str(row["folder"]),
+                number(row.get("round", 1)),
+                str(row.get("method", "–")),
+                number(row.get("pairs")),
+                number(row.get("epochs")),
+                number(row.get("final_loss")),
+                str(row.get("finished_at", "–")),
+                "–" if used is None else "yes" if own == used else "no",
+            ]
+        )
+    head = ["Adapter", "Round", "Method", "Pairs", "Epochs", "Final loss", "Finished", "Evaluated here"]
+    return Table("Finished trainings", head, rows) if rows else None
+
+
+def said(found: RunFiles) -> list[str]:
+    """What a reader must know about this training before looking at the curves."""
+    lines = []
+    steps = [row for row in found.training if row["event"] == "train_step"]
+    looks = [row for row in found.training if row["event"] == "watch"]
+    if steps:
+        rounds = max(row["round"] for row in steps)
+        lines.append(
+            f"{len(steps):,} training steps are recorded in {rounds} round{'s' if rounds > 1 else ''}; the collapse "
+            f"watch looked {len(looks)} time{'' if len(looks) == 1 else 's'}."
+        )
+    if found.config("training.watch_every") == 0:
+        lines.append("The collapse watch was switched off (training.watch_every is 0), so no dev rate is known.")
+    errors = [e.get("message") for e in found.events if e["event"] == "error" and e.get("step") == "train"]
+    lines += [f"Training failed: {message}" for message in errors[-1:]]
+    return lines
+
+
+def _offsets(events: Rows) -> dict[int, int]:
+    """Where each round's steps begin on the common axis."""
+    found: dict[int, int] = {}
+    end = 0
+    for part in sorted({row["round"] for row in events}):
+        found[part] = end
+        end += max(row["number"] for row in events if row["round"] == part)
+    return found
+
+
+def _at(row: dict[str, Any], offsets: dict[int, int]) -> int:
+    return int(row["number"]) + offsets[row["round"]]
+
+
+def _points(events: Rows, key: str, offsets: dict[int, int]) -> list[tuple[float, float]]:
+    values = [(row, row.get("figures", row)) for row in events]
+    return [
+        (_at(row, offsets), float(figures[key]))
+        for row, figures in values
+        if isinstance(figures, dict) and isinstance(figures.get(key), int | float)
+    ]
+
+
+def _curves_table(title: str, curves: list[tuple[str, str, list[tuple[float, float]]]]) -> Table:
+    values = {name: dict(points) for name, _, points in curves}
+    steps = sorted({x for points in values.values() for x in points})
+    rows = [
+        [number(int(row[0])), *row[1:]]
+        for row in thinned([[x, *(number(values[n].get(x)) for n in values)] for x in steps])
+    ]
+    note = "" if len(steps) == len(rows) else f"{len(rows)} of {len(steps):,} steps, evenly chosen; the plot has all."
+    return Table(f"{title}: numbers", ["Step", *values], rows, folded=True, note=note)
+
+
+def _share(value: Any) -> str:
+    return f"{value:.1%}" if isinstance(value, int | float) else "–"

@@ -1,0 +1,170 @@
+"""Why the numbers can be believed, and what they rest on: conditions, factors, leakage, hashes, time, people."""
+
+from typing import Any
+
+from cai_bootstrap.errors import CaiError
+from cai_bootstrap.evaluation.ledger import openings
+from cai_bootstrap.report.files import RunFiles, dig
+from cai_bootstrap.report.findings import SIDE_NAMES
+from cai_bootstrap.report.tables import Table, duration, number
+
+
+def tables(found: RunFiles) -> list[Table]:
+    """Everything under "Trust", in the order of reading. What is not recorded gives no row."""
+    made = [_factors(found), _leakage(found), _humans(found), _time(found), _conditions(found), _ledger(found)]
+    made += [_versions(found), _config(found), _hashes(found)]
+    return [table for table in made if table is not None and table.rows]
+
+
+def _factors(found: RunFiles) -> Table | None:
+    measured = found.measured
+    if measured is None:
+        return None
+    sides = [side for side in SIDE_NAMES if dig(measured, "models", side)]
+    names = list(dict.fromkeys(n for side in sides for n in measured["models"][side].get("factors", {})))
+    rows = [
+        [name.replace("_", " "), *(_plain(measured["models"][s]["factors"].get(name)) for s in sides)] for name in names
+    ]
+    note = "Only these may differ between the sides; every other condition is one and the same."
+    return Table("Declared factors", ["Factor", *(SIDE_NAMES[s] for s in sides)], rows, note=note)
+
+
+def _conditions(found: RunFiles) -> Table | None:
+    conditions = dig(found.measured, "conditions") or {}
+    rows = []
+    for name, value in conditions.items():
+        if isinstance(value, dict):
+            rows += [[f"{name}.{key}", _plain(item)] for key, item in value.items()]
+        else:
+            rows.append([name, _plain(value)])
+    return Table("Conditions of the measurement, equal on all sides", ["Condition", "Value"], rows, folded=True)
+
+
+def _leakage(found: RunFiles) -> Table | None:
+    rows = []
+    suite = dig(found.measured, "suite", "sha256")
+    for row in found.checkpoints[-1:]:
+        checked = row.get("leakage_checked") or []
+        if suite is not None:
+            said = "yes" if suite in checked else "NO"
+            rows.append(["training data were checked against this suite before training", said])
+        rows.append(["held-out sets they were checked against", number(len(checked))])
+    for name, count in (dig(found.diversity, "dropped_by_sampler") or {}).items():
+        kind, _, what = str(name).partition(":")
+        if kind == "leak":
+            rows.append([f"instructions dropped for leakage: {what}", number(count)])
+    for name, count in (dig(found.preflight, "faults") or {}).items():
+        rows.append([f"pairs dropped before training: {str(name).replace('_', ' ')}", number(count)])
+    return Table("Leakage report", ["Check", "Found"], rows)
+
+
+def _humans(found: RunFiles) -> Table | None:
+    if found.summary is None:
+        return None
+    judges = found.config("generation.select")
+    rows = [
+        ["instruction templates and topics", _templates(found)],
+        ["worked exemplars shown when answering", _plain(found.config("generation.shots"))],
+        ["principles of the constitution", number(len(found.summary.get("by_principle") or {}))],
+        ["judges that chose the pairs", _plain(judges)],
+        ["known (gold) answers used for training", "yes" if judges and "gold" in str(judges).split("+") else "no"],
+        ["labels and texts written by a person for a pair", "none: every chosen and rejected text is the model's own"],
+    ]
+    return Table("What humans put in", ["What", "How much"], [row for row in rows if row[1] != "–"])
+
+
+def _templates(found: RunFiles) -> str:
+    used = dig(found.diversity, "templates_used")
+    share = found.config("generation.self_instruct_share")
+    written = f"; {share:.0%} written by the model" if isinstance(share, float) and share else ""
+    return "–" if used is None else f"{number(used)} templates{written}"
+
+
+def _time(found: RunFiles) -> Table | None:
+    """Seconds a step against its limit, and dollars where a priced machine is recorded in the events."""
+    steps: dict[str, dict[str, Any]] = dict(dig(found.run, "steps") or {})
+    price = next((e["price"] for e in reversed(found.events) if isinstance(e.get("price"), int | float)), None)
+    rows = []
+    total = 0.0
+    for name, step in steps.items():
+        took = step.get("seconds")
+        seconds = float(took) if isinstance(took, int | float) else 0.0
+        total += seconds
+        limit = found.config(f"timeouts.{name}")
+        how = "skipped, finished before" if step.get("skipped") else str(step.get("status"))
+        rows.append([name, how, duration(seconds), duration(limit) if limit else "–", _money(seconds, price)])
+    if rows:
+        rows.append(["all", str(dig(found.run, "verdict")), duration(total), "–", _money(total, price)])
+    note = "" if price is not None else "No price is recorded for this machine, so no money is shown."
+    return Table("Time and money by step", ["Step", "How it ended", "Took", "Limit planned", "Cost"], rows, note=note)
+
+
+def _money(seconds: float, price: float | None) -> str:
+    return "–" if price is None else f"{seconds / 3600 * price:.2f} $"
+
+
+def _ledger(found: RunFiles) -> Table | None:
+    suite = dig(found.measured, "suite", "sha256")
+    if suite is None:
+        return None
+    own = {dig(side, "run", "ledger_opening") for side in (found.results, found.baseline)}
+    try:
+        known = openings(suite)
+    except (CaiError, OSError):
+        known = []
+    rows = [
+        [
+            number(row.get("number")),
+            str(row.get("what")),
+            str(row.get("opened_at")),
+            "yes" if row.get("number") in own else "",
+        ]
+        for row in known
+        if isinstance(row, dict)
+    ]
+    if not rows:
+        rows = [[number(n), "this run", "–", "yes"] for n in sorted(n for n in own if isinstance(n, int))]
+    note = "Every look at these held-out items from this account, for whatever run."
+    return Table(
+        "Openings of the held-out items", ["Opening", "For", "When", "This run"], rows[-20:], folded=True, note=note
+    )
+
+
+def _versions(found: RunFiles) -> Table | None:
+    manifest = dig(found.run, "manifest") or {}
+    product = manifest.get("product") or {}
+    rows = [[f"cai-bootstrap {name}", _plain(value)] for name, value in product.items()]
+    rows += [[name, _plain(manifest.get(name))] for name in ("python", "platform")]
+    rows += [[name, _plain(value)] for name, value in (manifest.get("versions") or {}).items()]
+    return Table("Versions", ["What", "Version"], [row for row in rows if row[1] != "–"], folded=True)
+
+
+def _config(found: RunFiles) -> Table | None:
+    config = dig(found.run, "manifest", "config") or {}
+    rows = [[key, _plain(dig(row, "value")), _plain(dig(row, "from"))] for key, row in config.items()]
+    return Table("Configuration, and where each value came from", ["Key", "Value", "From"], rows, folded=True)
+
+
+def _hashes(found: RunFiles) -> Table | None:
+    model = found.model or {}
+    rows = [
+        [f"model {name.removesuffix('_sha256')}", _plain(value)] for name, value in model.items() if "sha256" in name
+    ]
+    rows += [["suite items", _plain(dig(found.measured, "suite", "sha256"))]]
+    rows += [["constitution", _plain(dig(found.summary, "constitution_sha256"))]]
+    rows += [[name, _plain(value)] for name, value in (dig(found.run, "manifest", "files") or {}).items()]
+    return Table("Hashes (SHA-256)", ["File", "Hash"], [row for row in rows if row[1] != "–"], folded=True)
+
+
+def _plain(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, str):
+        return value.replace("\n", "⏎")
+    return (
+        number(value)
+        if isinstance(value, int | float)
+        else ", ".join(map(str, value))
+        if isinstance(value, list)
+        else str(value)
+    )
