@@ -182,7 +182,11 @@ def agreement(rows: Iterable[Row]) -> tuple[list[Row], list[Row]]:
 
 def report(found: tuple[list[Row], list[Row]]) -> str:
     table, differing = found
-    lines = [f"scorer version {SCORER_VERSION}", "| | outputs | followed, as read | agree | κ |", "|---|---|---|---|---|"]
+    lines = [
+        f"scorer version {SCORER_VERSION}",
+        "| | outputs | followed, as read | agree | κ |",
+        "|---|---|---|---|---|",
+    ]
     for row in table:
         share = f"{row['equal']} ({row['equal'] / row['n']:.1%})"
         lines.append(f"| {row['part']} | {row['n']} | {row['followed']} | {share} | {row['kappa']:.3f} |")

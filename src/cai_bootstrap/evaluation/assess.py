@@ -62,8 +62,8 @@ def assess(
         reduced = getattr(engine, "batch_size", engine.info.batch_size)
         if reduced != engine.info.batch_size:
             raise EngineError(
-                f"a batch of {engine.info.batch_size} does not fit in the device's memory; the batch size is one of the "
-                f"conditions of a measurement, so set it for both sides: evaluation.batch_size={reduced}"
+                f"a batch of {engine.info.batch_size} does not fit in the device's memory; the batch size is one of "
+                f"the conditions of a measurement, so set it for both sides: evaluation.batch_size={reduced}"
             )
         file.append(records, number)
     return {stored.id: Output(stored.text, stored.finished) for rows in file.chunks() for stored in rows}

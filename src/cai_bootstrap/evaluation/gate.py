@@ -1,8 +1,8 @@
 """The gate: a results file, read back from disk and judged alone.
 
-It looks at responses only. The file's own gate block is ignored, every response is scored again, and the suite's items
-must be there exactly, each once. Stage 1 can be passed on the whole test suite, or on a user's own; a shipped subset (as
-of a quick test) is judged by the same threshold, and its message says which subset it was.
+It looks at responses only. The file's own gate block is ignored, every response is scored again, and the suite's
+items must be there exactly, each once. Stage 1 can be passed on the whole test suite, or on a user's own; a shipped
+subset (as of a quick test) is judged by the same threshold, and its message says which subset it was.
 """
 
 from dataclasses import dataclass

@@ -95,7 +95,8 @@ def build_results(
         given["rival"] = rival["outputs"]
     _must_belong(suite, conditions, given, factors, extra)
     answers = {side: _judge_all(suite, outputs) for side, outputs in given.items() if outputs is not None}
-    models = {side: _side(suite, answers.get(side), factors.get(side, {})) for side in given}
+    weights = conditions.base_weights_sha256
+    models = {side: _side(suite, answers.get(side), factors.get(side, {}), weights) for side in given}
     if described is not None and (measured := models.get("rival")) is not None:
         described |= {key: measured["first_line"][key] for key in ("success_rate", "successes", "total")}
     return {
@@ -213,8 +214,12 @@ def _judge_all(suite: Suite, outputs: Mapping[str, Output]) -> dict[str, Answer]
     return {item.id: judge(item, outputs[item.id].text, outputs[item.id].finished) for item in suite.items}
 
 
-def _side(suite: Suite, answers: Answers | None, factors: Mapping[str, Any]) -> dict[str, Any] | None:
-    return None if answers is None else {**summarise(suite.items, answers), "factors": dict(factors)}
+def _side(
+    suite: Suite, answers: Answers | None, factors: Mapping[str, Any], base_weights: str
+) -> dict[str, Any] | None:
+    if answers is None:
+        return None
+    return {**summarise(suite.items, answers, base_weights), "factors": dict(factors)}
 
 
 def _row(item: EvalItem, answers: Mapping[str, Answers], sides: Mapping[str, Any]) -> dict[str, Any]:
@@ -264,7 +269,8 @@ def _disagreements(parsed: _File, raw: Mapping[str, Any], suite: Suite) -> Itera
     for side, judged in answers.items():
         yield from _verdict_faults(side, judged, suite)
         summary = raw["models"][side]
-        yield from _different(f"models.{side}", summary, _side(suite, judged, summary.get("factors", {})))
+        weights = parsed.conditions.base_weights_sha256
+        yield from _different(f"models.{side}", summary, _side(suite, judged, summary.get("factors", {}), weights))
     yield from _different("statistics", raw["statistics"], compute_statistics(suite.items, answers))
     yield from _rival_faults(raw["rival"], raw["models"].get("rival"))
 

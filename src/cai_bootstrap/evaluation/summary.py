@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from cai_bootstrap.evaluation import statistics as stats
+from cai_bootstrap.evaluation.facts import elicitable_facts
 from cai_bootstrap.evaluation.scorers.text import words_of
 from cai_bootstrap.evaluation.suite import held_out_skills, label_tier
 from cai_bootstrap.records import TASK_TYPES, Answer, EvalItem
@@ -26,8 +27,13 @@ def first_line(answer: Answer) -> bool:
     return answer.first_line_success
 
 
-def summarise(items: Sequence[EvalItem], answers: Answers) -> dict[str, Any]:
-    """One side's rates: over all, by type, difficulty, skill and label tier, for held-out skills, and by first line."""
+def summarise(items: Sequence[EvalItem], answers: Answers, base_weights: str = "") -> dict[str, Any]:
+    """One side's rates: over all, by type, difficulty, skill and label tier, for held-out skills, and by first line.
+
+    `facts` parts the items that need knowledge of the world into those that the untrained base can be brought to tell
+    and others; None unless the flags were made from these `base_weights` (sha256).
+    """
+    facts = elicitable_facts(items, base_weights)
     held_out = [item for item in items if item.skill in held_out_skills()]
     reasons = Counter(answers[item.id].reason for item in items)
     return {
@@ -37,6 +43,7 @@ def summarise(items: Sequence[EvalItem], answers: Answers) -> dict[str, Any]:
         "by_skill": _cut(items, answers, strict, lambda item: item.skill),
         "by_tier": _cut(items, answers, strict, label_tier, ("constraint", "gold")),
         "held_out_skills": _rate(held_out, answers, strict),
+        "facts": facts and {name: _rate(part, answers, strict) for name, part in facts.items()},
         "first_line": {
             **_rate(items, answers, first_line),
             "by_type": _cut(items, answers, first_line, lambda item: item.type, TASK_TYPES),
