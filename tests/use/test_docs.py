@@ -1,0 +1,136 @@
+"""README and docs: every shell block runs or says what it needs; links lead somewhere; the site builds strictly."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from finished import Finished
+
+CHECKOUT = Path(__file__).parents[2]
+PAGES = [CHECKOUT / "README.md", CHECKOUT / "CONTRIBUTING.md", *sorted((CHECKOUT / "docs").glob("*.md"))]
+# Comments before a block. What cannot be run by a test says what it needs; the rest runs.
+NEEDS = {"gpu", "pod", "minutes", "the hub"}
+FINISHED = "a finished run"
+# This page's commands are run against a pod on loopback by tests/pod.
+RUN_ELSEWHERE = {"DEPLOYMENT_CHECKLIST.md"}
+BLOCK = re.compile(
+    r"(?:<!-- needs: (?P<needs>[^>]*?) -->\s*\n)?^ *```(?P<kind>\w*)[^\n]*\n(?P<body>.*?)^ *```", re.M | re.S
+)
+SHELLS = {"bash", "sh", "shell", "console", "zsh"}
+
+
+@dataclass(frozen=True)
+class Block:
+    page: Path
+    line: int
+    needs: str | None
+    text: str
+
+
+def blocks(page: Path) -> list[Block]:
+    text = page.read_text(encoding="utf-8")
+    return [
+        Block(page, text[: found.start("body")].count("\n") + 1, found["needs"], found["body"])
+        for found in BLOCK.finditer(text)
+        if found["kind"] in SHELLS
+    ]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_fence_has_a_kind_and_every_need_is_a_known_one(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    fences = [line.strip() for line in text.splitlines() if line.strip().startswith("```")]
+    assert all(fence != "```" for fence in fences[::2]), "a block without a kind could hide commands"
+    assert {block.needs for block in blocks(page)} <= {None, FINISHED, *NEEDS}
+    marks = re.findall(r"<!-- needs:", text)
+    assert len(marks) == sum(block.needs is not None for block in blocks(page)), "a mark that stands before no block"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name not in RUN_ELSEWHERE], ids=lambda page: page.name)
+def test_shell_blocks_run_in_order(page: Path, tmp_path: Path, finished: Finished) -> None:
+    for name in ("scripts", "configs", "constitution.yaml", "constraints.txt", "docs", "src", "pyproject.toml"):
+        (tmp_path / name).symlink_to(CHECKOUT / name)
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("CAI_")}
+    plain = {
+        **kept, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HOME": str(tmp_path / "home"),
+        "CAI_CACHE_DIR": os.environ["CAI_CACHE_DIR"], "HF_HUB_OFFLINE": "1",
+    }  # fmt: skip
+    base = shutil.copytree(finished.workspace.base, tmp_path / "cai-work")
+    (tmp_path / "results").symlink_to(base / "results")
+    for block in blocks(page):
+        if block.needs in NEEDS:
+            continue
+        more = {**finished.environment, "CAI_BASE_DIR": str(base)} if block.needs == FINISHED else {}
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", block.text],
+            cwd=tmp_path, env={**plain, **more}, capture_output=True, text=True, check=False, timeout=300,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{page.name}, line {block.line}:\n{block.text}\n{done.stderr[-1500:]}"
+
+
+def _commands(page: Path) -> set[tuple[str, ...]]:
+    """Each `cai …` in a page's shell blocks and code spans, as its words up to the first option or value."""
+    text = page.read_text(encoding="utf-8")
+    spans = re.findall(r"`(cai [^`\n]+)`", text) + [
+        line[line.index("cai ") :] for block in blocks(page) for line in block.text.splitlines() if "cai " in line
+    ]
+    return {
+        tuple(re.findall(r"^cai ([a-z-]+)(?: ([a-z-]+))?", span)[0]) for span in spans if re.match(r"cai [a-z]", span)
+    }
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_that_is_named_exists(page: Path) -> None:
+    import click
+
+    from cai_bootstrap.cli import COMMANDS, cli
+
+    for name, second in sorted(_commands(page)):
+        assert name in COMMANDS, f"{page.name} names cai {name}"
+        command = cli.get_command(click.Context(cli), name)
+        if isinstance(command, click.Group) and second:
+            assert second in command.commands, f"{page.name} names cai {name} {second}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_relative_links_lead_to_files(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if not target.startswith(("http://", "https://", "#", "mailto:")):
+            assert (page.parent / target.partition("#")[0]).exists(), f"{page.name} links to {target}"
+
+
+def test_the_readme_names_every_command_and_exit_code() -> None:
+    from cai_bootstrap import errors
+    from cai_bootstrap.cli import COMMANDS, HIDDEN
+
+    text = (CHECKOUT / "README.md").read_text(encoding="utf-8")
+    missing = [name for name in COMMANDS if name not in HIDDEN and f"`cai {name}" not in text]
+    assert missing == []
+    codes = {value for name, value in vars(errors).items() if name.startswith("EXIT_")}
+    table = {int(code) for code in re.findall(r"^\| (\d+) \|", text, re.M)}
+    assert codes == table
+
+
+@pytest.mark.slow
+def test_the_site_builds_strictly_without_network(tmp_path: Path) -> None:
+    # An unreachable proxy: whatever asks the network fails.
+    environment = {**os.environ, "http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
+    build = [sys.executable, "-m", "mkdocs", "build", "--strict", "-d", str(tmp_path / "site")]
+    done = subprocess.run(
+        build, cwd=CHECKOUT, env=environment, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    pages = list((tmp_path / "site").rglob("index.html"))
+    assert len(pages) >= 10
+    for page in pages:
+        loaded = re.findall(r'<(?:script|link|img)[^>]+(?:src|href)="(https?://[^"]+)"', page.read_text())
+        assert [url for url in loaded if "canonical" not in url] == [], page
+    api = (tmp_path / "site" / "api" / "index.html").read_text()
+    assert "judge_file" in api
+    assert "TransformersEngine" not in api or "complete_live" in api
