@@ -153,6 +153,8 @@ class TransformersEngine:
 
     def encode(self, prompts: Sequence[str]) -> list[list[int]]:
         """Token ids with BOS where the tokenizer adds it. Raises EngineError on chat markers."""
+        if not prompts:
+            return []
         encoded: list[list[int]] = self._tokenizer(list(prompts))["input_ids"]
         refuse_chat(prompts, encoded, self._forbidden)
         return encoded
