@@ -63,7 +63,8 @@ def test_a_black_hole_after_the_first_contact_is_named_in_time(pod: Pod) -> None
     with silent_listener() as port:
         known.write_text(known.read_text() + known.read_text().replace(str(pod.config["port"]), str(port)))
         pod.write(port=port)
-        assert "no answer within 4 s" in refusal(pod, "status")
+        with mock.patch("cai_bootstrap.pod.ssh.CONNECT_SECONDS", 1):
+            assert "no answer within 1 s" in refusal(pod, "status")
 
 
 def test_a_listener_that_is_no_ssh_server_is_named(pod: Pod) -> None:

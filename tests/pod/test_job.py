@@ -22,10 +22,10 @@ def running(pod: Pod) -> bool:
 def test_watch_loses_and_doubles_no_line_when_the_connection_is_cut_twenty_times(ready: Pod, shared_sshd: Sshd) -> None:
     pod = ready
     chance = random.Random(7)
-    proxy = CuttingProxy(shared_sshd.port, cut_after=lambda: 7000 + chance.randrange(4000), cuts=20)
+    proxy = CuttingProxy(shared_sshd.port, cut_after=lambda: 5000 + chance.randrange(2000), cuts=20)
     pod.write(port=proxy.port)
     try:
-        pod.cai("run", "--", "--lines", "800", "--pause", "0.02", "--exit", "7")
+        pod.cai("run", "--", "--lines", "400", "--pause", "0.02", "--exit", "7")
         proxy.arming.set()
         done = pod.cai("watch", "--json", code=7)
     finally:
@@ -34,8 +34,8 @@ def test_watch_loses_and_doubles_no_line_when_the_connection_is_cut_twenty_times
     output = [frame["t"] for frame in frames if frame["k"] == "out"]
     progress = [json.loads(frame["t"]) for frame in frames if frame["k"] == "ev"]
     assert proxy.made == 20
-    assert output == [*(f"line {i}" for i in range(800)), "TOKEN_LENGTH 0"]
-    assert [event["done"] for event in progress if event["event"] == "progress"] == list(range(1, 801))
+    assert output == [*(f"line {i}" for i in range(400)), "TOKEN_LENGTH 0"]
+    assert [event["done"] for event in progress if event["event"] == "progress"] == list(range(1, 401))
     assert frames[-1]["k"] == "end"
 
 
@@ -65,6 +65,7 @@ def test_six_runs_at_once_start_one_job(ready: Pod) -> None:
 def test_status_says_lost_when_the_supervisor_was_killed_and_the_job_ends_with_it(ready: Pod) -> None:
     ready.cai("run", "--", "--lines", "1000", "--pause", "0.1")
     folder = ready.job_folder()
+    until(lambda: "line 0" in (folder / "output.log").read_text(), "the job has begun")
     os.kill(json.loads((folder / "supervisor.json").read_text())["pid"], signal.SIGKILL)
     found = until(lambda: (now := ready.json("status"))["state"] == "lost" and not now["leftovers"] and now, "lost")
     assert "exit_code" not in found
@@ -104,7 +105,9 @@ def test_a_job_that_ignores_the_request_to_stop_is_killed(ready: Pod) -> None:
 
 
 def test_a_new_run_ends_what_a_lost_job_left_running(ready: Pod) -> None:
-    ready.write(job=["/bin/sh", "-c", "trap '' TERM; echo here; while :; do sleep 0.2; done"])
+    ready.write(
+        job=["/bin/sh", "-c", "trap '' TERM; echo here; while :; do sleep 0.2; done"], stop={"job_grace_seconds": 1}
+    )
     ready.cai("run")
     folder = ready.job_folder()
     until(lambda: "here" in (folder / "output.log").read_text(), "the job has set its trap")

@@ -150,6 +150,7 @@ def test_the_code_of_a_running_job_is_not_changed(ready: Pod) -> None:
     assert "running job" in ready.cai("push", "--source", str(ready.source), code=75).stderr
 
 
+@pytest.mark.slow
 def test_setup_makes_a_venv_once_and_again_only_when_its_needs_change(pod: Pod, tmp_path: Path) -> None:
     source = stand_in_checkout(tmp_path / "s")
     backend = Path(__file__).with_name("editable_backend.py.txt").read_text()

@@ -22,6 +22,32 @@ def spend(pod: Pod, dollars: float, **budget: float) -> None:
     pod.write(**budget)
 
 
+def let_time_pass(pod: Pod, hours: float) -> None:
+    """Make the watchdog's rental as old as if so many more hours had gone by."""
+    path = pod.base / ".pod" / "watchdog.json"
+    config = json.loads(path.read_text())
+    config["started_at"] -= hours * 3600
+    if config["deadline_at"] is not None:
+        config["deadline_at"] -= hours * 3600
+    path.with_suffix(".new").write_text(json.dumps(config))
+    path.with_suffix(".new").rename(path)
+
+
+def begun(pod: Pod) -> bool:
+    """Whether the job runs and has set its handlers."""
+    try:
+        return "line 0" in (pod.job_folder() / "output.log").read_text()
+    except FileNotFoundError:
+        return False
+
+
+def run_long(pod: Pod, **limits: float) -> None:
+    """Start a long job within its limits, and wait until it is under way."""
+    pod.write(**limits)
+    pod.cai(*LONG_JOB)
+    until(lambda: begun(pod), "the job has begun")
+
+
 def with_stop_command(pod: Pod) -> Path:
     stopped = pod.home / "stopped"
     pod.write(stop={"command": f"touch '{stopped}'"})
@@ -30,8 +56,8 @@ def with_stop_command(pod: Pod) -> Path:
 
 def test_the_budget_ends_the_job_cleanly_and_stops_the_pod_with_nobody_connected(ready: Pod) -> None:
     stopped = with_stop_command(ready)
-    spend(ready, 9.999, budget=10)
-    ready.cai(*LONG_JOB)
+    run_long(ready, budget=10)
+    let_time_pass(ready, 10)
     until(stopped.exists, "the pod was stopped")
     assert json.loads((ready.job_folder() / "exit.json").read_text())["exit_code"] == 143
     assert json.loads((ready.job_folder() / "exit.json").read_text())["reason"] == "budget"
@@ -42,12 +68,12 @@ def test_the_budget_ends_the_job_cleanly_and_stops_the_pod_with_nobody_connected
 
 def test_the_deadline_ends_the_job_and_stops_the_pod_with_the_client_gone(ready: Pod) -> None:
     stopped = with_stop_command(ready)
-    ready.write(deadline_hours=1.5 / 3600)
-    watching_ready = ready.cai(*LONG_JOB)
-    assert watching_ready.returncode == 0
+    run_long(ready, deadline_hours=2)
     client = ready.start("watch")
+    until(lambda: (ready.base / ".pod" / "client").exists(), "the client is connected")
     client.kill()
     client.communicate()
+    let_time_pass(ready, 2)
     until(stopped.exists, "the pod was stopped")
     assert json.loads((ready.job_folder() / "exit.json").read_text())["reason"] == "deadline"
     assert "deadline" in ready.acts()
@@ -57,8 +83,8 @@ def test_the_deadline_ends_the_job_and_stops_the_pod_with_the_client_gone(ready:
 def test_the_watchdog_stops_the_pod_through_the_provider(ready: Pod, runpod: RunPodStandIn) -> None:
     runpod.pod["startedAt"] = None
     runpod.faults = [("POST", 409, b"{}", {}), ("POST", 500, b"oops", {})]
-    spend(ready, 9.999, budget=10)
-    ready.cai(*LONG_JOB)
+    run_long(ready, budget=10)
+    let_time_pass(ready, 10)
     until(lambda: runpod.pod["status"] == "EXITED", "the provider stopped the pod")
     until(lambda: "stopped" in ready.acts(), "the watchdog has seen it")
 
@@ -67,9 +93,9 @@ def test_the_watchdog_stops_the_pod_through_the_provider(ready: Pod, runpod: Run
 def test_a_provider_that_refuses_leaves_the_stop_command(ready: Pod, runpod: RunPodStandIn) -> None:
     stopped = with_stop_command(ready)
     runpod.pod["startedAt"] = None
-    spend(ready, 9.999, budget=10)
     runpod.key = "another"
-    ready.cai(*LONG_JOB)
+    run_long(ready, budget=10)
+    let_time_pass(ready, 10)
     until(stopped.exists, "the stop command ran")
     assert "problem" in ready.acts()
     assert runpod.pod["status"] == "RUNNING"
@@ -104,8 +130,8 @@ def test_a_running_job_within_its_limits_is_left_alone(ready: Pod) -> None:
 
 
 def test_without_a_way_to_stop_the_watchdog_ends_the_job_and_says_so(ready: Pod) -> None:
-    spend(ready, 9.999, budget=10)
-    ready.cai(*LONG_JOB)
+    run_long(ready, budget=10)
+    let_time_pass(ready, 10)
     until(lambda: "cannot_stop" in ready.acts(), "the watchdog has given up on stopping")
     assert json.loads((ready.job_folder() / "exit.json").read_text())["exit_code"] == 143
     assert "cannot_stop" in ready.cai("logs", "--watchdog").stdout
@@ -113,29 +139,35 @@ def test_without_a_way_to_stop_the_watchdog_ends_the_job_and_says_so(ready: Pod)
 
 @pytest.mark.usefixtures("rented")
 def test_deploy_reaching_its_budget_warns_ends_pulls_and_stops(ready: Pod, runpod: RunPodStandIn) -> None:
-    ready.write(hourly_price=360.0, budget=0.6)
-    runpod.pod.update(cost=360.0, startedAt=None)
-    done = ready.cai(
-        "deploy", "--yes", "--source", str(ready.source), "--into", str(ready.target), "--", *LONG_JOB[2:], code=143
+    ready.write(budget=10)
+    runpod.pod["startedAt"] = None
+    deploying = ready.start(
+        "deploy", "--yes", "--source", str(ready.source), "--into", str(ready.target), "--", *LONG_JOB[2:]
     )
-    assert "WARNING" in done.stderr
-    assert "ended because of budget" in done.stderr
-    assert "all verified" in done.stderr
-    assert "the pod is stopped: the provider says EXITED" in done.stderr
+    until(lambda: begun(ready), "the job has begun")
+    let_time_pass(ready, 4.7)
+    until(lambda: "warning" in ready.acts(), "80% are spent")
+    let_time_pass(ready, 5.3)
+    _, said = deploying.communicate(timeout=60)
+    assert deploying.returncode == 143
+    assert "WARNING" in said
+    assert "ended because of budget" in said
+    assert "all verified" in said
+    assert "the pod is stopped: the provider says EXITED" in said
     assert (ready.target / "checkpoints/stage1/run/half.bin").read_bytes() == b"kept"
-    assert "A RENTED POD" not in done.stderr
+    assert "A RENTED POD" not in said
 
 
 def test_a_client_enforces_the_budget_where_the_watchdog_was_killed(ready: Pod) -> None:
     import os
     import signal
 
-    ready.write(hourly_price=360.0, budget=0.5)
-    ready.cai(*LONG_JOB)
+    run_long(ready, budget=10)
     os.kill(json.loads((ready.base / ".pod/watchdog.pid.json").read_text())["pid"], signal.SIGKILL)
     assert "watchdog: NOT RUNNING" in ready.cai("status").stdout
+    let_time_pass(ready, 10)
     done = ready.cai("watch", code=143)
-    assert "the budget of 0.50 $ is spent" in done.stdout + done.stderr
+    assert "the budget of 10.00 $ is spent" in done.stdout + done.stderr
 
 
 def test_one_watchdog_per_pod_takes_new_limits(ready: Pod) -> None:
@@ -159,8 +191,8 @@ def test_nothing_is_started_beyond_budget_or_deadline(ready: Pod, limit: dict[st
 def test_a_job_started_after_the_watchdog_could_not_stop_the_pod_is_ended_too(ready: Pod) -> None:
     from cai_bootstrap.pod.shipment import shipment
 
-    spend(ready, 9.999, budget=10)
-    ready.cai(*LONG_JOB)
+    run_long(ready, budget=10)
+    let_time_pass(ready, 10)
     until(lambda: "cannot_stop" in ready.acts(), "the watchdog has given up on stopping")
     file = ready.home / "file.pyz"
     file.write_bytes(shipment())

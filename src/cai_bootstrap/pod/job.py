@@ -115,6 +115,7 @@ def start(remote: Remote, slot: str, argv: Sequence[str], environment: dict[str,
         "env": environment,
         "secrets": settings.secret_values(),
         "mark": mark,
+        "leftover_grace": min(10.0, settings.stop.job_grace_seconds),
     }
     found = remote.call("start", stdin=spec, allow=(LOCKED,))
     if not found["started"]:

@@ -25,6 +25,7 @@ from .state import Control
 
 RESERVE_BYTES = 65536
 END_GRACE_SECONDS = 120.0
+LEFTOVER_GRACE_SECONDS = 10.0
 PR_SET_PDEATHSIG = 1
 LOCKED = 75
 
@@ -42,7 +43,7 @@ def start(control: Control, spec: dict[str, Any]) -> dict[str, Any]:
     except OSError:
         os.close(lock)
         return dict(status(control), started=False)
-    end_leftovers(control)
+    end_leftovers(control, float(spec.get("leftover_grace", LEFTOVER_GRACE_SECONDS)))
     job_id = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()) + f"-{random.SystemRandom().randrange(65536):04x}"
     folder = control.jobs / job_id
     folder.mkdir()
@@ -240,7 +241,7 @@ def end(control: Control, reason: str, grace: float = END_GRACE_SECONDS) -> dict
     return found
 
 
-def end_leftovers(control: Control, grace: float = 10.0) -> None:
+def end_leftovers(control: Control, grace: float = LEFTOVER_GRACE_SECONDS) -> None:
     """End what a lost job left running: TERM to each process of its session, KILL after `grace` seconds."""
     folder = current_job(control)
     leader = state.read_json(folder / "job.json") if folder is not None else None
