@@ -1,11 +1,13 @@
 """`cai run` and the commands of its single steps: all supervised, timed, locked and resumable in the same way."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import click
 
 from cai_bootstrap.cli.options import HelpWithBase, Settings, configured, json_option, print_json
+from cai_bootstrap.workspace import Workspace
 
 
 @click.command(cls=HelpWithBase)
@@ -70,21 +72,37 @@ def _run(settings: Settings, steps: Sequence[Any], as_json: bool) -> int:
     resolved = settings.resolve()
     _check_early(resolved.config, steps)
     workspace = settings.workspace(resolved)
+    whole = set(steps) >= {"baseline", "evaluate"}
     if as_json:
         outcome = run_pipeline(resolved, workspace, steps)
-        print_json(vars(outcome))
+        report = _report(workspace) if whole else None
+        print_json({**vars(outcome), "report": report})
     else:
         with Screen() as screen:
             outcome = run_pipeline(resolved, workspace, steps, on_event=screen.show)
+        report = _report(workspace) if whole else None
         if outcome.results_file is not None and outcome.exit_code in {0, 3}:
             files = [outcome.results_file, workspace.results / "run.json", workspace.data, workspace.checkpoints]
-            final_table(read_json(outcome.results_file), outcome.steps, files)
+            final_table(read_json(outcome.results_file), outcome.steps, [*files, report] if report else files)
         elif outcome.exit_code == 0 and outcome.verdict == "done":
             click.echo(f"done; files are under {workspace.base}")
     failed = outcome.exit_code != 0
     if outcome.message and (failed or not as_json):
         click.echo(f"error: {outcome.message}" if failed else outcome.message, err=failed)
     return outcome.exit_code
+
+
+def _report(workspace: Workspace) -> Path | None:
+    """The last step: the report of whatever the run left. That it fails changes no verdict, and is said."""
+    from cai_bootstrap.report.build import build_report
+
+    try:
+        return build_report(workspace)
+    except Exception as error:
+        click.echo(
+            f"WARNING: the report could not be built ({type(error).__name__}: {error}); try `cai report`", err=True
+        )
+        return None
 
 
 def _check_early(config: Any, steps: Sequence[Any]) -> None:
