@@ -21,6 +21,7 @@ RUN_ELSEWHERE = {"DEPLOYMENT_CHECKLIST.md"}
 BLOCK = re.compile(
     r"(?:<!-- needs: (?P<needs>[^>]*?) -->\s*\n)?^ *```(?P<kind>\w*)[^\n]*\n(?P<body>.*?)^ *```", re.M | re.S
 )
+COMMAND = re.compile(r" *(?:\$ |(?:cai|make|pip|python3?|lm_eval|accelerate) )")
 SHELLS = {"bash", "sh", "shell", "console", "zsh"}
 
 
@@ -44,8 +45,9 @@ def blocks(page: Path) -> list[Block]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_fence_has_a_kind_and_every_need_is_a_known_one(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
-    fences = [line.strip() for line in text.splitlines() if line.strip().startswith("```")]
-    assert all(fence != "```" for fence in fences[::2]), "a block without a kind could hide commands"
+    plain = [found["body"] for found in BLOCK.finditer(text) if found["kind"] not in SHELLS]
+    hidden = [line for body in plain for line in body.splitlines() if COMMAND.match(line)]
+    assert hidden == [], "a command in a block that is not marked as a shell's"
     assert {block.needs for block in blocks(page)} <= {None, FINISHED, *NEEDS}
     marks = re.findall(r"^ *<!-- needs:", text, re.M)
     assert len(marks) == sum(block.needs is not None for block in blocks(page)), "a mark that stands before no block"
