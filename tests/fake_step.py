@@ -1,0 +1,53 @@
+"""A step without a model, for tests of the supervision: it does what FAKE_<STEP> in its environment says.
+
+`ok` (the default) ends at once · `fail:N` ends with N · `polite` waits and stops when asked · `stubborn` waits and never
+stops, with a child of its own · `results:FILE` ends as an evaluation that wrote FILE.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+from cai_bootstrap.events import EventLog
+from cai_bootstrap.supervise import StopRequest, die_with_parent
+from cai_bootstrap.workspace import Workspace, hold, sha256_file, write_json
+
+
+def main(name: str, config_file: str, run: str) -> int:
+    die_with_parent()
+    stopping = StopRequest().install()
+    paths = yaml.safe_load(Path(config_file).read_text())["paths"]
+    workspace = Workspace.at(
+        paths["base_dir"], data=paths["data_dir"], checkpoints=paths["checkpoint_dir"], results=paths["results_dir"]
+    )
+    log = EventLog(workspace.logs / f"{run}.jsonl", run)
+    behaviour, _, detail = os.environ.get(f"FAKE_{name.upper()}", "ok").partition(":")
+    with hold(workspace, f"fake step {name}", name="step"):
+        if behaviour == "fail":
+            log.emit("error", step=name, message=f"{name} failed as told")
+            return int(detail)
+        if behaviour == "results":
+            path = Path(detail)
+            outputs = {str(path.relative_to(workspace.base)): sha256_file(path)}
+            write_json(workspace.logs / "steps" / f"{name}.json", {"fingerprint": "f", "outputs": outputs})
+        if behaviour in {"polite", "stubborn"}:
+            child = subprocess.Popen(["sleep", "600"])
+            write_json(workspace.base / "ready.json", {"pids": [os.getpid(), child.pid]})
+            while behaviour == "stubborn" or not stopping():
+                signal.sigtimedwait([], 0.05)
+                if stopping():
+                    (workspace.base / "asked").touch()
+            child.kill()
+            child.wait()
+            (workspace.data / "kept.txt").write_text("the record in progress was finished")
+            log.emit("error", step=name, message=f"{name} stopped after its record")
+            return stopping.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], sys.argv[3], sys.argv[5]))

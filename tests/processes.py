@@ -1,0 +1,68 @@
+"""Starting `cai` in processes of its own, and waiting for what they do."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+FAKE_RUN = str(Path(__file__).with_name("fake_run.py"))
+
+
+def start(*arguments: object, fake: bool = False, **environment: str) -> "subprocess.Popen[str]":
+    """Start `cai` (with steps that need no model if `fake`), its output piped; a group of its own, as a shell does."""
+    command = [sys.executable, FAKE_RUN] if fake else [sys.executable, "-m", "cai_bootstrap"]
+    return subprocess.Popen(
+        [*command, *(str(argument) for argument in arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, **environment},
+        process_group=0,
+    )
+
+
+def run(*arguments: object, fake: bool = False, **environment: str) -> tuple[int, str]:
+    """Run `cai` to its end; its exit code and everything it said."""
+    process = start(*arguments, fake=fake, **environment)
+    said, _ = process.communicate(timeout=500)
+    return process.returncode, said
+
+
+def wait_for(condition: Callable[[], Any], *, seconds: float = 60.0, what: str = "") -> Any:
+    """Poll until the condition gives something true. Fails the test when it does not within `seconds`."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if found := condition():
+            return found
+        time.sleep(0.01)
+    raise AssertionError(f"{what or condition} did not come true within {seconds} s")
+
+
+def processes_of(base: Path) -> list[int]:
+    """The processes whose command line names this base directory, zombies left out."""
+    found = []
+    for process in psutil.process_iter(["pid", "cmdline", "status"]):
+        info = process.info
+        if info["status"] != psutil.STATUS_ZOMBIE and any(str(base) in word for word in info["cmdline"] or []):
+            found.append(info["pid"])
+    return found
+
+
+def alive(pid: int) -> bool:
+    """The process exists and is no zombie."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def run_json(base: Path) -> dict[str, Any]:
+    """How the last run ended."""
+    found: dict[str, Any] = json.loads((base / "results" / "run.json").read_text())
+    return found

@@ -1,0 +1,164 @@
+"""C2.4 and C5 in real processes without a model: time-outs, signals, a parent that dies, two runs at once."""
+
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+from processes import alive, processes_of, run, run_json, start, wait_for
+
+QUICK = ("--preset", "quick-test")
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    return tmp_path / "base"
+
+
+def ready(base: Path, parent: "subprocess.Popen[str]") -> list[int]:
+    """Wait for a fake step that waits; the ids of the step and of its child."""
+    path = base / "ready.json"
+    wait_for(lambda: path.exists() or parent.poll() is not None, what="the step")
+    assert path.exists(), parent.communicate()[0]
+    pids: list[int] = json.loads(path.read_text())["pids"]
+    return pids
+
+
+def test_c2_4_a_step_ends_at_its_limit_with_124_its_name_and_its_limit(base: Path) -> None:
+    code, said = run("run", "--base-dir", base, "--timeout", "generate=1", fake=True, FAKE_GENERATE="polite")
+    assert code == 124
+    assert "the step 'generate' was ended at its time limit of 1 s" in said
+    assert "--timeout generate=SECONDS" in said
+    ended = run_json(base)
+    assert (ended["verdict"], ended["exit_code"]) == ("error", 124)
+    assert ended["steps"]["generate"]["status"] == "failed"
+    assert ended["steps"]["baseline"]["status"] == "done"
+    assert (base / "data/stage1/kept.txt").exists()
+    assert processes_of(base) == []
+
+
+def test_c2_4_a_step_that_ignores_term_is_killed_after_the_grace_period(base: Path, tmp_path: Path) -> None:
+    from cai_bootstrap.supervise import Signals, supervise
+
+    command = ["python3", "-c", "import signal,subprocess\nsignal.signal(15, signal.SIG_IGN)\n"
+               f"p=subprocess.Popen(['sleep','600'])\nopen('{tmp_path}/pid','w').write(str(p.pid))\nsignal.pause()"]  # fmt: skip
+    ended = supervise(command, timeout=3, log=tmp_path / "log", signals=Signals(), grace=0.3)
+    assert ended.code == 124
+    assert 3.3 <= ended.seconds < 15
+    assert not alive(int((tmp_path / "pid").read_text()))
+
+
+def test_c2_4_the_default_limits() -> None:
+    from cai_bootstrap.config import resolve
+
+    limits = resolve({}, environment={}).config.timeouts
+    assert (limits.baseline, limits.generate, limits.train, limits.evaluate) == (3600, 7200, 10800, 3600)
+
+
+def test_c2_4_a_step_dies_with_a_parent_that_is_killed_and_the_next_run_starts_at_once(base: Path) -> None:
+    """The parent gets SIGKILL, so nothing of it can clean up; the step is one that would never end."""
+    parent = start("run", "--base-dir", base, fake=True, FAKE_GENERATE="stubborn")
+    pids = ready(base, parent)
+    assert len(processes_of(base)) >= 2
+    os.kill(parent.pid, signal.SIGKILL)
+    parent.communicate()
+    code, _ = run("generate", "--base-dir", base, fake=True)
+    assert code == 0
+    assert processes_of(base) == []
+    assert not any(alive(pid) for pid in pids)
+
+
+def test_c5_a_step_that_is_killed_alone_is_told_and_kept(base: Path) -> None:
+    parent = start("run", "--base-dir", base, fake=True, FAKE_TRAIN="stubborn")
+    pids = ready(base, parent)
+    os.kill(pids[0], signal.SIGKILL)
+    said, _ = parent.communicate(timeout=60)
+    assert parent.returncode == 1
+    assert "the step 'train' ended with code 137 (killed; the machine may be out of memory)" in said
+    assert not any(alive(pid) for pid in pids)  # its child too
+
+
+def test_ctrl_c_once_finishes_the_record_and_ends_with_130(base: Path) -> None:
+    parent = start("run", "--base-dir", base, fake=True, FAKE_GENERATE="polite")
+    pids = ready(base, parent)
+    os.kill(parent.pid, signal.SIGINT)
+    said, _ = parent.communicate(timeout=60)
+    assert parent.returncode == 130
+    assert "generate stopped after its record" in said
+    assert (base / "data/stage1/kept.txt").exists()
+    assert (run_json(base)["verdict"], run_json(base)["exit_code"]) == ("error", 130)
+    assert not any(alive(pid) for pid in pids)
+
+
+def test_ctrl_c_twice_ends_at_once_with_130(base: Path) -> None:
+    parent = start("run", "--base-dir", base, fake=True, FAKE_GENERATE="stubborn")
+    pids = ready(base, parent)
+    os.kill(parent.pid, signal.SIGINT)
+    os.kill(parent.pid, signal.SIGINT)
+    # Two equal signals may reach a process as one; a person presses again.
+    wait_for(lambda: not alive(pids[0]) or os.kill(parent.pid, signal.SIGINT), seconds=15, what="the end")
+    parent.communicate(timeout=60)
+    assert parent.returncode == 130
+    assert not any(alive(pid) for pid in pids)
+
+
+def test_term_ends_with_143_and_keeps_the_record(base: Path) -> None:
+    parent = start("run", "--base-dir", base, fake=True, FAKE_GENERATE="polite")
+    ready(base, parent)
+    os.kill(parent.pid, signal.SIGTERM)
+    parent.communicate(timeout=60)
+    assert parent.returncode == 143
+    assert (base / "data/stage1/kept.txt").exists()
+
+
+def test_ctrl_c_after_a_term_ends_at_once(base: Path) -> None:
+    parent = start("run", "--base-dir", base, fake=True, FAKE_GENERATE="stubborn")
+    pids = ready(base, parent)
+    os.kill(parent.pid, signal.SIGTERM)
+    wait_for((base / "asked").exists, what="the request")
+    wait_for(lambda: not alive(pids[0]) or os.kill(parent.pid, signal.SIGINT), seconds=15, what="the end")
+    parent.communicate(timeout=60)
+    assert parent.returncode == 143
+
+
+def test_c5_two_runs_at_once_the_second_ends_with_75_and_names_the_holder(base: Path) -> None:
+    parent = start("run", "--base-dir", base, fake=True, FAKE_GENERATE="polite")
+    ready(base, parent)
+    code, said = run("generate", "--base-dir", base, fake=True)
+    assert code == 75
+    assert f"process {parent.pid}" in said
+    assert "held by cai run" in said
+    assert not (base / "results/run.json").exists()  # the first run's to write
+    os.kill(parent.pid, signal.SIGINT)
+    parent.communicate(timeout=60)
+    assert parent.returncode == 130
+    assert run("generate", "--base-dir", base, fake=True)[0] == 0
+
+
+def test_c5_another_base_directory_is_not_locked(base: Path, tmp_path: Path) -> None:
+    parent = start("run", "--base-dir", base, fake=True, FAKE_GENERATE="polite")
+    ready(base, parent)
+    assert run("generate", "--base-dir", tmp_path / "other", fake=True)[0] == 0
+    os.kill(parent.pid, signal.SIGINT)
+    parent.communicate(timeout=60)
+
+
+@pytest.mark.parametrize("code", [1, 2, 4])
+def test_a_steps_own_exit_code_and_message_become_the_runs(base: Path, code: int) -> None:
+    ended, said = run("run", "--base-dir", base, fake=True, FAKE_TRAIN=f"fail:{code}")
+    assert ended == code
+    assert "error: train failed as told" in said
+    assert run_json(base)["steps"]["train"]["status"] == "failed"
+    assert "evaluate" not in run_json(base)["steps"]
+
+
+def test_events_tell_the_run(base: Path) -> None:
+    run("run", "--base-dir", base, fake=True, FAKE_TRAIN="fail:1")
+    log = next(path for path in (base / "logs").glob("*.jsonl"))
+    events = [json.loads(line) for line in log.read_text().splitlines()]
+    assert events[0]["event"] == "run_started"
+    assert [e["step"] for e in events if e["event"] == "step_started"] == ["prepare", "baseline", "generate", "train"]
+    assert events[-1] == {**events[-1], "event": "run_finished", "exit_code": 1, "verdict": "error"}
+    assert all({"at", "event", "run"} <= set(event) for event in events)
