@@ -19,6 +19,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "gate": ("cai_bootstrap.cli.measure:gate", "Judge a results file alone."),
     "compare": ("cai_bootstrap.cli.measure:compare", "Compare two results files, if their conditions are equal."),
     "power": ("cai_bootstrap.cli.measure:power", "What a suite of a given size can show."),
+    "report": ("cai_bootstrap.cli.report:report", "One self-contained HTML page of a run, or two side by side."),
     "elicit": ("cai_bootstrap.cli.elicit:elicit", "Find the best prompted base on dev."),
     "suite": ("cai_bootstrap.cli.suite:suite", "Show, verify and count the held-out suite; its ledger."),
     "instructions": ("cai_bootstrap.cli.instructions:instructions", "Sample training instructions into a file."),
