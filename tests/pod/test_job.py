@@ -204,3 +204,42 @@ def test_interrupting_watch_leaves_the_job_running(ready: Pod) -> None:
     watching.communicate(timeout=20)
     assert watching.returncode == 130
     assert running(ready)
+
+
+def test_on_a_terminal_watch_shows_step_speed_gpu_and_money(ready: Pod) -> None:
+    import pty
+
+    ready.write(budget=10)
+    ready.cai("run", "--", "--lines", "30", "--pause", "0.1")
+    ours, theirs = pty.openpty()
+    watching = subprocess.Popen(
+        ready.command("watch"),
+        env=ready.env() | {"TERM": "xterm", "COLUMNS": "120"},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    shown = b""
+    while True:
+        try:
+            block = os.read(ours, 4096)
+        except OSError:
+            break
+        if not block:
+            break
+        shown += block
+    os.close(ours)
+    assert watching.wait(timeout=20) == 0
+    text = shown.decode(errors="replace")
+    for word in (
+        "generate",
+        "100 tokens/s",
+        "left",
+        "GiB free",
+        "$ so far",
+        "budget 10.00 $",
+        "line 29",
+        "exit code 0",
+    ):
+        assert word in text, word

@@ -54,9 +54,8 @@ def test_a_closed_rental_is_quiet_and_its_total_stays() -> None:
     ledger.open_rental("a", "x@y:1", 2.0, time.time() - 1800)
     closed = ledger.close("a", "x@y:1", "provider says EXITED, 0 $/h")
     assert reminder() is None
-    assert closed is not None
-    assert closed["total"] == pytest.approx(1.0, abs=0.01)
-    assert ledger.dollars(ledger.rentals()[0], now=time.time() + 9999) == closed["total"]
+    assert closed == pytest.approx(1.0, abs=0.01)
+    assert ledger.dollars(ledger.rentals()[0], now=time.time() + 9999) == closed
 
 
 def test_a_pod_rented_again_is_a_new_rental() -> None:
@@ -161,3 +160,39 @@ def test_cost_shows_planned_against_used_per_step(pod: Pod) -> None:
     assert rental["total"] > 0
     assert "not measured" in pod.cai("cost").stdout
     assert json.loads((pod.home / "state/pods.json").read_text())["rentals"][0]["start_known_from"] == "first contact"
+
+
+def test_closing_one_pods_rental_leaves_another_of_the_same_name_open() -> None:
+    ledger.open_rental("pod", "root@203.0.113.1:22", 1.0, pod_id="a")
+    ledger.open_rental("pod", "root@203.0.113.2:22", 1.0, pod_id="b")
+    ledger.close("pod", "root@203.0.113.2:22", "test", "b")
+    assert "203.0.113.1" in str(reminder())
+    assert "203.0.113.2" not in str(reminder())
+
+
+def test_a_pod_that_came_back_at_another_port_is_closed_at_both() -> None:
+    ledger.open_rental("pod", "root@203.0.113.1:22", 1.0, pod_id="a")
+    ledger.open_rental("pod", "root@203.0.113.1:33", 1.0, pod_id="a")
+    ledger.close("pod", "root@203.0.113.1:33", "test", "a")
+    assert reminder() is None
+
+
+def test_a_rental_at_an_earlier_address_can_be_closed_by_its_address(pod: Pod) -> None:
+    pod.cai("status")
+    old = f"{pod.config['user']}@127.0.0.1:{pod.config['port']}"
+    pod.write(port=1)
+    pod.cai("stop", "--already-stopped", "--address", old)
+    assert pod.json("cost")["rentals"][0]["ended"] is not None
+
+
+def test_watch_projects_dollars_to_the_runs_end_only_where_later_steps_were_measured() -> None:
+    from cai_bootstrap.pod.watch import View
+
+    tick = {"k": "tick", "gpu": [], "money": {"spent": 1.0, "price": 3.6, "budget": 15.0}, "free_bytes": 1}
+    event = {"event": "progress", "step": "train", "done": 5, "total": 10, "eta_seconds": 100, "tokens_per_second": 7.0}
+    for planned, said in (({"evaluate": 900.0}, "2.00 $ at the run's end"), ({}, "1.10 $ at this step's end")):
+        view = View(planned)
+        view.take(tick)
+        view.take({"k": "ev", "t": json.dumps(event)})
+        assert said in view.money_text()
+        assert view.progress_text() == "train 5/10, 7 tokens/s, 1 min 40 s left"

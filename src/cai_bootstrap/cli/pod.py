@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from rich.console import Console
 from cai_bootstrap.cli.pod_context import Context, confirm, say, show
 from cai_bootstrap.errors import CaiError, UsageError
 from cai_bootstrap.pod import deploy as deploying
-from cai_bootstrap.pod import install, job, ledger, session, settings, stopping, trust
+from cai_bootstrap.pod import job, ledger, session, settings, stopping, trust
 from cai_bootstrap.pod.errors import JobRunningError, PodError
 from cai_bootstrap.pod.ssh import Remote
 from cai_bootstrap.workspace import resolve_base_dir, write_atomic
@@ -78,13 +79,15 @@ def init(context: Context, /, as_json: bool, **values: Any) -> None:
 @click.pass_obj
 def check(context: Context, preset: str | None, new_host_key: bool, as_json: bool) -> None:
     """Connection, host key, GPU and its memory, disk, Python, torch, transfer tools: within 30 seconds."""
-    from cai_bootstrap.pod.check import check_pod
+    from cai_bootstrap.pod.check import LIMIT_SECONDS, check_pod
     from cai_bootstrap.pod.tables import check_table
 
+    until = time.monotonic() + LIMIT_SECONDS
     found = context.load(preset=preset)
     if new_host_key:
         trust.forget(found)
-    checked = check_pod(context.connect(found), preset=found.preset)
+    remote = context.connect(found)
+    checked = check_pod(remote, preset=found.preset, limit=until - time.monotonic())
 
     show(
         {"fit": checked.fit, "findings": [f.record() for f in checked.findings]},
@@ -222,15 +225,18 @@ def pull(context: Context, into: Path | None, as_json: bool) -> None:
 
 @pod.command()
 @click.option("--already-stopped", is_flag=True, help="You stopped it yourself: close the rental.")
+@click.option("--address", help="With --already-stopped: the rental's address, as the reminder shows it.")
 @click.option("--job-only", is_flag=True, help="End the job cleanly; the pod stays.")
 @YES
 @JSON
 @click.pass_obj
-def stop(context: Context, already_stopped: bool, job_only: bool, yes: bool, as_json: bool) -> None:
+def stop(
+    context: Context, already_stopped: bool, address: str | None, job_only: bool, yes: bool, as_json: bool
+) -> None:
     """End a running job cleanly and stop the pod; done only when the provider says it no longer costs."""
     found = context.load()
     if already_stopped:
-        stopping.already_stopped(found, say)
+        stopping.already_stopped(found, address or found.address, say)
     elif job_only:
         ended = _end_job(context.connect(found), yes)
         show(ended, as_json, lambda: click.echo(job.describe(ended)))
@@ -290,7 +296,7 @@ def deploy(
     planned = estimate(found.preset, arguments, price)
     stop_when_done = stop_when_done or found.stop.when_done
     target = resolve_base_dir(into)
-    plan = _plan(found, arguments, source.absolute(), target, stop_when_done)
+    plan = deploying.plan(found, arguments, source.absolute(), target, stop_when_done)
     if not as_json:
         print_estimate(Console(stderr=True), planned, price, found.budget)
     if dry_run:
@@ -321,20 +327,6 @@ def deploy(
     sys.exit(deployed.exit_code)
 
 
-def _plan(
-    found: settings.PodSettings, arguments: tuple[str, ...], source: Path, target: Path, stop_when_done: bool
-) -> list[str]:
-    return [
-        f"check   {found.address}",
-        f"push    {source} -> {found.code} (via {found.via})",
-        *(f"setup   {line}" for line in install.setup_commands(found, arguments)),
-        f"run     {shlex.join(job.job_argv(found, arguments))}",
-        "watch   until the job ends",
-        f"pull    results, data, checkpoints, logs -> {target}",
-        "stop    the pod" if stop_when_done else "remind  that the pod be stopped",
-    ]
-
-
 @pod.command()
 @JSON
 @click.pass_obj
@@ -363,9 +355,8 @@ def _refresh(context: Context) -> None:
         say(f"the provider was not asked: {error}")
         return
     if seen is not None and no_longer_costs(seen):
-        ledger.close(
-            found.name, found.address, f"provider says {seen['status']}, 0 $/h (seen now, it may have ended earlier)"
-        )
+        how = f"provider says {seen['status']}, 0 $/h (seen now, it may have ended earlier)"
+        ledger.close(found.name, found.address, how, found.provider.pod_id)
 
 
 @pod.command()

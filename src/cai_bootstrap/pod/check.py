@@ -12,7 +12,8 @@ from cai_bootstrap.pod.estimate import needed_gpu_memory
 from cai_bootstrap.pod.ssh import Remote
 
 IMPORT_SECONDS = 18
-LIMIT_SECONDS = 25
+LIMIT_SECONDS = 30.0
+MARGIN_SECONDS = 4.0
 DISK_GIB_NEEDED = 5
 Level = Literal["ok", "warning", "failed"]
 
@@ -60,11 +61,12 @@ class Checked:
         return all(finding.level != "failed" for finding in self.findings)
 
 
-def check_pod(remote: Remote, *, preset: str | None) -> Checked:
-    """Look at the pod, within 30 seconds in all. Raises PodError kinds when it cannot be reached."""
+def check_pod(remote: Remote, *, preset: str | None, limit: float = LIMIT_SECONDS) -> Checked:
+    """Look at the pod within `limit` seconds. Raises PodError kinds when it cannot be reached."""
     settings = remote.settings
-    argv = ["/bin/sh", "-c", PROBE, settings.job_python, "python3", settings.remote_base, str(IMPORT_SECONDS)]
-    answer = remote.run(argv, timeout=LIMIT_SECONDS)
+    importing = str(max(1, int(min(IMPORT_SECONDS, limit - 2 * MARGIN_SECONDS))))
+    argv = ["/bin/sh", "-c", PROBE, settings.job_python, "python3", settings.remote_base, importing]
+    answer = remote.run(argv, timeout=max(MARGIN_SECONDS, limit - 1))
     seen: dict[str, list[str]] = {}
     for line in answer.output.decode("utf-8", "replace").splitlines():
         key, tab, value = line.partition("\t")

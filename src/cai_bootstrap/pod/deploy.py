@@ -1,5 +1,6 @@
 """All of it in order: check, push, set up, run, watch, pull, then stop or remind; each part resumable."""
 
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from cai_bootstrap.pod.errors import PodError
 from cai_bootstrap.pod.estimate import Estimate
 from cai_bootstrap.pod.pull import Pulled, pull
 from cai_bootstrap.pod.push import push
+from cai_bootstrap.pod.settings import PodSettings
 from cai_bootstrap.pod.ssh import Remote
 from cai_bootstrap.pod.stopping import stop_pod, way_out
 from cai_bootstrap.pod.watch import watch
@@ -39,23 +41,34 @@ class Deployed:
         return code if code or (self.pulled is not None and self.pulled.verified) else 1
 
 
+def plan(
+    settings: PodSettings, arguments: Sequence[str], source: Path, target: Path, stop_when_done: bool
+) -> list[str]:
+    """What `deploy` would do, a line for each part."""
+    return [
+        f"check   {settings.address}",
+        f"push    {source} -> {settings.code} (via {settings.via})",
+        *(f"setup   {line}" for line in install.setup_commands(settings, arguments)),
+        f"run     {shlex.join(job.job_argv(settings, arguments))}",
+        "watch   until the job ends",
+        f"pull    results, data, checkpoints, logs -> {target}",
+        "stop    the pod" if stop_when_done else "remind  that the pod be stopped",
+    ]
+
+
 def set_up(remote: Remote, arguments: Sequence[str], console: Console, *, as_json: bool = False) -> bool:
     """Run what set-up needs as a detached job and watch it; False if the pod was set up already. Raises PodError."""
     lines = install.setup_commands(remote.settings, arguments)
     mark = install.setup_mark(remote, lines)
     if not install.setup_needed(remote, mark):
         return False
-    script = "set -eu\n" + "".join(f"echo + {_quoted(line)}\n{line}\n" for line in lines)
+    script = "set -eu\n" + "".join(f"echo + {shlex.quote(line)}\n{line}\n" for line in lines)
     found = job.start(remote, "setup", ["/bin/sh", "-c", script], job.job_environment(remote.settings), mark)
     ended, _ = watch(remote, console, as_json=as_json, job_id=found["job"])
     if ended["state"] != "finished" or ended["exit_code"] != 0:
         raise PodError(f"set-up failed: {job.describe(ended)}\n" + "\n".join(ended.get("last_lines", [])[-10:]))
     install.mark_done(remote, mark)
     return True
-
-
-def _quoted(line: str) -> str:
-    return "'" + line.replace("'", "'\\''") + "'"
 
 
 def deploy(

@@ -62,7 +62,9 @@ def current(found: list[Rental], pod: str, address: str) -> Rental | None:
     return next((r for r in reversed(found) if r["pod"] == pod and r["address"] == address and not r["ended"]), None)
 
 
-def open_rental(pod: str, address: str, price: float, started: float | None = None) -> Rental:
+def open_rental(
+    pod: str, address: str, price: float, started: float | None = None, pod_id: str | None = None
+) -> Rental:
     """The open rental of this pod, begun now if there is none. `started` (epoch) comes from the provider.
 
     Without it a rental begins at the first contact, and says so.
@@ -78,6 +80,7 @@ def open_rental(pod: str, address: str, price: float, started: float | None = No
             "provider" if started is not None else rental.get("start_known_from", "first contact")
         )
         rental["price"] = price
+        rental["pod_id"] = pod_id
         return dict(rental)
 
 
@@ -89,16 +92,24 @@ def update(pod: str, address: str, **values: Any) -> None:
             rental.update(values)
 
 
-def close(pod: str, address: str, how: str) -> Rental | None:
-    """End the open rental now, saying who confirmed it; returns it with its total in dollars, or None."""
+def close(pod: str, address: str, how: str, pod_id: str | None = None) -> float | None:
+    """End the open rentals of a pod (at this address, or known by this id at an earlier one), saying who confirmed it.
+
+    Returns their total in dollars, None if there was none.
+    """
     with changing() as found:
-        rental = current(found, pod, address)
-        if rental is None:
-            return None
-        rental["ended"] = time.time()
-        rental["total"] = dollars(rental)
-        rental["ended_how"] = how
-        return dict(rental)
+        ended = [
+            rental
+            for rental in found
+            if rental["pod"] == pod
+            and not rental["ended"]
+            and (rental["address"] == address or (pod_id is not None and rental.get("pod_id") == pod_id))
+        ]
+        for rental in ended:
+            rental["ended"] = time.time()
+            rental["total"] = dollars(rental)
+            rental["ended_how"] = how
+        return sum(rental["total"] for rental in ended) if ended else None
 
 
 def dollars(rental: Rental, now: float | None = None) -> float:

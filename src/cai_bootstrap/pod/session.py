@@ -2,18 +2,19 @@
 costs.
 """
 
+import shutil
 import time
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
 from cai_bootstrap.pod import ledger, trust
-from cai_bootstrap.pod.errors import HostKeyError, PodConfigError, ProviderError
+from cai_bootstrap.pod.errors import HostKeyError, PodConfigError, PodError, ProviderError
 from cai_bootstrap.pod.onpod.runpod import ApiError, RunPod
 from cai_bootstrap.pod.settings import PodSettings
 from cai_bootstrap.pod.ssh import Remote
 
-CONNECT_LIMIT_SECONDS = 12.0
+CONNECT_LIMIT_SECONDS = 8.0
 
 
 def provider(settings: PodSettings) -> RunPod | None:
@@ -58,6 +59,8 @@ def connect(settings: PodSettings, confirm: trust.Confirm, say: Callable[[str], 
 
     Raises UnreachableError, AccessError or HostKeyError, each within about five seconds.
     """
+    if not (shutil.which("ssh") and shutil.which("ssh-keyscan")):
+        raise PodError("ssh and ssh-keyscan are not installed here; install OpenSSH's client")
     trust.ensure_pinned(settings, confirm, printed_fingerprints(settings))
     remote = Remote(settings)
     try:
@@ -71,7 +74,7 @@ def connect(settings: PodSettings, confirm: trust.Confirm, say: Callable[[str], 
             started = epoch(seen.get("startedAt"))
     except ProviderError as error:
         say(f"the provider could not be asked for price and start: {error}")
-    ledger.open_rental(settings.name, settings.address, price, started)
+    ledger.open_rental(settings.name, settings.address, price, started, settings.provider.pod_id)
     return remote
 
 

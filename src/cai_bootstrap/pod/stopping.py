@@ -24,21 +24,19 @@ def stop_pod(settings: PodSettings, say: Callable[[str], None]) -> None:
         pod = api.stop(say, settings.stop.limit_seconds, min(2.0, settings.stop.check_seconds * 2))
     except ApiError as error:
         raise ProviderError(f"the pod may STILL COST MONEY: {error}. Or {way_out(settings, keyless=False)}") from None
-    closed = ledger.close(settings.name, settings.address, f"provider says {pod['status']}, 0 $/h")
-    say(
-        f"the pod is stopped: the provider says {pod['status']}, 0 $/h"
-        + (f"; {closed['total']:.2f} $ in all" if closed else "")
-    )
+    how = f"provider says {pod['status']}, 0 $/h"
+    total = ledger.close(settings.name, settings.address, how, settings.provider.pod_id)
+    say(f"the pod is stopped: the {how}" + (f"; {total:.2f} $ in all" if total is not None else ""))
 
 
-def already_stopped(settings: PodSettings, say: Callable[[str], None]) -> None:
-    """Close the rental on the user's word, unless the provider can be asked and says otherwise."""
-    api = provider(settings)
-    if api is not None:
+def already_stopped(settings: PodSettings, address: str, say: Callable[[str], None]) -> None:
+    """Close the rental at an address on the user's word, unless the provider can be asked and says otherwise."""
+    if provider(settings) is not None and address == settings.address:
         stop_pod(settings, say)
         return
-    closed = ledger.close(settings.name, settings.address, "the user says so")
-    say(f"rental closed on your word, {closed['total']:.2f} $ in all" if closed else "no rental of this pod was open")
+    total = ledger.close(settings.name, address, "the user says so")
+    known = f"rental closed on your word, {total:.2f} $ in all" if total is not None else "no such rental was open"
+    say(f"{settings.name} at {address}: {known}")
 
 
 def way_out(settings: PodSettings, *, keyless: bool = True) -> str:

@@ -74,7 +74,8 @@ def ensure_pinned(settings: PodSettings, confirm: Confirm, printed: Callable[[],
         if not matching:
             raise HostKeyError(
                 f"{settings.address}: offers {', '.join(by_print)}, but the provider's log of this pod shows "
-                f"{', '.join(known)}; nothing was sent. Check host, port and pod_id in pod.yaml"
+                f"{', '.join(known)}; nothing was sent. Check host, port and pod_id in pod.yaml; if the log is "
+                "not of this start, compare by hand and set host_key"
             )
         _rewrite(settings, matching)
         return
@@ -97,7 +98,7 @@ def offered_keys(settings: PodSettings) -> list[str]:
         raise UnreachableError(f"{settings.address}: {problem}")
     command = ["ssh-keyscan", "-T", str(CONNECT_SECONDS), "-p", str(settings.port), "-t", KEY_TYPES, settings.host]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=CONNECT_SECONDS * 4, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=CONNECT_SECONDS * 2, check=False)
     except subprocess.TimeoutExpired as error:
         raise UnreachableError(f"{settings.address}: offers no ssh host key in time") from error
     found = []

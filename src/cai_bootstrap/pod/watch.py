@@ -13,7 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from cai_bootstrap.pod import job
+from cai_bootstrap.pod.estimate import STEPS
 from cai_bootstrap.pod.follow import Follower, Frame
+from cai_bootstrap.pod.session import rental
 from cai_bootstrap.pod.ssh import Remote
 
 WARN_SHARE = 0.8
@@ -23,7 +25,8 @@ PROGRESS_SECONDS = 10.0
 class View:
     """What is known of a running job, from the frames seen so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, planned: dict[str, float] | None = None) -> None:
+        self.planned = planned or {}
         self.step: str | None = None
         self.progress: dict[str, Any] = {}
         self.gpu: list[dict[str, Any]] = []
@@ -71,12 +74,21 @@ class View:
         return ", ".join(parts)
 
     def money_text(self) -> str:
-        """Dollars so far, and projected to the end of the step in hand."""
+        """Dollars so far, and projected: to the run's end if later steps were measured, else to this step's end."""
         if not self.money:
             return "no price known"
         text = f"{self.money['spent']:.2f} $ so far"
         if _number(eta := self.progress.get("eta_seconds")):
-            text += f", {self.money['spent'] + eta / 3600 * self.money['price']:.2f} $ at this step's end"
+            later = (
+                [self.planned.get(step) for step in STEPS[STEPS.index(self.step) + 1 :]]
+                if self.step in STEPS
+                else [None]
+            )
+            known = [seconds for seconds in later if seconds is not None]
+            whole = len(known) == len(later)
+            seconds = eta + (sum(known) if whole else 0)
+            end = "the run's" if whole else "this step's"
+            text += f", {self.money['spent'] + seconds / 3600 * self.money['price']:.2f} $ at {end} end"
         if self.money["budget"]:
             text += f", budget {self.money['budget']:.2f} $"
         return text
@@ -107,7 +119,7 @@ def watch(remote: Remote, console: Console, *, as_json: bool, job_id: str | None
     Lines of the job's output are printed as they come; on a terminal the view stays below them, elsewhere a line tells
     of progress now and then. Ends the job cleanly if the budget is spent and the pod's watchdog has not.
     """
-    view = View()
+    view = View(planned_seconds(remote))
     follower = Follower(remote, job_id)
     live = (
         None
@@ -129,6 +141,12 @@ def watch(remote: Remote, console: Console, *, as_json: bool, job_id: str | None
         if live is not None:
             live.stop()
     raise AssertionError("frames() ends with an end frame or an error")
+
+
+def planned_seconds(remote: Remote) -> dict[str, float]:
+    """The seconds per step that were estimated for this pod's run, as far as they were measured."""
+    estimate = (rental(remote.settings) or {}).get("estimate") or {}
+    return {step["step"]: step["seconds"] for step in estimate.get("steps", []) if step["seconds"] is not None}
 
 
 class _Printer:
