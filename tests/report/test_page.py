@@ -103,6 +103,7 @@ def test_show_more_goes_on_with_the_keyboard(page_path: Path, visit: Visit) -> N
     assert page.evaluate("document.activeElement === document.querySelectorAll('#items-cards .card')[25]")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious(page_path: Path, visit: Visit, scheme: str) -> None:
     page = visit(page_path.as_uri(), color_scheme=scheme)

@@ -1,20 +1,23 @@
 """The report: one self-contained HTML file from a run's files. It needs nothing but them, and says what is missing."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from cai_bootstrap import __version__
 from cai_bootstrap.evaluation.results import percent
 from cai_bootstrap.events import utc_now
 from cai_bootstrap.report import browse, data, findings, plots, training, trust
-from cai_bootstrap.report.files import RunFiles, dig, load
+from cai_bootstrap.report.files import Rows, RunFiles, dig, load
 from cai_bootstrap.report.safe import csp, script_json, visible
 from cai_bootstrap.report.tables import Table, number
 from cai_bootstrap.report.training import Picture
 from cai_bootstrap.workspace import Workspace, write_atomic
 
+MadeT = TypeVar("MadeT")
+OtherT = TypeVar("OtherT")
+NO_PAIRS: tuple[Rows, dict[str, int]] = ([], {"pairs": 0, "dropped": 0})
 HERE = Path(__file__).with_name("page")
 MOST_BYTES = 6_000_000
 # Characters of a text that the page may hold; the next is tried when the page would be too large.
@@ -33,10 +36,11 @@ def build_report(workspace: Workspace) -> Path:
 def report_page(workspace: Workspace, *, live: bool = False) -> str:
     """The report as HTML, at most 6 MB; `live` adds the panel that follows a run going on."""
     found = load(workspace)
-    fixed = _context(found)
     page = ""
+    fixed: dict[str, Any] | None = None
     for limit in LIMITS:
         payload = script_json(_payload(found, limit))
+        fixed = fixed or _context(found)
         if limit != LIMITS[-1] and len(payload.encode()) > MOST_BYTES * 0.85:
             continue
         page = render("report.html", payload=payload, live=live, **fixed)
@@ -68,33 +72,46 @@ def rates_picture(bars: list[findings.Bar], names: dict[str, str]) -> Picture:
 
 def _context(found: RunFiles) -> dict[str, Any]:
     measured = found.measured
-    principles, principles_table = data.principles(found)
-    return {
-        "run_name": visible(
-            str(dig(found.run, "run") or (found.events[-1].get("run") if found.events else None) or "no run yet")
-        ),
+    unread = findings.Headline("No verdict: the run's files cannot be read.", (), "bad")
+    principles, principles_table = _part(found, "principles", lambda: data.principles(found), (None, None))
+    values: dict[str, Any] = {
+        "run_name": _part(found, "name", lambda: _name(found), ""),
         "model": dig(found.model, "name") or found.config("model") or "",
         "made_at": utc_now(),
-        "headline": findings.headline(found),
-        "facts": list(_facts(found)),
-        "missing": found.missing,
-        "faults": found.faults,
+        "headline": _part(found, "headline", lambda: findings.headline(found), unread),
+        "facts": _part(found, "figures", lambda: list(_facts(found)), []),
         "rates": rates_picture(findings.bars(measured), findings.SIDE_NAMES) if measured else None,
-        "result_tables": _result_tables(measured) if measured else [],
+        "result_tables": _part(found, "results", lambda: _result_tables(measured) if measured else [], []),
         "flips": _flips(measured) if measured else None,
         "sides": _sides(found),
         "n_items": len(measured["items"]) if measured else 0,
-        "funnel": data.funnel(found),
+        "funnel": _part(found, "funnel", lambda: data.funnel(found), None),
         "principles": principles,
         "principles_table": principles_table,
-        "data_tables": data.tables(found),
-        "curves": training.pictures(found),
-        "training_said": training.said(found),
-        "training_tables": [t for t in (training.looks_table(found), training.adapters_table(found)) if t],
-        "trust_tables": trust.tables(found),
+        "data_tables": _part(found, "data", lambda: data.tables(found), []),
+        "curves": _part(found, "training curves", lambda: training.pictures(found), []),
+        "training_said": _part(found, "training", lambda: training.said(found), []),
+        "training_tables": _part(found, "training", lambda: training.tables(found), []),
+        "trust_tables": _part(found, "trust", lambda: trust.tables(found), []),
         "base_dir": str(found.workspace.base),
         "reuse": _reuse(found),
     }
+    return {**values, "missing": found.missing, "faults": found.faults}
+
+
+def _part(found: RunFiles, name: str, make: Callable[[], MadeT], otherwise: OtherT) -> MadeT | OtherT:
+    """One part of the report; files whose values have another shape than theirs cost that part only, and are named."""
+    try:
+        return make()
+    except (TypeError, ValueError, KeyError, AttributeError, IndexError) as error:
+        found.faults.append(
+            f"The part “{name}” could not be made from the run's files: {type(error).__name__}: {error}"
+        )
+        return otherwise
+
+
+def _name(found: RunFiles) -> str:
+    return str(dig(found.run, "run") or (found.events[-1].get("run") if found.events else None) or "no run yet")
 
 
 def _facts(found: RunFiles) -> Iterator[tuple[str, str, str]]:
@@ -168,7 +185,7 @@ def _reuse(found: RunFiles) -> str:
 def _payload(found: RunFiles, limit: int) -> dict[str, Any]:
     sides = _sides(found)
     items = browse.item_records(found.measured["items"], found.items, sides, limit) if found.measured else []
-    pairs, there = browse.pair_records(found, limit)
+    pairs, there = _part(found, "pairs", lambda: browse.pair_records(found, limit), NO_PAIRS)
     return {"sides": [findings.SIDE_NAMES[side] for side in sides], "items": items, "pairs": pairs, "there": there}
 
 

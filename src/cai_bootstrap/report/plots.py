@@ -6,11 +6,13 @@ colour is one of a few that the page's style sheet renames in dark mode. The sam
 
 import io
 import re
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 from xml.etree import ElementTree
 
 from cai_bootstrap.report.findings import Bar
+from cai_bootstrap.report.safe import visible
 
 INK, MUTED, GRID, PAPER = "#1f2328", "#59636e", "#d1d9e0", "#ffffff"
 BASE, RIVAL, TRAINED, BAD = "#6e7781", "#b35900", "#0b62c4", "#c4320a"
@@ -109,7 +111,7 @@ def funnel_plot(steps: Sequence[tuple[str, int, bool]]) -> str:
                 left = count
                 axes.barh(at, count, color=TRAINED, height=0.62)
                 axes.text(count + most * 0.02, at, f"{count:,}", va="center", weight="bold")
-            axes.text(-0.03, at, label, transform=axes.get_yaxis_transform(), ha="right", va="center",
+            axes.text(-0.03, at, _short(label, 30), transform=axes.get_yaxis_transform(), ha="right", va="center",
                       color=MUTED if lost else INK)  # fmt: skip
         axes.set_ylim(len(steps) - 0.5, -0.5)
         axes.set_xlim(0, most * 1.02)
@@ -177,7 +179,8 @@ def curves_plot(
 
 
 def _short(text: str, limit: int) -> str:
-    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+    shown = visible(text).replace("\n", "⏎")
+    return shown if len(shown) <= limit else f"{shown[: limit - 1]}…"
 
 
 def _svg(width: int, height: int, draw: Callable[[Any], None], title: str, *, key: str) -> str:
@@ -187,7 +190,9 @@ def _svg(width: int, height: int, draw: Callable[[Any], None], title: str, *, ke
     from matplotlib.figure import Figure
 
     settings: Any = {**matplotlib.rcParamsDefault, **_STYLE, "svg.hashsalt": key, "backend": "svg"}
-    with matplotlib.rc_context(settings):
+    with matplotlib.rc_context(settings), warnings.catch_warnings():
+        # Widths come from one font; the browser, which has others, draws the text.
+        warnings.filterwarnings("ignore", message="Glyph")
         figure = Figure(figsize=(width / 72, height / 72), dpi=72)
         figure.patch.set_alpha(0.0)
         FigureCanvasSVG(figure)

@@ -54,7 +54,12 @@ def pictures(found: RunFiles) -> list[Picture]:
     return made
 
 
-def looks_table(found: RunFiles) -> Table | None:
+def tables(found: RunFiles) -> list[Table]:
+    """The watch's looks and the finished trainings."""
+    return [table for table in (_looks_table(found), _adapters_table(found)) if table is not None]
+
+
+def _looks_table(found: RunFiles) -> Table | None:
     """Where the collapse watch looked, and what it saw."""
     offsets = _offsets(found.training)
     looks = [(_at(row, offsets), row) for row in found.training if row["event"] == "watch"]
@@ -70,7 +75,7 @@ def looks_table(found: RunFiles) -> Table | None:
     return Table("Where the collapse watch looked", head, rows, folded=len(rows) > 12)
 
 
-def adapters_table(found: RunFiles) -> Table | None:
+def _adapters_table(found: RunFiles) -> Table | None:
     """The finished trainings under the checkpoint folder, oldest first; the evaluated one is named by its hash."""
     used = dig(found.results, "run", "adapter", "sha256")
     rows = []

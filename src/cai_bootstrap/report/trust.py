@@ -92,7 +92,15 @@ def _time(found: RunFiles) -> Table | None:
         total += seconds
         limit = found.config(f"timeouts.{name}")
         how = "skipped, finished before" if step.get("skipped") else str(step.get("status"))
-        rows.append([name, how, duration(seconds), duration(limit) if limit else "–", _money(seconds, price)])
+        rows.append(
+            [
+                name,
+                how,
+                duration(seconds),
+                duration(limit) if isinstance(limit, int | float) else "–",
+                _money(seconds, price),
+            ]
+        )
     if rows:
         rows.append(["all", str(dig(found.run, "verdict")), duration(total), "–", _money(total, price)])
     note = "" if price is not None else "No price is recorded for this machine, so no money is shown."

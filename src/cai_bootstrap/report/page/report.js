@@ -20,7 +20,7 @@
   }
 
   // A text that begins with line feeds shows them, instead of lines that look empty.
-  const feeds = (text) => text.replace(/^\n+/, (found) => "⏎".repeat(found.length) + " ");
+  const feeds = (text) => text.replace(/^\n+/, (found) => (found.length > 3 ? "⏎×" + found.length : "⏎".repeat(found.length)) + " ");
 
   function body(written) {
     const text = feeds(written);

@@ -1,0 +1,294 @@
+"""The report says only what is true, says what is missing, and never fails on what it finds on disk."""
+
+import json
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from synthetic import RESULTS, baseline, evaluate, finish, generate, make_run, outputs, right, train
+
+from cai_bootstrap.cli import run_command
+from cai_bootstrap.cli.report import report
+from cai_bootstrap.evaluation.results import Output
+from cai_bootstrap.evaluation.suite import load_suite
+from cai_bootstrap.events import EventLog
+from cai_bootstrap.report import findings
+from cai_bootstrap.report.browse import principle_rows
+from cai_bootstrap.report.build import MOST_BYTES, build_report, report_page
+from cai_bootstrap.report.files import load
+from cai_bootstrap.report.tables import thinned
+from cai_bootstrap.report.training import pictures
+from cai_bootstrap.workspace import Workspace, read_json, write_json
+
+
+def sentence(workspace: Workspace) -> str:
+    return findings.headline(load(workspace)).sentence
+
+
+def records(page: str) -> Any:
+    return json.loads(page.split('id="records">', 1)[1].split("</script>", 1)[0])
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Workspace:
+    """A finished run on the quick suite, which a test may change."""
+    return make_run(tmp_path / "small", suite_name="quick", count=16)
+
+
+def measured(workspace: Workspace, followed: int, **run: Any) -> Workspace:
+    """An evaluation in which exactly `followed` items of the quick suite were followed."""
+    suite = load_suite("quick")
+    texts = {item.id: Output(right(item) if n < followed else "", True) for n, item in enumerate(suite.items)}
+    evaluate(workspace, suite, texts)
+    finish(workspace, **run)
+    return workspace
+
+
+def test_the_sentence_holds_verdict_number_bounds_rival_and_labels(run: Workspace) -> None:
+    results = read_json(run.results / RESULTS)
+    trained, rate = results["models"]["trained"], results["statistics"]["rates"]["trained"]
+    said = sentence(run)
+    number = math.floor(1000 * trained["successes"] / 520) / 10
+    bound = math.floor(1000 * min(rate["exact_lower"], rate["cluster_lower"])) / 10
+    rival = math.floor(1000 * results["rival"]["successes"] / 520) / 10
+    assert said.startswith(f"{number:.1f}% of 520 held-out instructions followed (shown: ≥ {bound:.1f}%);")
+    assert f"best prompted base {rival:.1f}% by first line" in said
+    assert "gate of 95% not met" in said
+    assert said.endswith("trained on 1,000 pairs labelled by agreement, constraint and critic (no known answers).")
+
+
+@pytest.mark.parametrize(("followed", "word"), [(24, "met"), (23, "met"), (22, "not met")])
+def test_the_gate_is_judged_from_the_responses(small: Workspace, followed: int, word: str) -> None:
+    total = len(load_suite("quick").items)
+    assert total == 24
+    said = sentence(measured(small, followed))
+    assert f"gate of 95% {word if 100 * followed >= 95 * total else 'not met'};" in said
+
+
+def test_a_run_that_calls_itself_passed_is_not_believed(small: Workspace) -> None:
+    found = load(measured(small, 10, verdict="passed", exit_code=0))
+    head = findings.headline(found)
+    assert "gate of 95% not met" in head.sentence
+    assert head.more[0].startswith("run.json says “passed”; the responses say otherwise")
+    assert head.tone == "bad"
+
+
+def test_an_edited_results_file_gives_no_number(small: Workspace) -> None:
+    path = small.results / RESULTS
+    edited = read_json(path)
+    edited["models"]["trained"]["successes"] = 24
+    write_json(path, edited)
+    said = sentence(small)
+    assert said.startswith("No verdict: the results cannot be trusted.")
+    assert "models.trained.successes is 24" in said
+    page = report_page(small)
+    assert "Trained, asked plainly" not in page
+    assert records(page)["sides"] == ["Raw base", "Best prompted base"]
+
+
+def test_passing_the_gate_and_showing_95_percent_are_two_statements(small: Workspace) -> None:
+    head = findings.headline(load(measured(small, 24)))
+    assert "gate of 95% met" in head.sentence
+    assert any(line.startswith("That the true rate is ≥ 95% is not shown") for line in head.more)
+
+
+def test_an_enforced_gate_that_failed_is_not_softened_and_a_quick_one_says_so(small: Workspace) -> None:
+    assert "which this run does not enforce" in sentence(measured(small, 5, verdict="not_enforced", exit_code=0))
+    assert "does not enforce" not in sentence(measured(small, 5))
+
+
+def test_gold_labels_are_named(small: Workspace) -> None:
+    path = next(small.checkpoints.glob("*/TRAINING_SUCCESS"))
+    write_json(path, {**read_json(path), "labels": {"critic+gold": 12}})
+    results = read_json(small.results / RESULTS)
+    del results["run"]["labels"]
+    write_json(small.results / RESULTS, results)
+    assert sentence(small).endswith("trained on 12 pairs labelled by critic and gold (known answers were used).")
+
+
+def test_an_empty_folder_gives_a_page_that_names_what_is_missing(tmp_path: Path) -> None:
+    workspace = Workspace.at(tmp_path / "nothing")
+    page = build_report(workspace).read_text(encoding="utf-8")
+    assert "No verdict: nothing has been measured here yet." in page
+    for name in ("results/run.json", "baseline_assessment.json", "generation_summary.json", "TRAINING_SUCCESS"):
+        assert name in page
+
+
+def test_a_failed_run_says_how_it_failed_and_keeps_the_baseline(tmp_path: Path) -> None:
+    workspace = Workspace.at(tmp_path).create()
+    baseline(workspace, load_suite("quick"))
+    finish(workspace, verdict="error", exit_code=124, message="the step 'train' was ended at its time limit")
+    found = load(workspace)
+    head = findings.headline(found)
+    assert head.sentence == "No verdict: the run ended with exit code 124. the step 'train' was ended at its time limit"
+    assert head.more[0].startswith("The raw base follows")
+    assert "time limit" in report_page(workspace)
+
+
+def test_nothing_to_teach_is_said(tmp_path: Path) -> None:
+    workspace = Workspace.at(tmp_path).create()
+    baseline(workspace, load_suite("quick"))
+    finish(workspace, verdict="nothing_to_teach", exit_code=0)
+    assert sentence(workspace).startswith("Nothing was trained: prompting alone")
+
+
+def test_an_evaluation_of_an_earlier_run_is_not_this_runs(small: Workspace) -> None:
+    finish(small, verdict="error", exit_code=1, message="no space left", results_file=None)
+    found = load(small)
+    assert found.results is None
+    assert any("belongs to an earlier run" in line for line in found.missing)
+
+
+def each_file(workspace: Workspace) -> list[Path]:
+    return sorted(path for path in workspace.base.rglob("*") if path.is_file() and not path.name.startswith("."))
+
+
+DAMAGE: dict[str, Callable[[bytes], bytes]] = {
+    "empty": lambda data: data[:0],
+    "torn": lambda data: data[: len(data) // 2],
+    "binary": lambda data: b"\xff\xfe\x00" + data[:50] + b"\xc3\x28",
+    "list": lambda data: b"[]\n[1]\nnull\n7\n" + data[:0],
+    "wrong types": lambda data: re.sub(rb": (\d[\d.]*|true|false|null)", b': "x"', data),
+    "other types": lambda data: re.sub(rb': "[^"]*"', b": 7", data),
+    "nested": lambda data: b"[" * 100_000 + data[:0],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_no_damaged_files_stop_the_report(small: Workspace, damage: str) -> None:
+    for path in each_file(small):
+        path.write_bytes(DAMAGE[damage](path.read_bytes()))
+    assert "No verdict" in report_page(small)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("damage", ["missing", "torn", "wrong types", "other types"])
+def test_no_single_damaged_file_stops_the_report(small: Workspace, damage: str) -> None:
+    for path in each_file(small):
+        whole = path.read_bytes()
+        if damage == "missing":
+            path.unlink()
+        else:
+            path.write_bytes(DAMAGE[damage](whole))
+        assert "Stage 1 report" in report_page(small), path
+        path.write_bytes(whole)
+
+
+def test_texts_are_cut_until_the_page_fits(tmp_path: Path) -> None:
+    workspace = Workspace.at(tmp_path).create()
+    suite = load_suite("stage1")
+    baseline(workspace, suite)
+    evaluate(workspace, suite, {item.id: Output(f"{n} " * 20_000, False) for n, item in enumerate(suite.items)})
+    finish(workspace)
+    page = report_page(workspace)
+    assert len(page.encode()) <= MOST_BYTES
+    assert "more characters]" in page
+
+
+def test_the_page_is_the_same_but_for_its_time(small: Workspace) -> None:
+    first, second = (re.sub(r"Made \S+ ", "", report_page(small)) for _ in range(2))
+    assert first == second
+
+
+def test_fixed_and_broken_are_judged_by_the_instructions_rule(tmp_path: Path) -> None:
+    workspace = Workspace.at(tmp_path).create()
+    generate(workspace, 40)
+    rows = principle_rows(load(workspace))
+    summary = read_json(workspace.data / "generation_summary.json")
+    assert [row[2] for row in rows] == [used["assigned"] for used in summary["by_principle"].values()]
+    judged = sum(sum(row[5:9]) for row in rows)
+    assert judged == 40
+    assert sum(row[5] for row in rows) > 5
+    assert sum(row[6] for row in rows) > 5
+
+
+def test_training_curves_go_on_after_an_interruption_and_start_again_with_a_new_training(tmp_path: Path) -> None:
+    workspace = Workspace.at(tmp_path).create()
+
+    def log(name: str, numbers: range, loss: float) -> None:
+        events = EventLog(workspace.logs / f"{name}.jsonl", name)
+        for number in numbers:
+            events.emit("train_step", step="train", number=number, figures={"loss": loss})
+
+    def losses() -> list[float]:
+        return [row["figures"]["loss"] for row in load(workspace).training]
+
+    log("20260101T000000Z", range(1, 8), 1.0)
+    log("20260102T000000Z", range(6, 10), 2.0)
+    assert losses() == [1.0] * 5 + [2.0] * 4
+    log("20260103T000000Z", range(1, 4), 3.0)
+    assert losses() == [3.0] * 3
+
+
+def test_rounds_follow_each_other_on_one_axis(tmp_path: Path) -> None:
+    workspace = Workspace.at(tmp_path).create()
+    events = EventLog(workspace.logs / "20260101T000000Z.jsonl", "r")
+    for part in (1, 2):
+        for number in (1, 2, 3):
+            events.emit("train_step", step="train", number=number, round=part, figures={"loss": 1.0 / part})
+    table = pictures(load(workspace))[0].table
+    assert table is not None
+    assert [row[0] for row in table.rows] == ["1", "2", "3", "4", "5", "6"]
+
+
+def test_a_long_training_keeps_all_points_in_the_plot_and_says_so_in_the_table(tmp_path: Path) -> None:
+    workspace = Workspace.at(tmp_path).create()
+    train(workspace, load_suite("quick"), steps=900)
+    table = pictures(load(workspace))[0].table
+    assert table is not None
+    assert len(table.rows) == 40
+    assert (table.rows[0][0], table.rows[-1][0]) == ("1", "900")
+    assert "40 of 900 steps" in table.note
+
+
+@pytest.mark.parametrize("count", [1, 2, 39, 40, 41, 5000])
+def test_thinning_keeps_first_and_last(count: int) -> None:
+    kept = [row[0] for row in thinned([[n] for n in range(count)])]
+    assert kept[0] == 0
+    assert kept[-1] == count - 1
+    assert kept == sorted(set(kept))
+
+
+def test_infinite_losses_leave_a_gap_and_no_error(tmp_path: Path) -> None:
+    workspace = Workspace.at(tmp_path).create()
+    events = EventLog(workspace.logs / "20260101T000000Z.jsonl", "r")
+    for number, loss in enumerate((1.0, float("nan"), float("inf"), 0.5), 1):
+        events.emit("train_step", step="train", number=number, figures={"loss": loss})
+    path = workspace.logs / "20260102T000000Z.jsonl"
+    path.write_text('{"event": "train_step", "number": 5, "figures": {"loss": NaN}}\n')
+    assert "Loss" in report_page(workspace)
+
+
+def test_the_command_writes_the_report_and_tells_where(
+    small: Workspace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    assert run_command(["--base-dir", str(small.base), "--json", "--open"], report) == 0
+    told = json.loads(capsys.readouterr().out)
+    path = small.results / "report.html"
+    assert told == {"report": str(path), "bytes": path.stat().st_size}
+    assert opened == [path.as_uri()]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--base-dir", "/nowhere/at/all"], "no such base directory"),
+        (["--live", "--compare", "a", "b"], "--live follows one run"),
+        (["--out", "x.html"], "belong to --compare"),
+        (["--port", "1"], "--port belongs to --live"),
+    ],
+)
+def test_wrong_usage_is_exit_2(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(arguments, report) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_outputs_of_the_synthetic_model_hold_failures_of_many_kinds(run: Workspace) -> None:
+    reasons = records(report_page(run))["items"]
+    assert len({reason for record in reasons for reason in record["f"]["reason"]}) > 5
+    assert outputs.__doc__
