@@ -12,6 +12,9 @@ import pytest
 
 from cai_bootstrap.config import RunConfig, Resolved, resolve
 from cai_bootstrap.constitution import load_constitution
+from cai_bootstrap.evaluation.assess import conditions_of, plain_factors
+from cai_bootstrap.evaluation.results import Output, build_results
+from cai_bootstrap.evaluation.suite import Suite, references
 from cai_bootstrap.events import EventLog, Progress
 from cai_bootstrap.generation.generate import Generator
 from cai_bootstrap.inference.engine import Completion, EngineInfo, Sampling
@@ -187,7 +190,25 @@ class Stage:
 
 def references_for(items: Sequence[EvalItem]) -> dict[str, str]:
     """An output that passes, for each item of a shipped suite."""
-    from cai_bootstrap.evaluation.suite import references
-
     known = references()
     return {item.id: known[item.id] for item in items}
+
+
+def results_for(suite: Suite, failures: int, *, enforced: bool = True, base_failures: int | None = None) -> dict[str, Any]:
+    """A results file in which the trained model follows all but the first `failures` items of a shipped suite."""
+    right = references_for(suite.items)
+    conditions = conditions_of(StubEngine().info, suite, max_new_tokens=32)
+
+    def side(count: int) -> dict[str, Output]:
+        return {item.id: Output(right[item.id], at >= count) for at, item in enumerate(suite.items)}
+
+    return build_results(
+        suite=suite,
+        conditions=conditions,
+        base=side(len(suite.items) if base_failures is None else base_failures),
+        trained=side(failures),
+        factors={"base": plain_factors("stub", None), "trained": plain_factors("stub", "c" * 64)},
+        rival=None,
+        extra={},
+        enforced=enforced,
+    )

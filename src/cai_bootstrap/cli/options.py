@@ -59,9 +59,9 @@ _SWITCHES: list[tuple[str, str, bool, str]] = [
 class HelpWithBase(click.Command):
     """A command whose help names the base directory that it would use, without creating it."""
 
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        formatter.write_paragraph()
-        formatter.write_text(f"Base directory: {resolve_base_dir()} (--base-dir, else $CAI_BASE_DIR)")
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's
+        # Not as text, which would be wrapped in the middle of the path.
+        formatter.write(f"\nBase directory: {resolve_base_dir()}\n(--base-dir, else $CAI_BASE_DIR)\n")
 
 
 def configured(command: CommandT) -> CommandT:

@@ -1,0 +1,425 @@
+"""CONTRACT C2: the blockers that once cost GPU hours. 4 (time-outs) is in test_supervision.py."""
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_run import fake_step_command
+from stubs import Cai, Stage, StubEngine, config_of, resolved_of, results_for
+
+from cai_bootstrap import pipeline
+from cai_bootstrap.config import preset_names, resolve
+from cai_bootstrap.errors import UntrustedResultError, UsageError
+from cai_bootstrap.evaluation.results import write_results
+from cai_bootstrap.evaluation.suite import load_suite
+from cai_bootstrap.steps.run import run_step
+from cai_bootstrap.workspace import Workspace, resolve_base_dir, resolve_cache_dir
+
+Results = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def quick() -> Results:
+    """A consistent file of the quick subset, 4 of 24 failed."""
+    return results_for(load_suite("quick"), 4)
+
+
+def judged(cai: Cai, tmp_path: Path, content: Results | str) -> tuple[int, str]:
+    path = tmp_path / "results.json"
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    code, out, err = cai("gate", path)
+    return code, out + err
+
+
+# 1. The gate
+
+
+def test_c2_1_the_threshold_is_exact(tmp_path: Path, cai: Cai) -> None:
+    """520 items: 494 followed are exactly 95%, 493 are not."""
+    suite = load_suite("stage1")
+    total = len(suite.items)
+    allowed = total - -(-95 * total // 100)
+    code, said = judged(cai, tmp_path, results_for(suite, allowed))
+    assert code == 0
+    assert "Stage 1 passed" in said
+    code, said = judged(cai, tmp_path, results_for(suite, allowed + 1))
+    assert code == 3
+    rate = 1000 * (total - allowed - 1) // total
+    assert f"Stage 1 FAILED: {rate // 10}.{rate % 10}% of {total} held-out instructions followed, 95% needed" in said
+    assert "passed" not in said
+
+
+def test_c2_1_the_quick_subset_is_judged_and_named_and_never_passes_stage_1(
+    tmp_path: Path, cai: Cai, quick: Results
+) -> None:
+    code, said = judged(cai, tmp_path, quick)
+    assert code == 3
+    assert "Stage 1 FAILED on the subset 'quick': 83.3% of 24" in said
+    code, said = judged(cai, tmp_path, results_for(load_suite("quick"), 0))
+    assert code == 0
+    assert "threshold reached on the subset 'quick'" in said
+    assert "passed" not in said.lower()
+
+
+def test_c2_1_the_files_own_gate_block_is_ignored(tmp_path: Path, cai: Cai, quick: Results) -> None:
+    claimed = copy.deepcopy(quick)
+    claimed["gate"] = {"threshold": 0.5, "passed": True, "enforced": False, "reasons": []}
+    assert judged(cai, tmp_path, claimed)[0] == 3
+    good = results_for(load_suite("quick"), 0)
+    good["gate"] = {"threshold": 0.95, "passed": False, "enforced": False, "reasons": ["edited"]}
+    assert judged(cai, tmp_path, good)[0] == 0
+
+
+def lowered(r: Results) -> None:
+    r["models"]["trained"]["success_rate"] = 0.5
+
+
+def raised(r: Results) -> None:
+    r["models"]["trained"]["success_rate"] = 1.0
+    r["models"]["trained"]["successes"] = 24
+
+
+def base_raised(r: Results) -> None:
+    r["models"]["base"]["success_rate"] = 0.9
+
+
+def verdict_raised(r: Results) -> None:
+    r["items"][0]["trained"]["success"] = True
+
+
+def verdict_lowered(r: Results) -> None:
+    r["items"][-1]["trained"]["success"] = False
+
+
+def response_replaced(r: Results) -> None:
+    r["items"][-1]["trained"]["response"] = ""
+
+
+def type_raised(r: Results) -> None:
+    next(iter(r["models"]["trained"]["by_type"].values()))["success_rate"] = 1.0
+
+
+def item_gone(r: Results) -> None:
+    del r["items"][3]
+
+
+def item_twice(r: Results) -> None:
+    r["items"][3] = copy.deepcopy(r["items"][4])
+
+
+def item_of_another_suite(r: Results) -> None:
+    r["items"][3]["id"] = "test.question.who_has.99"
+
+
+def instruction_eased(r: Results) -> None:
+    r["items"][3]["instruction"] = "Say anything."
+
+
+def other_schema(r: Results) -> None:
+    r["schema_version"] = 99
+
+
+def not_a_number(r: Results) -> None:
+    r["models"]["trained"]["success_rate"] = float("nan")
+
+
+def trained_gone(r: Results) -> None:
+    r["models"]["trained"] = None
+
+
+def p_value_edited(r: Results) -> None:
+    r["statistics"]["comparison"]["mcnemar_p"] = 1e-9
+
+
+def other_suite(r: Results) -> None:
+    r["suite"]["name"] = "stage1"
+
+
+@pytest.mark.parametrize(
+    ("edit", "named"),
+    [
+        (lowered, "models.trained.success_rate"),
+        (raised, "models.trained.success"),
+        (base_raised, "models.base.success_rate"),
+        (verdict_raised, "trained"),
+        (verdict_lowered, "trained"),
+        (response_replaced, "trained"),
+        (type_raised, "by_type"),
+        (item_gone, "missing"),
+        (item_twice, "twice"),
+        (item_of_another_suite, "missing"),
+        (instruction_eased, "instruction"),
+        (other_schema, "schema_version"),
+        (not_a_number, "NaN"),
+        (trained_gone, "trained"),
+        (p_value_edited, "mcnemar_p"),
+        (other_suite, "suite"),
+    ],
+)
+def test_c2_1_an_edited_file_is_4_and_the_disagreement_is_named(
+    tmp_path: Path, cai: Cai, quick: Results, edit: Callable[[Results], None], named: str
+) -> None:
+    edited = copy.deepcopy(quick)
+    edit(edited)
+    code, said = judged(cai, tmp_path, edited)
+    assert code == 4
+    assert named in said
+
+
+def test_c2_1_a_missing_empty_or_torn_file_is_4(tmp_path: Path, cai: Cai, quick: Results) -> None:
+    code, _, err = cai("gate", tmp_path / "absent.json")
+    assert (code, "no such file" in err) == (4, True)
+    text = json.dumps(quick)
+    for content in ("", "   ", "null", "[]", "{}", text[: len(text) // 2], text[:-1]):
+        assert judged(cai, tmp_path, content)[0] == 4, content[:20]
+
+
+def test_c2_1_lowering_the_whole_file_consistently_is_still_judged_by_its_responses(
+    tmp_path: Path, cai: Cai, quick: Results
+) -> None:
+    """A threshold or an enforcement in the file itself changes nothing."""
+    edited = copy.deepcopy(quick)
+    edited["gate"]["enforced"] = False
+    edited["gate"]["threshold"] = 0.1
+    assert judged(cai, tmp_path, edited)[0] == 3
+
+
+def run_on(
+    results: Results, base: Path, monkeypatch: pytest.MonkeyPatch, **settings: Any
+) -> tuple[pipeline.RunOutcome, dict[str, Any]]:
+    """A run whose evaluation step leaves this results file."""
+    path = base / "results" / "stage1_evaluation_x.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(results))
+    monkeypatch.setattr(pipeline, "step_command", fake_step_command)
+    monkeypatch.setenv("FAKE_EVALUATE", f"results:{path}")
+    outcome = pipeline.run_pipeline(
+        resolved_of(paths__base_dir=str(base), **settings), Workspace.at(base), ("evaluate",)
+    )
+    return outcome, json.loads((base / "results/run.json").read_text())
+
+
+def test_c2_1_a_run_below_the_threshold_fails_with_3(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick: Results
+) -> None:
+    outcome, told = run_on(quick, tmp_path / "b", monkeypatch)
+    assert (outcome.exit_code, outcome.verdict) == (3, "failed")
+    assert (told["exit_code"], told["verdict"]) == (3, "failed")
+    assert "83.3% of 24" in told["message"]
+
+
+def test_c2_1_a_run_that_does_not_enforce_tells_the_same_and_ends_with_0(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick: Results
+) -> None:
+    outcome, told = run_on(quick, tmp_path / "b", monkeypatch, evaluation__enforce_gate=False)
+    assert (outcome.exit_code, outcome.verdict) == (0, "not_enforced")
+    assert "not reached (the gate is not enforced in this run)" in told["message"]
+
+
+@pytest.mark.parametrize("edit", [lowered, raised, item_gone, response_replaced])
+@pytest.mark.parametrize("enforced", [True, False])
+def test_c2_1_a_run_whose_results_were_changed_on_disk_ends_with_4(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick: Results, edit: Callable[[Results], None], enforced: bool
+) -> None:
+    edited = copy.deepcopy(quick)
+    edit(edited)
+    outcome, told = run_on(edited, tmp_path / "b", monkeypatch, evaluation__enforce_gate=enforced)
+    assert (outcome.exit_code, outcome.verdict) == (4, "error")
+    assert told["verdict"] == "error"
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]"])
+def test_c2_1_a_run_whose_results_are_torn_ends_with_4_and_says_so_in_run_json(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str
+) -> None:
+    base = tmp_path / "b"
+    path = base / "results" / "torn.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(content)
+    monkeypatch.setattr(pipeline, "step_command", fake_step_command)
+    monkeypatch.setenv("FAKE_EVALUATE", f"results:{path}")
+    outcome = pipeline.run_pipeline(resolved_of(paths__base_dir=str(base)), Workspace.at(base), ("evaluate",))
+    assert outcome.exit_code == 4
+    assert json.loads((base / "results/run.json").read_text())["verdict"] == "error"
+
+
+def test_c2_1_a_perfect_subset_never_says_passed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    outcome, told = run_on(results_for(load_suite("quick"), 0), tmp_path / "b", monkeypatch)
+    assert (outcome.exit_code, outcome.verdict) == (0, "not_enforced")
+    assert "passed" not in json.dumps([told["verdict"], told["message"]])
+
+
+def test_c2_1_the_quick_preset_reports_without_enforcing_unless_asked(cai: Cai) -> None:
+    assert json.loads(cai("config", "show", "--quick-test", "--json")[1])["evaluation.enforce_gate"]["value"] is False
+    asked = json.loads(cai("config", "show", "--quick-test", "--enforce-gate", "--json")[1])
+    assert asked["evaluation.enforce_gate"] == {"value": True, "from": "command line"}
+
+
+# 2. Paths
+
+
+def test_c2_2_the_base_directory_in_its_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from cai_bootstrap import workspace
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(workspace, "POD_BASE", tmp_path / "absent" / "cai-constitution-bootstrap")
+    assert resolve_base_dir() == tmp_path / "cai-work"
+    (tmp_path / "workspace").mkdir()
+    monkeypatch.setattr(workspace, "POD_BASE", tmp_path / "workspace" / "cai-constitution-bootstrap")
+    assert resolve_base_dir() == tmp_path / "workspace" / "cai-constitution-bootstrap"
+    monkeypatch.setenv("CAI_BASE_DIR", str(tmp_path / "env"))
+    assert resolve_base_dir() == tmp_path / "env"
+    assert resolve_base_dir(tmp_path / "given") == tmp_path / "given"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["workspace"]
+    assert list((tmp_path / "workspace").iterdir()) == []
+
+
+def test_c2_2_models_go_to_the_cache_in_its_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from cai_bootstrap import workspace
+
+    monkeypatch.setenv("CAI_CACHE_DIR", str(tmp_path / "given"))
+    assert resolve_cache_dir() == tmp_path / "given"
+    monkeypatch.delenv("CAI_CACHE_DIR")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user"))
+    monkeypatch.setattr(workspace, "POD_CACHE", tmp_path / "absent" / ".cache")
+    assert resolve_cache_dir() == tmp_path / "user" / "cai-bootstrap"
+    monkeypatch.setattr(workspace, "POD_CACHE", tmp_path / ".cache")
+    assert tmp_path / ".cache" in resolve_cache_dir().parents
+
+
+def test_c2_2_everything_a_run_writes_lies_under_the_base_directory(tmp_path: Path) -> None:
+    made = Workspace.at(tmp_path / "b")
+    assert (made.data, made.checkpoints, made.results, made.logs) == (
+        tmp_path / "b/data/stage1", tmp_path / "b/checkpoints/stage1", tmp_path / "b/results", tmp_path / "b/logs",
+    )  # fmt: skip
+    assert not (tmp_path / "b").exists()
+
+
+# 3. One precision for both sides
+
+
+def evaluated(stage: Stage, **settings: Any) -> Results:
+    """Baseline, generation, a marked adapter, and the evaluation, all on stub engines; the results file."""
+    from cai_bootstrap.steps import train
+    from cai_bootstrap.training.checkpoints import mark_success
+
+    config = config_of(evaluation__suite="quick", evaluation__elicit_items=4, **settings)
+    context = stage.context(config)
+    run_step("baseline", context)
+    run_step("generate", context)
+    folder = stage.workspace.checkpoints / "made"
+    folder.mkdir(exist_ok=True)
+    (folder / "adapter_config.json").write_text("{}")
+    (folder / "adapter_model.safetensors").write_bytes(b"weights")
+    mark_success(
+        folder, fingerprint=train.identity(context), final_loss=1.0, epochs=1.0,
+        details={"leakage_checked": [context.suite.sha256], "base_weights_sha256": stage.weights},
+    )  # fmt: skip
+    run_step("evaluate", context)
+    found: Results = json.loads(next(stage.workspace.results.glob("stage1_evaluation_*.json")).read_text())
+    return found
+
+
+def test_c2_3_base_and_trained_stand_under_one_recorded_set_of_conditions(stage: Stage) -> None:
+    results = evaluated(stage)
+    wanted = {"precision", "decoding", "batch_size", "suite_sha256", "scorer_version", "versions", "device", "engine"}
+    assert wanted <= set(results["conditions"])
+    assert results["models"]["base"]["factors"]["rendering"] == results["models"]["trained"]["factors"]["rendering"]
+    assert results["models"]["base"]["factors"]["adapter"] is None
+    assert results["models"]["trained"]["factors"]["adapter"]
+    assert results["run"]["base_from_baseline"] is True
+
+
+def test_c2_3_a_base_measured_under_other_conditions_is_measured_again(stage: Stage) -> None:
+    """The baseline stands in batches of four; the evaluation runs in twos: its base side must be made in twos too."""
+    evaluated(stage)
+    baseline = (stage.workspace.results / "baseline_assessment.json").read_bytes()
+    config = config_of(evaluation__suite="quick", evaluation__elicit_items=4)
+    for path in stage.workspace.results.glob("stage1_evaluation_*.json"):
+        path.unlink()
+    (stage.workspace.logs / "steps/evaluate.json").unlink()
+    stage.make_engine = lambda: StubEngine(batch_size=2, depends_on_batch=True)
+    run_step("evaluate", stage.context(config))
+    assert (stage.workspace.results / "baseline_assessment.json").read_bytes() == baseline
+    results = json.loads(next(stage.workspace.results.glob("stage1_evaluation_*.json")).read_text())
+    assert results["run"]["base_from_baseline"] is False
+    assert results["conditions"]["batch_size"] == 2
+    assert all(row["base"]["response"].endswith(" 2") for row in results["items"])
+    assert any("the base is measured again: the baseline's conditions differ in batch_size" in m for m in stage.said)
+
+
+def test_c2_3_comparing_other_conditions_is_refused_naming_each_difference(
+    tmp_path: Path, cai: Cai, quick: Results
+) -> None:
+    first, second = tmp_path / "a.json", tmp_path / "b.json"
+    write_results(first, quick)
+    other = copy.deepcopy(quick)
+    other["conditions"] |= {"precision": "int8", "batch_size": 64}
+    write_results(second, other)
+    code, out, err = cai("compare", first, second)
+    assert code == 4
+    assert "precision" in out + err
+    assert "batch_size" in out + err
+    assert cai("compare", first, first)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("preset", "precision"),
+    [("quick-test", "fp32"), ("gemma-270m-cpu", "fp32"), ("gemma-270m-gpu", "bf16"), ("qwen2.5-32b-a100", "int8")],
+)
+def test_c2_3_each_preset_names_its_precisions(preset: str, precision: str) -> None:
+    assert preset in preset_names()
+    config = resolve({}, preset=preset, environment={}).config
+    assert (config.evaluation_precision, config.generation_precision) == (precision, precision)
+
+
+def test_c2_3_out_of_memory_does_not_change_one_sides_batch(stage: Stage) -> None:
+    from cai_bootstrap.errors import EngineError
+
+    stage.make_engine = lambda: StubEngine(fits=2)
+    with pytest.raises(EngineError, match=r"evaluation\.batch_size=2"):
+        run_step("baseline", stage.context(config_of(evaluation__suite="quick", evaluation__elicit_items=4)))
+    assert not (stage.workspace.results / "baseline_assessment.json").exists()
+
+
+def test_c2_3_an_adapter_of_other_base_weights_is_refused(stage: Stage) -> None:
+    evaluated(stage)
+    (stage.workspace.logs / "steps/evaluate.json").unlink()
+    marker = stage.workspace.checkpoints / "made/TRAINING_SUCCESS"
+    marker.write_text(json.dumps({**json.loads(marker.read_text()), "base_weights_sha256": "9" * 64}))
+    with pytest.raises(UntrustedResultError, match="trained on other base weights"):
+        run_step("evaluate", stage.context(config_of(evaluation__suite="quick", evaluation__elicit_items=4)))
+
+
+def test_c2_3_an_adapter_that_was_not_checked_against_this_suite_is_refused(stage: Stage) -> None:
+    evaluated(stage)
+    (stage.workspace.logs / "steps/evaluate.json").unlink()
+    marker = stage.workspace.checkpoints / "made/TRAINING_SUCCESS"
+    marker.write_text(json.dumps({**json.loads(marker.read_text()), "leakage_checked": []}))
+    with pytest.raises(UntrustedResultError, match="not checked against the suite 'quick'"):
+        run_step("evaluate", stage.context(config_of(evaluation__suite="quick", evaluation__elicit_items=4)))
+
+
+# 5. Never 4-bit
+
+
+@pytest.mark.parametrize("word", ["4bit", "4-bit", "int4", "nf4", "fp4", "q4", "4"])
+def test_c2_5_four_bit_generation_is_an_error_that_says_why(tmp_path: Path, cai: Cai, word: str) -> None:
+    for flag in (("--precision", word), ("--set", f"generation.precision={word}")):
+        code, _, err = cai("generate", "--base-dir", tmp_path / "b", *flag)
+        assert code == 2
+        assert "4-bit is refused" in err
+        assert "use int8, bf16, fp16 or fp32" in err
+    assert not (tmp_path / "b").exists()
+
+
+def test_c2_5_not_by_the_environment_or_a_file_either(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="4-bit is refused"):
+        resolve({}, environment={"CAI_PRECISION": "4bit"})
+    path = tmp_path / "c.yaml"
+    path.write_text("generation: {precision: nf4}\n")
+    with pytest.raises(UsageError, match="4-bit is refused"):
+        resolve({}, config_file=path, environment={})
