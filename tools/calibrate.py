@@ -192,7 +192,8 @@ def report(found: tuple[list[Row], list[Row]]) -> str:
         lines.append(f"| {row['part']} | {row['n']} | {row['followed']} | {share} | {row['kappa']:.3f} |")
     for row in differing:
         lines.append(
-            f"#{row['n']} {row['id']} ({row['source']}, ended: {row['ended']}): {row['instruction']!r} → {row['text']!r}: "
+            f"#{row['n']} {row['id']} ({row['source']}, ended: {row['ended']}): "
+            f"{row['instruction']!r} → {row['text']!r}: "
             f"read {row['read']} ({row['note']}), scorer {row['scorer']} ({row['reason']})"
         )
     return "\n".join(lines)
