@@ -218,7 +218,7 @@ def _frame_fault(plain: str, asked: Words, given: Words, start: int, end: int, o
     restating = GLUE | set(asked) | own
     before, after = given[:start], given[end:]
     if not all(word in restating for word in before):
-        restates = set(before) & (set(asked) - GLUE) and before[-1] in COPULAS
+        restates = set(before) & (set(asked) - GLUE) and _without_adjective(before)[-1] in COPULAS
         if not restates or len(before) > MAX_RESTATING_WORDS:
             return "extra_text"
     if not after or all(word in restating for word in after):
@@ -226,6 +226,12 @@ def _frame_fault(plain: str, asked: Words, given: Words, start: int, end: int, o
     comma = _comma_follows(plain, end)
     opens = after[0] in BARE_OPENERS or (comma and (after[0] in CLAUSE_OPENERS or after[0] in asked))
     return "ok" if opens and len(after) >= 2 else "extra_text"
+
+
+def _without_adjective(before: Words) -> Words:
+    """The words before an answer without "a small" at their end: one adjective that stands after "a" or "an"."""
+    described = len(before) >= 3 and before[-2] in ("a", "an")
+    return before[:-2] if described and before[-1] not in LINKS | FUNCTION_WORDS else before
 
 
 def _comma_follows(plain: str, end: int) -> bool:
