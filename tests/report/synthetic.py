@@ -37,10 +37,10 @@ def make_run(
     workspace = Workspace.at(base_dir).create()
     suite = load_suite(suite_name)
     baseline(workspace, suite)
+    generate(workspace, count)
     trained = outputs(suite, random.Random(3), skill, runs_on=0.03)
     trained |= {id: Output(text, True) for id, text in (answer or {}).items()}
     evaluate(workspace, suite, trained)
-    generate(workspace, count)
     train(workspace, suite)
     finish(workspace)
     return workspace
@@ -111,7 +111,7 @@ def baseline(workspace: Workspace, suite: Suite, **changes: Any) -> Path:
 def evaluate(workspace: Workspace, suite: Suite, trained: dict[str, Output], **changes: Any) -> Path:
     known = sides(suite)
     known["factors"]["trained"] = factors("c" * 64)
-    extra = {"run": {"ledger_opening": 7, "labels": LABELS, "adapter": {"sha256": "c" * 64}}}
+    extra = {"run": {"ledger_opening": 7, "labels": labels(workspace), "adapter": {"sha256": "c" * 64}}}
     made = build_results(
         suite=suite, conditions=conditions(suite, **changes), trained=trained, extra=extra, enforced=True, **known
     )
@@ -119,7 +119,11 @@ def evaluate(workspace: Workspace, suite: Suite, trained: dict[str, Output], **c
     return workspace.results / RESULTS
 
 
-LABELS = {"agreement": 110, "constraint": 545, "critic+constraint": 345}
+def labels(workspace: Workspace) -> dict[str, int]:
+    """How the pairs that train were labelled: all but nine, which the check on their tokens drops."""
+    path = workspace.data / "generation_summary.json"
+    counts: dict[str, int] = read_json(path)["by_label_source"] if path.exists() else {"constraint": 100}
+    return {**counts, "constraint": counts["constraint"] - 9}
 
 
 def generate(workspace: Workspace, count: int) -> None:
@@ -210,14 +214,20 @@ def train(workspace: Workspace, suite: Suite, *, steps: int = 240) -> None:
             figures |= {"logps/chosen": -9 * nll, "logps/rejected": -30 - 25 * done + draw.gauss(0, 1)}
             log.emit("train_step", step="train", number=number, figures=figures)
     log.emit("step_finished", step="train", status="done", seconds=412.6, skipped=False, exit_code=0)
+    known = labels(workspace)
     marker = {
         "adapter_path": "4d138625a172", "final_loss": 0.62, "epochs": 3.0, "finished_at": "2026-11-22T10:31:00Z",
-        "fingerprint": "d" * 64, "files": {"adapter_model.safetensors": "c" * 64}, "pairs": 1000, "method": "joint",
-        "leakage_checked": [suite.sha256, load_suite("stage1-dev").sha256], "labels": LABELS,
+        "fingerprint": "d" * 64, "files": {"adapter_model.safetensors": "c" * 64}, "pairs": sum(known.values()),
+        "method": "joint",
+        "leakage_checked": [suite.sha256, load_suite("stage1-dev").sha256], "labels": known,
     }  # fmt: skip
     write_json(workspace.checkpoints / "4d138625a172" / "TRAINING_SUCCESS", marker)
     sizes = {"mean": 21.0, "p05": 8.0, "median": 19.0, "p95": 41.0, "max": 60}
-    checked = {"sound": 1000, "faults": {"leak": 6, "truncated": 3}, "tokens": {"prompt": sizes, "chosen": sizes}}
+    checked = {
+        "sound": sum(known.values()),
+        "faults": {"leak": 6, "truncated": 3},
+        "tokens": {"prompt": sizes, "chosen": sizes},
+    }
     write_json(workspace.logs / "pair_preflight.json", checked)
     write_json(workspace.logs / "model.json", {"name": "gemma-3-270m", "weights_sha256": "a" * 64})
 

@@ -111,6 +111,7 @@ def test_axe_finds_nothing_serious(page_path: Path, visit: Visit, scheme: str) -
     assert axe(page) == []
 
 
+@pytest.mark.slow
 def test_axe_finds_nothing_serious_on_a_phone(page_path: Path, visit: Visit) -> None:
     assert axe(visit(page_path.as_uri(), **PHONE)) == []
 

@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from synthetic import RESULTS, baseline, evaluate, finish, generate, make_run, outputs, right, train
+from synthetic import RESULTS, baseline, evaluate, finish, generate, make_run, right, train
 
 from cai_bootstrap.cli import run_command
 from cai_bootstrap.cli.report import report
 from cai_bootstrap.evaluation.results import Output
 from cai_bootstrap.evaluation.suite import load_suite
 from cai_bootstrap.events import EventLog
-from cai_bootstrap.report import findings
+from cai_bootstrap.report import build, findings
 from cai_bootstrap.report.browse import principle_rows
-from cai_bootstrap.report.build import MOST_BYTES, build_report, report_page
+from cai_bootstrap.report.build import build_report, report_page
 from cai_bootstrap.report.files import load
 from cai_bootstrap.report.tables import thinned
 from cai_bootstrap.report.training import pictures
@@ -57,7 +57,7 @@ def test_the_sentence_holds_verdict_number_bounds_rival_and_labels(run: Workspac
     assert said.startswith(f"{number:.1f}% of 520 held-out instructions followed (shown: ≥ {bound:.1f}%);")
     assert f"best prompted base {rival:.1f}% by first line" in said
     assert "gate of 95% not met" in said
-    assert said.endswith("trained on 1,000 pairs labelled by agreement, constraint and critic (no known answers).")
+    assert said.endswith("pairs labelled by agreement, constraint and critic (no known answers).")
 
 
 @pytest.mark.parametrize(("followed", "word"), [(24, "met"), (23, "met"), (22, "not met")])
@@ -82,8 +82,7 @@ def test_an_edited_results_file_gives_no_number(small: Workspace) -> None:
     edited["models"]["trained"]["successes"] = 24
     write_json(path, edited)
     said = sentence(small)
-    assert said.startswith("No verdict: the results cannot be trusted.")
-    assert "models.trained.successes is 24" in said
+    assert said.startswith("No verdict: the results cannot be trusted: models.trained.successes is 24")
     page = report_page(small)
     assert "Trained, asked plainly" not in page
     assert records(page)["sides"] == ["Raw base", "Best prompted base"]
@@ -177,15 +176,17 @@ def test_no_single_damaged_file_stops_the_report(small: Workspace, damage: str) 
         path.write_bytes(whole)
 
 
-def test_texts_are_cut_until_the_page_fits(tmp_path: Path) -> None:
-    workspace = Workspace.at(tmp_path).create()
-    suite = load_suite("stage1")
-    baseline(workspace, suite)
-    evaluate(workspace, suite, {item.id: Output(f"{n} " * 20_000, False) for n, item in enumerate(suite.items)})
-    finish(workspace)
-    page = report_page(workspace)
-    assert len(page.encode()) <= MOST_BYTES
-    assert "more characters]" in page
+def test_texts_are_cut_until_the_page_fits(small: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    suite = load_suite("quick")
+    evaluate(small, suite, {item.id: Output(f"{n} " * 3000, False) for n, item in enumerate(suite.items)})
+    finish(small)
+    first = report_page(small)
+    assert "[2,000 more characters]" in first
+    for most in (200_000, 180_000, 170_000):
+        monkeypatch.setattr(build, "MOST_BYTES", most)
+        page = report_page(small)
+        assert len(page.encode()) <= most < len(first.encode())
+        assert len(records(page)["items"]) == 24
 
 
 def test_the_page_is_the_same_but_for_its_time(small: Workspace) -> None:
@@ -291,4 +292,3 @@ def test_wrong_usage_is_exit_2(arguments: list[str], said: str, capsys: pytest.C
 def test_outputs_of_the_synthetic_model_hold_failures_of_many_kinds(run: Workspace) -> None:
     reasons = records(report_page(run))["items"]
     assert len({reason for record in reasons for reason in record["f"]["reason"]}) > 5
-    assert outputs.__doc__

@@ -22,7 +22,16 @@ HERE = Path(__file__).with_name("page")
 MOST_BYTES = 6_000_000
 # Characters of a text that the page may hold; the next is tried when the page would be too large.
 LIMITS = (4000, 1500, 600, 200)
-TEST_HEAD = ["Comparison", "Before", "After", "Lift", "Gained / lost", "McNemar p", "Template p", "Cohen's h"]
+TEST_HEAD = [
+    "Comparison",
+    "Before",
+    "After",
+    "Lift, points (95%)",
+    "Gained / lost",
+    "McNemar p",
+    "Template p",
+    "Cohen's h",
+]
 BARS_HEAD = ["Items", "Model", "Scored by", "Followed", "Count", "95% interval"]
 
 

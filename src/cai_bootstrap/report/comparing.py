@@ -5,7 +5,7 @@ from typing import Any
 
 from cai_bootstrap.errors import UntrustedResultError, UsageError
 from cai_bootstrap.evaluation.comparison import Comparison, compare_files
-from cai_bootstrap.evaluation.results import read_results
+from cai_bootstrap.evaluation.results import percent, read_results
 from cai_bootstrap.evaluation.statistics import wilson
 from cai_bootstrap.evaluation.suite import Suite, load_suite
 from cai_bootstrap.events import utc_now
@@ -64,7 +64,7 @@ def _page(found: Comparison, before: dict[str, Any], after: dict[str, Any], suit
     bars = [*_bars(before, found.side_a, "a"), *_bars(after, found.side_b, "b")]
     bars.sort(key=lambda bar: ("all", *TASK_TYPES).index(bar.group))
     values: dict[str, Any] = {
-        "headline": _headline(found),
+        "headline": _headline(found, before, after),
         "rates": rates_picture(bars, NAMES),
         "result_tables": _tests(found),
         "trust_tables": _trust(found, before, after),
@@ -82,7 +82,13 @@ def _page(found: Comparison, before: dict[str, Any], after: dict[str, Any], suit
     return page
 
 
-def _headline(found: Comparison) -> Headline:
+def _shown(results: dict[str, Any], side: str) -> str:
+    rate = results["statistics"]["rates"][side]
+    word = "shown" if rate["shown_95"] else "not shown"
+    return f"{percent(rate['successes'], rate['total'])} of {rate['total']} followed; ≥ 95% {word}"
+
+
+def _headline(found: Comparison, before: dict[str, Any], after: dict[str, Any]) -> Headline:
     strict, lift = found.strict, found.strict["lift"]
     if lift["low"] > 0:
         word = "B follows more than A"
@@ -96,8 +102,8 @@ def _headline(found: Comparison) -> Headline:
         f"gained, {len(strict['lost'])} lost."
     )
     more = (
-        f"A: {found.a} ({found.side_a}): {found.shown_a}.",
-        f"B: {found.b} ({found.side_b}): {found.shown_b}.",
+        f"A: {found.a} ({found.side_a}): {_shown(before, found.side_a)}.",
+        f"B: {found.b} ({found.side_b}): {_shown(after, found.side_b)}.",
         "Both were measured under the same conditions; what differs by declaration stands under Trust.",
     )
     return Headline(sentence, more, "plain")

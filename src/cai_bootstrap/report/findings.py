@@ -46,7 +46,8 @@ def headline(found: RunFiles) -> Headline:
         return _of_trained(found, verdict)
     if found.results_file is not None:
         reason = next((fault for fault in found.faults if found.results_file.name in fault), "it cannot be read")
-        return Headline(f"No verdict: the results cannot be trusted. {reason}", _baseline_lines(found), "bad")
+        reason = reason.removeprefix(f"{found.results_file}: ")
+        return Headline(f"No verdict: the results cannot be trusted: {reason}.", _baseline_lines(found), "bad")
     if verdict == "nothing_to_teach":
         said = "Nothing was trained: prompting alone already reaches the threshold on the dev items."
         return Headline(said, _baseline_lines(found), "plain")
@@ -188,7 +189,7 @@ def comparison_cells(found: dict[str, Any]) -> list[str]:
     return [
         down(found["rate_before"]),
         down(found["rate_after"]),
-        _lift(found["lift"]),
+        _points(found["lift"], "{} ({} to {})"),
         f"{len(found['gained'])} / {len(found['lost'])}",
         p_value(found["mcnemar_p"]),
         p_value(found["template_flip_p"]),
@@ -230,8 +231,11 @@ def p_value(value: float) -> str:
 
 
 def _lift(lift: dict[str, Any]) -> str:
-    points = [f"{100 * lift[key]:+.1f}" for key in ("estimate", "low", "high")]
-    return f"{points[0]} points (95% interval {points[1]} to {points[2]})"
+    return _points(lift, "{} points (95% interval {} to {})")
+
+
+def _points(lift: dict[str, Any], form: str) -> str:
+    return form.format(*(f"{100 * lift[key]:+.1f}".replace("-", "−") for key in ("estimate", "low", "high")))
 
 
 def _and(words: list[str]) -> str:

@@ -18,6 +18,7 @@ HOST = "127.0.0.1"
 PORT = 8765
 # A page is made again at most this often, and never more than a tenth of the time is spent making pages.
 MIN_SECONDS_BETWEEN_PAGES = 5.0
+_TELLING = frozenset({"run_finished", "step_started", "step_finished", "progress"})
 _LOCAL_NAMES = frozenset({"127.0.0.1", "localhost", "[::1]"})
 
 
@@ -55,9 +56,11 @@ def live_state(workspace: Workspace) -> dict[str, Any]:
 def _now(events: Rows) -> tuple[str, float]:
     if not events:
         return "No run has written an events file here yet.", 0.0
-    last = next((e for e in reversed(events) if e.get("event") in {"run_finished", "step_started", "progress"}), {})
+    last = next((e for e in reversed(events) if e.get("event") in _TELLING), {})
     if last.get("event") == "run_finished":
         return f"The run has ended: {last.get('verdict')} (exit code {last.get('exit_code')}).", 1.0
+    if last.get("event") == "step_finished":
+        return f"{_step_line(last)}; the next step has not begun.", 1.0
     if last.get("event") == "step_started":
         return f"{last.get('step')}: started, time limit {duration(_number(last.get('timeout')))}.", 0.0
     if last.get("event") != "progress":

@@ -17,6 +17,7 @@ from cai_bootstrap.report.safe import visible
 INK, MUTED, GRID, PAPER = "#1f2328", "#59636e", "#d1d9e0", "#ffffff"
 BASE, RIVAL, TRAINED, BAD = "#6e7781", "#b35900", "#0b62c4", "#c4320a"
 SIDE_COLOURS = {"base": BASE, "rival": RIVAL, "trained": TRAINED, "a": RIVAL, "b": TRAINED}
+_NARROW_NAMES = {"base": "raw base", "rival": "prompted", "trained": "trained", "a": "A", "b": "B"}
 _SVG = "http://www.w3.org/2000/svg"
 _KEPT_STYLES = {
     "fill", "stroke", "stroke-width", "stroke-linejoin", "stroke-linecap", "stroke-dasharray", "stroke-dashoffset",
@@ -48,11 +49,11 @@ def rates_plot(bars: Sequence[Bar], names: dict[str, str], *, narrow: bool) -> s
     groups = list(dict.fromkeys(bar.group for bar in bars))
     sides = list(dict.fromkeys(bar.side for bar in bars))
     lines = len(groups) * (len(sides) + 1.1)
-    width, row = (360, 19) if narrow else (960, 21)
+    width, row, left = (360, 19, 0.185) if narrow else (960, 21, 0.19)
 
     def draw(figure: Any) -> None:
         height = figure.bbox.height
-        axes = figure.add_axes((0.03 if narrow else 0.19, 36 / height, 0.93 if narrow else 0.8, 1 - 44 / height))
+        axes = figure.add_axes((left, 36 / height, 0.99 - left, 1 - 44 / height))
         axes.set_xlim(-0.02, 1.02)
         axes.set_ylim(lines - 0.2, -0.5)
         axes.axvline(0.95, color=BAD, linewidth=1.2, dashes=(4, 3))
@@ -60,16 +61,14 @@ def rates_plot(bars: Sequence[Bar], names: dict[str, str], *, narrow: bool) -> s
             top = at * (len(sides) + 1.1)
             title = "All items" if group == "all" else group.capitalize()
             total = next(bar.total for bar in bars if bar.group == group)
-            place = 0.0 if narrow else -0.236
-            axes.text(
-                place, top, f"{title} ({total})", transform=axes.get_yaxis_transform(), weight="bold", va="center"
-            )
+            place = -left / (0.99 - left)
+            where = axes.get_yaxis_transform()
+            axes.text(place, top, f"{title} ({total})", transform=where, weight="bold", va="center")
             for n, side in enumerate(sides):
-                y = top + 0.95 + n if narrow else top + n + 0.9
+                y = top + n + 0.9
                 own = [bar for bar in bars if bar.group == group and bar.side == side]
-                if not narrow:
-                    axes.text(-0.015, y, names[side], transform=axes.get_yaxis_transform(), ha="right", va="center",
-                              color=SIDE_COLOURS[side])  # fmt: skip
+                name = _NARROW_NAMES[side] if narrow else names[side]
+                axes.text(-0.02, y, name, transform=where, ha="right", va="center", color=SIDE_COLOURS[side])
                 for bar in own:
                     shift = 0.0 if len(own) == 1 else -0.19 if bar.scored == "whole output" else 0.19
                     _mark(axes, bar, y + shift)
