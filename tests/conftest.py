@@ -21,6 +21,7 @@ def _apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     os.environ["CAI_CACHE_DIR"] = str(tmp_path_factory.mktemp("cache"))
     os.environ["CAI_STATE_DIR"] = str(tmp_path_factory.mktemp("state"))
     os.environ["HF_HUB_OFFLINE"] = "1"
+    os.environ["OMP_NUM_THREADS"] = "1"  # the tiny model gains nothing from more
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     yield
     os.environ.clear()

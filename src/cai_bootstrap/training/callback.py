@@ -52,16 +52,17 @@ class StepCallback(TrainerCallback):  # type: ignore[misc] # transformers has no
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
         if not logs or "loss" not in logs:
             return
+        figures = {name: value for name, value in logs.items() if isinstance(value, int | float)}
+        self._progress.record("train_step", number=state.global_step, figures=figures)
+        if not math.isfinite(logs["loss"]):
+            self._stop_if(f"the loss is {logs['loss']}", control)
+            return
         if "logps/chosen_per_token" in logs:
             self._recent.append(logs["logps/chosen_per_token"])
             if self._watch and self._first_logs:
                 self._watch.start_at(sum(self._recent) / len(self._recent))
                 write_looks(_looks_file(args), self._watch.looks[self._before :])
                 self._first_logs = len(self._recent) < AVERAGED_LOGS
-        figures = {name: value for name, value in logs.items() if isinstance(value, int | float)}
-        self._progress.record("train_step", number=state.global_step, figures=figures)
-        if not math.isfinite(logs["loss"]):
-            self._stop_if(f"the loss is {logs['loss']}", control)
 
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         self._progress.advance()

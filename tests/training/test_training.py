@@ -1,0 +1,317 @@
+"""Training a tiny model: what is learned, resumed, marked and refused."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from stubs import config_of, progress_at
+
+from cai_bootstrap.errors import CaiError, InterruptedRunError, TrainingCollapsedError
+from cai_bootstrap.inference.models import PreparedModel, prepare
+from cai_bootstrap.records import EvalItem, PreferencePair
+from cai_bootstrap.training.checkpoints import Checkpoint, find_checkpoint, read_success
+from cai_bootstrap.training.train import TrainingRun
+
+TRAINING: dict[str, Any] = {
+    "training__max_steps": 6, "training__batch_size": 2, "training__save_every": 2, "training__lora_r": 4,
+    "training__lora_alpha": 8, "training__watch_every": 0, "pairs__min_pairs": 8, "evaluation__max_new_tokens": 8,
+}  # fmt: skip
+WORDS = ("sun", "river", "stone", "bird", "glass", "cloud", "bread", "lamp", "field", "ship")
+
+
+def pairs_of(count: int = 10) -> list[PreferencePair]:
+    return [
+        PreferencePair(
+            id=f"p{n}", instruction_id=f"i{n}", type="question", template="t", prompt=f"Say {WORDS[n % 10]}{n}.\n",
+            chosen=WORDS[n % 10], rejected=f"{WORDS[(n + 3) % 10]} {n}", chosen_source="response", chosen_id="c",
+            rejected_id="r", rejected_finished=n % 2 == 0, principle_id="clear", label_source="constraint",
+        )
+        for n in range(count)
+    ]  # fmt: skip
+
+
+def dev_items() -> list[EvalItem]:
+    return [
+        EvalItem(
+            id=f"d{n}", split="dev", type="question", template=f"t{n}", instruction=f"Say {word}.", scorer="exact",
+            gold=[word], source="test", difficulty="easy",
+        )
+        for n, word in enumerate(WORDS[:4])
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def prepared(tiny: Path) -> PreparedModel:
+    return prepare(str(tiny), say=lambda _: None)
+
+
+def training(
+    folder: Path, prepared: PreparedModel, *, stopping: Callable[[], bool] = lambda: False, **settings: Any
+) -> TrainingRun:
+    return TrainingRun(
+        config=config_of(**{**TRAINING, **settings}),
+        prepared=prepared,
+        folder=folder,
+        fingerprint="f" * 64,
+        progress=progress_at(folder.parent),
+        stopping=stopping,
+        dev_items=dev_items(),
+    )
+
+
+def events(folder: Path, kind: str) -> list[dict[str, Any]]:
+    path = folder.parent / "events.jsonl"
+    found = [json.loads(line) for line in path.read_text().splitlines()]
+    return [event for event in found if event["event"] == kind]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, prepared: PreparedModel) -> Checkpoint:
+    return training(tmp_path_factory.mktemp("whole") / "run", prepared).run(pairs_of())
+
+
+def stop_after(steps: int) -> Callable[[], bool]:
+    asked = iter(range(10_000))
+    return lambda: next(asked) >= steps - 1
+
+
+def test_a_finished_training_leaves_the_adapter_and_its_marker_only(trained: Checkpoint) -> None:
+    names = {path.name for path in trained.path.iterdir()}
+    assert {"adapter_config.json", "adapter_model.safetensors", "TRAINING_SUCCESS"} <= names
+    assert "work" not in names
+    assert not any("model.safetensors" == name or name.startswith("pytorch_model") for name in names)  # adapters only
+    marker = json.loads((trained.path / "TRAINING_SUCCESS").read_text())
+    assert (marker["pairs"], marker["method"], marker["epochs"]) == (10, "joint", 1.2)
+
+
+def test_every_lora_parameter_changes(tmp_path: Path, prepared: PreparedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compared with the adapter as it was before the first step; a frozen target would stay as it was."""
+    from cai_bootstrap.training import train as module
+
+    before: dict[str, Any] = {}
+    after: dict[str, Any] = {}
+    original = module.TrainingRun._reference
+
+    def remember(self: TrainingRun, trainer: Any, *rest: Any) -> None:
+        before.update({n: p.detach().clone() for n, p in trainer.model.named_parameters() if p.requires_grad})
+        original(self, trainer, *rest)
+
+    monkeypatch.setattr(module.TrainingRun, "_reference", remember)
+    original_refuse = module._refuse_collapsed
+
+    def remember_end(model: Any, losses: Any) -> None:
+        after.update({n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad})
+        original_refuse(model, losses)
+
+    monkeypatch.setattr(module, "_refuse_collapsed", remember_end)
+    training(tmp_path / "run", prepared, training__learning_rate=1e-2).run(pairs_of())
+    assert len(before) > 8
+    assert before.keys() == after.keys()
+    assert all("lora_" in name for name in before)
+    assert [name for name in before if bool((before[name] == after[name]).all())] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["sft", "dpo", "sft+dpo", "joint"])
+def test_every_method_trains_and_lowers_its_loss(tmp_path: Path, prepared: PreparedModel, method: str) -> None:
+    folder = tmp_path / "run"
+    training(folder, prepared, training__method=method, training__learning_rate=1e-2, training__max_steps=10).run(
+        pairs_of(8)
+    )
+    losses = [event["figures"]["loss"] for event in events(folder, "train_step")]
+    assert len(losses) == (20 if method == "sft+dpo" else 10)
+    last = losses[-10:]
+    assert sum(last[5:]) < sum(last[:5])
+
+
+def test_sft_alone_runs_no_rejected_half_and_dpo_starts_at_log_two(tmp_path: Path, prepared: PreparedModel) -> None:
+    training(tmp_path / "a/run", prepared, training__method="sft").run(pairs_of())
+    assert all("dpo" not in event["figures"] for event in events(tmp_path / "a/run", "train_step"))
+    training(tmp_path / "b/run", prepared, training__method="dpo").run(pairs_of())
+    first = events(tmp_path / "b/run", "train_step")[0]["figures"]
+    assert first["loss"] == pytest.approx(0.693147, abs=1e-4)
+    assert first["rewards/margins"] == pytest.approx(0.0, abs=1e-5)
+
+
+@pytest.mark.slow
+def test_the_reference_of_dpo_after_sft_is_the_model_after_sft(tmp_path: Path, prepared: PreparedModel) -> None:
+    folder = tmp_path / "run"
+    training(folder, prepared, training__method="sft+dpo", training__learning_rate=1e-2).run(pairs_of())
+    first_of_dpo = events(folder, "train_step")[6]["figures"]
+    assert first_of_dpo["dpo"] == pytest.approx(0.693147, abs=1e-3)
+
+
+@pytest.mark.slow
+def test_the_same_seed_gives_the_same_loss_and_another_another(
+    tmp_path: Path, prepared: PreparedModel, trained: Checkpoint
+) -> None:
+    again = training(tmp_path / "a/run", prepared).run(pairs_of())
+    assert (again.final_loss, again.sha256) == (trained.final_loss, trained.sha256)
+    other = training(tmp_path / "b/run", prepared, seed=1).run(pairs_of())
+    assert other.final_loss != trained.final_loss
+
+
+SLOWER = [pytest.param(n, marks=pytest.mark.slow) for n in (1, 2, 5)]
+
+
+@pytest.mark.parametrize("steps", [3, *SLOWER])
+def test_c5_an_interrupted_training_reaches_the_uninterrupted_loss(
+    tmp_path: Path, prepared: PreparedModel, trained: Checkpoint, steps: int
+) -> None:
+    folder = tmp_path / "run"
+    with pytest.raises(InterruptedRunError, match=f"stopped at step {steps}"):
+        training(folder, prepared, stopping=stop_after(steps)).run(pairs_of())
+    assert not (folder / "TRAINING_SUCCESS").exists()
+    resumed = training(folder, prepared).run(pairs_of())
+    assert resumed.final_loss == pytest.approx(trained.final_loss, rel=1e-4)
+    assert events(folder, "train_step")[-1]["number"] == 6
+    numbers = [event["number"] for event in events(folder, "train_step")]
+    assert numbers == [1, 2, 3, 4, 5, 6][:steps] + [1, 2, 3, 4, 5, 6][steps:]
+
+
+def test_c5_a_killed_training_goes_on_from_its_newest_whole_checkpoint(
+    tmp_path: Path, prepared: PreparedModel, trained: Checkpoint
+) -> None:
+    """What a kill leaves: a whole checkpoint of step 2, a torn one of step 4."""
+    folder = tmp_path / "run"
+    with pytest.raises(InterruptedRunError):
+        training(folder, prepared, stopping=stop_after(4)).run(pairs_of())
+    torn = next(folder.glob("work/*/checkpoint-4"))
+    (torn / "optimizer.pt").write_bytes(b"torn")
+    resumed = training(folder, prepared).run(pairs_of())
+    assert resumed.final_loss == pytest.approx(trained.final_loss, rel=1e-4)
+    numbers = [event["number"] for event in events(folder, "train_step")]
+    assert numbers == [1, 2, 3, 4, 3, 4, 5, 6]
+
+
+@pytest.mark.slow
+def test_c5_a_training_killed_in_its_second_phase_goes_on_there(tmp_path: Path, prepared: PreparedModel) -> None:
+    whole = training(tmp_path / "a/run", prepared, training__method="sft+dpo").run(pairs_of())
+    folder = tmp_path / "b/run"
+    with pytest.raises(InterruptedRunError):
+        training(folder, prepared, stopping=stop_after(9), training__method="sft+dpo").run(pairs_of())
+    resumed = training(folder, prepared, training__method="sft+dpo").run(pairs_of())
+    assert resumed.final_loss == pytest.approx(whole.final_loss, rel=1e-4)
+    assert resumed.sha256 == whole.sha256
+
+
+def test_c3_8_too_few_pairs_are_refused_before_training(tmp_path: Path, prepared: PreparedModel) -> None:
+    with pytest.raises(CaiError, match="only 7 preference pairs are left, at least 8") as caught:
+        training(tmp_path / "run", prepared).run(pairs_of(7))
+    assert caught.value.exit_code == 1
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("watch_every", [0, pytest.param(2, marks=pytest.mark.slow)])
+def test_c3_8_a_collapse_gets_no_marker_not_even_when_it_is_started_again(
+    tmp_path: Path, prepared: PreparedModel, watch_every: int
+) -> None:
+    """A learning rate of 1e30 leaves no number; with and without the watch that is exit code 1 and no marker."""
+    folder = tmp_path / "run"
+    for _ in range(2):
+        with pytest.raises(TrainingCollapsedError) as caught:
+            training(
+                folder,
+                prepared,
+                training__learning_rate=1e30,
+                training__watch_every=watch_every,
+                training__warmup_ratio=0,
+            ).run(pairs_of())
+        assert caught.value.exit_code == 1
+        assert "No success marker was written" in str(caught.value)
+    assert not list(tmp_path.rglob("TRAINING_SUCCESS"))
+    assert find_checkpoint(tmp_path, "f" * 64) is None
+
+
+def test_c3_8_the_watch_stops_a_model_that_falls_apart(tmp_path: Path, prepared: PreparedModel) -> None:
+    """Ten thousand times the learning rate: the loss stays a number, the answers do not stay answers."""
+    folder = tmp_path / "run"
+    for _ in range(2):
+        with pytest.raises(TrainingCollapsedError, match=r"nats a token less likely|empty|repeat|the loss is"):
+            training(
+                folder, prepared, training__method="dpo", training__learning_rate=5.0, training__watch_every=1,
+                training__max_steps=20, training__warmup_ratio=0,
+            ).run(pairs_of())  # fmt: skip
+    assert not list(tmp_path.rglob("TRAINING_SUCCESS"))
+
+
+def test_c4_11_the_loaded_model_is_the_model_in_training(
+    tmp_path: Path, prepared: PreparedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one way to load a trained model gives the logits that it had when its training ended."""
+    import torch
+
+    from cai_bootstrap.inference.transformers_engine import load
+    from cai_bootstrap.training import train as module
+
+    asked = torch.tensor([[1, 40, 41, 42, 43, 44]])
+    seen: dict[str, Any] = {}
+    original = module._refuse_collapsed
+
+    def remember(model: Any, losses: Any) -> None:
+        with torch.inference_mode():
+            seen["trained"] = model.eval()(input_ids=asked).logits.clone()
+            with model.disable_adapter():
+                seen["base"] = model(input_ids=asked).logits.clone()
+        original(model, losses)
+
+    monkeypatch.setattr(module, "_refuse_collapsed", remember)
+    made = training(tmp_path / "run", prepared, training__learning_rate=1e-2).run(pairs_of())
+    loaded = load(prepared, precision="fp32", adapter=made.path)
+    with torch.inference_mode():
+        logits = loaded.model(input_ids=asked).logits
+        with loaded.model.disable_adapter():
+            base = loaded.model(input_ids=asked).logits
+    assert torch.equal(logits, seen["trained"])
+    assert torch.equal(base, seen["base"])
+    assert not torch.allclose(logits, base, atol=1e-3)
+
+
+@pytest.mark.slow
+def test_the_watch_leaves_the_training_as_it_was(tmp_path: Path, prepared: PreparedModel, trained: Checkpoint) -> None:
+    """Looking at the model in training changes nothing that is trained."""
+    looked = training(tmp_path / "run", prepared, training__watch_every=2).run(pairs_of())
+    assert looked.sha256 == trained.sha256
+    assert [look["step"] for look in looked.details["watch"]] == [0, 2, 4, 6]
+
+
+@pytest.mark.slow
+def test_a_resumed_training_is_judged_against_the_untrained_model(tmp_path: Path, prepared: PreparedModel) -> None:
+    whole = training(tmp_path / "a/run", prepared, training__watch_every=2).run(pairs_of())
+    folder = tmp_path / "b/run"
+    with pytest.raises(InterruptedRunError):
+        training(folder, prepared, stopping=stop_after(3), training__watch_every=2).run(pairs_of())
+    resumed = training(folder, prepared, training__watch_every=2).run(pairs_of())
+    steps = [look["step"] for look in resumed.details["watch"]]
+    assert steps == [0, 2, 4, 6]
+    assert resumed.details["watch"][0]["eos_rate"] == whole.details["watch"][0]["eos_rate"]
+
+
+@pytest.mark.slow
+def test_out_of_memory_halves_the_batch_and_doubles_the_accumulation(
+    tmp_path: Path, prepared: PreparedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cai_bootstrap.training import trainer as module
+
+    original = module.answer_logps
+
+    def small_memory(model: Any, input_ids: Any, *rest: Any) -> Any:
+        if model.training and len(input_ids) > 2:
+            raise MemoryError
+        return original(model, input_ids, *rest)
+
+    monkeypatch.setattr(module, "answer_logps", small_memory)
+    folder = tmp_path / "run"
+    training(folder, prepared, training__batch_size=4).run(pairs_of())
+    said = [event["message"] for event in events(folder, "notice")]
+    assert any("out of memory: going on with 2 pairs a step, 2 steps added up" in message for message in said)
+    assert any("out of memory: going on with 1 pairs a step, 4 steps added up" in message for message in said)
+
+
+def test_a_copied_adapter_is_still_believed(tmp_path: Path, trained: Checkpoint) -> None:
+    copied = tmp_path / "elsewhere"
+    shutil.copytree(trained.path, copied)
+    assert read_success(copied).sha256 == trained.sha256
