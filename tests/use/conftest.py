@@ -1,27 +1,14 @@
 """One finished tiny run for all tests of what is done with a run afterwards."""
 
-import os
-import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 from finished import Finished, make_finished
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
-    folder = tmp_path_factory.mktemp("finished")
-    before = os.environ.get("CAI_CACHE_DIR")
-    os.environ["CAI_CACHE_DIR"] = str(folder / "cache")
-    yield make_finished(folder)
-    if before is None:
-        del os.environ["CAI_CACHE_DIR"]
-    else:
-        os.environ["CAI_CACHE_DIR"] = before
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    return make_finished(tmp_path_factory.mktemp("finished"))
 
 
 @pytest.fixture

@@ -100,6 +100,22 @@ def test_chat_asks_each_line_alone_until_quit(cai: Cai, finished: Finished, monk
     assert shown[0] == shown[1]
 
 
+def test_in_a_terminal_the_sides_stand_in_one_table(
+    cai: Cai, monkeypatch: pytest.MonkeyPatch, finished: Finished
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "240")
+    first = first_instruction(finished.environment["CAI_EVALUATION__SUITE"])
+    code, out, _ = cai("ask", first)
+    assert code == 0
+    last = out[out.rindex("base, asked plainly") :]
+    heading = last.splitlines()[0]
+    assert "best prompted base" in heading
+    assert "trained" in heading
+    assert "judged by its first line" in last
+    assert "judged as" in last
+
+
 def test_model_output_cannot_steer_the_terminal() -> None:
     hostile = "a\x1b[31mred\x07 \u202eright-to-left\x9b2J\nend"
     assert visible(hostile) == "a\\u001b[31mred\\u0007 \\u202eright-to-left\\u009b2J\nend"

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,11 @@ from finished import Finished
 from cai_bootstrap.errors import DataError
 from cai_bootstrap.inference.engine import Sampling
 from cai_bootstrap.inference.transformers_engine import TransformersEngine, load
+from cai_bootstrap.training.checkpoints import Checkpoint
 from cai_bootstrap.use.cards import GEMMA_NOTICE, check_card, terms_of
 from cai_bootstrap.use.export import public_name
-from cai_bootstrap.workspace import read_json
+from cai_bootstrap.use.trained import chosen_adapter
+from cai_bootstrap.workspace import read_json, sha256_file
 
 Cai = Callable[..., tuple[int, str, str]]
 PROMPTS = ("Say at most five words about dogs.\n", "What is it?\n", "Name three colours.\n", "abc\n")
@@ -174,3 +177,43 @@ def test_a_card_that_the_hub_would_refuse_is_refused_here(
     assert old in text
     with pytest.raises(DataError, match=re.escape(fault)):
         check_card(text.replace(old, new, 1), "model")
+
+
+def test_of_several_trainings_the_evaluated_one_is_taken_unless_a_newer_one_ended_later(
+    finished: Finished, tmp_path: Path
+) -> None:
+    from dataclasses import replace
+
+    folder = shutil.copytree(finished.workspace.checkpoints, tmp_path / "checkpoints")
+    workspace = replace(finished.workspace, checkpoints=folder)
+    other = shutil.copytree(folder / "made", folder / "round-2")
+    marker = read_json(other / "TRAINING_SUCCESS")
+
+    def ended(time: str) -> Checkpoint | None:
+        weights = other / "adapter_model.safetensors"
+        weights.write_bytes(weights.read_bytes() + b" ")
+        marker["files"]["adapter_model.safetensors"] = sha256_file(weights)
+        (other / "TRAINING_SUCCESS").write_text(json.dumps({**marker, "finished_at": time}))
+        return chosen_adapter(finished.config, workspace, finished.prepared)
+
+    evaluated = finished.results_file.stem.rpartition("_")[2]
+    before = f"{evaluated[:4]}-{evaluated[4:6]}-{evaluated[6:8]}T{evaluated[9:11]}:{evaluated[11:13]}:{evaluated[13:]}"
+    assert ended(before).path.name == "made"
+    assert ended("2999-01-01T00:00:00Z").path.name == "round-2"
+
+
+def test_the_pairs_of_every_round_that_trained_it_are_exported(cai: Cai, finished: Finished, tmp_path: Path) -> None:
+    from datasets import load_dataset
+
+    data = shutil.copytree(finished.workspace.data, tmp_path / "data")
+    checkpoints = shutil.copytree(finished.workspace.checkpoints, tmp_path / "checkpoints")
+    shutil.copytree(finished.workspace.data, data / "round-2")
+    second = data / "round-2" / "preference_pairs.jsonl"
+    second.write_text("".join(second.read_text().splitlines(keepends=True)[:4]))
+    marker = checkpoints / "made" / "TRAINING_SUCCESS"
+    hashes = [sha256_file(data / "preference_pairs.jsonl"), sha256_file(second)]
+    marker.write_text(json.dumps({**read_json(marker), "pairs_sha256": hashes}))
+    moved = ["--data-dir", str(data), "--checkpoint-dir", str(checkpoints)]
+    folder = _export(cai, tmp_path / "out", *moved) / "dataset"
+    assert len(load_dataset(str(folder), split="train", cache_dir=str(tmp_path / "cache"))) == 9 + 4
+    assert "round 2" in (folder / "README.md").read_text()

@@ -72,7 +72,8 @@ class _Answer(BaseHTTPRequestHandler):
             for line in map(json.loads, body.splitlines()):
                 if line["key"] == "file":
                     hub.files[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
-            self._give({"success": True, "commitUrl": f"{hub.url}/commit/1", "commitOid": "1" * 40})
+            url = f"{hub.url}/{next(iter(hub.repositories))}/commit/1"
+            self._give({"success": True, "commitUrl": url, "commitOid": "1" * 40})
         elif self.path == "/api/validate-yaml":
             self._give({"errors": [], "warnings": []})
         else:
@@ -98,6 +99,8 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     thread.start()
     monkeypatch.setenv("HF_ENDPOINT", made.url)
     monkeypatch.setenv("HF_TOKEN", "hf_test")
+    # The tests run with the hub switched off; this one is on loopback.
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     yield made
     made.shutdown()
     thread.join()

@@ -15,7 +15,7 @@ from cai_bootstrap.inference.models import PreparedModel
 from cai_bootstrap.inference.open import OpenedModel, open_model
 from cai_bootstrap.records import EvalItem, Instruction, TaskType, Verdict
 from cai_bootstrap.training.checkpoints import Checkpoint
-from cai_bootstrap.use.trained import best_rendering, newest_adapter
+from cai_bootstrap.use.trained import best_rendering, chosen_adapter, round_files
 from cai_bootstrap.workspace import Workspace, read_jsonl
 
 SideName = Literal["base", "prompted", "trained"]
@@ -53,7 +53,7 @@ class Asker:
         self, config: RunConfig, workspace: Workspace, prepared: PreparedModel, *, say: Callable[[str], None]
     ) -> None:
         self._config, self._workspace = config, workspace
-        self.checkpoint: Checkpoint | None = newest_adapter(config, workspace, prepared)
+        self.checkpoint: Checkpoint | None = chosen_adapter(config, workspace, prepared)
         name = best_rendering(config, workspace)
         self.rendering: Rendering | None = next((r for r in GRID if r.name == name), None)
         self.missing: dict[SideName, str] = {}
@@ -128,8 +128,7 @@ class Asker:
         return self._suites
 
     def _own_instructions(self) -> Iterator[Instruction]:
-        path = self._workspace.data / "instructions.jsonl"
-        if path.exists():
+        for path in round_files(self._workspace, "instructions.jsonl"):
             yield from read_jsonl(path, Instruction)
 
 

@@ -5,7 +5,7 @@ validation that needs no network; the hub itself validates again when a card is 
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -155,8 +155,8 @@ def model_card(subject: Subject, results: Mapping[str, Any] | None, details: Map
     return text
 
 
-def dataset_card(subject: Subject, summary: Mapping[str, Any], pairs: int) -> str:
-    """The card of the preference pairs. `summary` is the run's `generation_summary.json`."""
+def dataset_card(subject: Subject, summaries: Sequence[Mapping[str, Any]], pairs: int) -> str:
+    """The card of the preference pairs. `summaries` holds each round's `generation_summary.json`."""
     from huggingface_hub import DatasetCardData
 
     data = DatasetCardData(
@@ -167,7 +167,7 @@ def dataset_card(subject: Subject, summary: Mapping[str, Any], pairs: int) -> st
         size_categories=[_size(pairs)],
         pretty_name=f"{subject.name} preference pairs",
         tags=["cai-bootstrap", "preference", "dpo", "synthetic"],
-        configs=[{"config_name": "default", "data_files": "preference_pairs.jsonl"}],
+        configs=[{"config_name": "default", "data_files": "preference_pairs*.jsonl"}],
     )
     terms = (
         "Google claims no rights in what Gemma writes, but a model trained on these texts to perform like Gemma is a "
@@ -186,11 +186,7 @@ def dataset_card(subject: Subject, summary: Mapping[str, Any], pairs: int) -> st
         "judges that preferred the chosen text. `rejected_finished`: false where the rejected text was cut at the "
         "token limit, and no EOS is taught after it. `type`, `template` and ids trace a pair to its instruction.",
         "## Counts",
-        f"- instructions asked for: {summary.get('requested')}, produced: {summary.get('produced')}\n"
-        f"- pairs by type: {_counts(summary.get('pairs_by_type', {}))}\n"
-        f"- chosen by: {_counts(summary.get('by_label_source', {}))}\n"
-        f"- chosen texts: {_counts(summary.get('by_chosen_source', {}))}\n"
-        f"- left out: {_counts(summary.get('dropped', {}))}",
+        "\n\n".join(_round(number, summary) for number, summary in enumerate(summaries, 1)),
         "## Licence and terms",
         terms,
         "## Limits",
@@ -276,6 +272,18 @@ def _measured(results: Mapping[str, Any] | None) -> str:
         + f". Suite version {suite['version']}, {suite['n']} items.",
     ]
     return "\n\n".join(lines)
+
+
+def _round(number: int, summary: Mapping[str, Any]) -> str:
+    return "\n".join(
+        [
+            f"- round {number}: instructions asked for {summary.get('requested')}, made {summary.get('produced')}",
+            f"- pairs by type: {_counts(summary.get('pairs_by_type', {}))}",
+            f"- chosen by: {_counts(summary.get('by_label_source', {}))}",
+            f"- chosen texts: {_counts(summary.get('by_chosen_source', {}))}",
+            f"- left out: {_counts(summary.get('dropped', {}))}",
+        ]
+    )
 
 
 def _row(label: str, side: Mapping[str, Any], interval: list[float]) -> str:

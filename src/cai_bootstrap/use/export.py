@@ -14,7 +14,7 @@ from cai_bootstrap.inference.models import EMBEDDED, TOKENIZER_FILES, PreparedMo
 from cai_bootstrap.records import PreferencePair
 from cai_bootstrap.training.checkpoints import ADAPTER_FILES, Checkpoint
 from cai_bootstrap.use.cards import Subject, dataset_card, model_card, terms_of
-from cai_bootstrap.use.trained import measured, newest_adapter
+from cai_bootstrap.use.trained import chosen_adapter, measured, round_files
 from cai_bootstrap.workspace import Workspace, read_json, read_jsonl, sha256_file, write_atomic, write_json
 
 RECORD = "provenance.json"
@@ -49,7 +49,7 @@ def export(
     """
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UsageError(f"{target}: is there already and not empty; give a new folder with --to")
-    checkpoint = newest_adapter(config, workspace, prepared)
+    checkpoint = chosen_adapter(config, workspace, prepared)
     if checkpoint is None:
         raise UsageError(
             f"{workspace.checkpoints}: no finished training of {prepared.name} to export; run `cai train`, or name one "
@@ -66,7 +66,7 @@ def export(
         model.mkdir(parents=True)
         stored = _write_weights(config, prepared, checkpoint, model, merge)
         subject = _subject(prepared, stored, license)
-        count = len(pairs) if pairs is not None else int(checkpoint.details.get("pairs", 0))
+        count = int(checkpoint.details.get("pairs", 0))
         results = None if found is None else found[1]
         write_atomic(model / "README.md", model_card(subject, results, checkpoint.details, count))
         if subject.terms.notice is not None:
@@ -84,15 +84,15 @@ def export(
                 "pairs_sha256": checkpoint.details.get("pairs_sha256"),
             },
         )
-        if pairs is not None:
-            _write_dataset(workspace, subject, len(pairs), whole / "dataset")
+        if pairs:
+            _write_dataset(pairs, subject, whole / "dataset")
         if target.exists():
             target.rmdir()
         whole.rename(target)
     target.chmod(0o755)
     return Exported(
         target / "model",
-        target / "dataset" if pairs is not None else None,
+        target / "dataset" if pairs else None,
         checkpoint.sha256,
         None if found is None else found[0].name,
     )
@@ -117,23 +117,28 @@ def _write_weights(
     return stored
 
 
-def _write_dataset(workspace: Workspace, subject: Subject, pairs: int, folder: Path) -> None:
+def _write_dataset(files: list[Path], subject: Subject, folder: Path) -> None:
     folder.mkdir()
-    shutil.copyfile(workspace.data / PAIRS, folder / PAIRS)
-    try:
-        summary = read_json(workspace.data / "generation_summary.json")
-    except DataError:
-        summary = {}
-    write_atomic(folder / "README.md", dataset_card(subject, summary, pairs))
-    write_json(folder / RECORD, {"cai_bootstrap": __version__, "kind": "pairs", "sha256": sha256_file(folder / PAIRS)})
+    summaries, count, hashes = [], 0, {}
+    for number, path in enumerate(files, 1):
+        copy = folder / (PAIRS if number == 1 else PAIRS.replace(".", f"_round_{number}."))
+        shutil.copyfile(path, copy)
+        count += sum(1 for _ in read_jsonl(copy, PreferencePair))
+        hashes[copy.name] = sha256_file(copy)
+        try:
+            summaries.append(read_json(path.with_name("generation_summary.json")))
+        except DataError:
+            summaries.append({})
+    write_atomic(folder / "README.md", dataset_card(subject, summaries, count))
+    write_json(folder / RECORD, {"cai_bootstrap": __version__, "kind": "pairs", "sha256": hashes})
 
 
-def _pairs(workspace: Workspace, checkpoint: Checkpoint) -> list[PreferencePair] | None:
-    """The pairs in the base directory if they are the very ones that the adapter was trained on."""
-    path = workspace.data / PAIRS
-    if not path.exists() or sha256_file(path) != checkpoint.details.get("pairs_sha256"):
-        return None
-    return list(read_jsonl(path, PreferencePair))
+def _pairs(workspace: Workspace, checkpoint: Checkpoint) -> list[Path]:
+    """The files of pairs that this adapter was trained on, one a round; none if one of them is gone or was changed."""
+    there = {sha256_file(path): path for path in round_files(workspace, PAIRS)}
+    trained = checkpoint.details.get("pairs_sha256") or []
+    wanted = [trained] if isinstance(trained, str) else trained
+    return [there[sha256] for sha256 in wanted] if all(sha256 in there for sha256 in wanted) else []
 
 
 def public_name(prepared: PreparedModel) -> str:

@@ -12,10 +12,12 @@ from cai_bootstrap.training.checkpoints import SUCCESS, Checkpoint, read_success
 from cai_bootstrap.workspace import Workspace, read_json
 
 
-def newest_adapter(config: RunConfig, workspace: Workspace, prepared: PreparedModel) -> Checkpoint | None:
-    """The adapter that was named, else the one with the latest `finished_at` that was trained on these base weights.
+def chosen_adapter(config: RunConfig, workspace: Workspace, prepared: PreparedModel) -> Checkpoint | None:
+    """The adapter to use: the one that was named, else the one that was evaluated last, else the newest.
 
-    None if there is none. Raises UntrustedResultError if the named one, or every one there is, cannot be believed.
+    Of several rounds the run evaluated the one that it chose on dev. A training that ended after the last evaluation
+    comes first. Only adapters of these base weights count; None if there is none. Raises UntrustedResultError if the
+    named one, or every one there is, cannot be believed.
     """
     if config.adapter is not None:
         named = read_success(config.adapter)
@@ -33,7 +35,37 @@ def newest_adapter(config: RunConfig, workspace: Workspace, prepared: PreparedMo
             found.append(checkpoint)
     if not found and broken:
         raise broken[0]
-    return max(found, key=lambda checkpoint: checkpoint.finished_at, default=None)
+    newest = max(found, key=lambda checkpoint: checkpoint.finished_at, default=None)
+    stamp, evaluated = _last_evaluated(workspace)
+    if newest is None or _stamp(newest.finished_at) > stamp:
+        return newest
+    return next((checkpoint for checkpoint in found if checkpoint.sha256 == evaluated), newest)
+
+
+def _last_evaluated(workspace: Workspace) -> tuple[str, str | None]:
+    """When an adapter was evaluated last, and its hash."""
+    for path in evaluations(workspace):
+        return path.stem.rpartition("_")[2], _adapter_of(path)
+    return "", None
+
+
+def _stamp(time: str) -> str:
+    """A time as it stands in the name of a results file."""
+    return time.replace("-", "").replace(":", "")
+
+
+def evaluations(workspace: Workspace) -> list[Path]:
+    """The run's evaluation files, the newest first."""
+    return sorted(workspace.results.glob("stage1_evaluation_*.json"), reverse=True)
+
+
+def _adapter_of(path: Path) -> str | None:
+    """The adapter that a results file says it measured. Raises UntrustedResultError if the file is not whole."""
+    try:
+        adapter = read_json(path)["models"]["trained"]["factors"]["adapter"]
+    except (DataError, KeyError, TypeError) as error:
+        raise UntrustedResultError(f"{path}: not a whole results file; evaluate again ({error})") from error
+    return None if adapter is None else str(adapter)
 
 
 def _must_fit(checkpoint: Checkpoint, prepared: PreparedModel) -> None:
@@ -49,15 +81,16 @@ def measured(config: RunConfig, workspace: Workspace, checkpoint: Checkpoint) ->
 
     Raises UntrustedResultError if that file says anything that is not so.
     """
-    for path in sorted(workspace.results.glob("stage1_evaluation_*.json"), reverse=True):
-        try:
-            sides = read_json(path)["models"]
-            adapter = sides["trained"]["factors"]["adapter"]
-        except (DataError, KeyError, TypeError) as error:
-            raise UntrustedResultError(f"{path}: not a whole results file; evaluate again ({error})") from error
-        if adapter == checkpoint.sha256:
+    for path in evaluations(workspace):
+        if _adapter_of(path) == checkpoint.sha256:
             return path, read_results(path, own_suite(config))
     return None
+
+
+def round_files(workspace: Workspace, name: str) -> list[Path]:
+    """A data file of each round that has it, the first round's first."""
+    rounds = sorted(workspace.data.glob("round-*"), key=lambda folder: (len(folder.name), folder.name))
+    return [path for folder in (workspace.data, *rounds) if (path := folder / name).exists()]
 
 
 def best_rendering(config: RunConfig, workspace: Workspace) -> str | None:
