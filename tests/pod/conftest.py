@@ -16,6 +16,7 @@ LIGHT_PYTHON = str(Path(sys.base_prefix) / "bin" / "python3")  # without torch, 
 @pytest.fixture(scope="session")
 def shared_sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
     sshd = Sshd(tmp_path_factory.mktemp("sshd"))
+    sshd.stays = True
     sshd.start()
     yield sshd
     sshd.stop()
@@ -26,10 +27,13 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return stand_in_checkout(tmp_path_factory.mktemp("source") / "a checkout")
 
 
-def make_pod(folder: Path, sshd: Sshd, checkout: Path) -> Pod:
+def make_pod(folder: Path, sshd: Sshd, checkout: Path, *, pinned: bool = False) -> Pod:
+    """A pod whose base directory has quotes, blanks and a dollar in its name; nobody has connected to it."""
     home, base = folder / "home of $USER", folder / 'pod\'s "base" $HOME'
     (home / "state").mkdir(parents=True)
     base.mkdir()
+    if pinned:
+        (home / "state" / "known_hosts").write_text(sshd.known_hosts_line())
     pod = Pod(home, sshd, base, {}, checkout, folder / "back here")
     pod.write(
         name="loop", host="127.0.0.1", port=sshd.port, user=getpass.getuser(), key=str(sshd.client_key),
@@ -43,8 +47,8 @@ def make_pod(folder: Path, sshd: Sshd, checkout: Path) -> Pod:
 
 @pytest.fixture
 def pod(tmp_path: Path, shared_sshd: Sshd, checkout: Path) -> Iterator[Pod]:
-    """A pod that nobody has connected to; its base directory has quotes, blanks and a dollar in its name."""
-    made = make_pod(tmp_path, shared_sshd, checkout)
+    """A pod with its host key pinned."""
+    made = make_pod(tmp_path, shared_sshd, checkout, pinned=True)
     yield made
     end_pod_processes(made.base)
 

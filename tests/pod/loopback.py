@@ -52,6 +52,8 @@ class Sshd:
     port: int = field(default_factory=free_port)
     process: "subprocess.Popen[bytes] | None" = None
     extra: str = ""
+    stays: bool = False
+    login: Any = None
 
     def __post_init__(self) -> None:
         self.client_key = make_key(self.folder / "client")
@@ -76,7 +78,13 @@ class Sshd:
             return line.recv(4) == b"SSH-"
         return False
 
+    def known_hosts_line(self) -> str:
+        kind, blob, *_ = self.host_key.with_suffix(".pub").read_text().split()
+        return f"[127.0.0.1]:{self.port} {kind} {blob}\n"
+
     def stop(self) -> None:
+        if self.login is not None:
+            self.login.close()
         if self.process is not None:
             for session in self.sessions():
                 with contextlib.suppress(ProcessLookupError):
@@ -312,11 +320,39 @@ class Pod:
             contextlib.redirect_stderr(err),
             open(os.devnull) as nothing,
             mock.patch.object(sys, "stdin", nothing),
+            self.shared_login(),
         ):
             got = run_command(argv)
         done = subprocess.CompletedProcess(argv, got, out.getvalue(), err.getvalue())
         assert code is None or got == code, f"{words}: {got}\n{done.stdout}\n{done.stderr}"
         return done
+
+    @contextlib.contextmanager
+    def shared_login(self) -> Iterator[None]:
+        """Commands of this process log in once and stay logged in, which saves most of these tests' time.
+
+        Only while they use the shared sshd and its key: what goes wrong on the way is tested with logins of its own.
+        """
+        from cai_bootstrap.pod.ssh import Remote
+
+        alone, close = Remote.open, Remote.close
+        plain = self.sshd.stays and self.config["key"] == str(self.sshd.client_key)
+
+        def stay(remote: Remote, timeout: float) -> None:
+            if not plain or remote.settings.port != self.sshd.port:
+                return alone(remote, timeout)
+            if self.sshd.login is None or self.sshd.login._shared.process.poll() is not None:  # type: ignore[union-attr]
+                self.sshd.login = Remote(remote.settings)
+                alone(self.sshd.login, timeout)
+            remote._shared = self.sshd.login._shared
+            return None
+
+        def leave(remote: Remote) -> None:
+            if self.sshd.login is None or remote._shared is not self.sshd.login._shared:
+                close(remote)
+
+        with mock.patch.object(Remote, "open", stay), mock.patch.object(Remote, "close", leave):
+            yield
 
     def json(self, *words: str, code: int | None = 0) -> Any:
         return json.loads(self.cai(*words, *([] if "--json" in words else ["--json"]), code=code).stdout)

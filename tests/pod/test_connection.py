@@ -17,6 +17,14 @@ from .loopback import Pod, RunPodStandIn, Sshd, free_port, make_key, until
 LIMIT_SECONDS = 5.0
 
 
+@pytest.fixture
+def pod(tmp_path: Path, shared_sshd: Sshd, checkout: Path) -> Pod:
+    """A pod that is new here; each command logs in by itself."""
+    made = make_pod(tmp_path, shared_sshd, checkout)
+    made.shared_login = contextlib.nullcontext  # type: ignore[method-assign, assignment]
+    return made
+
+
 def refusal(pod: Pod, *words: str) -> str:
     """What the command says when it cannot connect; it must say so in time."""
     before = time.monotonic()
@@ -80,6 +88,7 @@ def test_a_listener_that_is_no_ssh_server_is_named(pod: Pod) -> None:
         assert "no ssh server" in refusal(pod, "check")
 
 
+@pytest.mark.slow
 def test_a_changed_host_key_stops_everything_until_it_is_pinned_anew(pod: Pod, own_sshd: Sshd) -> None:
     pod.write(port=own_sshd.port, key=str(own_sshd.client_key), host_key=own_sshd.fingerprint())
     pod.cai("check")

@@ -39,6 +39,7 @@ def test_watch_loses_and_doubles_no_line_when_the_connection_is_cut_twenty_times
     assert frames[-1]["k"] == "end"
 
 
+@pytest.mark.slow
 def test_the_job_lives_on_when_the_login_session_is_killed(tmp_path: Path, own_sshd: Sshd, checkout: Path) -> None:
     pod = make_pod(tmp_path / "p", own_sshd, checkout)
     pod.cai("push", "--source", str(checkout))
@@ -54,6 +55,7 @@ def test_the_job_lives_on_when_the_login_session_is_killed(tmp_path: Path, own_s
     assert pod.json("status")["exit_code"] == 143
 
 
+@pytest.mark.slow
 def test_six_runs_at_once_start_one_job(ready: Pod) -> None:
     started = [ready.start("run", "--", "--lines", "40", "--pause", "0.2") for _ in range(6)]
     ends = [(process.communicate(timeout=60), process.returncode) for process in started]

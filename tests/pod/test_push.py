@@ -102,6 +102,7 @@ def test_git_refuses_a_dirty_tree(pod: Pod, tmp_path: Path, change: str) -> None
     assert not (pod.base / "code").exists()
 
 
+@pytest.mark.slow
 def test_auto_takes_rsync_then_git_then_tar(own_sshd: Sshd, tmp_path: Path, checkout: Path) -> None:
     """Each time, the pod has one tool less."""
     tools = tmp_path / "tools"

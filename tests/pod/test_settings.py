@@ -174,6 +174,7 @@ def test_the_watchdogs_key_file_is_gone_once_it_guards(ready: Pod, runpod: RunPo
 
 
 def test_the_state_is_kept_outside_any_repository(pod: Pod) -> None:
+    (pod.home / "state" / "known_hosts").unlink()
     pod.cai("status")
     assert sorted(path.name for path in (pod.home / "state").iterdir() if path.suffix != ".lock") == [
         "known_hosts",

@@ -66,6 +66,7 @@ def test_the_budget_ends_the_job_cleanly_and_stops_the_pod_with_nobody_connected
     assert acts == ["armed", "warning", "budget", "not_fetched", "stopping", "stop_command"]
 
 
+@pytest.mark.slow
 def test_the_deadline_ends_the_job_and_stops_the_pod_with_the_client_gone(ready: Pod) -> None:
     stopped = with_stop_command(ready)
     run_long(ready, deadline_hours=2)
@@ -137,6 +138,7 @@ def test_without_a_way_to_stop_the_watchdog_ends_the_job_and_says_so(ready: Pod)
     assert "cannot_stop" in ready.cai("logs", "--watchdog").stdout
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("rented")
 def test_deploy_reaching_its_budget_warns_ends_pulls_and_stops(ready: Pod, runpod: RunPodStandIn) -> None:
     ready.write(budget=10)
