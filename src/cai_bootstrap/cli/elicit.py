@@ -9,14 +9,19 @@ from cai_bootstrap.cli.options import HelpWithBase, Settings, configured, json_o
 
 @click.command(cls=HelpWithBase)
 @configured
+@click.option("--flags", is_flag=True, help="Ask the facts of the suite instead, five typed prompts each.")
 @json_option
-def elicit(settings: Settings, as_json: bool) -> None:
-    """Try every rendering and few-shot prompt on the dev items and name the best: the rival of a trained model."""
+def elicit(settings: Settings, flags: bool, as_json: bool) -> None:
+    """Try every rendering and few-shot prompt on the dev items and name the best: the rival of a trained model.
+
+    With --flags: find which facts of the shipped suite the base can be brought to tell at all. This opens the test
+    items, which the ledger notes.
+    """
     import time
 
     from cai_bootstrap.events import EventLog, Progress
     from cai_bootstrap.steps.context import StepContext
-    from cai_bootstrap.steps.elicit import run
+    from cai_bootstrap.steps.elicit import make_flags, run
     from cai_bootstrap.supervise import StopRequest
     from cai_bootstrap.workspace import hold
 
@@ -25,9 +30,13 @@ def elicit(settings: Settings, as_json: bool) -> None:
     name = f"elicit-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
     progress = Progress(EventLog(workspace.logs / f"{name}.jsonl", name), "elicit")
     with hold(workspace, "cai elicit"):
-        found = run(StepContext(resolved.config, workspace, progress, StopRequest().install(), name))
+        context = StepContext(resolved.config, workspace, progress, StopRequest().install(), name)
+        found = make_flags(context) if flags else run(context)
     if as_json:
         print_json(found)
+    elif flags:
+        told = sum(right >= found["needed"] for right in found["right"].values())
+        click.echo(f"{told} of {len(found['right'])} facts can be brought out of {found['model']} by prompting")
     else:
         _print(found)
 

@@ -1,9 +1,11 @@
-"""Elicit: how far prompting alone brings the untrained base on dev, over the whole grid."""
+"""Elicit: how far prompting alone brings the untrained base on dev, and which facts it can be brought to tell."""
 
 from typing import Any
 
+from cai_bootstrap.evaluation import facts
 from cai_bootstrap.evaluation.elicit import GRID, Elicitation, elicit
-from cai_bootstrap.evaluation.suite import load_suite
+from cai_bootstrap.evaluation.ledger import open_test
+from cai_bootstrap.evaluation.suite import WHOLE_SUITE, load_suite
 from cai_bootstrap.steps.context import StepContext
 from cai_bootstrap.workspace import fingerprint, write_json
 
@@ -35,3 +37,16 @@ def run(context: StepContext) -> dict[str, Any]:
     }
     write_json(context.workspace.results / "elicitation.json", report)
     return report
+
+
+def make_flags(context: StepContext) -> dict[str, Any]:
+    """Ask the untrained base the facts of the shipped suite, dev and test, and write `results/elicitable.json`.
+
+    The opening of the test items is written into the ledger first.
+    """
+    test, dev = load_suite(WHOLE_SUITE), load_suite("stage1-dev")
+    opened = context.open_for_evaluation()
+    open_test(test, "elicitable flags", model=context.config.model, adapter=None, run=context.run)
+    found = facts.make_flags(opened.engine, [*test.items, *dev.items])
+    write_json(context.workspace.results / "elicitable.json", found)
+    return found
