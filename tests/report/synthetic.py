@@ -229,7 +229,7 @@ def train(workspace: Workspace, suite: Suite, *, steps: int = 240) -> None:
         "tokens": {"prompt": sizes, "chosen": sizes},
     }
     write_json(workspace.logs / "pair_preflight.json", checked)
-    write_json(workspace.logs / "model.json", {"name": "gemma-3-270m", "weights_sha256": "a" * 64})
+    write_json(workspace.logs / "model.json", {"name": "invented example data", "weights_sha256": "a" * 64})
 
 
 def finish(workspace: Workspace, **changes: Any) -> None:

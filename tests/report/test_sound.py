@@ -182,7 +182,7 @@ def test_texts_are_cut_until_the_page_fits(small: Workspace, monkeypatch: pytest
     finish(small)
     first = report_page(small)
     assert "[2,000 more characters]" in first
-    for most in (200_000, 180_000, 170_000):
+    for most in (260_000, 235_000):
         monkeypatch.setattr(build, "MOST_BYTES", most)
         page = report_page(small)
         assert len(page.encode()) <= most < len(first.encode())
@@ -292,3 +292,16 @@ def test_wrong_usage_is_exit_2(arguments: list[str], said: str, capsys: pytest.C
 def test_outputs_of_the_synthetic_model_hold_failures_of_many_kinds(run: Workspace) -> None:
     reasons = records(report_page(run))["items"]
     assert len({reason for record in reasons for reason in record["f"]["reason"]}) > 5
+
+
+def test_of_too_many_pairs_some_of_each_kind_are_held_and_the_page_says_so(tmp_path: Path) -> None:
+    workspace = Workspace.at(tmp_path).create()
+    generate(workspace, 400)
+    kept = (workspace.data / "preference_pairs.jsonl").read_text().splitlines(keepends=True)
+    dropped = (workspace.data / "rejected_pairs.jsonl").read_text().splitlines(keepends=True)
+    (workspace.data / "preference_pairs.jsonl").write_text("".join((kept * 10)[:2200]))
+    (workspace.data / "rejected_pairs.jsonl").write_text("".join((dropped * 10)[:700]))
+    found = records(report_page(workspace))
+    assert len(found["pairs"]) == 2000
+    assert sum(record["kept"] for record in found["pairs"]) == 1333
+    assert (found["there"]["pairs"], found["there"]["dropped"]) == (2200, 700)

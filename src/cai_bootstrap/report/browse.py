@@ -9,7 +9,6 @@ from cai_bootstrap.records import EvalItem
 from cai_bootstrap.report.files import Rows, RunFiles, rows
 from cai_bootstrap.report.safe import clip
 
-MOST_RECORDS = 2000
 _FLIPS = {
     ("base", False, True): "gained against raw base",
     ("base", True, False): "lost against raw base",
@@ -58,7 +57,7 @@ def item_records(
                 ],
             }
         )  # fmt: skip
-    return sorted(made, key=lambda record: _rank(record["f"]["flip"]))[:MOST_RECORDS]
+    return sorted(made, key=lambda record: _rank(record["f"]["flip"]))
 
 
 def compared_records(
@@ -70,8 +69,11 @@ def compared_records(
     return item_records(joined, items, ("a", "b"), limit)
 
 
-def pair_records(found: RunFiles, limit: int) -> tuple[Rows, dict[str, int]]:
-    """One record for each pair and each instruction that gave none, and how many of each there are in the files."""
+def pair_records(found: RunFiles, limit: int, most: int) -> tuple[Rows, dict[str, int]]:
+    """One record for each pair and each instruction that gave none, and how many there are in the files.
+
+    Of more than `most`, pairs come first, up to two thirds of the places if there are enough others.
+    """
     folder = found.workspace.data
     kept, dropped = rows(folder / "preference_pairs.jsonl")[0], rows(folder / "rejected_pairs.jsonl")[0]
     instructions = {row.get("id"): row for row in rows(folder / "instructions.jsonl")[0]}
@@ -83,7 +85,8 @@ def pair_records(found: RunFiles, limit: int) -> tuple[Rows, dict[str, int]]:
         revised.setdefault(response.get("instruction_id"), []).append(revision)
     texts = _principle_texts(found)
     made = []
-    for row in [*kept, *dropped][:MOST_RECORDS]:
+    places = max(most * 2 // 3, most - len(dropped))
+    for row in [*kept[:places], *dropped[: max(0, most - min(len(kept), places))]]:
         instruction = instructions.get(row.get("instruction_id"), {})
         own = revised.get(row.get("instruction_id"), [])
         used = {row.get("chosen_id"), row.get("rejected_id")}

@@ -20,8 +20,8 @@ OtherT = TypeVar("OtherT")
 NO_PAIRS: tuple[Rows, dict[str, int]] = ([], {"pairs": 0, "dropped": 0})
 HERE = Path(__file__).with_name("page")
 MOST_BYTES = 6_000_000
-# Characters of a text that the page may hold; the next is tried when the page would be too large.
-LIMITS = (4000, 1500, 600, 200)
+# Characters of a text, and records of a kind, that the page may hold; the next is tried when it would be too large.
+LIMITS = ((4000, 2000), (1500, 2000), (600, 2000), (200, 2000), (200, 400))
 TEST_HEAD = [
     "Comparison",
     "Before",
@@ -47,10 +47,10 @@ def report_page(workspace: Workspace, *, live: bool = False) -> str:
     found = load(workspace)
     page = ""
     fixed: dict[str, Any] | None = None
-    for limit in LIMITS:
-        payload = script_json(_payload(found, limit))
+    for limits in LIMITS:
+        payload = script_json(_payload(found, *limits))
         fixed = fixed or _context(found)
-        if limit != LIMITS[-1] and len(payload.encode()) > MOST_BYTES * 0.85:
+        if limits != LIMITS[-1] and len(payload.encode()) > MOST_BYTES * 0.85:
             continue
         page = render("report.html", payload=payload, live=live, **fixed)
         if len(page.encode()) <= MOST_BYTES:
@@ -191,11 +191,12 @@ def _reuse(found: RunFiles) -> str:
     return f"Data made from {number(there)} instructions were reused; this run asked for {number(asked)}."
 
 
-def _payload(found: RunFiles, limit: int) -> dict[str, Any]:
+def _payload(found: RunFiles, limit: int, most: int) -> dict[str, Any]:
     sides = _sides(found)
     items = browse.item_records(found.measured["items"], found.items, sides, limit) if found.measured else []
-    pairs, there = _part(found, "pairs", lambda: browse.pair_records(found, limit), NO_PAIRS)
-    return {"sides": [findings.SIDE_NAMES[side] for side in sides], "items": items, "pairs": pairs, "there": there}
+    pairs, there = _part(found, "pairs", lambda: browse.pair_records(found, limit, most), NO_PAIRS)
+    names = [findings.SIDE_NAMES[side] for side in sides]
+    return {"sides": names, "items": items[:most], "pairs": pairs, "there": {**there, "items": len(items)}}
 
 
 def _read(name: str) -> str:

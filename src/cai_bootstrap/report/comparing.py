@@ -72,11 +72,10 @@ def _page(found: Comparison, before: dict[str, Any], after: dict[str, Any], suit
         "made_at": utc_now(),
     }
     page = ""
-    for limit in LIMITS:
+    for limit, most in LIMITS:
         records = browse.compared_records(before, after, found.side_a, found.side_b, items, limit)
-        page = render(
-            "comparison.html", payload=script_json({"sides": list(NAMES.values()), "items": records}), **values
-        )
+        held = {"sides": list(NAMES.values()), "items": records[:most], "there": {"items": len(records)}}
+        page = render("comparison.html", payload=script_json(held), **values)
         if len(page.encode()) <= MOST_BYTES:
             break
     return page

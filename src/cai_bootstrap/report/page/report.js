@@ -161,7 +161,7 @@
 
   function start() {
     const data = JSON.parse(document.getElementById("records").textContent);
-    browse("items", data.items, (record) => itemCard(record, data.sides), data.items.length);
+    browse("items", data.items, (record) => itemCard(record, data.sides), data.there.items);
     if (data.pairs) browse("pairs", data.pairs, pairCard, data.there.pairs + data.there.dropped);
   }
 
