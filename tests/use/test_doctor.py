@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from cai_bootstrap.cli import run_command
+from cai_bootstrap.inference.devices import Gpu
 from cai_bootstrap.use import doctor
 
 
@@ -90,6 +91,26 @@ def test_little_disk_and_memory_are_warnings_with_the_amount_needed(
     assert code == 0
     assert found["memory"]["status"] == found["cache"]["status"] == "warning"
     assert "3 GiB" in found["cache"]["advice"]
+
+
+def test_a_gpu_is_named_and_judged_and_a_torch_that_does_not_load_is_a_failure(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(doctor, "visible_gpus", lambda: ("2.13.0", [Gpu("Small", 24 * doctor.GIB)]))
+    code, found = _findings(capsys)
+    assert code == 0
+    assert found["gpu"]["found"] == "Small, 24 GiB"
+    assert "qwen2.5-32b-a100" in found["gpu"]["advice"]
+
+    def broken() -> None:
+        raise OSError("libcudart.so: cannot open shared object file")
+
+    monkeypatch.setattr(doctor, "visible_gpus", broken)
+    code = run_command(["doctor"])
+    shown = capsys.readouterr()
+    assert code == 1
+    assert "libcudart" in shown.out
+    assert "torch" in shown.err
 
 
 def test_without_the_embedded_model_the_quick_test_is_said_not_to_work(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from cai_bootstrap import __version__
+from cai_bootstrap.inference.devices import visible_gpus
 from cai_bootstrap.inference.models import EMBEDDED, EMBEDDED_PACKAGE
 from cai_bootstrap.shipped import shipped
 from cai_bootstrap.workspace import resolve_base_dir, resolve_cache_dir
@@ -99,19 +100,17 @@ def _in_range(requirement: str, here: str) -> bool:
 
 def _device() -> Iterator[Finding]:
     try:
-        import torch
+        torch_version, gpus = visible_gpus()
     except (ImportError, OSError) as error:
         yield Finding("torch", "failure", str(error), "torch does not load: install it again, by exact version")
         return
-    if not torch.cuda.is_available():
+    if not gpus:
         advice = "the GPU presets, bf16 at speed and vLLM do not work here; quick-test and gemma-270m-cpu do"
-        yield Finding("gpu", "warning", f"none seen by torch {torch.__version__}", advice)
+        yield Finding("gpu", "warning", f"none seen by torch {torch_version}", advice)
         return
-    for number in range(torch.cuda.device_count()):
-        properties = torch.cuda.get_device_properties(number)
-        total = properties.total_memory / GIB
-        advice = "" if total > 70 else "qwen2.5-32b-a100 needs a GPU of 80 GB"
-        yield Finding("gpu", "ok", f"{properties.name}, {total:.0f} GiB", advice)
+    for gpu in gpus:
+        advice = "" if gpu.memory > 70 * GIB else "qwen2.5-32b-a100 needs a GPU of 80 GB"
+        yield Finding("gpu", "ok", f"{gpu.name}, {gpu.memory / GIB:.0f} GiB", advice)
 
 
 def _memory() -> Iterator[Finding]:

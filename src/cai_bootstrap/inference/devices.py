@@ -1,0 +1,20 @@
+"""What torch sees on this machine."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One CUDA device; memory in bytes."""
+
+    name: str
+    memory: int
+
+
+def visible_gpus() -> tuple[str, list[Gpu]]:
+    """Torch's version and the CUDA devices it sees. Raises ImportError or OSError if torch does not load."""
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    found = [torch.cuda.get_device_properties(number) for number in range(count)]
+    return torch.__version__, [Gpu(properties.name, properties.total_memory) for properties in found]
