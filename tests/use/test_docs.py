@@ -56,7 +56,17 @@ def test_every_fence_has_a_kind_and_every_need_is_a_known_one(page: Path) -> Non
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in PAGES if page.name not in RUN_ELSEWHERE], ids=lambda page: page.name)
 def test_shell_blocks_run_in_order(page: Path, tmp_path: Path, finished: Finished) -> None:
-    for name in ("scripts", "configs", "constitution.yaml", "constraints.txt", "docs", "src", "pyproject.toml"):
+    for name in (
+        "scripts",
+        "configs",
+        "constitution.yaml",
+        "constraints.txt",
+        "docs",
+        "src",
+        "tools",
+        "tests",
+        "pyproject.toml",
+    ):
         (tmp_path / name).symlink_to(CHECKOUT / name)
     kept = {name: value for name, value in os.environ.items() if not name.startswith("CAI_")}
     plain = {
