@@ -1,7 +1,8 @@
 """Which proposed pairs may train: nothing empty, cut off, echoed, run on, or (nearly) the same on both sides."""
 
+import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable
 from statistics import median
 
 from rapidfuzz import fuzz
@@ -41,29 +42,40 @@ def fault(instruction: Instruction, chosen: Candidate, rejected: Candidate, *, m
     return None
 
 
-def over_represented(pairs: Sequence[PreferencePair], skills: dict[str, str]) -> set[str]:
+def over_represented(pairs: Iterable[PreferencePair], skills: dict[str, str]) -> set[str]:
     """Ids of pairs to leave out so that no skill has more than twice the median of its type's skills.
 
     Filtering keeps what the model can already do; without this the easy skills would fill the data.
     """
-    by_skill: dict[tuple[str, str], list[PreferencePair]] = defaultdict(list)
+    by_skill: dict[tuple[str, str], list[str]] = defaultdict(list)
     for pair in pairs:
-        by_skill[pair.type, skills[pair.instruction_id]].append(pair)
+        by_skill[pair.type, skills[pair.instruction_id]].append(pair.id)
     counts: dict[str, list[int]] = defaultdict(list)
     for (kind, _), found in by_skill.items():
         counts[kind].append(len(found))
     dropped: set[str] = set()
     for (kind, _), found in by_skill.items():
         allowed = max(MIN_PER_SKILL, int(2 * median(counts[kind])))
-        dropped.update(pair.id for pair in found[allowed:])
+        dropped.update(found[allowed:])
     return dropped
 
 
-def effective_unique(pairs: Sequence[PreferencePair]) -> dict[str, int]:
+def effective_unique(pairs: Iterable[PreferencePair]) -> dict[str, int]:
     """Rows against what is really different in them: prompts, and chosen texts."""
+    prompts: set[bytes] = set()
+    chosen: Counter[bytes] = Counter()
+    rows = 0
+    for pair in pairs:
+        rows += 1
+        prompts.add(_digest(pair.prompt))
+        chosen[_digest(pair.chosen)] += 1
     return {
-        "rows": len(pairs),
-        "unique_prompts": len({normalise(p.prompt) for p in pairs}),
-        "unique_chosen": len({normalise(p.chosen) for p in pairs}),
-        "largest_repetition": max(Counter(normalise(p.chosen) for p in pairs).values(), default=0),
+        "rows": rows,
+        "unique_prompts": len(prompts),
+        "unique_chosen": len(chosen),
+        "largest_repetition": max(chosen.values(), default=0),
     }
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.blake2b(normalise(text).encode(), digest_size=12).digest()

@@ -5,6 +5,7 @@ Every pass runs chunk by chunk (`passes`), so a kill loses at most one chunk, an
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -31,7 +32,7 @@ from cai_bootstrap.generation.prompts import (
 from cai_bootstrap.generation.select import Proposal, parse_judges, propose
 from cai_bootstrap.inference.engine import Completion, Engine, Sampling
 from cai_bootstrap.records import Critique, Instruction, PreferencePair, RejectedPair, Response, Revision
-from cai_bootstrap.workspace import write_jsonl
+from cai_bootstrap.workspace import JsonlWriter, read_jsonl, write_jsonl
 
 CRITIC_EXAMPLES = 4
 Prompting = Literal["plain", "few_shot"]
@@ -81,7 +82,7 @@ class Generator:
         )
         self._each("respond", responses, plan, lambda n: self._respond(chunks[n], n))
 
-        judgements = ChunkFile(self.folder / "judgements.jsonl", Judgement, [], self.say)
+        judgements = ChunkFile(self.folder / "judgements.jsonl", Judgement, [0] * len(chunks), self.say)
         with_responses = _Lockstep(responses)
         self._each(
             "critique", critiques, plan, lambda n: self._critique(chunks[n], with_responses.at(n), principles, n)
@@ -203,7 +204,8 @@ class Generator:
         self, chunk: Sequence[Instruction], responses: Sequence[Response], principles: dict[str, Principle], number: int
     ) -> list[Critique]:
         settings, seed = self.config.generation, self.config.seed
-        cases = [(i, r, principles[i.id]) for i in chunk for r in self._to_revise(i, responses)]
+        answers = _by_instruction(responses)
+        cases = [(i, r, principles[i.id]) for i in chunk for r in self._to_revise(i, answers[i.id])]
         prompts = [
             critique_prompt(
                 i.instruction, r.text, p,
@@ -229,7 +231,8 @@ class Generator:
         self, chunk: Sequence[Instruction], responses: Sequence[Response], critiques: Sequence[Critique], number: int
     ) -> list[Revision]:
         settings, seed = self.config.generation, self.config.seed
-        cases = [(i, r) for i in chunk for r in self._to_revise(i, responses)]
+        answers = _by_instruction(responses)
+        cases = [(i, r) for i in chunk for r in self._to_revise(i, answers[i.id])]
         prompts = [
             revise_prompt(
                 i.instruction, r.text, c.text, self.constitution.principle(c.principle_id),
@@ -245,9 +248,8 @@ class Generator:
             for (_, r), c, t in zip(cases, critiques, texts, strict=True)
         ]  # fmt: skip
 
-    def _to_revise(self, instruction: Instruction, responses: Sequence[Response]) -> list[Response]:
-        own = [r for r in responses if r.instruction_id == instruction.id and r.prompting == "few_shot"]
-        return own[: self._revised(instruction)]
+    def _to_revise(self, instruction: Instruction, own: Sequence[Response]) -> list[Response]:
+        return [r for r in own if r.prompting == "few_shot"][: self._revised(instruction)]
 
     def _proposals(
         self,
@@ -258,10 +260,13 @@ class Generator:
     ) -> list[Proposal | str]:
         settings = self.config.generation
         proposals: list[Proposal | str] = []
+        answers = _by_instruction(responses)
+        revised: dict[str, list[Revision]] = {}
+        for revision in revisions:
+            revised.setdefault(revision.response_id, []).append(revision)
         for instruction in chunk:
-            own = [r for r in responses if r.instruction_id == instruction.id]
-            ids = {r.id for r in own}
-            candidates: list[Candidate] = collect(own, [r for r in revisions if r.response_id in ids])
+            own = answers[instruction.id]
+            candidates: list[Candidate] = collect(own, [r for made in own for r in revised.get(made.id, ())])
             proposals.append(propose(instruction, candidates, judges, agreement=settings.agreement))
         return proposals
 
@@ -302,30 +307,50 @@ class Generator:
         principles: dict[str, Principle],
         judges: frozenset[str],
     ) -> dict[str, Any]:
-        """Build, filter and balance the pairs; write `preference_pairs.jsonl` and `rejected_pairs.jsonl`."""
-        opinions = {j.instruction_id: j for rows in judgements.chunks() for j in rows}
-        kept: list[PreferencePair] = []
-        dropped: list[RejectedPair] = []
+        """Build, filter and balance the pairs; write `preference_pairs.jsonl` and `rejected_pairs.jsonl`.
+
+        Which skills have too many is known only at the end, so the pairs wait in files meanwhile, not in memory.
+        """
+        pairs, rejected = self.folder / "preference_pairs.jsonl", self.folder / "rejected_pairs.jsonl"
+        waiting, dropped = (path.with_suffix(".waiting") for path in (pairs, rejected))
+        for path in (waiting, dropped):
+            path.unlink(missing_ok=True)
         skills: dict[str, str] = {}
-        for chunk, rows in zip(chunks, _Lockstep(responses, revisions), strict=True):
-            for instruction, proposal in zip(chunk, self._proposals(chunk, *rows, judges), strict=True):
-                skills[instruction.id] = instruction.skill
-                made = build_pair(
-                    instruction,
-                    proposal,
-                    opinions.get(instruction.id),
-                    principles[instruction.id].id,
-                    max_similarity=self.config.pairs.max_similarity,
-                )
-                (kept if isinstance(made, PreferencePair) else dropped).append(made)  # type: ignore[arg-type]
-        balanced_out = filters.over_represented(kept, skills)
-        for pair in kept:
-            if pair.id in balanced_out:
-                dropped.append(without(pair, "balanced_out"))
-        kept = [pair for pair in kept if pair.id not in balanced_out]
-        write_jsonl(self.folder / "preference_pairs.jsonl", kept)
-        write_jsonl(self.folder / "rejected_pairs.jsonl", dropped)
-        return summarise(kept, dropped, opinions, principles, self.constitution)
+        with JsonlWriter(waiting) as kept_file, JsonlWriter(dropped) as dropped_file:
+            for chunk, rows in zip(chunks, _Lockstep(responses, revisions, judgements), strict=True):
+                answered, revised, judged = rows
+                opinions = {j.instruction_id: j for j in judged}
+                for instruction, proposal in zip(chunk, self._proposals(chunk, answered, revised, judges), strict=True):
+                    skills[instruction.id] = instruction.skill
+                    made = build_pair(
+                        instruction,
+                        proposal,
+                        opinions.get(instruction.id),
+                        principles[instruction.id].id,
+                        max_similarity=self.config.pairs.max_similarity,
+                    )
+                    (kept_file if isinstance(made, PreferencePair) else dropped_file).write(made)
+
+        def built() -> Iterator[PreferencePair]:
+            return read_jsonl(waiting, PreferencePair)
+
+        surplus = filters.over_represented(built(), skills)
+        write_jsonl(pairs, (pair for pair in built() if pair.id not in surplus))
+        balanced_out = (without(pair, "balanced_out") for pair in built() if pair.id in surplus)
+        write_jsonl(rejected, chain(read_jsonl(dropped, RejectedPair), balanced_out))
+        for path in (waiting, dropped):
+            path.unlink()
+        opinions_again = (j for rows in judgements.chunks() for j in rows)
+        made_pairs, made_rejected = read_jsonl(pairs, PreferencePair), read_jsonl(rejected, RejectedPair)
+        return summarise(made_pairs, made_rejected, opinions_again, principles, self.constitution)
+
+
+def _by_instruction(responses: Sequence[Response]) -> dict[str, list[Response]]:
+    """The answers of one chunk by instruction, found once: a search for each would grow with the chunk's square."""
+    found: dict[str, list[Response]] = {}
+    for response in responses:
+        found.setdefault(response.instruction_id, []).append(response)
+    return found
 
 
 class _Lockstep:

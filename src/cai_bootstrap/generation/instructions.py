@@ -82,6 +82,7 @@ def _self_written(
     wanted = type_counts(count)
     written: list[Instruction] = []
     dropped: dict[str, int] = {}
+    seen = self_instruct.Known(i.instruction for i in known)
     progress.begin(count)
     for number in range(MAX_ROUNDS):
         missing = [k for k, n in wanted.items() if sum(i.type == k for i in written) < n]
@@ -97,8 +98,7 @@ def _self_written(
         )  # fmt: skip
         for kind, completion in zip(kinds, engine.stream(prompts, sampling), strict=True):
             candidates = self_instruct.parse(completion.text)
-            texts = [i.instruction for i in known] + [i.instruction for i in written]
-            kept, reasons = self_instruct.filter_new(candidates, texts)
+            kept, reasons = self_instruct.filter_new(candidates, seen)
             for reason, times in reasons.items():
                 dropped[reason] = dropped.get(reason, 0) + times
             for text in kept:

@@ -1,7 +1,7 @@
 """From proposals to preference pairs: the critic's say, the filters, and a summary in which everything adds up."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from cai_bootstrap.constitution import Constitution, Principle
@@ -83,34 +83,49 @@ def without(pair: PreferencePair, reason: str) -> RejectedPair:
 
 
 def summarise(
-    kept: Sequence[PreferencePair],
-    dropped: Sequence[RejectedPair],
-    opinions: dict[str, Judgement],
+    kept: Iterable[PreferencePair],
+    dropped: Iterable[RejectedPair],
+    opinions: Iterable[Judgement],
     principles: dict[str, Principle],
     constitution: Constitution,
 ) -> dict[str, Any]:
-    """Counts of a finished generation: by principle and source (zero included), what was dropped and why."""
+    """Counts of a finished generation: by principle and source (zero included), what was dropped and why.
+
+    Reads each of the three once, one record at a time.
+    """
     sources = {"revision": 0, "response": 0}
+    types: Counter[str] = Counter()
+    labels: Counter[str] = Counter()
+    ended = 0
     by_principle = {p.id: {"assigned": 0, "pairs": 0, "revisions_chosen": 0} for p in constitution.principles}
     for principle in principles.values():
         by_principle[principle.id]["assigned"] += 1
-    for pair in kept:
-        sources[pair.chosen_source] += 1
-        by_principle[pair.principle_id]["pairs"] += 1
-        by_principle[pair.principle_id]["revisions_chosen"] += pair.chosen_source == "revision"
-    consistent = [o for o in opinions.values() if o.consistent]
+
+    def counted() -> Iterator[PreferencePair]:
+        nonlocal ended
+        for pair in kept:
+            sources[pair.chosen_source] += 1
+            types[pair.type] += 1
+            labels[pair.label_source] += 1
+            ended += pair.rejected_finished
+            by_principle[pair.principle_id]["pairs"] += 1
+            by_principle[pair.principle_id]["revisions_chosen"] += pair.chosen_source == "revision"
+            yield pair
+
+    effective = filters.effective_unique(counted())
+    critic: Counter[str] = Counter()
+    for opinion in opinions:
+        critic["asked"] += 1
+        critic["consistent"] += opinion.consistent
+        critic["agrees_with_label"] += opinion.consistent and opinion.margin > 0
     return {
-        "pairs": len(kept),
-        "pairs_by_type": dict(sorted(Counter(p.type for p in kept).items())),
+        "pairs": effective["rows"],
+        "pairs_by_type": dict(sorted(types.items())),
         "by_principle": by_principle,
         "by_chosen_source": sources,
-        "by_label_source": dict(sorted(Counter(p.label_source for p in kept).items())),
+        "by_label_source": dict(sorted(labels.items())),
         "dropped": dict(sorted(Counter(r.reason for r in dropped).items())),
-        "effective": filters.effective_unique(kept),
-        "rejected_finished": sum(p.rejected_finished for p in kept),
-        "critic": {
-            "asked": len(opinions),
-            "consistent": len(consistent),
-            "agrees_with_label": sum(o.margin > 0 for o in consistent),
-        },
+        "effective": effective,
+        "rejected_finished": ended,
+        "critic": {name: critic[name] for name in ("asked", "consistent", "agrees_with_label")},
     }
