@@ -224,15 +224,28 @@ def test_training_curves_go_on_after_an_interruption_and_start_again_with_a_new_
     assert losses() == [3.0] * 3
 
 
-def test_rounds_follow_each_other_on_one_axis(tmp_path: Path) -> None:
+def test_rounds_follow_each_other_on_one_axis_and_their_data_are_added_up(tmp_path: Path) -> None:
     workspace = Workspace.at(tmp_path).create()
     events = EventLog(workspace.logs / "20260101T000000Z.jsonl", "r")
     for part in (1, 2):
+        events.emit("step_started", step="train", timeout=9, round=part if part > 1 else None)
         for number in (1, 2, 3):
-            events.emit("train_step", step="train", number=number, round=part, figures={"loss": 1.0 / part})
-    table = pictures(load(workspace))[0].table
+            events.emit("train_step", step="train", number=number, figures={"loss": 1.0 / part})
+    generate(workspace, 40)
+    second = Workspace.at(tmp_path, data=workspace.data / "round-2")
+    generate(second, 24)
+    found = load(workspace)
+    table = pictures(found)[0].table
     assert table is not None
     assert [row[0] for row in table.rows] == ["1", "2", "3", "4", "5", "6"]
+    one, two = (read_json(w.data / "generation_summary.json") for w in (workspace, second))
+    assert found.summary is not None
+    assert (found.summary["produced"], found.summary["pairs"]) == (64, one["pairs"] + two["pairs"])
+    assert found.summary["by_principle"]["clear"]["assigned"] == 8
+    assert found.summary["diversity"] == one["diversity"]
+    pairs = records(report_page(workspace))["pairs"]
+    assert len(pairs) == 64
+    assert [record["f"]["round"] for record in pairs].count(["round 2"]) == 24
 
 
 def test_a_long_training_keeps_all_points_in_the_plot_and_says_so_in_the_table(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 from cai_bootstrap.errors import CaiError, DataError
 from cai_bootstrap.evaluation.scorers import check
 from cai_bootstrap.records import EvalItem
-from cai_bootstrap.report.files import Rows, RunFiles, rows
+from cai_bootstrap.report.files import Rows, RunFiles
 from cai_bootstrap.report.safe import clip
 
 _FLIPS = {
@@ -74,13 +74,13 @@ def pair_records(found: RunFiles, limit: int, most: int) -> tuple[Rows, dict[str
 
     Of more than `most`, pairs come first, up to two thirds of the places if there are enough others.
     """
-    folder = found.workspace.data
-    kept, dropped = rows(folder / "preference_pairs.jsonl")[0], rows(folder / "rejected_pairs.jsonl")[0]
-    instructions = {row.get("id"): row for row in rows(folder / "instructions.jsonl")[0]}
-    responses = {row.get("id"): row for row in rows(folder / "responses.jsonl")[0]}
-    critiques = {row.get("id"): row for row in rows(folder / "critiques.jsonl")[0]}
+    kept, dropped = found.data_rows("preference_pairs.jsonl"), found.data_rows("rejected_pairs.jsonl")
+    instructions, responses, critiques = (
+        {row.get("id"): row for row in found.data_rows(f"{name}.jsonl")}
+        for name in ("instructions", "responses", "critiques")
+    )
     revised: dict[Any, list[dict[str, Any]]] = {}
-    for revision in rows(folder / "revisions.jsonl")[0]:
+    for revision in found.data_rows("revisions.jsonl"):
         response = responses.get(revision.get("response_id"), {})
         revised.setdefault(response.get("instruction_id"), []).append(revision)
     texts = _principle_texts(found)
@@ -108,6 +108,7 @@ def pair_records(found: RunFiles, limit: int, most: int) -> tuple[Rows, dict[str
                     "label": [str(row.get("label_source") or "none")],
                     "source": [str(row.get("chosen_source") or "none")],
                     "principle": [principle or "none"],
+                    "round": [f"round {row['round']}"],
                     "revision": _effect(instruction, answer, tried),
                 },
                 "t": [
@@ -131,12 +132,11 @@ def principle_rows(found: RunFiles) -> list[list[Any]]:
 
     Fixed and broken are counted where the instruction has a rule: the rule judges the answer before and after.
     """
-    folder = found.workspace.data
     used = (found.summary or {}).get("by_principle") or {}
-    instructions = {row.get("id"): row for row in rows(folder / "instructions.jsonl")[0]}
-    responses = {row.get("id"): row for row in rows(folder / "responses.jsonl")[0]}
+    instructions = {row.get("id"): row for row in found.data_rows("instructions.jsonl")}
+    responses = {row.get("id"): row for row in found.data_rows("responses.jsonl")}
     effects: dict[str, dict[str, int]] = {}
-    for revision in rows(folder / "revisions.jsonl")[0]:
+    for revision in found.data_rows("revisions.jsonl"):
         answer = responses.get(revision.get("response_id"), {})
         for effect in _effect(instructions.get(answer.get("instruction_id"), {}), answer, revision):
             counted = effects.setdefault(str(revision.get("principle_id")), {})

@@ -44,6 +44,23 @@ class RunFiles:
         """The evaluation, or the baseline where there is none."""
         return self.results or self.baseline
 
+    @property
+    def checkpoint(self) -> dict[str, Any] | None:
+        """The marker of the adapter that was evaluated, or of the newest one."""
+        used = dig(self.results, "run", "adapter", "sha256")
+        own = (row for row in self.checkpoints if used and dig(row, "files", "adapter_model.safetensors") == used)
+        return next(own, self.checkpoints[-1] if self.checkpoints else None)
+
+    def data_folders(self) -> list[Path]:
+        """Where the data of each round lie: the first one's in the data folder itself, later ones' below it."""
+        later = [path for path in self.workspace.data.glob("round-*") if path.name.removeprefix("round-").isdigit()]
+        return [self.workspace.data, *sorted(later, key=lambda path: int(path.name.removeprefix("round-")))]
+
+    def data_rows(self, name: str) -> Rows:
+        """The records of one data file over all rounds, each with its `round`."""
+        folders = enumerate(self.data_folders(), 1)
+        return [{**row, "round": number} for number, folder in folders for row in rows(folder / name)[0]]
+
     def config(self, key: str) -> Any:
         """A value of the run's configuration by its dotted name, or None."""
         return dig(self.run, "manifest", "config", key, "value")
@@ -56,7 +73,7 @@ def load(workspace: Workspace) -> RunFiles:
     found.run = _object(found, results / "run.json", "no run has ended here yet")
     found.events = _newest_events(found)
     _measurements(found)
-    found.summary = _object(found, data / "generation_summary.json", "no data were generated")
+    found.summary = _summary(found)
     found.diversity = _object(found, data / "diversity.json", None) or dig(found.summary, "diversity")
     found.preflight = _object(found, logs / "pair_preflight.json", "the pairs were not checked on their tokens")
     found.model = _object(found, logs / "model.json", "no model was prepared")
@@ -160,6 +177,27 @@ def _results_file(found: RunFiles) -> Path | None:
     return None
 
 
+def _summary(found: RunFiles) -> dict[str, Any] | None:
+    """The counts of all rounds together; diversity is the first round's."""
+    name = "generation_summary.json"
+    whole = _object(found, found.workspace.data / name, "no data were generated")
+    for folder in found.data_folders()[1:]:
+        part = _object(found, folder / name, f"round {folder.name.removeprefix('round-')} is not finished")
+        if whole is not None and part is not None:
+            # How often a text repeats cannot be added up over rounds.
+            whole = {key: value for key, value in _added(whole, part).items() if key != "effective"}
+    return whole
+
+
+def _added(one: Any, other: Any, key: str = "") -> Any:
+    if isinstance(one, dict) and isinstance(other, dict) and key != "diversity":
+        names = [*one, *(name for name in other if name not in one)]
+        return {name: _added(one.get(name), other.get(name), name) for name in names}
+    if isinstance(one, int) and isinstance(other, int):
+        return one + other
+    return other if one is None else one
+
+
 def _own_suite(found: RunFiles) -> Suite | None:
     name = found.config("evaluation.suite")
     if name is None:
@@ -214,12 +252,14 @@ def _checkpoints(found: RunFiles) -> Rows:
 def _newest_training(found: RunFiles) -> Rows:
     """The newest training's events: a resumed one goes on from its number, a new one starts again from the first."""
     kept: dict[tuple[int, str, int], dict[str, Any]] = {}
+    part = 1
     for path in run_logs(found.workspace):
         for event in rows(path)[0]:
             number = event.get("number")
+            if event.get("event") == "step_started":
+                part = event["round"] if isinstance(event.get("round"), int) else 1
             if event.get("event") not in {"train_step", "watch"} or not isinstance(number, int):
                 continue
-            part = event["round"] if isinstance(event.get("round"), int) else 1
             starts = (event["event"], number) in {("watch", 0), ("train_step", 1)}
             if starts and any(key[0] == part and key[2] > number for key in kept):
                 kept = {key: row for key, row in kept.items() if key[0] < part}

@@ -87,7 +87,7 @@ def _rival_words(results: dict[str, Any]) -> str:
 
 
 def _label_words(found: RunFiles) -> str:
-    labels = dig(found.results, "run", "labels") or dig(found.checkpoints[-1] if found.checkpoints else None, "labels")
+    labels = dig(found.results, "run", "labels") or dig(found.checkpoint, "labels")
     if not isinstance(labels, dict) or not labels:
         return "label source not recorded"
     judges = sorted({judge for label in labels for judge in str(label).split("+")})

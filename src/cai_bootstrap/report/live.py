@@ -81,7 +81,8 @@ def _now(events: Rows) -> tuple[str, float]:
 
 def _step_line(event: dict[str, Any]) -> str:
     how = "skipped, finished before" if event.get("skipped") else str(event.get("status"))
-    return f"{event.get('step')}: {how}, {duration(_number(event.get('seconds')))}"
+    part = f", round {event['round']}" if event.get("round") else ""
+    return f"{event.get('step')}{part}: {how}, {duration(_number(event.get('seconds')))}"
 
 
 def _stamp(workspace: Workspace, events: Rows) -> str:

@@ -63,8 +63,8 @@ def _looks_table(found: RunFiles) -> Table | None:
     """Where the collapse watch looked, and what it saw."""
     offsets = _offsets(found.training)
     looks = [(_at(row, offsets), row) for row in found.training if row["event"] == "watch"]
-    if not looks and found.checkpoints:
-        looks = [(row.get("step", 0), row) for row in found.checkpoints[-1].get("watch") or [] if isinstance(row, dict)]
+    if not looks and found.checkpoint is not None:
+        looks = [(row.get("step", 0), row) for row in found.checkpoint.get("watch") or [] if isinstance(row, dict)]
     if not looks:
         return None
     show: dict[str, Callable[[Any], str]] = dict.fromkeys(_LOOK_FIELDS[:4], _share)

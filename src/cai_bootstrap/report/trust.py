@@ -43,8 +43,8 @@ def _conditions(found: RunFiles) -> Table | None:
 def _leakage(found: RunFiles) -> Table | None:
     rows = []
     suite = dig(found.measured, "suite", "sha256")
-    for row in found.checkpoints[-1:]:
-        checked = row.get("leakage_checked") or []
+    if found.checkpoint is not None:
+        checked = found.checkpoint.get("leakage_checked") or []
         if suite is not None:
             said = "yes" if suite in checked else "NO"
             rows.append(["training data were checked against this suite before training", said])
@@ -90,7 +90,7 @@ def _time(found: RunFiles) -> Table | None:
         took = step.get("seconds")
         seconds = float(took) if isinstance(took, int | float) else 0.0
         total += seconds
-        limit = found.config(f"timeouts.{name}")
+        limit = found.config(f"timeouts.{name.partition('-')[0]}")
         how = "skipped, finished before" if step.get("skipped") else str(step.get("status"))
         rows.append(
             [

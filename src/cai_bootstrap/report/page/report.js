@@ -118,7 +118,7 @@
     const searched = records.map(textOf);
     const selects = [...form.querySelectorAll("select")].filter((select) => select.name !== "order");
     selects.forEach((select) => fill(select, records));
-    selects.forEach((select) => { select.parentElement.hidden = select.options.length < 2; });
+    selects.forEach((select) => { select.parentElement.hidden = select.options.length < 3; });
     let found = [];
     let shown = 0;
 
