@@ -93,8 +93,13 @@ class Generator:
         judges = parse_judges(settings.select)
         if "critic" in judges:
             for_critic = _Lockstep(responses, revisions)
+
+            def proposed(n: int) -> list[Proposal | str]:
+                answered, edited = for_critic.all_at(n)
+                return self._proposals(chunks[n], answered, edited, judges)
+
             sizes = [
-                sum(isinstance(p, Proposal) for p in self._proposals(chunk, *rows, judges))
+                sum(isinstance(p, Proposal) for p in self._proposals(chunk, rows[0], rows[1], judges))
                 for chunk, rows in zip(chunks, _Lockstep(responses, revisions), strict=True)
             ]
             judgements = self._file("judgements.jsonl", Judgement, sizes)
@@ -103,7 +108,7 @@ class Generator:
                 "judge",
                 judgements,
                 plan,
-                lambda n: self._judge(chunks[n], self._proposals(chunks[n], *for_critic.all_at(n), judges), principles),
+                lambda n: self._judge(chunks[n], proposed(n), principles),
             )
         return self._pairs(chunks, responses, revisions, judgements, principles, judges)
 
