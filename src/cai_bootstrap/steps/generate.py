@@ -115,6 +115,7 @@ def run(context: StepContext, _: str) -> list[Path]:
         adapter=_answering_adapter(context),
         merge=True,
         threads=config.threads,
+        workers=config.workers,
         tokens_asked=count * config.generation.max_new_tokens * (config.generation.candidates + 2),
         say=context.progress.say,
     )
@@ -139,7 +140,8 @@ def run(context: StepContext, _: str) -> list[Path]:
              "rejected_pairs.jsonl", "generation_summary.json")  # fmt: skip
     for name in names:
         (folder / name).touch()
-    return [folder / name for name in names]
+    judged = [path for path in (folder / "judgements.jsonl",) if path.exists()]  # none without a critic
+    return [*(folder / name for name in names), *judged]
 
 
 def _answering_adapter(context: StepContext) -> Path | None:
