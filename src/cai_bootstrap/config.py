@@ -39,6 +39,7 @@ def _never_four_bit(value: object) -> object:
     return value
 
 
+Count = Literal["auto"] | Annotated[int, Field(ge=1)]
 Precision = Annotated[Literal["fp32", "bf16", "fp16", "int8", "fp8"], BeforeValidator(_never_four_bit)]
 
 
@@ -92,6 +93,7 @@ class Training(Section):
     max_steps: int = Field(-1, ge=-1, description="-1: as many as the epochs need")
     batch_size: int = Field(8, ge=1, description="pairs a step on one device")
     accumulate: int = Field(1, ge=1, description="steps whose gradients are added up")
+    processes: Count = Field("auto", description="each has a GPU, and they share a step's pairs; auto: one a GPU")
     learning_rate: float = Field(2e-4, gt=0)
     warmup_ratio: float = Field(0.1, ge=0, le=1)
     beta: float = Field(0.1, gt=0)
@@ -146,6 +148,7 @@ class RunConfig(Section):
     seed: int = 0
     precision: Precision = "fp32"
     engine: Literal["auto", "transformers", "vllm"] = "auto"
+    workers: Count = Field("auto", description="processes that generate and evaluate; auto: one a GPU")
     threads: int = Field(0, ge=0, description="CPU threads; 0 takes all")
     force_data: bool = Field(False, description="make data again instead of reusing or refusing them")
     track: Literal["trackio", "wandb"] | None = None

@@ -57,6 +57,16 @@ class Progress:
         self._lock = threading.Lock()
         self.begin(0)
 
+    @property
+    def log(self) -> EventLog:
+        """Where the events go."""
+        return self._log
+
+    @property
+    def step(self) -> str:
+        """The step whose progress this is."""
+        return self._step
+
     def begin(self, total: int, *, done: int = 0) -> None:
         """Start counting towards `total`, of which `done` were there before this process."""
         self._total, self._done, self._before = total, done, done

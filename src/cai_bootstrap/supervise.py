@@ -140,8 +140,8 @@ def step_command(arguments: Sequence[str]) -> list[str]:
     return [sys.executable, "-m", "cai_bootstrap", "step", *arguments]
 
 
-def die_with_parent() -> None:
-    """In a step: end this whole process group as soon as the parent is gone."""
+def die_with_parent(*, whole_group: bool = True) -> None:
+    """In a step: end this whole process group, or this process alone, as soon as the parent is gone."""
     given = os.environ.pop(PARENT_PIPE, None)
     if given is None:
         return
@@ -155,7 +155,9 @@ def die_with_parent() -> None:
                     break
             except OSError:
                 break
-        os.killpg(0, signal.SIGKILL)
+        if whole_group:
+            os.killpg(0, signal.SIGKILL)
+        os.kill(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=watch, name="die-with-parent", daemon=True).start()
 

@@ -85,7 +85,7 @@ def weight_options(precision: str, device: str) -> dict[str, Any]:
     if precision == "int8":
         from transformers import BitsAndBytesConfig
 
-        placed = {"": 0} if device == "cuda" else {"": "cpu"}
+        placed = {"": torch.cuda.current_device()} if device == "cuda" else {"": "cpu"}
         return {
             "quantization_config": BitsAndBytesConfig(load_in_8bit=True),
             "dtype": torch.bfloat16 if device == "cuda" else torch.float32,

@@ -65,6 +65,7 @@ class StepContext:
             batch_size=config.evaluation.batch_size,
             adapter=adapter,
             threads=config.threads,
+            workers=config.workers,
             tokens_asked=len(self.suite.items) * config.evaluation.max_new_tokens,
             say=self.progress.say,
         )

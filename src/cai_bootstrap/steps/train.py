@@ -16,7 +16,7 @@ from cai_bootstrap.workspace import fingerprint, read_jsonl, sha256_file, write_
 def identity(context: StepContext) -> str:
     """The fingerprint of a training: the pairs' bytes, the settings, the base weights, the seed."""
     config = context.config
-    other = {"watch_every", "watch_items", "save_every", "rounds", "min_gain"}
+    other = {"watch_every", "watch_items", "save_every", "rounds", "min_gain", "processes"}
     settings = config.training.model_dump(mode="json", exclude=other)
     return fingerprint(
         [

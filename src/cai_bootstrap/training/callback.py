@@ -10,6 +10,7 @@ from transformers import TrainerCallback
 
 from cai_bootstrap.events import Progress
 from cai_bootstrap.training.checkpoints import mark_complete
+from cai_bootstrap.training.ranks import Ranks
 from cai_bootstrap.training.watch import CollapseWatch, read_looks, write_looks
 
 # A batch of few answers is a noisy sample of the chosen log-probability; this many logged steps are averaged.
@@ -18,7 +19,10 @@ AVERAGED_LOGS = 10
 
 class StepCallback(TrainerCallback):  # type: ignore[misc] # transformers has no types
     """A trainer's callback. After training, `collapse` holds the reason of an early stop and `interrupted` whether the
-    user asked for one (then a checkpoint was saved). `earlier_looks` of the watch belong to the phases before."""
+    user asked for one (then a checkpoint was saved). `earlier_looks` of the watch belong to the phases before.
+
+    Of several processes the first alone looks; all stop at the same step, or they would wait for ever.
+    """
 
     def __init__(
         self,
@@ -29,7 +33,9 @@ class StepCallback(TrainerCallback):  # type: ignore[misc] # transformers has no
         watch_every: int,
         *,
         earlier_looks: int = 0,
+        ranks: Ranks | None = None,
     ) -> None:
+        self._ranks = ranks or Ranks()
         self._progress, self._stopping = progress, stopping
         self._watch, self._tokenizer, self._watch_every = watch, tokenizer, watch_every
         self._recent: deque[float] = deque(maxlen=AVERAGED_LOGS)
@@ -40,7 +46,7 @@ class StepCallback(TrainerCallback):  # type: ignore[misc] # transformers has no
 
     def on_train_begin(self, args: Any, state: Any, _control: Any, model: Any = None, **_: Any) -> None:
         self._progress.begin(state.max_steps, done=state.global_step)
-        if self._watch is None:
+        if self._watch is None or not self._ranks.first:
             return
         # A resumed training is judged against the untrained model's answers, not against those it resumes with.
         known = [look for look in read_looks(_looks_file(args)) if look.step <= state.global_step]
@@ -59,7 +65,7 @@ class StepCallback(TrainerCallback):  # type: ignore[misc] # transformers has no
             return
         if "logps/chosen_per_token" in logs:
             self._recent.append(logs["logps/chosen_per_token"])
-            if self._watch and self._first_logs:
+            if self._watch and self._first_logs and self._ranks.first:
                 self._watch.start_at(sum(self._recent) / len(self._recent))
                 write_looks(_looks_file(args), self._watch.looks[self._before :])
                 self._first_logs = len(self._recent) < AVERAGED_LOGS
@@ -69,12 +75,13 @@ class StepCallback(TrainerCallback):  # type: ignore[misc] # transformers has no
         due = self._watch_every and state.global_step % self._watch_every == 0 and state.global_step < state.max_steps
         if self._watch and due:
             self._look(model, args, state.global_step)
-            self._stop_if(self._watch.reason_to_stop(), control)
-        if self._stopping():
+            self._stop_if(self._reason(), control)
+        if self._ranks.any(self._stopping()):
             self.interrupted = True
             control.should_save = control.should_training_stop = True
 
     def on_save(self, args: Any, state: Any, _control: Any, **_: Any) -> None:
+        self._ranks.wait()  # every process writes the state of its random numbers
         if state.is_world_process_zero:
             mark_complete(Path(args.output_dir) / f"checkpoint-{state.global_step}")
 
@@ -83,7 +90,12 @@ class StepCallback(TrainerCallback):  # type: ignore[misc] # transformers has no
             own = self._watch.looks[self._before :]
             if not own or own[-1].step != state.global_step:
                 self._look(model, args, state.global_step)
-            self._stop_if(self._watch.reason_to_stop(), control)
+            self._stop_if(self._reason(), control)
+
+    def _reason(self) -> str | None:
+        """Why to stop, as the first process sees it; it alone has looked."""
+        found = self._watch.reason_to_stop() if self._watch and self._ranks.first else None
+        return self._ranks.told_by_first(found)
 
     def _stop_if(self, reason: str | None, control: Any) -> None:
         if reason is not None:
@@ -91,7 +103,7 @@ class StepCallback(TrainerCallback):  # type: ignore[misc] # transformers has no
             control.should_training_stop = True
 
     def _look(self, model: Any, args: Any, step: int) -> None:
-        if self._watch is None:
+        if self._watch is None or not self._ranks.first:
             return
         chosen = sum(self._recent) / len(self._recent) if self._recent else None
         seen = self._watch.look(model, self._tokenizer, step, chosen)

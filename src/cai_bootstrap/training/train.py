@@ -18,8 +18,9 @@ from cai_bootstrap.events import Progress
 from cai_bootstrap.inference.models import PreparedModel
 from cai_bootstrap.inference.transformers_engine import is_out_of_memory, release_memory, weight_options
 from cai_bootstrap.records import EvalItem, PreferencePair
-from cai_bootstrap.training.checkpoints import Checkpoint, mark_success, newest_complete
+from cai_bootstrap.training.checkpoints import Checkpoint, mark_success, newest_complete, read_success
 from cai_bootstrap.training.pairs import TokenisedPair, dataset, tokenise
+from cai_bootstrap.training.share import Share, process_count
 from cai_bootstrap.training.watch import CollapseWatch
 from cai_bootstrap.workspace import read_json, write_json
 
@@ -47,7 +48,10 @@ def phases(settings: Training) -> list[Phase]:
 
 @dataclass
 class TrainingRun:
-    """One training: `folder` gets the adapter and, last, the marker; `work` below it is removed when it is done."""
+    """One training: `folder` gets the adapter and, last, the marker; `work` below it is removed when it is done.
+
+    `share` is set in each of several processes that train together (`training.launch`): what it does of every step.
+    """
 
     config: RunConfig
     prepared: PreparedModel
@@ -57,6 +61,7 @@ class TrainingRun:
     stopping: Callable[[], bool]
     dev_items: Sequence[EvalItem] = ()
     details: dict[str, Any] = field(default_factory=dict)
+    share: Share | None = None
 
     def run(self, pairs: Sequence[PreferencePair]) -> Checkpoint:
         """Train and return the marked checkpoint.
@@ -70,7 +75,18 @@ class TrainingRun:
                 f"only {len(pairs)} preference pairs are left, at least {minimum} are needed to train; "
                 "ask for more instructions (--count) or look at rejected_pairs.jsonl for the reasons"
             )
+        settings = self.config.training
+        processes = process_count(settings)
         self.folder.mkdir(parents=True, exist_ok=True)
+        if processes > 1 and self.share is None:
+            from cai_bootstrap.training.launch import launch
+
+            return launch(self, pairs, processes)
+        return self._train(pairs)
+
+    def _train(self, pairs: Sequence[PreferencePair]) -> Checkpoint:
+        from cai_bootstrap.training.ranks import Ranks
+
         model, tokenizer = self._load()
         tokenised = tokenise(pairs, tokenizer, max_length=self.config.training.max_length)
         watch = self._watch()
@@ -83,29 +99,33 @@ class TrainingRun:
             epochs += trainer.state.epoch or 0.0
         tail = losses[-FINAL_LOSS_STEPS:]
         _refuse_collapsed(model, tail)
-        model.save_pretrained(self.folder, safe_serialization=True)
-        checkpoint = mark_success(
-            self.folder,
-            fingerprint=self.fingerprint,
-            final_loss=sum(tail) / len(tail),
-            epochs=round(epochs, 4),
-            details={
-                "pairs": len(pairs),
-                "method": self.config.training.method,
-                "base_weights_sha256": self.prepared.weights_sha256,
-                "watch": watch.as_dicts() if watch else [],
-                **self.details,
-            },
-        )
-        shutil.rmtree(self.folder / "work", ignore_errors=True)
-        return checkpoint
+        ranks = Ranks()
+        if ranks.first:
+            model.save_pretrained(self.folder, safe_serialization=True)
+            mark_success(
+                self.folder,
+                fingerprint=self.fingerprint,
+                final_loss=sum(tail) / len(tail),
+                epochs=round(epochs, 4),
+                details={
+                    "pairs": len(pairs),
+                    "method": self.config.training.method,
+                    "processes": ranks.count,
+                    "base_weights_sha256": self.prepared.weights_sha256,
+                    "watch": watch.as_dicts() if watch else [],
+                    **self.details,
+                },
+            )
+            shutil.rmtree(self.folder / "work", ignore_errors=True)
+        ranks.wait()
+        return read_success(self.folder)
 
     def _load(self) -> tuple[Any, Any]:
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         if self.config.threads:
-            torch.set_num_threads(self.config.threads)
+            torch.set_num_threads(max(1, self.config.threads // (self.share.processes if self.share else 1)))
         device = "cuda" if torch.cuda.is_available() else "cpu"
         options = weight_options(self.config.training_precision, device)
         model = AutoModelForCausalLM.from_pretrained(self.prepared.path, use_safetensors=True, **options)
@@ -141,8 +161,12 @@ class TrainingRun:
     ) -> Any:
         """Train one phase, halving the batch (and doubling accumulation) when the device runs out of memory."""
         from cai_bootstrap.training.callback import StepCallback
+        from cai_bootstrap.training.ranks import Ranks
 
-        batch_size, accumulate = self.config.training.batch_size, self.config.training.accumulate
+        settings, ranks = self.config.training, Ranks()
+        batch_size, accumulate = settings.batch_size, settings.accumulate
+        if self.share is not None:
+            batch_size, accumulate = self.share.batch_size, self.share.accumulate
         work = self.folder / "work" / f"{number}-{phase.name}"
         earlier_looks = len(watch.looks) if watch else 0
         while True:
@@ -154,16 +178,17 @@ class TrainingRun:
                     self.stopping,
                     watch,
                     tokenizer,
-                    self.config.training.watch_every,
+                    settings.watch_every,
                     earlier_looks=earlier_looks,
                 )
                 trainer.add_callback(callback)
-                resume = newest_complete(work)
+                resume = ranks.told_by_first(newest_complete(work) if ranks.first else None)
                 if resume is not None:
                     self.progress.say(f"{phase.name}: going on from step {resume.name.rsplit('-', 1)[1]}")
                 trainer.train(resume_from_checkpoint=str(resume) if resume else None)
             except Exception as error:
-                if not is_out_of_memory(error) or batch_size == 1:
+                # Of several processes the others wait for this one: all are started again (`training.launch`).
+                if not is_out_of_memory(error) or batch_size == 1 or self.share is not None:
                     raise
                 batch_size, accumulate = batch_size // 2, accumulate * 2
                 self.progress.say(
@@ -223,12 +248,17 @@ class TrainingRun:
             save_strategy="steps",
             save_steps=settings.save_every,
             save_total_limit=2,
-            report_to=[self.config.track] if self.config.track else [],
+            report_to=[],  # the curves are told from the events, once (`tracking`)
+            ddp_backend="gloo" if self.share is not None and not cuda else None,
+            ddp_find_unused_parameters=False,
             remove_unused_columns=False,
             disable_tqdm=True,
             seed=self.config.seed,
             data_seed=self.config.seed,
         )
+        if self.share is None:
+            # Several GPUs are visible to this one process: not a reason to wrap the model in `nn.DataParallel`.
+            arguments._n_gpu = min(1, arguments.n_gpu)
         lora = LoraConfig(
             r=settings.lora_r,
             lora_alpha=settings.lora_alpha,
@@ -248,6 +278,7 @@ class TrainingRun:
 
     def _reference(self, trainer: Any, phase: Phase, pairs: Sequence[TokenisedPair], work: Path) -> None:
         """Give the trainer the reference's log-probabilities: of the model as it is when the phase begins."""
+        from cai_bootstrap.training.ranks import Ranks
         from cai_bootstrap.training.trainer import reference_logps
 
         if not phase.dpo_weight:
@@ -257,7 +288,8 @@ class TrainingRun:
             rows = [tuple(row) for row in read_json(path)]
         else:
             rows = reference_logps(trainer, trainer.train_dataset, trainer.args.per_device_train_batch_size * 2)
-            write_json(path, rows)
+            if Ranks().first:
+                write_json(path, rows)
         trainer.train_dataset = dataset(pairs, rows)
 
 

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as functional
 from trl import DPOTrainer
 
+from cai_bootstrap.training.ranks import Ranks
+
 
 class PreferenceTrainer(DPOTrainer):  # type: ignore[misc] # trl has no types
     """Trains on tokenised pairs (`training.pairs.dataset`) with loss = dpo_weight · DPO + sft_weight · NLL.
@@ -59,7 +61,8 @@ class PreferenceTrainer(DPOTrainer):  # type: ignore[misc] # trl has no types
         metrics = self._metrics["train"]
         means = {name: float(torch.stack(values).float().mean()) for name, values in metrics.items() if values}
         metrics.clear()
-        super(DPOTrainer, self).log({**logs, **means}, start_time)
+        # Each process has seen its share of the pairs, shares of one size: the mean of their means is the mean of all.
+        super(DPOTrainer, self).log({**logs, **Ranks().mean(means)}, start_time)
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """No card for a checkpoint; the product's own export writes one with the measured results."""
@@ -75,17 +78,23 @@ def answer_logps(model: Any, input_ids: Any, attention_mask: Any, completion_mas
 
 
 def reference_logps(trainer: PreferenceTrainer, dataset: Any, batch_size: int) -> list[tuple[float, float]]:
-    """The model's log-probabilities of chosen and rejected as it is now, in the data set's order."""
+    """The model's log-probabilities of chosen and rejected as it is now, in the data set's order.
+
+    Several processes share the batches and tell each other what they found.
+    """
     model = trainer.model.eval()
+    ranks = Ranks()
     order = sorted(range(len(dataset)), key=lambda i: -_longest(dataset[i]))
     found: dict[int, tuple[float, float]] = {}
     with torch.no_grad(), trainer.compute_loss_context_manager():
-        for start in range(0, len(order), batch_size):
+        for start in range(ranks.rank * batch_size, len(order), ranks.count * batch_size):
             places = order[start : start + batch_size]
             batch = trainer._prepare_inputs(trainer.data_collator([dataset[i] for i in places]))
             logps, _ = answer_logps(model, batch["input_ids"], batch["attention_mask"], batch["completion_mask"])
             chosen, rejected = logps.chunk(2)
             found.update(zip(places, zip(chosen.tolist(), rejected.tolist(), strict=True), strict=True))
+    for others in ranks.all_of(found):
+        found.update(others)
     return [found[i] for i in range(len(dataset))]
 
 
