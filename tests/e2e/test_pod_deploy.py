@@ -1,7 +1,6 @@
 """A real (tiny) run on a real sshd: deployed from this checkout, trained there, brought back verified, pod stopped."""
 
 import json
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +10,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from pod.conftest import make_pod
-from pod.loopback import Pod, RunPodStandIn, Sshd, end_pod_processes
+from pod.loopback import Pod, RunPodStandIn, Sshd
 from tiny import make_model, make_suite
 
 from cai_bootstrap.workspace import read_json, sha256_file
@@ -26,7 +25,7 @@ def pod(tmp_path: Path) -> Iterator[Pod]:
     sshd.start()
     made = make_pod(tmp_path, sshd, CHECKOUT)
     yield made
-    end_pod_processes(made.base)
+    made.end_processes()
     sshd.stop()
 
 
@@ -87,4 +86,3 @@ def test_deploy_runs_the_real_pipeline_on_the_pod_and_brings_verified_results_ba
     assert rental["steps"].keys() >= {"generate", "train", "evaluate"}
     assert rental["ended"] is not None
     assert not (base / "code" / ".git").exists()
-    shutil.rmtree(base)

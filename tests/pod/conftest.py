@@ -8,9 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from .loopback import Pod, RunPodStandIn, Sshd, end_pod_processes, stand_in_checkout
+from .loopback import Pod, RunPodStandIn, Sshd, stand_in_checkout
 
 LIGHT_PYTHON = str(Path(sys.base_prefix) / "bin" / "python3")  # without torch, whose import takes seconds
+
+
+MADE: list[Pod] = []
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_running() -> Iterator[None]:
+    yield
+    while MADE:
+        MADE.pop().end_processes()
 
 
 @pytest.fixture(scope="session")
@@ -42,15 +52,15 @@ def make_pod(folder: Path, sshd: Sshd, checkout: Path, *, pinned: bool = False) 
         stop={"check_seconds": 0.1, "job_grace_seconds": 5, "connected_seconds": 1, "retry_seconds": 0.2,
               "limit_seconds": 5},
     )  # fmt: skip
+    MADE.append(pod)
     return pod
 
 
 @pytest.fixture
-def pod(tmp_path: Path, shared_sshd: Sshd, checkout: Path) -> Iterator[Pod]:
+def pod(tmp_path: Path, shared_sshd: Sshd, checkout: Path) -> Pod:
     """A pod with its host key pinned."""
     made = make_pod(tmp_path, shared_sshd, checkout, pinned=True)
-    yield made
-    end_pod_processes(made.base)
+    return made
 
 
 @pytest.fixture(scope="session")

@@ -364,6 +364,10 @@ class Pod:
             stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
 
+    def end_processes(self) -> None:
+        """End what was left running for this pod: watchdog, supervisor, job."""
+        end_pod_processes(self.base)
+
     def job_folder(self) -> Path:
         return self.base / ".pod" / "jobs" / json.loads((self.base / ".pod" / "current.json").read_text())["id"]
 

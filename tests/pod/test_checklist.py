@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from .conftest import make_pod
-from .loopback import RunPodStandIn, Sshd, end_pod_processes, git, stand_in_checkout
+from .loopback import RunPodStandIn, Sshd, git, stand_in_checkout
 
 CHECKLIST = Path(__file__).parents[2] / "docs" / "DEPLOYMENT_CHECKLIST.md"
 
@@ -80,7 +80,6 @@ def test_every_command_of_the_checklist_works_on_the_loopback_pod(own_sshd: Sshd
                 written["provider"]["api_url"] = runpod.url
                 path.write_text(yaml.safe_dump(written))
     finally:
-        end_pod_processes(pod.base)
         runpod.close()
     assert stopped_by_hand
     assert ("POST", "/v2/pods/abc123def456/action") in runpod.seen

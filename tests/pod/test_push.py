@@ -144,6 +144,7 @@ def test_a_job_that_fills_the_pods_disk_ends_with_its_own_exit_code(ready: Pod, 
         assert "No space left" in done.stdout + done.stderr
         assert ready.json("status")["state"] == "finished", (ready.job_folder() / "supervisor.log").read_text()
         assert "space" in ready.cai("run", code=1).stderr
+        ready.end_processes()
 
 
 def test_the_code_of_a_running_job_is_not_changed(ready: Pod) -> None:

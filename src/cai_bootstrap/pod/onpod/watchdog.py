@@ -133,6 +133,8 @@ class _Watchdog:
                 reason = self._look()
                 if reason is not None and self.gave_up is None and self._stop_pod(reason):
                     return
+                if self.gave_up is not None and not self.control.dir.is_dir():
+                    return  # no way to stop the pod, and everything that could run here is gone
             except Exception as error:
                 self.log("problem", f"{type(error).__name__}: {error}")
             time.sleep(self.config.get("tick_seconds", 1.0))
