@@ -41,6 +41,7 @@ def going_on(tmp_path: Path) -> Workspace:
 @pytest.fixture
 def address(going_on: Workspace, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, int]]:
     monkeypatch.setattr(live, "MIN_SECONDS_BETWEEN_PAGES", 0.0)
+    monkeypatch.setattr(live, "REST_AFTER_PAGE", 0)
     server = serve(going_on, 0)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
@@ -138,8 +139,8 @@ def test_the_page_follows_the_run_and_keeps_what_the_reader_chose(
     for number in range(2, 21):
         log.emit("train_step", step="train", number=number, figures={"loss": 1.0 / number})
     log.emit("progress", step="train", done=20, total=40, eta_seconds=100.0)
-    expect(page.locator("#live-line")).to_contain_text("train: 20 of 40", timeout=15_000)
-    expect(page.locator("#training")).to_contain_text("20 training steps are recorded", timeout=15_000)
+    expect(page.locator("#live-line")).to_contain_text("train: 20 of 40", timeout=40_000)
+    expect(page.locator("#training")).to_contain_text("20 training steps are recorded", timeout=40_000)
     assert page.input_value("#items-filters select[name=type]") == "question"
     expect(page.locator("#items-count")).to_contain_text("6 of 24")
     assert page.evaluate("document.getElementById('live-bar').value") == 0.5
@@ -153,7 +154,7 @@ def test_a_run_that_ends_shows_its_verdict(
     expect(page.locator("#headline")).to_contain_text("Baseline only")
     make_run(going_on.base, suite_name="quick", count=16)
     train(going_on, load_suite("quick"), steps=3)
-    expect(page.locator("#headline")).to_contain_text("of 24 held-out instructions followed", timeout=15_000)
+    expect(page.locator("#headline")).to_contain_text("of 24 held-out instructions followed", timeout=40_000)
 
 
 def test_a_port_that_is_taken_is_exit_2(

@@ -3,6 +3,7 @@
 import threading
 import webbrowser
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -70,13 +71,22 @@ def report(
     else:
         from cai_bootstrap.report.build import build_report
 
-        path = build_report(workspace)
+        path = build_report(workspace, rentals=_rentals())
     if as_json:
         print_json({"report": str(path), "bytes": path.stat().st_size})
     else:
         click.echo(path)
     if open_page:
         webbrowser.open(path.absolute().as_uri())
+
+
+def _rentals() -> list[dict[str, Any]]:
+    from cai_bootstrap.pod.ledger import rentals
+
+    try:
+        return rentals()
+    except (OSError, ValueError):
+        return []
 
 
 def _compare(a: Path, b: Path, *, out: Path | None, side: str | None, suite_file: Path | None) -> Path:

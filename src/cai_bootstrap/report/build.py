@@ -1,6 +1,6 @@
 """The report: one self-contained HTML file from a run's files. It needs nothing but them, and says what is missing."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -35,16 +35,19 @@ TEST_HEAD = [
 BARS_HEAD = ["Items", "Model", "Scored by", "Followed", "Count", "95% interval"]
 
 
-def build_report(workspace: Workspace) -> Path:
-    """Write `results/report.html` atomically and give its path. Files that are missing or unsound are named in it."""
+def build_report(workspace: Workspace, *, rentals: Sequence[dict[str, Any]] = ()) -> Path:
+    """Write `results/report.html` atomically and give its path. Files that are missing or unsound are named in it.
+
+    `rentals` are those of the pod's ledger; the one that this run was made in gives the plan and the price.
+    """
     path = workspace.results / "report.html"
-    write_atomic(path, report_page(workspace))
+    write_atomic(path, report_page(workspace, rentals=rentals))
     return path
 
 
-def report_page(workspace: Workspace, *, live: bool = False) -> str:
+def report_page(workspace: Workspace, *, live: bool = False, rentals: Sequence[dict[str, Any]] = ()) -> str:
     """The report as HTML, at most 6 MB; `live` adds the panel that follows a run going on."""
-    found = load(workspace)
+    found = load(workspace, rentals)
     page = ""
     fixed: dict[str, Any] | None = None
     for limits in LIMITS:

@@ -1,7 +1,7 @@
 """What a run left on disk, read without trust and without failing: what is not there or not sound is named instead."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ class RunFiles:
     checkpoints: Rows = field(default_factory=list)
     events: Rows = field(default_factory=list)
     training: Rows = field(default_factory=list)
+    rentals: Sequence[dict[str, Any]] = ()
     missing: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
 
@@ -66,9 +67,9 @@ class RunFiles:
         return dig(self.run, "manifest", "config", key, "value")
 
 
-def load(workspace: Workspace) -> RunFiles:
-    """Read a run. Raises nothing that the files could be the reason of."""
-    found = RunFiles(workspace)
+def load(workspace: Workspace, rentals: Sequence[dict[str, Any]] = ()) -> RunFiles:
+    """Read a run; `rentals` are those of the pod's ledger. Raises nothing that the files could be the reason of."""
+    found = RunFiles(workspace, rentals=rentals)
     results, data, logs = workspace.results, workspace.data, workspace.logs
     found.run = _object(found, results / "run.json", "no run has ended here yet")
     found.events = _newest_events(found)

@@ -16,8 +16,9 @@ from cai_bootstrap.workspace import Workspace
 
 HOST = "127.0.0.1"
 PORT = 8765
-# A page is made again at most this often, and never more than a tenth of the time is spent making pages.
+# A page is made again at most this often, and making pages takes at most a tenth of the time: a run has the machine.
 MIN_SECONDS_BETWEEN_PAGES = 5.0
+REST_AFTER_PAGE = 10
 _TELLING = frozenset({"run_finished", "step_started", "step_finished", "progress"})
 _LOCAL_NAMES = frozenset({"127.0.0.1", "localhost", "[::1]"})
 
@@ -118,7 +119,7 @@ class _Pages:
                 self._page = report_page(self.workspace, live=True).encode()
                 self._stamp = stamp
                 took = time.monotonic() - now
-                self._due = now + max(MIN_SECONDS_BETWEEN_PAGES, 10 * took)
+                self._due = now + max(MIN_SECONDS_BETWEEN_PAGES, REST_AFTER_PAGE * took)
             return self._page
 
     def state(self) -> dict[str, Any]:

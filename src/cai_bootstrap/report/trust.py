@@ -81,34 +81,51 @@ def _templates(found: RunFiles) -> str:
 
 
 def _time(found: RunFiles) -> Table | None:
-    """Seconds a step against its limit, and dollars where a priced machine is recorded in the events."""
+    """Seconds a step, planned and actual, its limit, and dollars where the run was made on a rented pod."""
     steps: dict[str, dict[str, Any]] = dict(dig(found.run, "steps") or {})
-    price = next((e["price"] for e in reversed(found.events) if isinstance(e.get("price"), int | float)), None)
+    rental = _rental(found, steps)
+    planned = {row.get("step"): row for row in dig(rental, "estimate", "steps") or [] if isinstance(row, dict)}
+    price = _figure(dig(rental, "price"))
     rows = []
     total = 0.0
     for name, step in steps.items():
-        took = step.get("seconds")
-        seconds = float(took) if isinstance(took, int | float) else 0.0
+        seconds = _figure(step.get("seconds")) or 0.0
         total += seconds
-        limit = found.config(f"timeouts.{name.partition('-')[0]}")
+        limit = _figure(found.config(f"timeouts.{name.partition('-')[0]}"))
         how = "skipped, finished before" if step.get("skipped") else str(step.get("status"))
-        rows.append(
-            [
-                name,
-                how,
-                duration(seconds),
-                duration(limit) if isinstance(limit, int | float) else "–",
-                _money(seconds, price),
-            ]
-        )
+        plan = planned.get(name, {})
+        times = [_time_words(value) for value in (seconds, _figure(plan.get("seconds")), limit)]
+        cost = None if price is None else seconds / 3600 * price
+        rows.append([name, how, *times, _money(cost), _money(_figure(plan.get("dollars")))])
     if rows:
-        rows.append(["all", str(dig(found.run, "verdict")), duration(total), "–", _money(total, price)])
-    note = "" if price is not None else "No price is recorded for this machine, so no money is shown."
-    return Table("Time and money by step", ["Step", "How it ended", "Took", "Limit planned", "Cost"], rows, note=note)
+        whole = _figure(dig(rental, "estimate", "seconds"))
+        cost = None if price is None else total / 3600 * price
+        times = [_time_words(value) for value in (total, whole, None)]
+        spent = [_money(cost), _money(_figure(dig(rental, "estimate", "dollars")))]
+        rows.append(["all", str(dig(found.run, "verdict")), *times, *spent])
+    note = "No rented pod is recorded for this run, so no plan and no money is shown."
+    if price is not None:
+        note = f"At {price:g} $ an hour for the steps; setting the pod up and waiting cost besides."
+    head = ["Step", "How it ended", "Took", "Planned", "Limit", "Cost", "Planned cost"]
+    return Table("Time and money by step", head, rows, note=note)
 
 
-def _money(seconds: float, price: float | None) -> str:
-    return "–" if price is None else f"{seconds / 3600 * price:.2f} $"
+def _rental(found: RunFiles, steps: dict[str, dict[str, Any]]) -> dict[str, Any] | None:
+    """The rental that this run was made in: the one whose recorded steps took exactly these seconds."""
+    took = {name: step.get("seconds") for name, step in steps.items() if not step.get("skipped")}
+    return next((r for r in reversed(found.rentals) if took and r.get("steps") == took), None)
+
+
+def _figure(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _time_words(seconds: float | None) -> str:
+    return "–" if seconds is None else duration(seconds)
+
+
+def _money(dollars: float | None) -> str:
+    return "–" if dollars is None else f"{dollars:.2f} $"
 
 
 def _ledger(found: RunFiles) -> Table | None:
