@@ -65,6 +65,13 @@ def prepare(model: str, *, revision: str | None = None, say: Say = print) -> Pre
     return _from_hub(model, revision, say)
 
 
+def load_tokenizer(prepared: PreparedModel) -> Any:
+    """The prepared model's own tokenizer, as it was saved."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(prepared.path, trust_remote_code=False)
+
+
 def _embedded_gguf() -> Path:
     if importlib.util.find_spec(EMBEDDED_PACKAGE) is None:
         raise UsageError(

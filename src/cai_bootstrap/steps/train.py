@@ -5,6 +5,7 @@ from pathlib import Path
 
 from cai_bootstrap.errors import DataError
 from cai_bootstrap.evaluation.suite import load_suite
+from cai_bootstrap.inference.models import load_tokenizer
 from cai_bootstrap.records import PreferencePair
 from cai_bootstrap.steps.context import StepContext
 from cai_bootstrap.training.checkpoints import SUCCESS, Checkpoint, find_checkpoint
@@ -61,10 +62,8 @@ def run(context: StepContext, expected: str) -> list[Path]:
 
 def preflight(context: StepContext) -> Preflight:
     """The look at the pairs on disk, with this run's model and held-out suites (also `cai pairs check`)."""
-    from transformers import AutoTokenizer
-
     pairs = [pair for path in _pairs_files(context) for pair in read_jsonl(path, PreferencePair)]
-    tokenizer = AutoTokenizer.from_pretrained(context.prepared().path)
+    tokenizer = load_tokenizer(context.prepared())
     leaks = context.leakage()
     return check_pairs(pairs, tokenizer, max_length=context.config.training.max_length, leaks=leaks.hit)
 
