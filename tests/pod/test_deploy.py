@@ -1,8 +1,80 @@
-from .loopback import Pod
+"""All of it in order: whatever way the job ends, its files come back and its exit code is handed on."""
+
+import json
+import os
+import signal
+
+import pytest
+
+from .loopback import Pod, RunPodStandIn, until
+
+
+def words(pod: Pod, *job: str) -> list[str]:
+    return ["deploy", "--yes", "--source", str(pod.source), "--into", str(pod.target), "--", *job]
 
 
 def test_deploy_runs_the_job_and_brings_verified_results_back(pod: Pod) -> None:
-    done = pod.cai("deploy", "--yes", "--source", str(pod.source), "--into", str(pod.target), "--", "--lines", "20")
-    print(done.stdout, done.stderr)
+    done = pod.cai(*words(pod, "--lines", "20"))
     assert (pod.target / "results" / "name with 'quotes', $HOME and spaces.json").read_text() == "{}"
     assert "all verified" in done.stderr
+    assert "STOP THE POD" in done.stderr
+    assert "A RENTED POD MAY STILL BE RUNNING" in done.stderr
+
+
+def test_a_failed_job_is_pulled_too_and_its_exit_code_handed_on(ready: Pod) -> None:
+    done = ready.cai(*words(ready, "--lines", "2", "--exit", "3"), code=3)
+    assert json.loads((ready.target / "results" / "run.json").read_text())["exit_code"] == 3
+    assert "  | line 1" in done.stderr
+    assert ready.json("status")["fetched"]
+
+
+def test_deploy_follows_a_job_that_runs_already(ready: Pod) -> None:
+    ready.cai("run", "--", "--lines", "60", "--pause", "0.1")
+    first = ready.job_folder()
+    assert "following it" in ready.cai(*words(ready, "--lines", "60", "--pause", "0.1")).stderr
+    assert ready.job_folder() == first
+
+
+def test_deploy_fetches_a_job_that_was_done_while_nobody_looked_instead_of_running_it_again(ready: Pod) -> None:
+    ready.cai(*words(ready, "--lines", "2"))
+    ready.cai("run", "--", "--lines", "2")
+    until(lambda: (ready.job_folder() / "exit.json").exists(), "the job has ended")
+    first = ready.job_folder()
+    assert "its files were not fetched yet" in ready.cai(*words(ready, "--lines", "2")).stderr
+    assert ready.job_folder() == first
+    ready.cai(*words(ready, "--lines", "3"))
+    assert ready.job_folder() != first
+
+
+def test_a_lost_job_is_pulled_and_is_no_success(ready: Pod) -> None:
+    deploying = ready.start(*words(ready, "--lines", "5000", "--pause", "0.1"))
+    until(lambda: (ready.base / ".pod" / "current.json").exists(), "a job was started")
+    until(
+        lambda: (
+            (ready.job_folder() / "output.log").exists() and "line 0" in (ready.job_folder() / "output.log").read_text()
+        ),
+        "the job has begun",
+    )
+    os.kill(json.loads((ready.job_folder() / "supervisor.json").read_text())["pid"], signal.SIGKILL)
+    _, said = deploying.communicate(timeout=60)
+    assert deploying.returncode == 1
+    assert "lost" in said
+    assert (ready.target / "logs" / "stand-in.jsonl").exists()
+
+
+def test_stop_when_done_without_a_key_says_that_the_pod_was_not_stopped(ready: Pod) -> None:
+    done = ready.cai("deploy", "--stop-when-done", *words(ready, "--lines", "2")[1:])
+    assert "NOT stopped" in done.stderr
+    assert "A RENTED POD MAY STILL BE RUNNING" in done.stderr
+
+
+@pytest.mark.usefixtures("rented")
+def test_stop_when_done_stops_only_what_is_fetched(ready: Pod, runpod: RunPodStandIn) -> None:
+    ready.target.mkdir()
+    (ready.target / "results").symlink_to("/nowhere")
+    done = ready.cai("deploy", "--stop-when-done", *words(ready, "--lines", "2")[1:], code=1)
+    assert "NOT ALL WAS BROUGHT BACK" in done.stderr
+    assert runpod.pod["status"] == "RUNNING"
+    (ready.target / "results").unlink()
+    ready.cai("deploy", "--stop-when-done", *words(ready, "--lines", "2")[1:])
+    assert runpod.pod["status"] == "EXITED"
