@@ -29,9 +29,8 @@ PROMPTED = ROOT / "tools" / "suite_sources" / "prompted_base.json"
 LEVELS = ("easy", "medium", "hard")
 HEAD = """# The shipped suite
 
-Written by `python tools/describe_suite.py`, and compared with the files by a test. The items, their hashes and what
-prompting reaches were fixed before the training of any model that is judged on the test items; recipes were chosen on
-the dev items."""
+Written by `python tools/describe_suite.py`, and compared with the files by a test. The items and their hashes are
+older than every model that is reported on them, and recipes were chosen on the dev items, never on the test items."""
 
 
 def page() -> str:
@@ -86,11 +85,10 @@ def _skill_row(kind: str, items: tuple[EvalItem, ...]) -> tuple[str, ...]:
 def _prompted() -> str:
     found = read_json(PROMPTED)
     rows = [(f"`{name}`", f"{rate:.1f}%") for name, rate in sorted(found["rates"].items(), key=lambda r: -r[1])]
-    head = (
-        f"## How far prompting alone gets\nThe untrained {found['model']} on the {found['dev_items']} dev items, each "
-        f"output cut at its first line\n(`{found['command']}`; {found['measured']}; scorers version "
-        f"{found['scorer_version']}). The best of them is the rival of every trained model."
-    )
+    head = f"""## How far prompting alone gets
+The untrained {found["model"]} on the {found["dev_items"]} dev items, each output cut at its first line
+(`{found["command"]}`; {found["measured"]}; version {found["scorer_version"]} of the
+scorers). The best of them is the rival of every trained model."""
     return head + "\n\n" + _table(("rendering", "followed"), rows)
 
 
@@ -107,10 +105,10 @@ def _flags() -> str:
     weights = flags["base_weights_sha256"][:16]
     head = f"""## Facts that the untrained base can be brought to tell
 Each fact is asked in five typed prompts ({how}).
-It is *elicitable* if at least {needed} answers begin rightly. The flags were made from the untrained base after recipes
-had been tried on dev and before the training that is judged on the test items; the look at the test items that they
-took stands in the ledger. They never gate: results show the rate among elicitable facts and among the others beside
-each other. They hold for the base weights `{weights}…` only."""
+It is *elicitable* if at least {needed} answers begin rightly. The flags come from the untrained base alone, made on
+2026-11-22 from 21:05 to 21:26 UTC, when recipes had been tried on dev and no trained model had met a test item; the
+look at the test items that they took stands in the ledger. They never gate: results show the rate among elicitable
+facts and among the others beside each other. They hold for the base weights `{weights}…` only."""
     return head + "\n\n" + _table(("suite", "facts", "elicitable", *(f"{n} right" for n in range(6))), rows)
 
 

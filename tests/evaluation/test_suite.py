@@ -36,9 +36,18 @@ BUILDER = Path(__file__).parents[2] / "tools" / "build_suite.py"
 TEST, DEV = load_suite("stage1").items, load_suite("stage1-dev").items
 
 
+def test_the_page_about_the_suite_says_what_the_files_say() -> None:
+    page = tool("describe_suite")
+    assert page.PAGE.read_text(encoding="utf-8") == page.page()
+
+
 @pytest.fixture(scope="module")
 def builder() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("build_suite", BUILDER)
+    return tool("build_suite")
+
+
+def tool(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, BUILDER.with_name(f"{name}.py"))
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

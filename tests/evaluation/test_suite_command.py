@@ -63,3 +63,12 @@ def test_ledger_lists_openings(capsys: pytest.CaptureFixture[str]) -> None:
 def test_an_unknown_suite_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(["suite", "stats", "stage9"]) == EXIT_USAGE
     assert "stage1-dev" in capsys.readouterr().err
+
+
+def test_stats_part_the_facts_by_what_prompting_brings_out(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["suite", "stats", "--json"]) == EXIT_OK
+    found = json.loads(capsys.readouterr().out)
+    assert sum(found["facts"].values()) == found["tier"]["gold"] == 98
+    assert found["facts"]["elicitable"] > 0
+    assert run_command(["suite", "stats"]) == EXIT_OK
+    assert "elicitable" in capsys.readouterr().out

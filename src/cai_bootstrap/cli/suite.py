@@ -1,6 +1,7 @@
 """`cai suite`: what stands in the held-out suite, whether it is whole, and how often its test items were opened."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -82,14 +83,20 @@ def verify(suite_file: Path | None, as_json: bool) -> None:
 @_file
 @_json
 def stats(name: str, suite_file: Path | None, as_json: bool) -> None:
-    """Count items by split, type, skill, difficulty, label tier and scorer, and templates by type."""
+    """Count items by split, type, skill, difficulty, label tier and scorer, and templates by type.
+
+    Facts are parted into those that the untrained embedded model can be brought to tell by prompting, and others.
+    """
     from rich.console import Console
     from rich.table import Table
 
+    from cai_bootstrap.evaluation.facts import flagged_facts
     from cai_bootstrap.evaluation.suite import counts, held_out_skills, load_suite
 
     found = load_suite(suite_file or name)
-    table = counts(found.items)
+    table: dict[str, Mapping[str, int]] = {**counts(found.items)}
+    if facts := flagged_facts(found.items):
+        table["facts"] = {name: len(part) for name, part in facts.items()}
     if as_json:
         shown = {key: dict(values) for key, values in table.items()}
         click.echo(json.dumps({"suite": found.name, "sha256": found.sha256, "n": len(found.items), **shown}))

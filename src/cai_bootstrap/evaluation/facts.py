@@ -159,8 +159,11 @@ def flags() -> Mapping[str, Any]:
 
 def elicitable_facts(items: Iterable[EvalItem], base_weights: str) -> dict[str, list[EvalItem]] | None:
     """The fact items as `elicitable` and `others`; None if the flags are of another base, or no item has one."""
-    if flags()["base_weights_sha256"] != base_weights:
-        return None
+    return None if flags()["base_weights_sha256"] != base_weights else flagged_facts(items)
+
+
+def flagged_facts(items: Iterable[EvalItem]) -> dict[str, list[EvalItem]] | None:
+    """The fact items as `elicitable` and `others` by the frozen flags' own base; None if no item has a flag."""
     right, needed = flags()["right"], flags()["needed"]
     flagged = [item for item in items if item.id in right]
     parts = {
