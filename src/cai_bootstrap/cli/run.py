@@ -73,6 +73,7 @@ def _run(settings: Settings, steps: Sequence[Any], as_json: bool) -> int:
     _check_early(resolved.config, steps)
     workspace = settings.workspace(resolved)
     whole = set(steps) >= {"baseline", "evaluate"}
+    report: Path | None = None
     if as_json:
         outcome = run_pipeline(resolved, workspace, steps)
         report = _report(workspace) if whole else None
@@ -86,6 +87,8 @@ def _run(settings: Settings, steps: Sequence[Any], as_json: bool) -> int:
             final_table(read_json(outcome.results_file), outcome.steps, [*files, report] if report else files)
         elif outcome.exit_code == 0 and outcome.verdict == "done":
             click.echo(f"done; files are under {workspace.base}")
+    if resolved.config.track is not None:
+        _track(resolved.config, workspace, vars(outcome), report)
     failed = outcome.exit_code != 0
     if outcome.message and (failed or not as_json):
         click.echo(f"error: {outcome.message}" if failed else outcome.message, err=failed)
@@ -105,8 +108,23 @@ def _report(workspace: Workspace) -> Path | None:
         return None
 
 
+def _track(config: Any, workspace: Workspace, ended: dict[str, Any], report: Path | None) -> None:
+    """Tell the run to the tracker. That it fails changes no verdict, and is said."""
+    from cai_bootstrap.tracking import track_run
+
+    try:
+        said = track_run(config.track, workspace, config.model_dump(mode="json"), ended, report)
+    except Exception as error:
+        said = f"WARNING: the run could not be told to {config.track} ({type(error).__name__}: {error})"
+    click.echo(said, err=True)
+
+
 def _check_early(config: Any, steps: Sequence[Any]) -> None:
     """Find bad input before a step is started or a folder is made."""
+    if config.track is not None:
+        from cai_bootstrap.tracking import require_tracker
+
+        require_tracker(config.track)
     from cai_bootstrap.constitution import load_constitution
     from cai_bootstrap.evaluation.suite import load_suite
     from cai_bootstrap.generation.select import parse_judges
