@@ -20,12 +20,14 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "compare": ("cai_bootstrap.cli.measure:compare", "Compare two results files, if their conditions are equal."),
     "power": ("cai_bootstrap.cli.measure:power", "What a suite of a given size can show."),
     "report": ("cai_bootstrap.cli.report:report", "One self-contained HTML page of a run, or two side by side."),
+    "ablate": ("cai_bootstrap.cli.ablate:ablate", "Run variations on dev and say what the gain comes from."),
     "elicit": ("cai_bootstrap.cli.elicit:elicit", "Find the best prompted base on dev."),
     "suite": ("cai_bootstrap.cli.suite:suite", "Show, verify and count the held-out suite; its ledger."),
     "instructions": ("cai_bootstrap.cli.instructions:instructions", "Sample training instructions into a file."),
     "prompts": ("cai_bootstrap.cli.inspect:prompts", "Print the exact prompts."),
     "pairs": ("cai_bootstrap.cli.inspect:pairs", "Check preference pairs before training."),
     "config": ("cai_bootstrap.cli.inspect:config", "Show the configuration and where each value came from."),
+    "plan": ("cai_bootstrap.cli.plan:plan", "GPU memory, hours and dollars of a run, before anything is loaded."),
     "pod": ("cai_bootstrap.cli.pod:pod", "Use a rented GPU pod: deploy, watch, pull, stop."),
     "ask": ("cai_bootstrap.cli.use:ask", "Ask base, best prompted base and trained model, side by side."),
     "chat": ("cai_bootstrap.cli.use:chat", "The same, one instruction after the other."),
@@ -64,7 +66,7 @@ class LazyGroup(click.Group):
 
             near = difflib.get_close_matches(args[0], list(COMMANDS), n=1)
             if near and near[0] not in HIDDEN:
-                error.message += f" Did you mean '{near[0]}'?"
+                raise click.UsageError(f"{error.message} Did you mean '{near[0]}'?", ctx) from error
             raise
 
 

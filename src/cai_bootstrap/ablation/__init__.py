@@ -1,0 +1,1 @@
+"""Ablations: a named set of variations of a run, measured on dev, that says what the gain comes from."""

@@ -1,0 +1,142 @@
+"""A variation's own pairs, made from the shared answers and revisions: the same data, chosen by another rule.
+
+The variation's data folder gets the shared files, its own `preference_pairs.jsonl`, and the shared data's identity,
+with the rule beside it, so that the steps accept it as what it is.
+"""
+
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from pathlib import Path
+from random import Random
+
+from cai_bootstrap.ablation.plan import PairRule
+from cai_bootstrap.config import RunConfig
+from cai_bootstrap.errors import DataError
+from cai_bootstrap.generation.candidates import Candidate, collect, normalise
+from cai_bootstrap.generation.filters import fault
+from cai_bootstrap.generation.pairs import build_pair
+from cai_bootstrap.generation.prompts import plain_prompt
+from cai_bootstrap.generation.select import parse_judges, propose
+from cai_bootstrap.records import Instruction, PreferencePair, Response
+from cai_bootstrap.workspace import read_json, read_jsonl, write_json, write_jsonl
+
+PAIRS = "preference_pairs.jsonl"
+IDENTITY = "data_identity.json"
+
+
+def derive(shared: Path, folder: Path, rule: PairRule, config: RunConfig) -> int:
+    """Fill `folder` with a variation's data; returns how many pairs the rule gave.
+
+    Raises DataError if the shared data are not finished. Written anew each time, from the shared files alone; the
+    identity is written last.
+    """
+    if not (shared / "generation_summary.json").exists():
+        raise DataError(f"{shared}: the shared data are not finished; run the set again")
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in sorted(shared.glob("*.json*")):
+        if path.name not in {PAIRS, IDENTITY}:
+            shutil.copyfile(path, folder / path.name)
+    made = write_jsonl(folder / PAIRS, _pairs(shared, rule, config))
+    summary = read_json(shared / "generation_summary.json")
+    write_json(folder / "generation_summary.json", {**summary, "pairs": made, "pair_rule": rule})
+    write_json(folder / IDENTITY, {**read_json(shared / IDENTITY), "pair_rule": rule})
+    return made
+
+
+def _pairs(shared: Path, rule: PairRule, config: RunConfig) -> Iterable[PreferencePair]:
+    made = read_jsonl(shared / PAIRS, PreferencePair)
+    if rule == "as_made":
+        return made
+    if rule == "responses_only":
+        # Response tuning (Hewitt et al. 2409.14254, section 4): what an answer looks like, without any instruction.
+        return _once_each(pair.model_copy(update={"prompt": ""}) for pair in made)
+    if rule == "eos_on_cut_off":
+        return (pair.model_copy(update={"rejected_finished": True}) for pair in made)
+    if rule == "without_revisions":
+        return _without_revisions(shared, {pair.instruction_id: pair for pair in made}, config)
+    return _rechosen(shared, {pair.instruction_id: pair for pair in made}, rule, config)
+
+
+def _once_each(pairs: Iterable[PreferencePair]) -> Iterator[PreferencePair]:
+    """Without its prompt a pair may equal another, which does not train twice."""
+    seen: set[str] = set()
+    for pair in pairs:
+        if pair.chosen not in seen:
+            seen.add(pair.chosen)
+            yield pair
+
+
+def _answers(shared: Path) -> Iterator[tuple[Instruction, list[Response]]]:
+    """Each instruction with its answers; both files are in the same order."""
+    grouped = groupby(read_jsonl(shared / "responses.jsonl", Response), key=lambda r: r.instruction_id)
+    for instruction, (_, own) in zip(read_jsonl(shared / "instructions.jsonl", Instruction), grouped, strict=True):
+        yield instruction, list(own)
+
+
+def _without_revisions(shared: Path, made: dict[str, PreferencePair], config: RunConfig) -> Iterator[PreferencePair]:
+    """The same judges over the first answers alone; a pair of the critic's stays if no revision is in it."""
+    judges = parse_judges(config.generation.select)
+    for instruction, own in _answers(shared):
+        known = made.get(instruction.id)
+        if known is None:
+            continue
+        proposal = propose(instruction, collect(own, []), judges, agreement=config.generation.agreement)
+        pair = build_pair(instruction, proposal, None, known.principle_id, max_similarity=config.pairs.max_similarity)
+        if isinstance(pair, PreferencePair):
+            yield pair
+        elif known.label_source == "critic" and known.chosen_source == "response" and known.rejected_id[-2:] != ".r":
+            yield known
+
+
+def _rechosen(
+    shared: Path, made: dict[str, PreferencePair], rule: PairRule, config: RunConfig
+) -> Iterator[PreferencePair]:
+    """Another chosen answer to the same instructions, or (unfiltered) to as many, whatever a judge thought of them."""
+    draw = Random(f"ablation:{config.seed}:{rule}")
+    wanted = _drawn(shared, len(made), draw) if rule == "few_shot_unfiltered" else set(made)
+    for instruction, own in _answers(shared):
+        if instruction.id not in wanted:
+            continue
+        answers = [c for c in collect([r for r in own if r.prompting == "few_shot"], []) if c.finished]
+        if not answers:
+            continue
+        chosen = _choose(answers, rule, draw)
+        plain = [c for c in collect([r for r in own if r.prompting == "plain"], []) if c.text != chosen.text]
+        known = made.get(instruction.id)
+        rejected = plain[-1] if plain else None
+        if rejected is None or fault(instruction, chosen, rejected, max_similarity=config.pairs.max_similarity):
+            continue
+        yield PreferencePair(
+            id=f"{instruction.id}.pair",
+            instruction_id=instruction.id,
+            type=instruction.type,
+            template=instruction.template,
+            prompt=plain_prompt(instruction.instruction),
+            chosen=chosen.text,
+            rejected=rejected.text,
+            chosen_source=chosen.source,
+            chosen_id=chosen.id,
+            rejected_id=rejected.id,
+            rejected_finished=rejected.finished,
+            principle_id=known.principle_id if known else "",
+            label_source=rule,
+        )
+
+
+def _drawn(shared: Path, count: int, draw: Random) -> set[str]:
+    ids = [instruction.id for instruction in read_jsonl(shared / "instructions.jsonl", Instruction)]
+    return set(draw.sample(ids, min(count, len(ids))))
+
+
+def _choose(answers: list[Candidate], rule: PairRule, draw: Random) -> Candidate:
+    if rule == "random":
+        return draw.choice([c for c in answers for _ in range(c.votes)])
+    if rule == "majority":
+        votes: Counter[str] = Counter()
+        for candidate in answers:
+            votes[normalise(candidate.text)] += candidate.votes
+        winner = votes.most_common(1)[0][0]
+        return next(c for c in answers if normalise(c.text) == winner)
+    return answers[0]

@@ -1,0 +1,188 @@
+"""One variation in a process of its own: `python -m cai_bootstrap.ablation.one JOB.json`.
+
+Its steps run as `cai` runs them, each supervised, skipped when finished, and gone on with after a kill; the outcome is
+written last. Expected failures are an outcome too, with their message.
+"""
+
+import shutil
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cai_bootstrap.ablation import measures
+from cai_bootstrap.ablation.derive import derive
+from cai_bootstrap.ablation.outcome import Outcome, read_outcome, write_outcome
+from cai_bootstrap.ablation.plan import SHARED, Variation
+from cai_bootstrap.ablation.revision import revision
+from cai_bootstrap.config import RunConfig, dump_yaml, resolve
+from cai_bootstrap.errors import EXIT_FAILURE, EXIT_OK, CaiError, DataError, InterruptedRunError
+from cai_bootstrap.evaluation.suite import held_out_skills
+from cai_bootstrap.events import EventLog, Progress
+from cai_bootstrap.steps.context import StepContext
+from cai_bootstrap.supervise import Signals, StopRequest, die_with_parent, step_command, supervise
+from cai_bootstrap.workspace import Workspace, hold, read_json, write_atomic
+
+BASELINE = "baseline_assessment.json"
+_ALONE = {"prompting": measures.prompting, "eos_bias": measures.eos_bias, "revision": revision}
+_ADAPTED = {"renderings": measures.renderings, "forgetting": measures.forgetting, "ifbench": measures.ifbench}
+
+
+@dataclass
+class _Job:
+    variation: Variation | None
+    config: RunConfig
+    workspace: Workspace
+    ablation: Path
+    outcome: Outcome
+    run: str
+
+    @property
+    def shared(self) -> Path:
+        return self.ablation / SHARED
+
+    def steps(self, steps: Sequence[tuple[str, int]]) -> None:
+        """Run steps with their rounds, each in a process of its own. Raises CaiError with what the step said."""
+        signals = Signals()
+        config_file = self.workspace.logs / f"{self.run}.config.yaml"
+        write_atomic(config_file, dump_yaml(self.config))
+        with signals.listening():
+            for name, number in steps:
+                log = self.workspace.logs / f"{self.run}.{name}-{number}.log"
+                command = step_command([name, "--config", str(config_file), "--run", self.run, "--round", str(number)])
+                ended = supervise(command, timeout=getattr(self.config.timeouts, name), log=log, signals=signals)
+                if signals.received:
+                    raise InterruptedRunError(f"interrupted during '{name}'; start again to go on")
+                if ended.code != EXIT_OK:
+                    raise CaiError(f"the step '{name}' ended with code {ended.code}: {self._said(log)}")
+
+    def _said(self, log: Path) -> str:
+        import json
+
+        events = self.workspace.logs / f"{self.run}.jsonl"
+        lines = events.read_text(encoding="utf-8").splitlines() if events.exists() else []
+        errors = [event for event in map(json.loads, lines) if event["event"] == "error"]
+        if errors:
+            return str(errors[-1]["message"])
+        return f"{log} says why"
+
+    def share_baseline(self) -> None:
+        """The base's answers on dev are those of the shared run; evaluation takes them if the conditions are equal."""
+        source = self.shared / "results" / BASELINE
+        if source.exists():
+            self.workspace.results.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, self.workspace.results / BASELINE)
+
+
+def main(job_file: str) -> int:
+    """Do the variation that a job file describes, and write its outcome. Returns an exit code."""
+    die_with_parent()
+    given = read_json(Path(job_file))
+    variation = Variation.model_validate(given["variation"]) if given["variation"] else None
+    config = resolve(given["config"], environment={}).config
+    paths = config.paths
+    workspace = Workspace.at(paths.base_dir, data=paths.data_dir).create()
+    outcome = Outcome(variation.name if variation else SHARED, "done", given["fingerprint"], device=given["device"])
+    run = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    job = _Job(variation, config, workspace, Path(given["ablation"]), outcome, run)
+    start = time.monotonic()
+    code = EXIT_OK
+    try:
+        with hold(workspace, f"variation {outcome.name}"):
+            _do(job)
+    except measures.MissingExtraError as error:
+        optional = variation is not None and variation.optional
+        outcome.status, outcome.message = ("left_out" if optional else "failed"), str(error)
+        code = EXIT_OK if optional else error.exit_code
+    except InterruptedRunError as error:
+        outcome.status, outcome.message, code = "not_run", str(error), error.exit_code
+    except CaiError as error:
+        outcome.status, outcome.message, code = "failed", str(error), error.exit_code
+    except Exception as error:
+        traceback.print_exc()
+        outcome.status, outcome.message = "failed", f"{type(error).__name__}: {error}"
+        code = EXIT_FAILURE
+    outcome.seconds = round(time.monotonic() - start, 2)
+    write_outcome(workspace.base, outcome)
+    return code
+
+
+def _do(job: _Job) -> None:
+    variation = job.variation
+    if variation is None:
+        job.steps([("prepare", 1), ("baseline", 1), ("generate", 1)])
+        _base_rows(job)
+    elif variation.kind == "train":
+        _train(job, variation)
+    else:
+        _measure(job, variation)
+
+
+def _train(job: _Job, variation: Variation) -> None:
+    """Pairs by the variation's rule, training, and the evaluation on dev of the last round."""
+    rounds = job.config.training.rounds
+    own = variation.data == "own"
+    if not own and (variation.pairs != "as_made" or rounds > 1):
+        derived = derive(job.shared / "data" / "stage1", job.workspace.data, variation.pairs, job.config)
+        job.outcome.figures["pairs by the rule"] = derived
+    job.share_baseline()
+    first = [("generate", 1)] if own else []
+    later = [(name, n) for n in range(2, rounds + 1) for name in ("generate", "train")]
+    job.steps([*first, ("train", 1), *later, ("evaluate", rounds)])
+    marker = read_json(job.workspace.logs / "steps" / "evaluate.json")
+    results = read_json(job.workspace.base / next(iter(marker["outputs"])))
+    _add_sides(job, results, "trained")
+    trained = "train" if rounds == 1 else f"train-{rounds}"
+    success = next(iter(read_json(job.workspace.logs / "steps" / f"{trained}.json")["outputs"]))
+    details = read_json(job.workspace.base / success)
+    job.outcome.adapter = str((job.workspace.base / success).parent.relative_to(job.ablation))
+    job.outcome.figures.update(
+        pairs=details.get("pairs"), final_loss=round(details["final_loss"], 4), labels=details.get("labels")
+    )
+
+
+def _base_rows(job: _Job) -> None:
+    _add_sides(job, read_json(job.workspace.results / BASELINE), "base")
+
+
+def _add_sides(job: _Job, results: dict[str, Any], side: str) -> None:
+    """Rows of one side: the whole output, its first line, whether it stopped, and the held-out skills alone."""
+    rows = {row["id"]: row[side] for row in results["items"]}
+    items = _suite_items(job)
+    outcome = job.outcome
+    outcome.templates = {item.id: item.template for item in items.values()}
+    outcome.add("strict", {id: row["success"] for id, row in rows.items()})
+    outcome.add("first line", {id: row["first_line_success"] for id, row in rows.items()})
+    outcome.add("stopped", {id: row["finished"] for id, row in rows.items()})
+    apart = {id for id in rows if items[id].skill in held_out_skills()}
+    outcome.add("held-out skills", {id: row["success"] for id, row in rows.items() if id in apart})
+    for kind in ("question", "completion", "generation", "transformation"):
+        outcome.add(kind, {id: row["success"] for id, row in rows.items() if items[id].type == kind})
+
+
+def _suite_items(job: _Job) -> dict[str, Any]:
+    from cai_bootstrap.evaluation.suite import load_suite
+
+    return {item.id: item for item in load_suite(job.config.evaluation.suite).items}
+
+
+def _measure(job: _Job, variation: Variation) -> None:
+    stopping = StopRequest().install()
+    progress = Progress(EventLog(job.workspace.logs / f"{job.run}.jsonl", job.run), variation.kind)
+    context = StepContext(job.config, job.workspace, progress, stopping, job.run)
+    folder = job.workspace.results / "partial" / job.outcome.fingerprint[:12]
+    job.outcome.templates = {item.id: item.template for item in context.suite.items}
+    if variation.kind in _ALONE:
+        _ALONE[variation.kind](context, job.outcome, variation.options, folder)
+        return
+    needed = read_outcome(job.ablation / (variation.needs or ""))
+    if needed is None or needed.adapter is None:
+        raise DataError(f"variation '{variation.needs}' has no finished adapter; run it first")
+    _ADAPTED[variation.kind](context, job.outcome, variation.options, folder, job.ablation / needed.adapter)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

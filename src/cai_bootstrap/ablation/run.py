@@ -1,0 +1,292 @@
+"""Run a set of variations side by side, one process each and one card each; a failed one does not stop the others."""
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cai_bootstrap import __version__, provenance
+from cai_bootstrap.ablation.outcome import Outcome, compare, read_outcome
+from cai_bootstrap.ablation.plan import SHARED, Variation, VariationSet
+from cai_bootstrap.config import Resolved, RunConfig, resolve, show
+from cai_bootstrap.errors import UsageError
+from cai_bootstrap.evaluation.scorers import SCORER_VERSION
+from cai_bootstrap.evaluation.suite import Suite, load_suite
+from cai_bootstrap.events import utc_now
+from cai_bootstrap.generation.prompts import PROMPT_VERSION
+from cai_bootstrap.supervise import Signals, supervise
+from cai_bootstrap.workspace import Workspace, fingerprint, hold, write_json
+
+RESULTS = "ablation.json"
+SCHEMA_VERSION = 1
+OnEnd = Callable[[Outcome], None]
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A variation (None: the shared data and baseline) and what it waits for."""
+
+    name: str
+    variation: Variation | None
+    waits_for: tuple[str, ...]
+    config: RunConfig
+    fingerprint: str
+
+
+def run_set(
+    plan: VariationSet,
+    resolved: Resolved,
+    workspace: Workspace,
+    *,
+    only: str | None = None,
+    devices: Sequence[str] = (),
+    on_start: Callable[[str, str], None] = lambda _name, _device: None,
+    on_end: OnEnd = lambda _: None,
+) -> dict[str, Any]:
+    """Run what is not finished, and write `results/ablation.json` after each variation; returns its content.
+
+    `only` names variations (comma-separated) to run, with those that they need; the others stand in the table if they
+    are finished. `devices` are CUDA device numbers, one process at a time on each; without any there is one process at a time, which
+    sees what this one sees. Raises LockedError if another run holds the base directory, UsageError for a suite that is
+    not dev.
+    """
+    suite = dev_suite(resolved)
+    jobs = _jobs(plan.only(only), resolved, workspace, suite)
+    others = _jobs(plan, resolved, workspace, suite)
+    workspace.create()
+    signals = Signals()
+    with hold(workspace, f"cai ablate ({plan.name})"), signals.listening():
+        table = _Table(plan, {job.name for job in jobs}, resolved, workspace, suite)
+        scheduler = _Scheduler(jobs, workspace.base / "ablation", signals, on_start, on_end, table.write)
+        for job in others:
+            if job.name not in {chosen.name for chosen in jobs} and (
+                known := _finished(job, workspace.base / "ablation")
+            ):
+                scheduler.outcomes[job.name] = known
+        scheduler.run(list(devices) or [""])
+        return table.write(scheduler.outcomes)
+
+
+def dev_suite(resolved: Resolved) -> Suite:
+    """The dev suite that everything is measured on. Raises UsageError if it holds a test item."""
+    suite = load_suite(resolved.config.evaluation.dev_suite)
+    if any(item.split != "dev" for item in suite.items):
+        raise UsageError(f"evaluation.dev_suite {suite.name}: holds test items; variations are compared on dev only")
+    return suite
+
+
+def visible_devices(given: str | None) -> list[str]:
+    """The cards to use: those that were named, else CUDA_VISIBLE_DEVICES, else all that the driver lists."""
+    named = given if given is not None else os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return [part.strip() for part in named.split(",") if part.strip()]
+    try:
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=True, timeout=30)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [str(n) for n, line in enumerate(listed.stdout.splitlines()) if line.startswith("GPU ")]
+
+
+def _jobs(plan: VariationSet, resolved: Resolved, workspace: Workspace, suite: Suite) -> list[_Job]:
+    """The variations in their order, the shared run before the first that needs it."""
+    jobs: list[_Job] = []
+    prints: dict[str, str] = {}
+
+    def add(name: str, variation: Variation | None, waits_for: tuple[str, ...]) -> None:
+        config = _config(plan, variation, resolved, workspace)
+        held = {key: value for key, value in _flat(config).items() if not key.startswith(("paths.", "timeouts."))}
+        # Where and how long does not change what comes out.
+        prints[name] = fingerprint(
+            [variation.model_dump(mode="json", exclude={"what", "group"}) if variation else None, held, suite.sha256,
+             SCORER_VERSION, PROMPT_VERSION, __version__, [prints[other] for other in waits_for]]
+        )  # fmt: skip
+        jobs.append(_Job(name, variation, waits_for, config, prints[name]))
+
+    for variation in plan.variations:
+        if variation.uses_shared and SHARED not in prints:
+            add(SHARED, None, ())
+        waits = ([SHARED] if variation.uses_shared else []) + ([variation.needs] if variation.needs else [])
+        add(variation.name, variation, tuple(waits))
+    return jobs
+
+
+def _config(plan: VariationSet, variation: Variation | None, resolved: Resolved, workspace: Workspace) -> RunConfig:
+    """A variation's whole configuration: the user's, the set's, its own; measured on dev, in a folder of its own."""
+    own = variation.settings if variation else {}
+    folder = workspace.base / "ablation" / (variation.name if variation else SHARED)
+    fixed = {
+        "evaluation.suite": resolved.config.evaluation.dev_suite,
+        "evaluation.elicit": False,
+        "evaluation.enforce_gate": False,
+        "evaluation.train_anyway": True,
+        "paths.base_dir": str(folder),
+        "paths.data_dir": None,
+        "paths.checkpoint_dir": None,
+        "paths.results_dir": None,
+        "adapter": None,
+        "force_data": False,
+    }
+    # One round unless a variation is about rounds, so that every other one differs from it in one thing.
+    rounds = {"training.rounds": 1}
+    config = resolve({**_flat(resolved.config), **rounds, **plan.settings, **own, **fixed}, environment={}).config
+    from_shared = variation is not None and variation.kind == "train" and variation.data == "shared"
+    if from_shared and variation is not None and variation.pairs == "as_made" and config.training.rounds == 1:
+        data = workspace.base / "ablation" / SHARED / "data" / "stage1"
+        config = config.model_copy(update={"paths": config.paths.model_copy(update={"data_dir": data})})
+    return config
+
+
+def _flat(config: RunConfig) -> dict[str, Any]:
+    return {key: value for key, value, _ in show(Resolved(config=config, origins=dict.fromkeys(_keys(config), "")))}
+
+
+def _keys(config: RunConfig) -> list[str]:
+    dumped = config.model_dump(mode="json")
+    return [
+        key if not isinstance(value, dict) else f"{key}.{name}"
+        for key, value in dumped.items()
+        for name in (value if isinstance(value, dict) else [""])
+    ]
+
+
+def _finished(job: _Job, ablation: Path) -> Outcome | None:
+    """The outcome of a variation that was finished before, under exactly this definition and configuration."""
+    known = read_outcome(ablation / job.name)
+    return known if known and known.status == "done" and known.fingerprint == job.fingerprint else None
+
+
+class _Scheduler:
+    """Gives each card the next variation whose needs are met."""
+
+    def __init__(
+        self,
+        jobs: Sequence[_Job],
+        ablation: Path,
+        signals: Signals,
+        on_start: Callable[[str, str], None],
+        on_end: OnEnd,
+        keep: Callable[[dict[str, Outcome]], Any],
+    ) -> None:
+        self._waiting = list(jobs)
+        self._ablation, self._signals = ablation, signals
+        self._on_start, self._on_end, self._keep = on_start, on_end, keep
+        self._change = threading.Condition()
+        self.outcomes: dict[str, Outcome] = {}
+
+    def run(self, devices: Sequence[str]) -> None:
+        threads = [threading.Thread(target=self._serve, args=(device,), name=f"card {device}") for device in devices]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    def _serve(self, device: str) -> None:
+        while (job := self._next()) is not None:
+            try:
+                outcome = self._do(job, device)
+            except Exception as error:
+                outcome = Outcome(job.name, "failed", message=f"{type(error).__name__}: {error}", device=device)
+            with self._change:
+                self.outcomes[job.name] = outcome
+                self._on_end(outcome)
+                self._keep(self.outcomes)
+                self._change.notify_all()
+
+    def _next(self) -> _Job | None:
+        """The first waiting job whose needs have ended; waits while there are only others; None when none is left."""
+        with self._change:
+            while self._waiting:
+                ready = next((j for j in self._waiting if all(n in self.outcomes for n in j.waits_for)), None)
+                if ready is not None:
+                    self._waiting.remove(ready)
+                    return ready
+                self._change.wait()
+            return None
+
+    def _do(self, job: _Job, device: str) -> Outcome:
+        folder = self._ablation / job.name
+        if known := _finished(job, self._ablation):
+            return known
+        missing = [n for n in job.waits_for if self.outcomes[n].status != "done"]
+        if missing:
+            return Outcome(job.name, "not_run", message=f"needs '{missing[0]}', which did not finish")
+        if self._signals.received:
+            return Outcome(job.name, "not_run", message="interrupted; start again to go on")
+        self._on_start(job.name, device)
+        (folder / "outcome.json").unlink(missing_ok=True)
+        job_file = folder / "job.json"
+        write_json(
+            job_file,
+            {
+                "variation": job.variation.model_dump(mode="json") if job.variation else None,
+                "config": _flat(job.config),
+                "fingerprint": job.fingerprint,
+                "ablation": str(self._ablation),
+                "device": device,
+            },
+        )
+        command = [sys.executable, "-m", "cai_bootstrap.ablation.one", str(job_file)]
+        if device:
+            command = ["env", f"CUDA_VISIBLE_DEVICES={device}", *command]
+        limits = sum(job.config.timeouts.model_dump().values()) * job.config.training.rounds
+        log = folder / "output.log"
+        ended = supervise(command, timeout=limits, log=log, signals=self._signals)
+        made = read_outcome(folder)
+        if made is None:
+            made = Outcome(job.name, "failed", job.fingerprint, f"ended with code {ended.code}; {log} says more")
+        return made
+
+
+class _Table:
+    """The content of `results/ablation.json`."""
+
+    def __init__(
+        self, plan: VariationSet, chosen: set[str], resolved: Resolved, workspace: Workspace, suite: Suite
+    ) -> None:
+        self._plan, self._chosen, self._path = plan, chosen, workspace.results / RESULTS
+        self._head = {
+            "schema_version": SCHEMA_VERSION,
+            "set": plan.name,
+            "suite": {"name": suite.name, "sha256": suite.sha256, "n": len(suite.items)},
+            "made": {
+                "commit": provenance.commit(),
+                "version": __version__,
+                "scorer_version": SCORER_VERSION,
+                "model": resolved.config.model,
+                "preset": resolved.config.preset,
+                "seed": resolved.config.seed,
+                "started": utc_now(),
+            },
+        }
+
+    def write(self, outcomes: dict[str, Outcome]) -> dict[str, Any]:
+        about: dict[str, Variation | None] = {SHARED: None} if SHARED in outcomes else {}
+        about |= {v.name: v for v in self._plan.variations if v.name in self._chosen or v.name in outcomes}
+        content = {
+            **self._head,
+            "finished": utc_now(),
+            "variations": [_entry(name, about[name], outcomes.get(name)) for name in about],
+            "contrasts": compare(self._plan.contrasts, outcomes),
+        }
+        write_json(self._path, content)
+        return content
+
+
+def _entry(name: str, variation: Variation | None, outcome: Outcome | None) -> dict[str, Any]:
+    found = outcome or Outcome(name, "not_run", message="not reached yet")
+    return {
+        "name": name,
+        "group": variation.group if variation else "0 shared",
+        "what": variation.what if variation else "the untrained base, asked plainly; data for the others",
+        "kind": variation.kind if variation else SHARED,
+        "status": found.status,
+        "message": found.message,
+        "seconds": found.seconds,
+        "device": found.device,
+        "rows": found.rows(),
+        "figures": found.figures,
+    }

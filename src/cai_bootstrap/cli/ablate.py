@@ -1,0 +1,77 @@
+"""`cai ablate`: a named set of variations of a run, on dev, and what the gain comes from."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cai_bootstrap.cli.options import HelpWithBase, Settings, configured, json_option, print_json
+
+
+@click.command(cls=HelpWithBase)
+@configured
+@click.option(
+    "--set-file", type=click.Path(path_type=Path), default=None, help="A set of variations (YAML) of your own."
+)
+@click.option(
+    "--only", default=None, metavar="NAMES", help="These variations alone (comma-separated), and their needs."
+)
+@click.option("--devices", default=None, metavar="0,1", help="CUDA devices, one variation at a time on each.")
+@click.option("--list", "list_only", is_flag=True, help="Print the variations of the set and run nothing.")
+@json_option
+def ablate(
+    settings: Settings, set_file: Path | None, only: str | None, devices: str | None, list_only: bool, as_json: bool
+) -> int:
+    """Run variations of a run on dev and say what the gain comes from; start again to go on.
+
+    Finished variations are skipped; a failed one is reported and does not stop the others (exit code 1 at the end).
+    """
+    from cai_bootstrap.ablation.plan import DEFAULT_SET, load_set
+
+    plan = load_set(set_file or DEFAULT_SET)
+    if list_only:
+        _list(plan.only(only), as_json)
+        return 0
+    from cai_bootstrap.ablation.run import run_set, visible_devices
+    from cai_bootstrap.ablation.show import plot, print_tables
+
+    resolved = settings.resolve()
+    workspace = settings.workspace(resolved)
+
+    def started(name: str, device: str) -> None:
+        click.echo(f"{name}: started" + (f" on device {device}" if device else ""), err=as_json)
+
+    def ended(outcome: Any) -> None:
+        said = f": {outcome.message}" if outcome.message else ""
+        click.echo(f"{outcome.name}: {outcome.status.replace('_', ' ')} ({outcome.seconds:.0f} s){said}", err=as_json)
+
+    content = run_set(
+        plan, resolved, workspace, only=only, devices=visible_devices(devices), on_start=started, on_end=ended
+    )
+    files = [workspace.results / "ablation.json", *plot(content, workspace.results)]
+    if as_json:
+        print_json(content)
+    else:
+        print_tables(content)
+        for path in files:
+            click.echo(f"  {path}")
+    unfinished = [entry["name"] for entry in content["variations"] if entry["status"] in {"failed", "not_run"}]
+    if unfinished:
+        click.echo(f"error: not finished: {', '.join(unfinished)}; start again to go on", err=True)
+    return 1 if unfinished else 0
+
+
+def _list(plan: Any, as_json: bool) -> None:
+    if as_json:
+        print_json(plan.model_dump(mode="json"))
+        return
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=f"variations of the set '{plan.name}'", title_justify="left")
+    for heading in ("group", "name", "what"):
+        table.add_column(heading, overflow="fold")
+    for variation in plan.variations:
+        table.add_row(escape(variation.group), escape(variation.name), escape(variation.what))
+    Console().print(table)
