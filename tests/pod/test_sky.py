@@ -22,20 +22,20 @@ def test_one_gpu_runs_the_whole_pipeline(pod: Pod) -> None:
     assert task["num_nodes"] == 1
     assert "cai run --preset gemma-270m-gpu" in task["run"]
     assert "cai prepare --preset gemma-270m-gpu" in task["setup"]
-    assert "accelerate" not in task["run"]
+    assert "training.processes" not in task["run"]
 
 
-def test_several_gpus_train_through_accelerate_and_generate_over_all_of_them(tmp_path: Path) -> None:
+def test_several_gpus_of_one_machine_are_asked_for_and_trained_on(tmp_path: Path) -> None:
     skypilot.write_task(tmp_path / "t.yaml", preset="qwen2.5-32b-a100", gpus=4, accelerator="A100-80GB", cloud="aws")
     task = yaml.safe_load((tmp_path / "t.yaml").read_text())
     assert task["resources"] == {"accelerators": "A100-80GB:4", "disk_size": 256, "infra": "aws"}
-    lines = task["run"].splitlines()
-    order = [
-        next(i for i, line in enumerate(lines) if word in line) for word in ("generate", "accelerate launch", "cai run")
-    ]
-    assert order == sorted(order)
-    assert "--num_processes 4" in task["run"]
-    assert "CAI_TENSOR_PARALLEL=4" in task["run"]
+    assert "cai run --preset qwen2.5-32b-a100 --base-dir ~/cai-work --set training.processes=4\n" in task["run"]
+
+
+def test_the_settings_that_the_task_names_are_settings_of_a_run() -> None:
+    from cai_bootstrap.config import resolve
+
+    assert resolve({"training.processes": 4}, preset="qwen2.5-32b-a100").config.training.processes == 4
 
 
 def test_the_task_holds_no_secret_and_only_fields_that_skypilot_knows(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """A SkyPilot task for the same run: any cloud, or several GPUs of one machine. SkyPilot starts and ends that machine.
 
-Training goes through `accelerate launch`, one process per GPU; generation and evaluation use vLLM over all GPUs. `cai
-run` comes last and finds what was done by its fingerprints, so that the verdict is made the same way as everywhere.
+`cai run` itself starts one training process for each GPU and shares generation out to them, so the task is the same
+for one GPU and for several; asking for the number makes a machine with fewer fail instead of being slow.
 """
 
 import shlex
@@ -24,14 +24,8 @@ def task(*, preset: str, gpus: int, accelerator: str, cloud: str | None) -> dict
     """The task as plain data: resources, set-up with the model, and the run."""
     words = f"--preset {shlex.quote(preset)} --base-dir {BASE}"
     run = ["set -eu", "source ~/cai-venv/bin/activate"]
-    if gpus > 1:
-        run += [f"export CAI_TENSOR_PARALLEL={gpus}"]
-        run += [f"cai {step} {words} --engine vllm" for step in ("baseline", "generate")]
-        run += [f"accelerate launch --num_processes {gpus} --num_machines 1 --mixed_precision no "
-                f"-m cai_bootstrap train {words}"]  # fmt: skip
-        run += [f"cai run {words} --engine vllm"]
-    else:
-        run += [f"cai run {words}"]
+    several = f" --set training.processes={gpus}" if gpus > 1 else ""
+    run += [f"cai run {words}{several}"]
     setup = [
         "set -eu",
         "test -d ~/cai-venv || python3 -m venv ~/cai-venv",
