@@ -1,7 +1,7 @@
 """A step without a model, for tests of the supervision: it does what FAKE_<STEP> in its environment says.
 
-`ok` (the default) ends at once · `fail:N` ends with N · `polite` waits and stops when asked · `stubborn` waits and never
-stops, with a child of its own · `results:FILE` ends as an evaluation that wrote FILE.
+`ok` (the default) ends at once · `fail:N` ends with N · `polite` waits and stops when asked · `stubborn` waits and
+never stops · `results:FILE` ends as an evaluation that wrote FILE. The ones that wait have a child of their own.
 """
 
 import os

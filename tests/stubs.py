@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cai_bootstrap.config import RunConfig, Resolved, resolve
+from cai_bootstrap.config import Resolved, RunConfig, resolve
 from cai_bootstrap.constitution import load_constitution
 from cai_bootstrap.evaluation.assess import conditions_of, plain_factors
 from cai_bootstrap.evaluation.results import Output, build_results
@@ -45,7 +45,7 @@ def scripted(prompt: str, sampling: Sampling) -> Completion:
 
 @dataclass
 class StubEngine:
-    """Answers by `answer`. `fits`: the largest batch that its memory holds. `die_after`: completions until it is killed."""
+    """Answers by `answer`. `fits`: the largest batch that its memory holds. `die_after`: completions until a kill."""
 
     answer: Answer = scripted
     batch_size: int = 4
@@ -88,7 +88,7 @@ class StubEngine:
             rows.append([-1.0 + 0.1 * better, -1.0 - 0.1 * better][: len(choices)])
         return rows
 
-    def text_logprobs(self, prompts: Sequence[str], texts: Sequence[str]) -> list[tuple[float, int]]:
+    def text_logprobs(self, _prompts: Sequence[str], texts: Sequence[str]) -> list[tuple[float, int]]:
         return [(-float(len(text)), len(text.split())) for text in texts]
 
 
@@ -194,7 +194,9 @@ def references_for(items: Sequence[EvalItem]) -> dict[str, str]:
     return {item.id: known[item.id] for item in items}
 
 
-def results_for(suite: Suite, failures: int, *, enforced: bool = True, base_failures: int | None = None) -> dict[str, Any]:
+def results_for(
+    suite: Suite, failures: int, *, enforced: bool = True, base_failures: int | None = None
+) -> dict[str, Any]:
     """A results file in which the trained model follows all but the first `failures` items of a shipped suite."""
     right = references_for(suite.items)
     conditions = conditions_of(StubEngine().info, suite, max_new_tokens=32)

@@ -39,11 +39,14 @@ def test_c2_4_a_step_ends_at_its_limit_with_124_its_name_and_its_limit(base: Pat
     assert processes_of(base) == []
 
 
-def test_c2_4_a_step_that_ignores_term_is_killed_after_the_grace_period(base: Path, tmp_path: Path) -> None:
+def test_c2_4_a_step_that_ignores_term_is_killed_after_the_grace_period(tmp_path: Path) -> None:
     from cai_bootstrap.supervise import Signals, supervise
 
-    command = ["python3", "-c", "import signal,subprocess\nsignal.signal(15, signal.SIG_IGN)\n"
-               f"p=subprocess.Popen(['sleep','600'])\nopen('{tmp_path}/pid','w').write(str(p.pid))\nsignal.pause()"]  # fmt: skip
+    code = (
+        "import signal, subprocess\nsignal.signal(15, signal.SIG_IGN)\n"
+        f"open({str(tmp_path / 'pid')!r}, 'w').write(str(subprocess.Popen(['sleep', '600']).pid))\nsignal.pause()"
+    )
+    command = ["python3", "-c", code]
     ended = supervise(command, timeout=3, log=tmp_path / "log", signals=Signals(), grace=0.3)
     assert ended.code == 124
     assert 3.3 <= ended.seconds < 15

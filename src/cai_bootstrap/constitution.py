@@ -87,11 +87,13 @@ def _principle(path: Path, number: int, node: Any) -> Principle:
         value = fields.get(name)
         if not isinstance(value, yaml.ScalarNode) or not value.value.strip() or value.tag == "tag:yaml.org,2002:null":
             raise UsageError(
-                f"{path}: principles[{number}] has no '{name}' (line {line}); each principle needs id, text and category"
+                f"{path}: principles[{number}] has no '{name}' (line {line}); "
+                "each principle needs id, text and category"
             )
     if unknown := sorted(set(fields) - set(FIELDS)):
         raise UsageError(
-            f"{path}: principles[{number}] has an unknown field '{unknown[0]}' (line {line}); known: {', '.join(FIELDS)}"
+            f"{path}: principles[{number}] has an unknown field '{unknown[0]}' (line {line}); "
+            f"known: {', '.join(FIELDS)}"
         )
     return Principle(*(" ".join(fields[name].value.split()) for name in FIELDS))
 

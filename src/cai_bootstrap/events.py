@@ -1,4 +1,4 @@
-"""What a run tells while it goes on: one JSON object a line in `logs/<run>.jsonl`, for the screen, the report and a pod.
+"""What a run tells while it goes on: one JSON object a line in `logs/<run>.jsonl`, for screen, report and pod.
 
 Every event has `at` (UTC), `event` and `run`; `progress` events have `step`, `done`, `total`, `tokens_per_second` and
 `eta_seconds`.

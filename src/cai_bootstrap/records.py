@@ -1,4 +1,5 @@
-"""The records that travel between steps, one JSON object a line. Field names are a fixed interface (docs/ARCHITECTURE.md).
+"""The records that travel between steps, one JSON object a line. Field names are a fixed interface
+(docs/ARCHITECTURE.md).
 
 Records hold no times and no paths, so that the same run gives the same bytes.
 """

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -39,7 +39,7 @@ class Signals:
         self.received: list[int] = []
 
     @contextlib.contextmanager
-    def listening(self) -> "contextlib.AbstractContextManager[Signals]":  # type: ignore[misc]
+    def listening(self) -> "Iterator[Signals]":
         """Collect SIGINT, SIGTERM and SIGHUP instead of dying of them."""
 
         def collect(number: int, _: FrameType | None) -> None:

@@ -193,7 +193,7 @@ def test_constraint_rules_choose_a_passing_answer_and_reject_a_failing_one() -> 
 
 
 def test_unknown_judge_is_named() -> None:
-    with pytest.raises(UsageError, match="unknown judge 'oracle'; known.*: critic, constraint, agreement, gold"):
+    with pytest.raises(UsageError, match=r"unknown judge 'oracle'; known.*: critic, constraint, agreement, gold"):
         parse_judges("critic+oracle")
     with pytest.raises(UsageError):
         parse_judges("")
@@ -235,7 +235,7 @@ def test_preferences_of_a_positional_critic_are_inconsistent() -> None:
     from cai_bootstrap.generation.critic import Comparison, compare
 
     class Positional(StubEngine):
-        def choice_logprobs(self, prompts: object, choices: object) -> list[list[float]]:
+        def choice_logprobs(self, prompts: object, _choices: object) -> list[list[float]]:
             return [[-0.1, -3.0] for _ in prompts]  # type: ignore[attr-defined]
 
     asked = [Comparison("Who?", "Bob", "Ann", Principle("clear", "Be clear.", "style"), ())]

@@ -82,7 +82,7 @@ def test_a_finished_training_leaves_the_adapter_and_its_marker_only(trained: Che
     names = {path.name for path in trained.path.iterdir()}
     assert {"adapter_config.json", "adapter_model.safetensors", "TRAINING_SUCCESS"} <= names
     assert "work" not in names
-    assert not any("model.safetensors" == name or name.startswith("pytorch_model") for name in names)  # adapters only
+    assert not any(name == "model.safetensors" or name.startswith("pytorch_model") for name in names)  # adapters only
     marker = json.loads((trained.path / "TRAINING_SUCCESS").read_text())
     assert (marker["pairs"], marker["method"], marker["epochs"]) == (10, "joint", 1.2)
 

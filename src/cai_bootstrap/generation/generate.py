@@ -88,7 +88,12 @@ class Generator:
             "critique", critiques, plan, lambda n: self._critique(chunks[n], with_responses.at(n), principles, n)
         )
         for_revision = _Lockstep(responses, critiques)
-        self._each("revise", revisions, plan, lambda n: self._revise(chunks[n], *for_revision.all_at(n), n))
+
+        def revise(n: int) -> list[Revision]:
+            answered, criticised = for_revision.all_at(n)
+            return self._revise(chunks[n], answered, criticised, n)
+
+        self._each("revise", revisions, plan, revise)
 
         judges = parse_judges(settings.select)
         if "critic" in judges:

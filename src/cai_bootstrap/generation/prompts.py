@@ -75,7 +75,9 @@ def choice_prompt(
 def worked_examples(exemplars: Sequence[Exemplar], *, seed: int, with_flawless: bool = True) -> list[WorkedExample]:
     """Give each exemplar a seeded flaw and a matching critique. About one in four has none, unless excluded."""
     draw = random.Random(f"flaws:{seed}")
-    kinds: list[Flaw] = ["runs_on", "other_answer", "echo"] + (["none"] if with_flawless else [])
+    kinds: list[Flaw] = ["runs_on", "other_answer", "echo"]
+    if with_flawless:
+        kinds.append("none")
     offset = draw.randrange(len(kinds))
     worked: list[WorkedExample] = []
     for number, exemplar in enumerate(exemplars):

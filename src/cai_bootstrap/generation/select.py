@@ -35,7 +35,8 @@ def parse_judges(text: str) -> frozenset[str]:
     unknown = [name for name in names if name not in JUDGES]
     if unknown or not names:
         raise UsageError(
-            f"--select {text!r}: unknown judge {unknown[0] if unknown else ''!r}; known, joined by +: {', '.join(JUDGES)}"
+            f"--select {text!r}: unknown judge {unknown[0] if unknown else ''!r}; "
+            f"known, joined by +: {', '.join(JUDGES)}"
         )
     return frozenset(names)
 

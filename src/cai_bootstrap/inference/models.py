@@ -191,13 +191,19 @@ def _from_hub(model: str, revision: str | None, say: Say) -> PreparedModel:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     allowed = ["*.json", "*.safetensors", "*.model", "*.txt"]
-    where = {"repo_id": model, "revision": revision, "allow_patterns": allowed}
+
+    def fetch(*, local_files_only: bool) -> Path:
+        found = snapshot_download(
+            model, revision=revision, allow_patterns=allowed, local_files_only=local_files_only, dry_run=False
+        )
+        return Path(found)
+
     try:
         try:
-            path = Path(snapshot_download(**where, local_files_only=True))
+            path = fetch(local_files_only=True)
         except (LocalEntryNotFoundError, FileNotFoundError):
             say(f"fetching {model} from the hub ...")
-            path = Path(snapshot_download(**where))
+            path = fetch(local_files_only=False)
     except HFValidationError as error:
         raise UsageError(
             f"model '{model}': no such local path, and not a hub id either; give '{EMBEDDED}', a path or owner/name"
