@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 
 @dataclass(frozen=True)
 class Sampling:
-    """How to decode. `temperature` 0 is greedy. `stop` strings begin with a line break; a completion ends before one."""
+    """How to decode. `temperature` 0 is greedy. `stop` strings begin with a line break; a text ends before one."""
 
     max_new_tokens: int
     temperature: float = 0.0
