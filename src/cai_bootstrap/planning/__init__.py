@@ -1,0 +1,1 @@
+"""What a run needs before anything of it is loaded: memory by arithmetic, time and money from measured rates."""

@@ -1,0 +1,113 @@
+"""GPU memory of generation and training by arithmetic, in bytes. docs/PLAN.md explains each term.
+
+Peaks are what `torch.cuda.max_memory_allocated` would show; `CONTEXT` is what CUDA and its libraries take besides.
+"""
+
+from dataclasses import dataclass
+
+from cai_bootstrap.config import Generation, Training
+from cai_bootstrap.planning.shape import Shape
+
+GIB = 1024**3
+BYTES = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "int8": 1.0, "fp8": 1.0}
+CONTEXT = int(0.6 * GIB)
+GREEDY_LOGITS = 4  # the last token's logits again, in 32 bits
+SAMPLED_LOGITS = 32  # in 32 bits; divided by the temperature; sorted with 64-bit indices, and the sort's own buffers
+HEAD_TOKENS = 512  # answer tokens whose logits exist at once in training; the loss goes through them in pieces
+HEAD_COPIES = 3  # of those logits in 32 bits: the logits, their softmax, their gradient
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Parts in bytes and their peak; not all parts exist at once (`peak` is not their sum)."""
+
+    parts: dict[str, int]
+    peak: int
+
+    @property
+    def needed(self) -> int:
+        """The peak and CUDA's own share."""
+        return self.peak + CONTEXT
+
+
+def weights(shape: Shape, precision: str) -> int:
+    """Bytes of the weights. In 8 bits the linear layers take one byte a weight and 4 a row, all else stays in 16."""
+    size = BYTES[precision]
+    if size >= 2:
+        return int(shape.parameters * size)
+    rows = shape.layers * sum(outputs for _, outputs in shape.linears)
+    return int(shape.block_parameters * size + 4 * rows + 2 * shape.other_parameters)
+
+
+def kv_cache(shape: Shape, tokens: int, rows: int, precision: str) -> int:
+    """2 · K · h · bytes for each token, row and layer; a sliding layer keeps its window at most."""
+    kept = (shape.layers - shape.sliding_layers) * tokens
+    kept += shape.sliding_layers * min(tokens, shape.window or tokens)
+    return int(2 * shape.kv_heads * shape.head * _number(precision) * kept * rows)
+
+
+def generating(
+    shape: Shape, *, precision: str, batch: int, prompt: int, new: int, sampled: bool, lora_r: int = 0
+) -> Memory:
+    """A batch of `batch` prompts of `prompt` tokens decoded for `new` tokens.
+
+    Weights and cache are always there. Beside them: while prompts are read, one layer's activations of every token;
+    while tokens are drawn, the logits, b·V·(bytes + 4) when greedy and b·V·(bytes + 32) when drawn with top-p; a
+    growing cache is copied one tensor at a time.
+    """
+    number = _number(precision)
+    held = weights(shape, precision) + 4 * shape.lora_parameters(lora_r)
+    cache = kv_cache(shape, prompt + new, batch, precision)
+    reading = int(batch * prompt * _running(shape, number)) + int(batch * shape.vocabulary * number)
+    logits = int(batch * shape.vocabulary * (number + (SAMPLED_LOGITS if sampled else GREEDY_LOGITS)))
+    copied = cache // (2 * shape.layers)
+    read = kv_cache(shape, prompt, batch, precision) + reading
+    peak = held + max(read, cache + copied + logits)
+    return Memory({"weights": held, "kv_cache": cache, "prompt_activations": reading, "logits": logits}, peak)
+
+
+def training(shape: Shape, settings: Training, *, precision: str, tokens: int) -> Memory:
+    """A step on `batch_size` pairs (two sequences each; one for SFT alone) of `tokens` tokens, padding included.
+
+    The frozen base; adapters in 32 bits with gradient and two moments (16 bytes a weight); activations that the
+    backward pass needs; the head's logits, of answer tokens only and in pieces.
+    """
+    number = max(2.0, BYTES[precision])
+    sequences = settings.batch_size * (1 if settings.method == "sft" else 2)
+    every = sequences * tokens
+    adapters = 16 * shape.lora_parameters(settings.lora_r)
+    layer = _kept(shape, number, settings.lora_r)
+    if settings.gradient_checkpointing:
+        activations = int(every * (shape.layers * shape.hidden * number + layer))
+    else:
+        activations = int(every * shape.layers * layer)
+    head = int(min(every, HEAD_TOKENS) * shape.vocabulary * 4 * HEAD_COPIES)
+    held = weights(shape, precision)
+    parts = {"weights": held, "adapters_and_optimizer": adapters, "activations": activations, "logits": head}
+    return Memory(parts, sum(parts.values()))
+
+
+def prompt_tokens(settings: Generation) -> int:
+    """A few-shot prompt's tokens: 32 for each exemplar and for the instruction itself (a mean of the shipped pool)."""
+    return 32 * (settings.shots + 1)
+
+
+def _number(precision: str) -> float:
+    return 2.0 if precision in {"int8", "fp8"} else BYTES[precision]
+
+
+def _running(shape: Shape, number: float) -> float:
+    """Bytes a token that one layer needs in a forward pass: its input and residual, the norm's copy in 32 bits, and
+    the larger of attention (query, key, value, their turned copies, output) and MLP (gate, its activation, up)."""
+    attention = (3 * shape.heads + 4 * shape.kv_heads) * shape.head
+    return number * (2 * shape.hidden + max(attention, 3 * shape.inner)) + 4 * shape.hidden
+
+
+def _kept(shape: Shape, number: float, rank: int) -> float:
+    """Bytes a token that one layer keeps for the backward pass: each norm's input in 32 bits; each adapter's input and
+    its r numbers, twice; attention's query, key, value and output, key and value again for every head; gate, its
+    activation and up."""
+    norms = 4 * shape.norms * shape.hidden
+    inputs = number * sum(inputs for inputs, _ in shape.linears) + 2 * number * rank * len(shape.linears)
+    attention = number * shape.head * (4 * shape.heads + 2 * shape.kv_heads)
+    return norms + inputs + attention + number * 3 * shape.inner

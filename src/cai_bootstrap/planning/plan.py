@@ -1,0 +1,153 @@
+"""The plan of a run on a GPU: memory of each step, whether it fits, and time and money where rates were measured."""
+
+import difflib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cai_bootstrap.config import RunConfig
+from cai_bootstrap.errors import UsageError
+from cai_bootstrap.planning.memory import GIB, Memory, generating, prompt_tokens, training
+from cai_bootstrap.planning.shape import Shape, read_shape
+from cai_bootstrap.pod.estimate import Estimate, estimate
+
+GPUS = Path(__file__).with_name("gpus.yaml")
+USABLE = 0.95  # the rest is lost to fragments
+STEPS = ("baseline", "generate", "train", "evaluate")
+
+
+@dataclass(frozen=True)
+class PlannedStep:
+    """One step: its memory on the GPU, whether that fits, and what to change if not; time and money if measured."""
+
+    step: str
+    memory: Memory
+    fits: bool
+    change: str | None
+    hours: float | None
+    dollars: float | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A whole run on one kind of GPU."""
+
+    shape: Shape
+    gpu: str
+    gpu_gib: float
+    price: float | None
+    rates: str
+    steps: tuple[PlannedStep, ...]
+
+    @property
+    def fits(self) -> bool:
+        return all(step.fits for step in self.steps)
+
+    def record(self) -> dict[str, Any]:
+        """As plain data; memory in GiB."""
+        return {
+            "model": {
+                "name": self.shape.name, "parameters": self.shape.parameters, "shape_from": self.shape.source,
+            },
+            "gpu": {"name": self.gpu, "gib": self.gpu_gib, "usable_gib": round(self.gpu_gib * USABLE, 2)},
+            "price_per_hour": self.price,
+            "rates": self.rates,
+            "fits": self.fits,
+            "steps": [
+                {
+                    "step": step.step,
+                    "needed_gib": round(step.memory.needed / GIB, 2),
+                    "peak_allocated_gib": round(step.memory.peak / GIB, 2),
+                    "parts_gib": {name: round(size / GIB, 3) for name, size in step.memory.parts.items()},
+                    "fits": step.fits,
+                    "change": step.change,
+                    "hours": step.hours,
+                    "dollars": step.dollars,
+                }
+                for step in self.steps
+            ],
+        }  # fmt: skip
+
+
+def gpu_memory(name: str) -> tuple[str, float]:
+    """A GPU's name as it is listed and its GiB. `24GiB` stands for any GPU of that size. Raises UsageError."""
+    known: dict[str, float] = yaml.safe_load(GPUS.read_text(encoding="utf-8"))
+    plain = {_plain(listed): listed for listed in known}
+    if _plain(name) in plain:
+        return plain[_plain(name)], float(known[plain[_plain(name)]])
+    size = _plain(name).removesuffix("gib")
+    if _plain(name).endswith("gib") and size.replace(".", "", 1).isdigit():
+        return name, float(size)
+    starting = [listed for short, listed in plain.items() if short.startswith(_plain(name))]
+    near = starting or difflib.get_close_matches(name, known, n=2, cutoff=0.5)
+    meant = f"; did you mean {' or '.join(near)}?" if near else ""
+    raise UsageError(f"--gpu {name}: not known{meant} Known: {', '.join(known)}; or its memory, such as 24GiB")
+
+
+def plan(config: RunConfig, gpu: str, price: float | None) -> Plan:
+    """Plan a resolved configuration on one GPU. Raises UsageError for a model or a GPU that is not known."""
+    shape = read_shape(config.model)
+    name, gib = gpu_memory(gpu)
+    room = gib * USABLE * GIB
+    arguments = ["--count", str(config.generation.count)]
+    rates = estimate(config.preset, arguments, price or 0.0)
+    steps = []
+    for step in STEPS:
+        memory = step_memory(shape, config, step)
+        fits = memory.needed <= room
+        hours, dollars = _cost(rates, step, price)
+        steps.append(
+            PlannedStep(step, memory, fits, None if fits else _change(shape, config, step, room), hours, dollars)
+        )
+    return Plan(shape, name, gib, price, rates.source, tuple(steps))
+
+
+def step_memory(shape: Shape, config: RunConfig, step: str) -> Memory:
+    """A step's memory under a configuration; both measurements are planned with the longest prompts they try."""
+    generation, evaluation = config.generation, config.evaluation
+    prompt = prompt_tokens(generation)
+    if step == "train":
+        tokens = min(config.training.max_length, 32 + generation.max_new_tokens)
+        return training(shape, config.training, precision=config.training_precision, tokens=tokens)
+    if step == "generate":
+        return generating(
+            shape, precision=config.generation_precision, batch=generation.batch_size, prompt=prompt,
+            new=generation.max_new_tokens, sampled=generation.temperature > 0,
+        )  # fmt: skip
+    return generating(
+        shape, precision=config.evaluation_precision, batch=evaluation.batch_size, prompt=prompt,
+        new=evaluation.max_new_tokens, sampled=False, lora_r=config.training.lora_r if step == "evaluate" else 0,
+    )  # fmt: skip
+
+
+def _cost(rates: Estimate, step: str, price: float | None) -> tuple[float | None, float | None]:
+    seconds = next((found.seconds for found in rates.steps if found.step == step), None)
+    if seconds is None:
+        return None, None
+    return seconds / 3600, None if price is None else seconds / 3600 * price
+
+
+def _change(shape: Shape, config: RunConfig, step: str, room: float) -> str:
+    """The largest batch that fits, or what else would."""
+    section = {"generate": "generation", "train": "training"}.get(step, "evaluation")
+    settings = getattr(config, section)
+    batch = settings.batch_size
+    while batch > 1:
+        batch //= 2
+        smaller = config.model_copy(update={section: settings.model_copy(update={"batch_size": batch})})
+        if step_memory(shape, smaller, step).needed <= room:
+            more = (
+                f" --set training.accumulate={settings.accumulate * settings.batch_size // batch}"
+                if step == "train"
+                else ""
+            )
+            return f"--set {section}.batch_size={batch}{more}"
+    if step == "train" and not settings.gradient_checkpointing:
+        return "--set training.batch_size=1 --set training.gradient_checkpointing=true, or a larger GPU"
+    return "a larger GPU, or --precision int8" if config.precision in {"fp32", "bf16", "fp16"} else "a larger GPU"
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace(" ", "").replace("-", "").replace("nvidia", "")

@@ -1,0 +1,156 @@
+"""The plan: arithmetic that can be checked by hand, what fits, what to change, and nothing loaded."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from stubs import Cai, resolved_of
+
+from cai_bootstrap.errors import UsageError
+from cai_bootstrap.planning.memory import GIB, generating, kv_cache, training, weights
+from cai_bootstrap.planning.plan import gpu_memory, plan
+from cai_bootstrap.planning.shape import read_shape
+
+
+@pytest.mark.parametrize(
+    ("model", "parameters"),
+    [
+        ("gemma-3-270m", 268_098_176),
+        ("Qwen2.5-0.5B", 494_032_768),
+        ("Qwen/Qwen2.5-7B", 7_615_616_512),
+        ("Qwen/Qwen2.5-32B", 32_763_876_352),
+    ],
+)
+def test_known_shapes_have_the_published_number_of_weights(model: str, parameters: int) -> None:
+    assert read_shape(model).parameters == pytest.approx(parameters, rel=1e-4)
+
+
+def test_a_local_models_weights_are_those_of_its_file(tmp_path: Path) -> None:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=300, hidden_size=64, intermediate_size=96, num_hidden_layers=3, num_attention_heads=4,
+        num_key_value_heads=2, tie_word_embeddings=True,
+    )  # fmt: skip
+    model = LlamaForCausalLM(config)
+    model.save_pretrained(tmp_path)
+    shape = read_shape(str(tmp_path))
+    assert shape.parameters == model.num_parameters()
+    assert weights(shape, "fp32") == model.get_memory_footprint() - sum(b.nbytes for b in model.buffers())
+
+
+def test_lora_has_as_many_weights_as_peft_makes(tmp_path: Path) -> None:
+    from peft import LoraConfig, get_peft_model
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=300, hidden_size=64, intermediate_size=96, num_hidden_layers=3, num_attention_heads=4,
+        num_key_value_heads=2,
+    )  # fmt: skip
+    config.save_pretrained(tmp_path)
+    adapted = get_peft_model(LlamaForCausalLM(config), LoraConfig(r=8, target_modules="all-linear"))
+    assert read_shape(str(tmp_path)).lora_parameters(8) == adapted.get_nb_trainable_parameters()[0]
+
+
+def test_the_cache_of_a_qwen_32b_token_is_a_quarter_of_a_mebibyte() -> None:
+    """2 · 64 layers · 8 heads · 128 · 2 bytes."""
+    assert kv_cache(read_shape("Qwen/Qwen2.5-32B"), 1, 1, "bf16") == 262_144
+
+
+def test_memory_grows_with_batch_and_length_and_shrinks_in_8_bits() -> None:
+    shape = read_shape("Qwen/Qwen2.5-32B")
+
+    def peak(precision: str = "bf16", batch: int = 8, prompt: int = 200, sampled: bool = False) -> int:
+        return generating(shape, precision=precision, batch=batch, prompt=prompt, new=64, sampled=sampled).peak
+
+    assert peak() < peak(batch=16) < peak(batch=16, prompt=400)
+    assert peak() < peak(batch=64, sampled=True)
+    assert 0.5 < weights(shape, "int8") / weights(shape, "bf16") < 0.53
+    settings = resolved_of(training__batch_size=4).config.training
+    saved = settings.model_copy(update={"gradient_checkpointing": True})
+    assert (
+        training(shape, saved, precision="bf16", tokens=256).peak
+        < training(shape, settings, precision="bf16", tokens=256).peak
+    )
+
+
+def test_what_does_not_fit_names_a_batch_that_does() -> None:
+    config = resolved_of(
+        model="gemma-3-270m",
+        precision="bf16",
+        generation__batch_size=4096,
+        generation__shots=6,
+        training__batch_size=512,
+    ).config
+    made = plan(config, "24GiB", None)
+    changes = {step.step: step.change for step in made.steps}
+    assert not made.fits
+    assert changes["baseline"] is None
+    assert changes["train"] is not None
+    assert "training.accumulate=" in changes["train"]
+    assert changes["generate"] is not None
+    batch = int(changes["generate"].rsplit("=", 1)[1])
+    fitting = config.model_copy(update={"generation": config.generation.model_copy(update={"batch_size": batch})})
+    assert {step.step: step.fits for step in plan(fitting, "24GiB", None).steps}["generate"]
+
+
+def test_a_plan_of_the_shipped_preset_fits_its_gpu_and_says_what_is_not_measured(cai: Cai) -> None:
+    code, said, _ = cai("plan", "--preset", "qwen2.5-32b-a100", "--price", "1.74", "--json")
+    found = json.loads(said)
+    assert code == 0
+    assert found["gpu"]["name"] == "A100 80GB"
+    assert found["fits"]
+    if found["rates"] == "not measured":
+        assert all(step["hours"] is None and step["dollars"] is None for step in found["steps"])
+
+
+def test_exit_code_2_names_the_change(cai: Cai) -> None:
+    code, said, error = cai("plan", "--preset", "qwen2.5-32b-a100", "--gpu", "L4")
+    assert code == 2
+    assert "NO" in said
+    assert "does not fit on one L4; change baseline: a larger GPU" in error
+
+
+def test_measured_rates_become_hours_and_dollars(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from cai_bootstrap.planning import plan as module
+    from cai_bootstrap.pod.estimate import estimate
+
+    rates = tmp_path / "rates.yaml"
+    steps = "{baseline: 60, generate: {fixed: 10, per_item: 1}, train: 1800, evaluate: 60, prepare: 5}"
+    rates.write_text(
+        "presets:\n  qwen2.5-32b-a100: {measured: true, count: 9, date: d, device: A100, source: s, steps: "
+        + steps
+        + "}\n"
+    )
+    monkeypatch.setattr(module, "estimate", lambda *given: estimate(*given, rates_path=rates))
+    from cai_bootstrap.config import resolve
+
+    config = resolve({"generation.count": 350}, preset="qwen2.5-32b-a100", environment={}).config
+    made = {step.step: step for step in plan(config, "A100 80GB", 2.0).steps}
+    assert (made["train"].hours, made["train"].dollars) == (0.5, 1.0)
+    assert made["generate"].hours == pytest.approx(0.1)
+
+
+def test_unknown_models_and_gpus_are_named(cai: Cai) -> None:
+    code, _, error = cai("plan", "--model", "nobody/nothing-9b")
+    assert code == 2
+    assert "the shape of 'nobody/nothing-9b' is not known here" in error
+    with pytest.raises(UsageError, match="did you mean A100 80GB or A100 40GB"):
+        gpu_memory("A100")
+    assert gpu_memory("h-100") == ("H100", 79.2)
+    assert gpu_memory("12.5GiB")[1] == 12.5
+
+
+def test_nothing_is_loaded() -> None:
+    code = (
+        "import sys; from cai_bootstrap.cli import run_command; "
+        "run_command(['plan', '--preset', 'qwen2.5-32b-a100']); "
+        "sys.exit(any(name in sys.modules for name in ('torch', 'transformers', 'peft', 'trl')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+def test_weights_of_gemma_are_half_a_gigabyte() -> None:
+    assert weights(read_shape("gemma-3-270m"), "bf16") / GIB == pytest.approx(0.5, abs=0.01)
