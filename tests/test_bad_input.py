@@ -238,3 +238,12 @@ def test_a_working_folder_that_cannot_be_made_leaves_the_others_alone(tmp_path: 
     (tmp_path / "results").write_text("a file")
     with pytest.raises(UsageError, match="results: cannot be used"):
         Workspace.at(tmp_path / "b", results=tmp_path / "results").create()
+
+
+def test_a_users_suite_of_dev_items_is_refused_before_anything_runs(
+    tmp_path: Path, cai: Cai, tiny_suites: tuple[Path, Path]
+) -> None:
+    code, _, err = cai("run", "--base-dir", tmp_path / "b", "--suite", tiny_suites[1])
+    assert code == 2
+    assert "holds dev items, which the gate does not judge" in err
+    assert not (tmp_path / "b").exists()

@@ -126,12 +126,18 @@ def _check_early(config: Any, steps: Sequence[Any]) -> None:
 
         require_tracker(config.track)
     from cai_bootstrap.constitution import load_constitution
-    from cai_bootstrap.evaluation.suite import load_suite
+    from cai_bootstrap.errors import UsageError
+    from cai_bootstrap.evaluation.suite import USER_VERSION, load_suite
     from cai_bootstrap.generation.select import parse_judges
 
     if {"generate"} & set(steps):
         load_constitution(config.constitution)
         parse_judges(config.generation.select)
     if {"baseline", "evaluate", "train", "generate"} & set(steps):
-        load_suite(config.evaluation.suite)
+        suite = load_suite(config.evaluation.suite)
         load_suite(config.evaluation.dev_suite)
+        if suite.version == USER_VERSION and any(item.split != "test" for item in suite.items):
+            raise UsageError(
+                f"{config.evaluation.suite}: holds dev items, which the gate does not judge; give them as "
+                "evaluation.dev_suite, and a suite of test items as --suite"
+            )
