@@ -1,7 +1,8 @@
 """Generation speed: 4,096 few-shot prompts × 64 tokens with the product's engine, against one prompt at a time.
 
 Run on a GPU: python benchmarks/generation.py [--model gemma-3-270m] [--json FILE]; under 120 s. The slow side is
-measured on 32 prompts and extrapolated, which the table says. `--quick` takes 16 prompts × 8 tokens, for a CPU and a tiny model.
+measured on 32 prompts and extrapolated, which the table says.
+`--quick` takes 16 prompts × 8 tokens, for a CPU and a tiny model.
 """
 
 import argparse
