@@ -48,7 +48,13 @@ class StubEngine:
             yield Completion(text, "length" if digest[6] % 8 == 0 else "stop" if sampling.stop else "eos", 5)
 
     def choice_logprobs(self, prompts: Sequence[str], choices: Sequence[str]) -> list[list[float]]:
-        return [[-0.1 * (n + len(prompt) % 7) for n in range(len(choices))] for prompt in prompts]
+        """Prefers the longer of the two last answers, whichever comes first, so that most pairs are kept."""
+        rows = []
+        for prompt in prompts:
+            first, second = prompt.rsplit("\nAnswer A: ", 1)[1].rsplit("\nThe better", 1)[0].split("\nAnswer B: ", 1)
+            better = len(first) - len(second)
+            rows.append([0.1 * better, -0.1 * better][: len(choices)])
+        return rows
 
     def text_logprobs(self, prompts: Sequence[str], texts: Sequence[str]) -> list[tuple[float, int]]:
         return [(-1.0, 1) for _ in zip(prompts, texts, strict=True)]
@@ -69,7 +75,13 @@ class Scale:
 def generate(count: int) -> dict[str, float]:
     """Instructions, answers, critiques, revisions, judgements and pairs for `count` instructions, in this process."""
     config = resolve(
-        {"generation.count": count, "generation.chunk": 500, "generation.batch_size": 512, "generation.candidates": 2},
+        {
+            "generation.count": count,
+            "generation.chunk": 500,
+            "generation.batch_size": 512,
+            "generation.candidates": 2,
+            "generation.select": "critic",
+        },
         environment={},
     ).config
     held_out = LeakageIndex([*load_suite("stage1").items, *load_suite("stage1-dev").items])

@@ -149,7 +149,7 @@ def forgetting(context: StepContext, outcome: Outcome, _: Mapping[str, Any], fol
     with opened.without_adapter():
         look("before")
     look("after")
-    outcome.figures["perplexity tokens"] = sum(len(part.split()) for part in passages)
+    outcome.figures["neutral text words"] = sum(len(part.split()) for part in passages)
 
 
 def ifbench(context: StepContext, outcome: Outcome, options: Mapping[str, Any], folder: Path, adapter: Path) -> None:

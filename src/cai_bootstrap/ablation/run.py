@@ -50,9 +50,9 @@ def run_set(
     """Run what is not finished, and write `results/ablation.json` after each variation; returns its content.
 
     `only` names variations (comma-separated) to run, with those that they need; the others stand in the table if they
-    are finished. `devices` are CUDA device numbers, one process at a time on each; without any there is one process at a time, which
-    sees what this one sees. Raises LockedError if another run holds the base directory, UsageError for a suite that is
-    not dev.
+    are finished. `devices` are CUDA device numbers, one process at a time on each; without any there is one process at
+    a time, which sees what this one sees. Raises LockedError if another run holds the base directory, UsageError for a
+    suite that is not dev.
     """
     suite = dev_suite(resolved)
     jobs = _jobs(plan.only(only), resolved, workspace, suite)
@@ -62,10 +62,10 @@ def run_set(
     with hold(workspace, f"cai ablate ({plan.name})"), signals.listening():
         table = _Table(plan, {job.name for job in jobs}, resolved, workspace, suite)
         scheduler = _Scheduler(jobs, workspace.base / "ablation", signals, on_start, on_end, table.write)
+        chosen = {job.name for job in jobs}
         for job in others:
-            if job.name not in {chosen.name for chosen in jobs} and (
-                known := _finished(job, workspace.base / "ablation")
-            ):
+            known = _finished(job, workspace.base / "ablation")
+            if known is not None and job.name not in chosen:
                 scheduler.outcomes[job.name] = known
         scheduler.run(list(devices) or [""])
         return table.write(scheduler.outcomes)

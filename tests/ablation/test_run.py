@@ -1,0 +1,196 @@
+"""The scheduler: order, needs, cards, resuming, and a failure that stays alone. No model and no process."""
+
+import json
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from stubs import resolved_of
+
+from cai_bootstrap.ablation import run as running
+from cai_bootstrap.ablation.outcome import Outcome, compare, write_outcome
+from cai_bootstrap.ablation.plan import Contrast, VariationSet, load_set
+from cai_bootstrap.ablation.show import plot, print_tables, rate_text
+from cai_bootstrap.errors import UsageError
+from cai_bootstrap.supervise import Ended
+from cai_bootstrap.workspace import Workspace
+
+SET = """
+name: mine
+variations:
+  - {name: prompts, group: "1", what: p, kind: prompting}
+  - {name: a, group: "3", what: a}
+  - {name: b, group: "3", what: b, settings: {training.epochs: 9}}
+  - {name: after-a, group: "6", what: f, kind: forgetting, needs: a}
+  - {name: maybe, group: "6", what: i, kind: ifbench, needs: a, optional: true}
+contrasts:
+  - {name: a over the base, before: "shared:strict", after: "a:strict"}
+"""
+
+
+class Processes:
+    """Stands in for the processes: each writes an outcome, as told by `ends`; the rest are done."""
+
+    def __init__(self, **ends: str) -> None:
+        self.ends = ends
+        self.started: list[tuple[str, str]] = []
+        self._lock = threading.Lock()
+
+    def __call__(self, command: Sequence[str], *, timeout: float, log: Path, signals: Any) -> Ended:
+        job = json.loads(Path(command[-1]).read_text())
+        name = job["variation"]["name"] if job["variation"] else "shared"
+        assert timeout > 0
+        assert not signals.received
+        with self._lock:
+            self.started.append((name, command[1] if command[0] == "env" else ""))
+        status = self.ends.get(name, "done")
+        if status == "killed":
+            return Ended(137, 1.0)
+        outcome = Outcome(name, status, job["fingerprint"], message=None if status == "done" else "why")  # type: ignore[arg-type]
+        right = name != "shared"
+        outcome.add("strict", {f"i{n}": right or n % 2 == 0 for n in range(20)})
+        write_outcome(log.parent, outcome)
+        return Ended(0, 1.0)
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> VariationSet:
+    path = tmp_path / "set.yaml"
+    path.write_text(SET)
+    return load_set(path)
+
+
+def start(
+    plan: VariationSet, base: Path, processes: Processes, monkeypatch: pytest.MonkeyPatch, **more: Any
+) -> dict[str, Any]:
+    monkeypatch.setattr(running, "supervise", processes)
+    values = more.pop("values", {})
+    return running.run_set(plan, resolved_of(**values), Workspace.at(base), **more)
+
+
+def statuses(content: dict[str, Any]) -> dict[str, str]:
+    return {entry["name"]: entry["status"] for entry in content["variations"]}
+
+
+def test_measurements_come_first_and_the_shared_run_just_before_the_first_training(
+    plan: VariationSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    processes = Processes()
+    content = start(plan, tmp_path / "base", processes, monkeypatch)
+    assert [name for name, _ in processes.started] == ["prompts", "shared", "a", "b", "after-a", "maybe"]
+    assert set(statuses(content).values()) == {"done"}
+    assert json.loads((tmp_path / "base/results/ablation.json").read_text()) == content
+
+
+def test_a_failure_stays_alone_and_what_needs_it_is_not_run(
+    plan: VariationSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = start(plan, tmp_path / "base", Processes(a="failed", prompts="killed"), monkeypatch)
+    assert statuses(content) == {
+        "shared": "done", "prompts": "failed", "a": "failed", "b": "done", "after-a": "not_run", "maybe": "not_run",
+    }  # fmt: skip
+    messages = {entry["name"]: entry["message"] for entry in content["variations"]}
+    assert messages["after-a"] == "needs 'a', which did not finish"
+    assert "ended with code 137" in messages["prompts"]
+
+
+def test_started_again_only_what_is_not_finished_runs(
+    plan: VariationSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start(plan, tmp_path / "base", Processes(b="failed"), monkeypatch)
+    again = Processes()
+    content = start(plan, tmp_path / "base", again, monkeypatch)
+    assert [name for name, _ in again.started] == ["b"]
+    assert set(statuses(content).values()) == {"done"}
+
+
+def test_another_configuration_is_another_set_of_outcomes(
+    plan: VariationSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start(plan, tmp_path / "base", Processes(), monkeypatch)
+    again = Processes()
+    start(plan, tmp_path / "base", again, monkeypatch, values={"training__epochs": 7})
+    assert len(again.started) == 6
+
+
+def test_only_runs_what_is_named_and_shows_what_was_finished_before(
+    plan: VariationSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = Processes()
+    assert statuses(start(plan, tmp_path / "base", first, monkeypatch, only="prompts")) == {"prompts": "done"}
+    second = Processes()
+    content = start(plan, tmp_path / "base", second, monkeypatch, only="after-a")
+    assert [name for name, _ in second.started] == ["shared", "a", "after-a"]
+    assert set(statuses(content)) == {"shared", "prompts", "a", "after-a"}
+
+
+def test_each_card_serves_one_process_that_sees_only_that_card(
+    plan: VariationSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    processes = Processes()
+    content = start(plan, tmp_path / "base", processes, monkeypatch, devices=["0", "3"])
+    assert set(statuses(content).values()) == {"done"}
+    assert {card for _, card in processes.started} <= {"CUDA_VISIBLE_DEVICES=0", "CUDA_VISIBLE_DEVICES=3"}
+    names = [name for name, _ in processes.started]
+    assert names.index("shared") < names.index("a") < names.index("after-a")
+
+
+def test_every_variation_is_measured_on_dev_with_its_own_settings(
+    plan: VariationSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = tmp_path / "base"
+    start(plan, base, Processes(), monkeypatch, values={"evaluation__suite": "stage1", "training__rounds": 3})
+    for name in ("shared", "a", "b", "prompts"):
+        config = json.loads((base / "ablation" / name / "job.json").read_text())["config"]
+        assert config["evaluation.suite"] == "stage1-dev"
+        assert config["training.rounds"] == 1
+        assert config["training.epochs"] == (9 if name == "b" else 3.0)
+        shared = str(base / "ablation" / "shared" / "data" / "stage1")
+        assert config["paths.data_dir"] == (shared if name in {"a", "b"} else None)
+
+
+def test_a_suite_with_test_items_is_refused(
+    plan: VariationSet, tmp_path: Path, tiny_suites: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UsageError, match="compared on dev only"):
+        start(plan, tmp_path / "b", Processes(), monkeypatch, values={"evaluation__dev_suite": str(tiny_suites[0])})
+    assert not (tmp_path / "b").exists()
+
+
+def test_contrasts_are_paired_and_left_out_where_the_items_differ() -> None:
+    before, after, other = Outcome("x", "done"), Outcome("y", "done"), Outcome("z", "done")
+    before.add("r", {f"i{n}": n < 2 for n in range(12)})
+    after.add("r", {f"i{n}": n > 0 for n in range(12)})
+    other.add("r", {"i0": True})
+    contrasts = [Contrast(name=n, before="x:r", after=f"{a}:r") for n, a in (("gain", "y"), ("no", "z"), ("none", "q"))]
+    found = compare(contrasts, {"x": before, "y": after, "z": other})
+    assert [row["name"] for row in found] == ["gain"]
+    assert (found[0]["gained"], found[0]["lost"], found[0]["n"]) == (10, 1, 12)
+    assert found[0]["lift"] == pytest.approx(9 / 12)
+    assert found[0]["mcnemar_p"] == pytest.approx(24 / 2**11)
+
+
+def test_table_and_plot_show_every_rate_with_its_interval(
+    plan: VariationSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = start(plan, tmp_path / "base", Processes(b="failed"), monkeypatch)
+    print_tables(content)
+    shown = capsys.readouterr().out
+    assert "50.0% [30–70]" in shown
+    assert "failed: why" in shown
+    assert "a over the base" in shown
+    assert rate_text({"rate": 0.5, "wilson": [0.3, 0.7]}) == "50.0% [30–70]"
+    files = plot(content, tmp_path)
+    assert [path.suffix for path in files] == [".svg", ".png"]
+    assert files[1].read_bytes()[:4] == b"\x89PNG"
+    assert "<svg" in files[0].read_text()
+
+
+def test_cards_are_those_that_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+    assert running.visible_devices(None) == ["2", "5"]
+    assert running.visible_devices("0, 1") == ["0", "1"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert running.visible_devices(None) == []
