@@ -11,6 +11,7 @@ from typing import Any
 
 import psutil
 
+PATIENCE_SECONDS = 1800.0  # the real model on a busy machine; a quiet one needs five minutes
 FAKE_RUN = str(Path(__file__).with_name("fake_run.py"))
 
 
@@ -30,7 +31,10 @@ def start(*arguments: object, fake: bool = False, **environment: str) -> "subpro
 def run(*arguments: object, fake: bool = False, **environment: str) -> tuple[int, str]:
     """Run `cai` to its end; its exit code and everything it said."""
     process = start(*arguments, fake=fake, **environment)
-    said, _ = process.communicate(timeout=500)
+    try:
+        said, _ = process.communicate(timeout=PATIENCE_SECONDS)
+    finally:
+        process.kill()  # nothing where it has ended
     return process.returncode, said
 
 
