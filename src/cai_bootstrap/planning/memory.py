@@ -12,9 +12,8 @@ GIB = 1024**3
 BYTES = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "int8": 1.0, "fp8": 1.0}
 CONTEXT = int(0.6 * GIB)
 GREEDY_LOGITS = 4  # the last token's logits again, in 32 bits
-SAMPLED_LOGITS = 32  # in 32 bits; divided by the temperature; sorted with 64-bit indices, and the sort's own buffers
-HEAD_TOKENS = 512  # answer tokens whose logits exist at once in training; the loss goes through them in pieces
-HEAD_COPIES = 3  # of those logits in 32 bits: the logits, their softmax, their gradient
+SAMPLED_LOGITS = 40  # in 32 bits; over the temperature; sorted values and 64-bit places, and the sort's own 20 bytes
+HEAD_TOKENS, HEAD_VOCABULARY = 4096, 32_768  # TRL's fused head works on tiles of at most so many tokens and words
 
 
 @dataclass(frozen=True)
@@ -52,13 +51,13 @@ def generating(
     """A batch of `batch` prompts of `prompt` tokens decoded for `new` tokens.
 
     Weights and cache are always there. Beside them: while prompts are read, one layer's activations of every token;
-    while tokens are drawn, the logits, b·V·(bytes + 4) when greedy and b·V·(bytes + 32) when drawn with top-p; a
+    while tokens are drawn, the logits, b·V·(bytes + 4) when greedy and b·V·(bytes + 40) when drawn with top-p; a
     growing cache is copied one tensor at a time.
     """
     number = _number(precision)
     held = weights(shape, precision) + 4 * shape.lora_parameters(lora_r)
     cache = kv_cache(shape, prompt + new, batch, precision)
-    reading = int(batch * prompt * _running(shape, number)) + int(batch * shape.vocabulary * number)
+    reading = int(batch * prompt * _running(shape, number))
     logits = int(batch * shape.vocabulary * (number + (SAMPLED_LOGITS if sampled else GREEDY_LOGITS)))
     copied = cache // (2 * shape.layers)
     read = kv_cache(shape, prompt, batch, precision) + reading
@@ -81,7 +80,7 @@ def training(shape: Shape, settings: Training, *, precision: str, tokens: int) -
         activations = int(every * (shape.layers * shape.hidden * number + layer))
     else:
         activations = int(every * shape.layers * layer)
-    head = int(min(every, HEAD_TOKENS) * shape.vocabulary * 4 * HEAD_COPIES)
+    head = int(min(every, HEAD_TOKENS) * min(shape.vocabulary, HEAD_VOCABULARY) * number)
     held = weights(shape, precision)
     parts = {"weights": held, "adapters_and_optimizer": adapters, "activations": activations, "logits": head}
     return Memory(parts, sum(parts.values()))
@@ -97,17 +96,19 @@ def _number(precision: str) -> float:
 
 
 def _running(shape: Shape, number: float) -> float:
-    """Bytes a token that one layer needs in a forward pass: its input and residual, the norm's copy in 32 bits, and
-    the larger of attention (query, key, value, their turned copies, output) and MLP (gate, its activation, up)."""
-    attention = (3 * shape.heads + 4 * shape.kv_heads) * shape.head
-    return number * (2 * shape.hidden + max(attention, 3 * shape.inner)) + 4 * shape.hidden
+    """Bytes a token that one layer needs in a forward pass: its input and the residual, and the largest of attention
+    (query, key, value, key and value again for every head, output), MLP (the activated gate, up, their product) and a
+    norm (the input, its square and the result in 32 bits)."""
+    attention = number * (4 * shape.heads + 2 * shape.kv_heads) * shape.head
+    return number * 2 * shape.hidden + max(attention, number * 3 * shape.inner, 12 * shape.hidden)
 
 
 def _kept(shape: Shape, number: float, rank: int) -> float:
-    """Bytes a token that one layer keeps for the backward pass: each norm's input in 32 bits; each adapter's input and
-    its r numbers, twice; attention's query, key, value and output, key and value again for every head; gate, its
-    activation and up."""
+    """Bytes a token that one layer keeps for the backward pass: each norm's input in 32 bits, those of query and key
+    too where they have norms; each adapter's input and its r numbers; attention's query and output, key and value for
+    every head; gate, its activation and up."""
     norms = 4 * shape.norms * shape.hidden
-    inputs = number * sum(inputs for inputs, _ in shape.linears) + 2 * number * rank * len(shape.linears)
-    attention = number * shape.head * (4 * shape.heads + 2 * shape.kv_heads)
-    return norms + inputs + attention + number * 3 * shape.inner
+    if shape.head_norms:
+        norms += 4 * (shape.heads + shape.kv_heads) * shape.head
+    inputs = number * (sum(inputs for inputs, _ in shape.linears) + rank * len(shape.linears))
+    return norms + inputs + number * 4 * shape.heads * shape.head + number * 3 * shape.inner

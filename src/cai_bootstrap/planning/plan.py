@@ -101,7 +101,10 @@ def plan(config: RunConfig, gpu: str, price: float | None) -> Plan:
         steps.append(
             PlannedStep(step, memory, fits, None if fits else _change(shape, config, step, room), hours, dollars)
         )
-    return Plan(shape, name, gib, price, rates.source, tuple(steps))
+    measured = any(step.hours is not None for step in steps)
+    elsewhere = measured and _plain(name.split(" ")[0]) not in _plain(rates.source)
+    source = f"{rates.source}; not measured on {name}" if elsewhere else rates.source
+    return Plan(shape, name, gib, price, source, tuple(steps))
 
 
 def step_memory(shape: Shape, config: RunConfig, step: str) -> Memory:

@@ -12,6 +12,7 @@ from cai_bootstrap.workspace import resolve_cache_dir
 
 KNOWN = Path(__file__).with_name("architectures.yaml")
 FOUR_NORMS = ("gemma2", "gemma3", "gemma3_text")  # before and after attention, before and after the MLP
+HEAD_NORMS = ("gemma3", "gemma3_text", "qwen3")  # on query and key
 BIASED = ("qwen2",)  # query, key and value have a bias although config.json does not say so
 
 
@@ -30,6 +31,7 @@ class Shape:
     vocabulary: int
     tied: bool
     norms: int
+    head_norms: bool
     biased: bool
     window: int | None
     sliding_layers: int
@@ -51,9 +53,13 @@ class Shape:
     @property
     def other_parameters(self) -> int:
         """Embedding V·d, the head V·d if it is not the embedding, norms and biases."""
-        query, key = self.heads * self.head, self.kv_heads * self.head
-        small = self.layers * (self.norms * self.hidden + (query + 2 * key if self.biased else 0)) + self.hidden
+        small = self.layers * (self._block_small) + self.hidden
         return self.vocabulary * self.hidden * (1 if self.tied else 2) + small
+
+    @property
+    def _block_small(self) -> int:
+        biases = (self.heads + 2 * self.kv_heads) * self.head if self.biased else 0
+        return self.norms * self.hidden + biases + (2 * self.head if self.head_norms else 0)
 
     @property
     def parameters(self) -> int:
@@ -115,6 +121,7 @@ def _shape(name: str, source: str, config: dict[str, Any]) -> Shape:
             vocabulary=int(config["vocab_size"]),
             tied=bool(config.get("tie_word_embeddings", False)),
             norms=4 if kind in FOUR_NORMS else 2,
+            head_norms=kind in HEAD_NORMS,
             biased=bool(config.get("attention_bias", False)) or kind in BIASED,
             window=int(config["sliding_window"]) if sliding and config.get("sliding_window") else None,
             sliding_layers=sliding,
