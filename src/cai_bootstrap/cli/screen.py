@@ -11,6 +11,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from cai_bootstrap.evaluation.results import percent
+
 PLAIN_SECONDS = 15.0
 TYPES = ("question", "completion", "generation", "transformation")
 
@@ -132,14 +134,15 @@ def _cell(results: dict[str, Any], name: str, side: str, kind: str) -> str:
     model = results["models"].get(side)
     if rates is None or model is None:
         return "-"
-    if name == "all":
-        rate, interval = rates["success_rate"], rates["wilson"]
-    else:
-        figures = (model["first_line"] if kind == "first_line_rates" else model)["by_type"].get(name)
-        if figures is None:
-            return "-"
-        rate, interval = figures["success_rate"], rates["by_type"][name]
-    return f"{rate:.1%} [{100 * interval[0]:.0f}–{100 * interval[1]:.0f}]"
+    figures = model["first_line"] if kind == "first_line_rates" else model
+    interval = rates["wilson"] if name == "all" else rates["by_type"].get(name)
+    if name != "all":
+        figures = figures["by_type"].get(name)
+    if figures is None or interval is None:
+        return "-"
+    # Rounded down like the verdict, so that the two never disagree.
+    rate = percent(figures["successes"], figures["total"])
+    return f"{rate} [{100 * interval[0]:.0f}–{100 * interval[1]:.0f}]"
 
 
 def _tests(statistics: dict[str, Any]) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from cai_bootstrap.errors import UntrustedResultError
 from cai_bootstrap.evaluation.conditions import FACTORS, Conditions, Difference, differences
-from cai_bootstrap.evaluation.results import answers_of, read_results
+from cai_bootstrap.evaluation.results import answers_of, percent, read_results
 from cai_bootstrap.evaluation.suite import Suite, load_suite
 from cai_bootstrap.evaluation.summary import compare, first_line, strict
 
@@ -83,5 +83,6 @@ def _side_of(path: Path, results: dict[str, Any], side: str | None) -> str:
 def _shown(results: dict[str, Any], side: str) -> str:
     rate = results["statistics"]["rates"][side]
     return (
-        f"{rate['success_rate']:.1%} of {rate['total']} followed; ≥ 95% {'shown' if rate['shown_95'] else 'not shown'}"
+        f"{percent(rate['successes'], rate['total'])} of {rate['total']} followed; "
+        f"≥ 95% {'shown' if rate['shown_95'] else 'not shown'}"
     )

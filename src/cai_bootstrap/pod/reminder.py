@@ -30,6 +30,8 @@ def reminder() -> str | None:
 
 
 def _line(rental: ledger.Rental) -> str:
+    if "started" not in rental:
+        return f"  pod '{rental.get('pod', '?')}' ({rental.get('address', '?')}), since when is not recorded"
     since = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(rental["started"]))
     minutes = int(max(0.0, time.time() - rental["started"]) // 60)
     return (
