@@ -33,15 +33,15 @@ def few_shot_prompts(count: int) -> list[str]:
     ][:count]
 
 
-def timed(engine: Any, prompts: list[str], tokens: int) -> dict[str, float]:
-    """Seconds and new tokens of one pass; every prompt is decoded until EOS or its limit, no stop strings."""
+def timed(engine: Any, calls: list[list[str]], tokens: int) -> dict[str, float]:
+    """Seconds and new tokens of calls one after the other; each prompt is decoded until EOS or its limit."""
     synchronise()
     start = time.perf_counter()
-    made = list(engine.stream(prompts, Sampling(tokens)))
+    made = [completion for prompts in calls for completion in engine.stream(prompts, Sampling(tokens))]
     synchronise()
     seconds = time.perf_counter() - start
     new = sum(completion.tokens for completion in made)
-    return {"prompts": len(prompts), "tokens": new, "seconds": seconds, "tokens_per_second": new / seconds}
+    return {"prompts": len(made), "tokens": new, "seconds": seconds, "tokens_per_second": new / seconds}
 
 
 def synchronise() -> None:
@@ -69,10 +69,9 @@ def main() -> None:
     list(opened.engine.stream(prompts[:batch], Sampling(4)))
     synchronise()
     startup = time.perf_counter() - start
-    ours = timed(opened.engine, prompts, tokens)
+    ours = timed(opened.engine, [prompts], tokens)
     # Evenly spread over the prompts, so that their lengths are those of all of them.
-    opened.engine.batch_size = 1
-    slow = timed(opened.engine, prompts[:: max(1, count // alone)][:alone], tokens)
+    slow = timed(opened.engine, [[prompt] for prompt in prompts[:: max(1, count // alone)][:alone]], tokens)
     extrapolated = slow["seconds"] / slow["prompts"] * count
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0

@@ -1,7 +1,7 @@
 """Training speed: the product's trainer against TRL's `DPOTrainer` with its default settings, same pairs, same run.
 
-Run on a GPU: python benchmarks/training.py [--model gemma-3-270m] [--json FILE]; under 120 s. Both train LoRA
-adapters of the same rank with DPO alone, at the same batch, learning rate and number of steps. TRL's side keeps the
+Run with one visible GPU: python benchmarks/training.py [--model gemma-3-270m] [--json FILE]; under 120 s. Both train
+LoRA adapters of the same rank with DPO alone, at the same batch, learning rate and number of steps. TRL's side keeps the
 defaults that cost time: gradient checkpointing, the reference computed at every step, full logits. Pairs a second are
 those of the steps after the first `WARM`; the loss is the mean of the last ten. The seeds are the same, the kernels
 are not: losses agree within noise, not bit by bit. `--quick` is for a CPU and a tiny model.
@@ -143,8 +143,6 @@ def trl_defaults(prepared: PreparedModel, config: RunConfig, pairs: list[Prefere
             ),
             callbacks=[Hear()],
         )  # fmt: skip
-        if cuda:
-            trainer.args._n_gpu = 1
         trainer.train()
     return {**watch.figures(settings.batch_size), "whole_seconds": time.perf_counter() - start}
 
