@@ -53,7 +53,7 @@ def run(context: StepContext, expected: str) -> list[Path]:
         }
         found = elicit(engine, dev, partial, **how)
         rival = rival_block(found, run_rendering(engine, found.best, suite.items, partial / "rival.jsonl", **how))
-    factors = {"base": assessing.plain_factors(config.model, None)}
+    factors = {"base": assessing.plain_factors(opened.engine.info.model, None)}
     if found is not None:
         factors["rival"] = {
             "model": config.model, "adapter": None, "rendering": found.best.name, "stop_rule": assessing.FIRST_LINE_RULE

@@ -64,8 +64,8 @@ def run(context: StepContext, expected: str) -> list[Path]:
         with opened.without_adapter():
             base = assessing.assess(opened.engine, suite.items, prompts, partial / "base.jsonl", **how)
     factors = {
-        "base": assessing.plain_factors(config.model, None),
-        "trained": assessing.plain_factors(config.model, checkpoint.sha256),
+        "base": assessing.plain_factors(opened.engine.info.model, None),
+        "trained": assessing.plain_factors(opened.engine.info.model, checkpoint.sha256),
     }
     if rival is not None and baseline is not None:
         factors["rival"] = baseline["models"]["rival"]["factors"]
