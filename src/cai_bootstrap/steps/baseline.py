@@ -56,7 +56,7 @@ def run(context: StepContext, expected: str) -> list[Path]:
     factors = {"base": assessing.plain_factors(opened.engine.info.model, None)}
     if found is not None:
         factors["rival"] = {
-            "model": config.model, "adapter": None, "rendering": found.best.name, "stop_rule": assessing.FIRST_LINE_RULE
+            "model": opened.engine.info.model, "adapter": None, "rendering": found.best.name, "stop_rule": assessing.FIRST_LINE_RULE
         }  # fmt: skip
     results = build_results(
         suite=suite,
