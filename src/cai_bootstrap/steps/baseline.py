@@ -56,8 +56,11 @@ def run(context: StepContext, expected: str) -> list[Path]:
     factors = {"base": assessing.plain_factors(opened.engine.info.model, None)}
     if found is not None:
         factors["rival"] = {
-            "model": opened.engine.info.model, "adapter": None, "rendering": found.best.name, "stop_rule": assessing.FIRST_LINE_RULE
-        }  # fmt: skip
+            "model": opened.engine.info.model,
+            "adapter": None,
+            "rendering": found.best.name,
+            "stop_rule": assessing.FIRST_LINE_RULE,
+        }
     results = build_results(
         suite=suite,
         conditions=assessing.conditions_of(engine.info, suite, max_new_tokens=settings.max_new_tokens),
