@@ -1,9 +1,9 @@
 """Training speed: the product's trainer against TRL's `DPOTrainer` with its default settings, same pairs, same run.
 
 Run with one visible GPU: python benchmarks/training.py [--model gemma-3-270m] [--json FILE]; under 120 s. Both train
-LoRA adapters of the same rank with DPO alone, at the same batch, learning rate and number of steps. TRL's side keeps the
-defaults that cost time: gradient checkpointing, the reference computed at every step, full logits. Pairs a second are
-those of the steps after the first `WARM`; the loss is the mean of the last ten. The seeds are the same, the kernels
+LoRA adapters of the same rank with DPO alone, at the same batch, learning rate and number of steps. TRL's side keeps
+the defaults that cost time: gradient checkpointing, the reference computed at every step, full logits. Pairs a second
+are those of the steps after the first `WARM`; the loss is the mean of the last ten. The seeds are the same, the kernels
 are not: losses agree within noise, not bit by bit. `--quick` is for a CPU and a tiny model.
 """
 

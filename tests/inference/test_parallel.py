@@ -114,6 +114,7 @@ def test_a_batch_that_does_not_fit_is_halved_from_there_on(
     assert (one.engine.batch_size, two.engine.batch_size) == (2, 2)
 
 
+@pytest.mark.slow
 def test_an_ended_process_is_an_error_and_a_closed_engine_leaves_none(prepared: PreparedModel, adapter: Path) -> None:
     made = opened(prepared, adapter, 2)
     pid = made.engine._workers[0]._process.pid
@@ -124,6 +125,7 @@ def test_an_ended_process_is_an_error_and_a_closed_engine_leaves_none(prepared: 
     wait_for(lambda: not alive(pid), seconds=10)
 
 
+@pytest.mark.slow
 def test_a_process_that_cannot_load_says_why(tmp_path: Path) -> None:
     from cai_bootstrap.inference.parallel import Worker, WorkerSettings
 

@@ -53,6 +53,7 @@ def test_two_processes_of_batch_four_are_one_of_batch_eight(
     assert all(torch.allclose(weights[0][name], weights[1][name], atol=1e-4) for name in weights[0])
 
 
+@pytest.mark.slow
 def test_accumulation_is_divided_and_two_processes_stopped_and_resumed_are_as_uninterrupted(
     tmp_path: Path, prepared: PreparedModel, together: Checkpoint
 ) -> None:
@@ -67,6 +68,7 @@ def test_accumulation_is_divided_and_two_processes_stopped_and_resumed_are_as_un
     assert not (folder / "work").exists()
 
 
+@pytest.mark.slow
 def test_a_collapse_is_told_by_the_process_that_saw_it(tmp_path: Path, prepared: PreparedModel) -> None:
     run = training(
         tmp_path / "run", prepared, **STEP, training__processes=2, training__learning_rate=1e30,
@@ -90,6 +92,7 @@ training(
 """
 
 
+@pytest.mark.slow
 def test_a_killed_parent_leaves_no_process(tmp_path: Path, tiny: Path) -> None:
     """Killed alone, not its group: the processes end by themselves."""
     tests = Path(__file__).parents[1]
