@@ -109,6 +109,7 @@ def test_handwritten_pools_are_large_enough() -> None:
 
 
 @pytest.mark.parametrize("kind", TASK_TYPES)
+@pytest.mark.slow
 def test_each_type_gives_far_more_than_a_hundred_unique_combinations(kind: str) -> None:
     assert pool_sizes()[kind] >= 7500
 

@@ -128,6 +128,7 @@ def test_more_than_the_pool_holds_is_refused_naming_its_size() -> None:
         sample(pool_size() + 1, seed=0)
 
 
+@pytest.mark.slow
 def test_the_whole_pool_can_be_drawn_and_is_the_same_for_every_seed() -> None:
     drawn = sample(pool_size(), seed=8)
     assert len(drawn) == pool_size()
