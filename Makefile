@@ -9,10 +9,10 @@ run: setup
 	$(BIN)/cai run --quick-test --base-dir $(BASE)
 
 test: setup lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 3 --dist worksteal
 
 test-fast: setup
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -n 3 --dist worksteal -m "not slow"
 
 lint: setup
 	$(BIN)/ruff check .
