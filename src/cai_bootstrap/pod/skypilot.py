@@ -30,7 +30,7 @@ def task(*, preset: str, gpus: int, accelerator: str, cloud: str | None) -> dict
         "set -eu",
         "test -d ~/cai-venv || python3 -m venv ~/cai-venv",
         "source ~/cai-venv/bin/activate",
-        "pip install -e '.[gpu]'",
+        "pip install -c constraints.txt -e '.[demo]' 'bitsandbytes>=0.50.2,<0.51'",
         f"cai prepare {words}",
     ]
     resources: dict[str, Any] = {"accelerators": f"{accelerator}:{gpus}", "disk_size": 256}

@@ -39,7 +39,7 @@ stop:                         # what the watchdog on the pod does, also while yo
 
 setup:
   pins: []                    # exact versions to install first, such as torch==2.11.0
-  extras: [gpu]               # extras of this package
+  extras: [demo]              # extras of this package; for int8 add bitsandbytes==0.50.2 to the pins
   system_site_packages: true  # use the image's own torch where it fits
   prefetch: true              # fetch and convert the model (`cai prepare`) before the run
 """
