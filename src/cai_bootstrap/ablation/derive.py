@@ -16,8 +16,7 @@ from cai_bootstrap.config import RunConfig
 from cai_bootstrap.errors import DataError
 from cai_bootstrap.generation.candidates import Candidate, collect, normalise
 from cai_bootstrap.generation.filters import fault
-from cai_bootstrap.generation.pairs import build_pair
-from cai_bootstrap.generation.prompts import plain_prompt
+from cai_bootstrap.generation.pairs import build_pair, pair_of
 from cai_bootstrap.generation.select import parse_judges, propose
 from cai_bootstrap.records import Instruction, PreferencePair, Response
 from cai_bootstrap.workspace import read_json, read_jsonl, write_json, write_jsonl
@@ -108,21 +107,8 @@ def _rechosen(
         rejected = plain[-1] if plain else None
         if rejected is None or fault(instruction, chosen, rejected, max_similarity=config.pairs.max_similarity):
             continue
-        yield PreferencePair(
-            id=f"{instruction.id}.pair",
-            instruction_id=instruction.id,
-            type=instruction.type,
-            template=instruction.template,
-            prompt=plain_prompt(instruction.instruction),
-            chosen=chosen.text,
-            rejected=rejected.text,
-            chosen_source=chosen.source,
-            chosen_id=chosen.id,
-            rejected_id=rejected.id,
-            rejected_finished=rejected.finished,
-            principle_id=known.principle_id if known else "",
-            label_source=rule,
-        )
+        principle = known.principle_id if known else ""
+        yield pair_of(instruction, chosen, rejected, principle_id=principle, label=rule)
 
 
 def _drawn(shared: Path, count: int, draw: Random) -> set[str]:

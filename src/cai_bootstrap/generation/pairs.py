@@ -6,6 +6,7 @@ from typing import Any
 
 from cai_bootstrap.constitution import Constitution, Principle
 from cai_bootstrap.generation import filters
+from cai_bootstrap.generation.candidates import Candidate
 from cai_bootstrap.generation.prompts import plain_prompt
 from cai_bootstrap.generation.select import Proposal
 from cai_bootstrap.records import Instruction, PreferencePair, Record, RejectedPair
@@ -54,6 +55,13 @@ def build_pair(
             chosen=chosen.text,
             rejected=rejected.text,
         )
+    return pair_of(instruction, chosen, rejected, principle_id=principle_id, label=label)
+
+
+def pair_of(
+    instruction: Instruction, chosen: Candidate, rejected: Candidate, *, principle_id: str, label: str
+) -> PreferencePair:
+    """The pair of two candidates as it trains; `label` names what preferred the chosen one."""
     return PreferencePair(
         id=f"{instruction.id}.pair",
         instruction_id=instruction.id,
