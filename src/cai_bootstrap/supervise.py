@@ -21,6 +21,7 @@ from cai_bootstrap.errors import EXIT_INTERRUPTED, EXIT_TERMINATED, EXIT_TIMEOUT
 
 GRACE_SECONDS = 20.0
 POLL_SECONDS = 0.1
+GROUP_SECONDS = 30.0
 PARENT_PIPE = "CAI_PARENT_PIPE"
 
 
@@ -88,6 +89,7 @@ def supervise(
         finally:
             _end_group(process.pid, signal.SIGKILL)
             process.wait()
+            _wait_for_group(process.pid)
             on_tick()
     finally:
         os.close(write_end)
@@ -133,6 +135,25 @@ def _wait(
 def _end_group(leader: int, number: int) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(leader, number)
+
+
+def _wait_for_group(leader: int) -> None:
+    """Wait until no living process is in a killed group: the kernel ends them soon after the signal, not at once.
+
+    Zombies do not count: an orphan's entry stays for as long as whoever adopted it pleases.
+    """
+    import psutil
+
+    def living() -> bool:
+        for pid in psutil.pids():
+            with contextlib.suppress(OSError, psutil.Error):
+                if os.getpgid(pid) == leader and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+                    return True
+        return False
+
+    until = time.monotonic() + GROUP_SECONDS
+    while living() and time.monotonic() < until:
+        time.sleep(0.01)
 
 
 def step_command(arguments: Sequence[str]) -> list[str]:
