@@ -6,7 +6,7 @@ import pytest
 from stubs import StubEngine, config_of, instructions_of, rows_of, run_generator
 
 from cai_bootstrap.errors import UsageError
-from cai_bootstrap.generation.candidates import Candidate, collect, few_shot_count, label_tier
+from cai_bootstrap.generation.candidates import Candidate, collect, few_shot_count, label_tier, shown
 from cai_bootstrap.generation.critic import Preference
 from cai_bootstrap.generation.filters import effective_unique, fault, over_represented, similar
 from cai_bootstrap.generation.pairs import Judgement, build_pair
@@ -178,6 +178,32 @@ def test_disagreeing_answers_abstain() -> None:
     fact = instruction(args={}, gold=["Paris"])
     answers = [candidate(text, id=text) for text in ("Rome", "Paris", "Oslo", "Bern")]
     assert propose(fact, answers, parse_judges("agreement"), agreement=0.75) == "abstained"
+
+
+def test_a_copy_of_the_question_is_no_answer_however_often_it_is_given() -> None:
+    """Base models answer "the opposite of hot" with "hot", over every exemplar draw: that is no knowledge."""
+    fact = instruction(
+        args={"rivals": ["hot"]}, gold=["cold"], skill="antonym", instruction="What is the opposite of hot?"
+    )
+    answers = [candidate("hot", id="f0", votes=7), candidate("cold", id="f7")]
+    assert propose(fact, answers, parse_judges("agreement"), agreement=0.75) == "abstained"
+    copied = [candidate("hot", id="f0", votes=1), candidate("cold", id="f1", votes=7)]
+    found = propose(fact, copied, parse_judges("agreement"), agreement=0.75)
+    assert isinstance(found, Proposal)
+    assert (found.chosen.text, found.rejected.text) == ("cold", "hot")
+
+
+def test_every_second_draw_shows_the_options_of_a_choice_the_other_way_round() -> None:
+    asked = instruction(
+        instruction="Is a trout a fish or a bird?",
+        args={"options": ["a fish", "a bird"], "rivals": ["bird"]},
+        gold=["a fish"],
+    )
+    assert shown(asked, 0) == asked.instruction
+    assert shown(asked, 1) == "Is a trout a bird or a fish?"
+    assert shown(instruction(), 1) == instruction().instruction
+    agreed = [candidate("a fish", id="f0", votes=8), candidate("a bird", id="p", plain=True)]
+    assert isinstance(propose(asked, agreed, parse_judges("agreement"), agreement=0.75), Proposal)
 
 
 def test_constraint_rules_choose_a_passing_answer_and_reject_a_failing_one() -> None:

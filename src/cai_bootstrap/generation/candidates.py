@@ -5,12 +5,14 @@ The plan of one instruction is fixed before anything runs: one plain answer (wha
 """
 
 import hashlib
+import re
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from cai_bootstrap.config import Generation
 from cai_bootstrap.evaluation.scorers import check, first_line
 from cai_bootstrap.instructions.exemplars import Exemplar, draw, draw_mixed
+from cai_bootstrap.instructions.text import word_list
 from cai_bootstrap.records import Instruction, Response, Revision
 
 # Skills in which a small model errs often: they get twice the candidates, as do facts, whose label is an agreement.
@@ -77,6 +79,29 @@ def exemplars_for(instruction: Instruction, count: int, *, seed: int, use: str) 
     if not instruction.skill:
         return draw_mixed(instruction.type, count, seed=own_seed, exclude=instruction.instruction)
     return draw(instruction.skill, instruction.type, count, seed=own_seed, exclude=instruction.instruction)
+
+
+def shown(instruction: Instruction, draw: int) -> str:
+    """The instruction as one draw shows it: every second draw has the two options of a choice the other way round.
+
+    A small model often takes the option in a certain place. Answers that agree over both orders do not come of that.
+    """
+    options = instruction.args.get("options")
+    if not options or draw % 2 == 0:
+        return instruction.instruction
+    first, second = (re.escape(option) for option in options)
+    other = dict(zip(options, reversed(options), strict=True))
+    return re.sub(rf"\b(?:{first}|{second})\b", lambda found: other[found[0]], instruction.instruction)
+
+
+def repeats_question(instruction: Instruction, text: str) -> bool:
+    """The text has no word that the instruction has not, and the instruction offers no choice: it is no answer.
+
+    Decidable from the instruction alone. Base models copy the word that is asked about ("the opposite of hot is hot"),
+    and do so over every exemplar draw, which agreement would take for knowledge.
+    """
+    asked = set(word_list(instruction.instruction))
+    return not instruction.args.get("options") and all(word in asked for word in word_list(text))
 
 
 def collect(responses: list[Response], revisions: list[Revision]) -> list[Candidate]:

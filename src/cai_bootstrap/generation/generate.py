@@ -15,7 +15,14 @@ from cai_bootstrap.constitution import Constitution, Principle
 from cai_bootstrap.errors import InterruptedRunError
 from cai_bootstrap.events import Progress
 from cai_bootstrap.generation import filters
-from cai_bootstrap.generation.candidates import Candidate, answers_planned, collect, exemplars_for, few_shot_count
+from cai_bootstrap.generation.candidates import (
+    Candidate,
+    answers_planned,
+    collect,
+    exemplars_for,
+    few_shot_count,
+    shown,
+)
 from cai_bootstrap.generation.critic import Comparison, Preference, compare
 from cai_bootstrap.generation.pairs import Judgement, build_pair, summarise, without
 from cai_bootstrap.generation.prompts import (
@@ -177,7 +184,7 @@ class Generator:
             more = self._complete("sample", number, prompts, settings.max_new_tokens, settings.sample_temperature)
         else:
             prompts = [
-                respond_prompt(i.instruction, exemplars_for(i, settings.shots, seed=seed, use=f"respond:{n}"))
+                respond_prompt(shown(i, n), exemplars_for(i, settings.shots, seed=seed, use=f"respond:{n}"))
                 for i, n in asked
             ]
             more = self._complete("respond", number, prompts, settings.max_new_tokens, settings.temperature)

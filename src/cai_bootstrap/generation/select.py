@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cai_bootstrap.errors import UsageError
-from cai_bootstrap.generation.candidates import Candidate, label_tier, normalise, passes
+from cai_bootstrap.generation.candidates import Candidate, label_tier, normalise, passes, repeats_question
 from cai_bootstrap.records import Instruction
 
 JUDGES = ("critic", "constraint", "agreement", "gold")
@@ -54,7 +54,7 @@ def propose(
     if tier == "gold" and "gold" in judges:
         return _by_rule(instruction, candidates, "gold")
     if tier == "gold" and "agreement" in judges:
-        return _by_agreement(candidates, agreement)
+        return _by_agreement(instruction, candidates, agreement)
     if "critic" in judges:
         return _for_critic(candidates)
     return "no_judge"
@@ -70,8 +70,8 @@ def _by_rule(instruction: Instruction, candidates: Sequence[Candidate], judge: s
     return _pair(right, wrong, judge)
 
 
-def _by_agreement(candidates: Sequence[Candidate], share: float) -> Proposal | str:
-    """Self-consistency (Wang et al., 2203.11171) over exemplar draws."""
+def _by_agreement(instruction: Instruction, candidates: Sequence[Candidate], share: float) -> Proposal | str:
+    """Self-consistency (Wang et al., 2203.11171) over exemplar draws; a copy of the question's words wins no vote."""
     finished = [c for c in candidates if c.source == "response" and c.finished]
     answers = [c for c in finished if not c.plain] or finished
     votes: Counter[str] = Counter()
@@ -80,7 +80,7 @@ def _by_agreement(candidates: Sequence[Candidate], share: float) -> Proposal | s
     if sum(votes.values()) < MIN_AGREEMENT_ANSWERS:
         return "abstained"
     answer, count = votes.most_common(1)[0]
-    if count < share * sum(votes.values()):
+    if count < share * sum(votes.values()) or repeats_question(instruction, answer):
         return "abstained"
     right = [c for c in candidates if c.finished and normalise(c.text) == answer]
     wrong = [c for c in candidates if normalise(c.text) != answer]

@@ -168,7 +168,7 @@ def _category_pick(random: Random) -> Fill:
     this, that = (with_article(name) for name in pair)
     slots = {"member": member if kind in UNCOUNTED else with_article(member), "this": this, "that": that}
     golds = [with_article(kind), kind]
-    return gold_answer(slots, golds, content=(member,), fact_key=f"kind:{member}", rivals=[rival])
+    return gold_answer(slots, golds, content=(member,), fact_key=f"kind:{member}", rivals=[rival], options=[this, that])
 
 
 def _overlap(a: str, b: str) -> bool:
