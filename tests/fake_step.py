@@ -1,7 +1,8 @@
 """A step without a model, for tests of the supervision: it does what FAKE_<STEP> in its environment says.
 
 `ok` (the default) ends at once · `fail:N` ends with N · `polite` waits and stops when asked · `stubborn` waits and
-never stops · `results:FILE` ends as an evaluation that wrote FILE. The ones that wait have a child of their own.
+never stops · `results:FILE` ends as an evaluation that wrote FILE · `looks:R/R/…` ends as a training whose last look
+saw the rate of its round (nothing for `-`). The ones that wait have a child of their own.
 """
 
 import os
@@ -17,7 +18,7 @@ from cai_bootstrap.supervise import StopRequest, die_with_parent
 from cai_bootstrap.workspace import Workspace, hold, sha256_file, write_json
 
 
-def main(name: str, config_file: str, run: str) -> int:
+def main(name: str, config_file: str, run: str, number: int) -> int:
     die_with_parent()
     stopping = StopRequest().install()
     paths = yaml.safe_load(Path(config_file).read_text())["paths"]
@@ -33,7 +34,16 @@ def main(name: str, config_file: str, run: str) -> int:
         if behaviour == "results":
             path = Path(detail)
             outputs = {str(path.relative_to(workspace.base)): sha256_file(path)}
-            write_json(workspace.logs / "steps" / f"{name}.json", {"fingerprint": "f", "outputs": outputs})
+            write_json(
+                workspace.logs / "steps" / f"{name}.json", {"fingerprint": "f", "outputs": outputs, "round": number}
+            )
+        if behaviour == "looks":
+            rate = detail.split("/")[number - 1]
+            path = workspace.checkpoints / f"round{number}" / "TRAINING_SUCCESS"
+            write_json(path, {"watch": [] if rate == "-" else [{"strict_rate": float(rate)}], "watched": "dev"})
+            shown = name if number == 1 else f"{name}-{number}"
+            outputs = {str(path.relative_to(workspace.base)): sha256_file(path)}
+            write_json(workspace.logs / "steps" / f"{shown}.json", {"fingerprint": "f", "outputs": outputs})
         if behaviour in {"polite", "stubborn"}:
             child = subprocess.Popen(["sleep", "600"])
             write_json(workspace.base / "ready.json", {"pids": [os.getpid(), child.pid]})
@@ -50,4 +60,4 @@ def main(name: str, config_file: str, run: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], sys.argv[3], sys.argv[5]))
+    sys.exit(main(sys.argv[1], sys.argv[3], sys.argv[5], int(sys.argv[7])))

@@ -109,6 +109,14 @@ def run_pipeline(
     return outcome
 
 
+@dataclass(frozen=True)
+class _Watched:
+    """A round's last look: the share that was followed, and of which items (`dev`, or held-back instructions)."""
+
+    rate: float
+    items: str
+
+
 @dataclass
 class _Run:
     resolved: Resolved
@@ -144,35 +152,48 @@ class _Run:
         return outcome
 
     def _later_rounds(self, config_file: Path, outcome: RunOutcome) -> None:
-        """The trained model answers fresh instructions for the next round, while that still helps on dev."""
+        """The trained model answers fresh instructions for the next round, while that still helps.
+
+        What helps is seen on the items that training was watched on, never on those that are measured. Without a look
+        at the last round there is nothing to go by, and no further round is made.
+        """
         settings = self.resolved.config.training
-        rate = self._dev_rate(1)
         for number in range(2, settings.rounds + 1):
-            if rate is not None and rate >= STAGE_1_RATE:
-                self.log.emit("notice", step="train", message=f"round {number} is not needed: {rate:.1%} on dev")
+            before = self._watched(number - 1)
+            if before is None:
+                message = (
+                    f"round {number} is left out: nobody looked at the model of round {number - 1}, so no round could "
+                    "be chosen. It was trained before several rounds were asked for; use another --base-dir, or "
+                    "remove its folder in the checkpoints, to have them"
+                )
+                self.log.emit("notice", step="train", message=message)
+                return
+            if before.rate >= STAGE_1_RATE:
+                message = f"round {number} is not needed: {before.rate:.1%} on {before.items}"
+                self.log.emit("notice", step="train", message=message)
                 return
             self._step("generate", config_file, outcome, number=number)
             self._step("train", config_file, outcome, number=number)
-            before, rate = rate, self._dev_rate(number)
-            if before is not None and rate is not None and rate - before < settings.min_gain:
-                self.log.emit(
-                    "notice", step="train", message=f"round {number} gained {rate - before:+.1%} on dev; no more"
-                )
+            after = self._watched(number)
+            if after is not None and after.rate - before.rate < settings.min_gain:
+                message = f"round {number} gained {after.rate - before.rate:+.1%} on {after.items}; no more"
+                self.log.emit("notice", step="train", message=message)
                 return
 
-    def _dev_rate(self, number: int) -> float | None:
-        """The share of dev instructions that a round's finished model followed, from its success marker."""
+    def _watched(self, number: int) -> "_Watched | None":
+        """What a round's finished model followed of the items it was watched on, from its success marker."""
         marker = self.workspace.logs / "steps" / f"{_named('train', number)}.json"
         if not marker.exists():
             return None
-        success = self.workspace.base / next(iter(read_json(marker)["outputs"]))
-        looks = read_json(success).get("watch") or []
-        return float(looks[-1]["strict_rate"]) if looks else None
+        success = read_json(self.workspace.base / next(iter(read_json(marker)["outputs"])))
+        looks = success.get("watch") or []
+        return _Watched(float(looks[-1]["strict_rate"]), success.get("watched", "dev")) if looks else None
 
     def _best_round(self, outcome: RunOutcome) -> int:
-        """The round with the best dev rate among those of this run (the earlier one if equal); never chosen on test."""
+        """The round that followed most of what it was watched on (the earlier one if equal); never chosen on test."""
         done = [n for n in range(1, self.resolved.config.training.rounds + 1) if _named("train", n) in outcome.steps]
-        return max(done, key=lambda n: (self._dev_rate(n) or 0.0, -n), default=1)
+        seen = {n: watched for n in done if (watched := self._watched(n)) is not None}
+        return max(seen, key=lambda n: (seen[n].rate, -n), default=1)
 
     def _step(self, name: Step, config_file: Path, outcome: RunOutcome, *, number: int = 1) -> None:
         limit = getattr(self.resolved.config.timeouts, name)

@@ -279,6 +279,16 @@ def test_the_watch_leaves_the_training_as_it_was(tmp_path: Path, prepared: Prepa
 
 
 @pytest.mark.slow
+def test_with_several_rounds_the_last_look_is_made_also_where_the_watch_is_off(
+    tmp_path: Path, prepared: PreparedModel, trained: Checkpoint
+) -> None:
+    """A round is chosen by it."""
+    looked = training(tmp_path / "run", prepared, training__watch_every=0, training__rounds=2).run(pairs_of())
+    assert [look["step"] for look in looked.details["watch"]] == [0, 6]
+    assert looked.sha256 == trained.sha256
+
+
+@pytest.mark.slow
 def test_a_resumed_training_is_judged_against_the_untrained_model(tmp_path: Path, prepared: PreparedModel) -> None:
     whole = training(tmp_path / "a/run", prepared, training__watch_every=2).run(pairs_of())
     folder = tmp_path / "b/run"

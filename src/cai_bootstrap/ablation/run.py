@@ -123,6 +123,8 @@ def _config(plan: VariationSet, variation: Variation | None, resolved: Resolved,
         "evaluation.elicit": False,
         "evaluation.enforce_gate": False,
         "evaluation.train_anyway": True,
+        # A training that collapses is to be seen in its rows; and no round is chosen here, the last one is measured.
+        "training.watch_every": 0,
         "paths.base_dir": str(folder),
         "paths.data_dir": None,
         "paths.checkpoint_dir": None,

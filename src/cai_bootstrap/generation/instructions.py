@@ -29,10 +29,11 @@ def make_instructions(
     progress: Progress,
     stopping: Callable[[], bool],
     asked_before: Collection[str] = (),
+    held_back: Collection[str] = (),
 ) -> tuple[list[Instruction], dict[str, Any]]:
     """The instructions in their order and their diversity figures; read back if they were made before.
 
-    `asked_before` holds the texts of earlier rounds, which are not drawn again.
+    `asked_before` holds the texts of earlier rounds, `held_back` those that training is watched on; neither is drawn.
     """
     path, figures_path = folder / "instructions.jsonl", folder / "diversity.json"
     if path.exists() and figures_path.exists():
@@ -43,6 +44,8 @@ def make_instructions(
     def unfit(instruction: Instruction) -> str | None:
         if instruction.instruction in asked_before:
             return "asked_before"
+        if instruction.instruction in held_back:
+            return "held_back"
         return held_out.hit(instruction.instruction, instruction.fact_key)
 
     seed = config.seed if not asked_before else seed_of(config.seed, "instructions", len(asked_before))
@@ -50,7 +53,7 @@ def make_instructions(
     figures: dict[str, Any] = {"dropped_by_sampler": dict(report.dropped)}
     instructions = templated
     if by_model:
-        written, dropped = _self_written(by_model, templated, config, engine, held_out, progress, stopping)
+        written, dropped = _self_written(by_model, templated, config, engine, held_out, progress, stopping, held_back)
         instructions = _merge(templated, written)
         figures["self_instruct"] = {"asked": by_model, "written": len(written), "dropped": dropped}
     figures |= measure(instructions)
@@ -73,6 +76,7 @@ def _self_written(
     held_out: LeakageIndex,
     progress: Progress,
     stopping: Callable[[], bool],
+    held_back: Collection[str],
 ) -> tuple[list[Instruction], dict[str, int]]:
     """Self-Instruct (Wang et al., 2212.10560) for a base model: show tasks of one type, let it go on with the list."""
     import random
@@ -82,7 +86,7 @@ def _self_written(
     wanted = type_counts(count)
     written: list[Instruction] = []
     dropped: dict[str, int] = {}
-    seen = self_instruct.Known(i.instruction for i in known)
+    seen = self_instruct.Known([*(i.instruction for i in known), *held_back])
     progress.begin(count)
     for number in range(MAX_ROUNDS):
         missing = [k for k, n in wanted.items() if sum(i.type == k for i in written) < n]

@@ -71,7 +71,8 @@ def _looks_table(found: RunFiles) -> Table | None:
     rows = [
         [number(at), *(show.get(name, number)(row.get(name)) for name in _LOOK_FIELDS)] for at, row in thinned(looks)
     ]
-    head = ["Step", "Dev followed", "Ended by EOS", "Empty", "Different words", "Mean words", "Chosen, nats/token"]
+    on = "Held back, followed" if _held_back(found) else "Dev followed"
+    head = ["Step", on, "Ended by EOS", "Empty", "Different words", "Mean words", "Chosen, nats/token"]
     return Table("Where the collapse watch looked", head, rows, folded=len(rows) > 12)
 
 
@@ -108,11 +109,20 @@ def said(found: RunFiles) -> list[str]:
             f"{len(steps):,} training steps are recorded in {rounds} round{'s' if rounds > 1 else ''}; the collapse "
             f"watch looked {len(looks)} time{'' if len(looks) == 1 else 's'}."
         )
-    if found.config("training.watch_every") == 0:
+    if looks and _held_back(found):
+        lines.append(
+            "The watch looked at instructions that are held back from training: the dev items are measured here."
+        )
+    if found.config("training.watch_every") == 0 and not looks:
         lines.append("The collapse watch was switched off (training.watch_every is 0), so no dev rate is known.")
     errors = [e.get("message") for e in found.events if e["event"] == "error" and e.get("step") == "train"]
     lines += [f"Training failed: {message}" for message in errors[-1:]]
     return lines
+
+
+def _held_back(found: RunFiles) -> bool:
+    """The training was watched on instructions of the pool, not on dev items."""
+    return any(row.get("watched", "dev") != "dev" for row in found.checkpoints)
 
 
 def _offsets(events: Rows) -> dict[int, int]:

@@ -9,6 +9,7 @@ from cai_bootstrap.evaluation.suite import Suite, load_suite
 from cai_bootstrap.events import Progress
 from cai_bootstrap.inference.models import PreparedModel, prepare
 from cai_bootstrap.inference.open import OpenedModel, open_model
+from cai_bootstrap.instructions.held_back import held_back
 from cai_bootstrap.instructions.leakage import LeakageIndex
 from cai_bootstrap.records import EvalItem
 from cai_bootstrap.workspace import Workspace
@@ -36,9 +37,27 @@ class StepContext:
 
     @property
     def dev_items(self) -> list[EvalItem]:
-        """Dev items that are not in the measured suite."""
-        measured = {item.id for item in self.suite.items}
-        return [item for item in load_suite(self.config.evaluation.dev_suite).items if item.id not in measured]
+        """Dev items that are not in the measured suite, neither by id nor by their text."""
+        measured = {name for item in self.suite.items for name in (item.id, item.instruction.strip())}
+        dev = load_suite(self.config.evaluation.dev_suite).items
+        return [item for item in dev if measured.isdisjoint({item.id, item.instruction.strip()})]
+
+    @property
+    def watched_items(self) -> list[EvalItem]:
+        """What training looks at, and rounds are chosen by: never an item that is measured.
+
+        Dev items; where all of dev is measured, instructions of the pool that no round trains on.
+        """
+        return self.dev_items or self._held_back_items()
+
+    @property
+    def held_back(self) -> frozenset[str]:
+        """The texts of pool instructions that must not train, because training is watched on them."""
+        return frozenset() if self.dev_items else frozenset(item.instruction for item in self._held_back_items())
+
+    def _held_back_items(self) -> list[EvalItem]:
+        measured = self.leakage()
+        return [item for item in held_back() if measured.hit(item.instruction) is None]
 
     def prepared(self) -> PreparedModel:
         return prepare(self.config.model, revision=self.config.revision, say=self.progress.say)

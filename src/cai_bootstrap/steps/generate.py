@@ -26,7 +26,9 @@ def data_identity(context: StepContext) -> dict[str, Any]:
     settings = config.generation.model_dump(mode="json", exclude=other)
     constitution = load_constitution(config.constitution)
     earlier = [] if context.round == 1 else [train.checkpoint_of(replace(context, round=context.round - 1)).sha256]
+    held_back = {"held_back": fingerprint(sorted(context.held_back))} if context.held_back else {}
     return {
+        **held_back,
         "answering adapter": earlier,
         "model": context.model_key(),
         "constitution": constitution.sha256,
@@ -120,7 +122,14 @@ def run(context: StepContext, _: str) -> list[Path]:
         say=context.progress.say,
     )
     instructions, diversity = make_instructions(
-        config, folder, opened.engine, context.leakage(), context.progress, context.stopping, _asked_before(context)
+        config,
+        folder,
+        opened.engine,
+        context.leakage(),
+        context.progress,
+        context.stopping,
+        _asked_before(context),
+        context.held_back,
     )
     generator = Generator(
         config,

@@ -49,11 +49,12 @@ def run(context: StepContext, expected: str) -> list[Path]:
             fingerprint=expected,
             progress=context.progress,
             stopping=context.stopping,
-            dev_items=context.dev_items,
+            dev_items=context.watched_items,
             details={
                 "leakage_checked": [context.suite.sha256, load_suite(config.evaluation.dev_suite).sha256],
                 "pairs_sha256": [sha256_file(path) for path in _pairs_files(context)],
                 "round": context.round,
+                "watched": "dev" if context.dev_items else "held-back instructions",
                 "labels": dict(sorted(Counter(pair.label_source for pair in checked.sound).items())),
             },
         ).run(checked.sound)

@@ -137,7 +137,8 @@ class TrainingRun:
 
     def _watch(self) -> CollapseWatch | None:
         settings = self.config.training
-        if not settings.watch_every or not self.dev_items:
+        # A round is chosen by its last look, so with several rounds there is one even where the watch is off.
+        if not self.dev_items or not (settings.watch_every or settings.rounds > 1):
             return None
         items = random.Random(self.config.seed).sample(
             list(self.dev_items), min(settings.watch_items, len(self.dev_items))
