@@ -37,6 +37,7 @@ def index() -> LeakageIndex:
         ("Please tell me which city is the capital of France.", None, "entity"),
         ("Paris lies in France, and many people visit it.", None, "entity"),
         ("Give an antonym of generous.", None, "entity"),
+        ("Name France's capital.", None, "entity"),
         ("Please do this: write one short sentence that ends with the word lantern now", None, "ngram"),
         ("Write one nice sentence that ends with the words old lantern.", None, "similar"),
         ("What is the capital of Spain?", "capital:spain", None),
@@ -48,6 +49,8 @@ def index() -> LeakageIndex:
         ("What is the past of give?", None, "entity"),
         ("Give the past tense of run.", None, None),
         ("Could you give the past tense of run?", None, None),
+        ("The verb is run. Give me its past tense.", None, None),
+        ("The verb is give. Which form has it in the past?", None, "entity"),
         ("", None, None),
     ],
 )

@@ -11,7 +11,7 @@ from cai_bootstrap.errors import UsageError
 from cai_bootstrap.instructions.fill import Fill
 from cai_bootstrap.instructions.fills_text import written_exemplars
 from cai_bootstrap.instructions.skills import skills, supply, wordings
-from cai_bootstrap.instructions.text import word_list
+from cai_bootstrap.instructions.text import without_possessives, word_list
 from cai_bootstrap.records import TaskType
 
 _TRIES = 400
@@ -38,7 +38,7 @@ def draw(skill: str, type: TaskType, count: int, *, seed: int, exclude: str) -> 
     random = Random(f"{seed}:{type}:{skill}:{exclude}")
     texts = list(wordings(skill, type))
     random.shuffle(texts)
-    avoided = f" {' '.join(word_list(exclude))} "
+    avoided = f" {' '.join(without_possessives(word_list(exclude)))} "
     usual = -(-count // 2) if skill == "compare_numbers" else 1
     answers: Counter[str] = Counter()
     contents: set[tuple[str, ...]] = set()

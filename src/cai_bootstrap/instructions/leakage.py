@@ -9,7 +9,7 @@ template.
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
-from cai_bootstrap.instructions.text import word_list
+from cai_bootstrap.instructions.text import without_possessives, word_list
 from cai_bootstrap.records import EvalItem
 
 RUN = 8
@@ -34,6 +34,9 @@ than then there here one two three four five six yes no please can could will wo
 """
 _COMMANDS = frozenset(
     ("give", "write", "say", "tell", "name", "put", "make", "find", "turn", "use", "take", "add", "copy")
+)
+_OBJECTS = frozenset(
+    ("me", "the", "a", "an", "its", "it", "one", "two", "down", "only", "this", "that", "these", "your", "back")
 )
 _COMMON = frozenset(_COMMON_TEXT.split())
 
@@ -96,7 +99,7 @@ class LeakageIndex:
         words = word_list(text)
         if tuple(words) in self._texts:
             return "text"
-        if fact_key is None and self._names_a_fact(words):
+        if fact_key is None and self._names_a_fact(without_possessives(words)):
             return "entity"
         if any(run in self._runs for run in _runs(words)):
             return "ngram"
@@ -136,8 +139,14 @@ def _runs(words: list[str]) -> Iterable[tuple[str, ...]]:
 
 
 def _commands(words: list[str], place: int) -> bool:
-    """Whether the word says what to do ("Give the plural of …", "Could you write …") and names no entity."""
-    return words[place] in _COMMANDS and (place == 0 or words[place - 1] in ("you", "please"))
+    """Whether the word says what to do ("Give the plural of …", "Could you write …") and names no entity.
+
+    It begins the text, follows "you" or "please", or has an object: "The word is hot. Give me its opposite."
+    """
+    if words[place] not in _COMMANDS:
+        return False
+    following = words[place + 1] if place + 1 < len(words) else ""
+    return place == 0 or words[place - 1] in ("you", "please") or following in _OBJECTS
 
 
 def _within(part: tuple[str, ...], words: list[str]) -> bool:

@@ -10,6 +10,11 @@ def word_list(text: str) -> list[str]:
     return _WORD.findall(text.casefold())
 
 
+def without_possessives(words: list[str]) -> list[str]:
+    """The words with "'s" cut off: a text that says "Peru's" names Peru."""
+    return [word[:-2] if word.endswith(("'s", "’s")) else word for word in words]
+
+
 def normalised(text: str) -> str:
     """A text in lower case, one space between its parts: texts that differ only in case or spacing become equal."""
     return " ".join(text.casefold().split())
