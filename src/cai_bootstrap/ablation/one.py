@@ -15,6 +15,7 @@ from typing import Any
 
 from cai_bootstrap.ablation import measures
 from cai_bootstrap.ablation.derive import derive
+from cai_bootstrap.ablation.ifbench import ifbench
 from cai_bootstrap.ablation.outcome import Outcome, read_outcome, write_outcome
 from cai_bootstrap.ablation.plan import SHARED, Variation
 from cai_bootstrap.ablation.revision import revision
@@ -28,7 +29,7 @@ from cai_bootstrap.workspace import Workspace, hold, read_json, write_atomic
 
 BASELINE = "baseline_assessment.json"
 _ALONE = {"prompting": measures.prompting, "eos_bias": measures.eos_bias, "revision": revision}
-_ADAPTED = {"renderings": measures.renderings, "forgetting": measures.forgetting, "ifbench": measures.ifbench}
+_ADAPTED = {"renderings": measures.renderings, "forgetting": measures.forgetting, "ifbench": ifbench}
 
 
 @dataclass
