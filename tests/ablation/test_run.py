@@ -137,6 +137,26 @@ def test_each_card_serves_one_process_that_sees_only_that_card(
     assert names.index("shared") < names.index("a") < names.index("after-a")
 
 
+def test_several_variations_may_share_a_card(
+    plan: VariationSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`a` and `b` meet: neither ends before the other has begun."""
+    meeting = threading.Barrier(2)
+
+    class Meeting(Processes):
+        def __call__(self, command: Sequence[str], *, timeout: float, log: Path, signals: Any) -> Ended:
+            if log.parent.name in {"a", "b"}:
+                meeting.wait(timeout=30)
+            return super().__call__(command, timeout=timeout, log=log, signals=signals)
+
+    processes = Meeting()
+    content = start(plan, tmp_path / "base", processes, monkeypatch, devices=["0"], at_once=2)
+    assert set(statuses(content).values()) == {"done"}
+    assert {card for _, card in processes.started} == {"CUDA_VISIBLE_DEVICES=0"}
+    assert sorted(name for name, _ in processes.started) == ["a", "after-a", "b", "maybe", "prompts", "shared"]
+    assert content["made"]["at_once"] == 2
+
+
 def test_every_variation_is_measured_on_dev_with_its_own_settings(
     plan: VariationSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -44,14 +44,15 @@ def run_set(
     *,
     only: str | None = None,
     devices: Sequence[str] = (),
+    at_once: int = 1,
     on_start: Callable[[str, str], None] = lambda _name, _device: None,
     on_end: OnEnd = lambda _: None,
 ) -> dict[str, Any]:
     """Run what is not finished, and write `results/ablation.json` after each variation; returns its content.
 
     `only` names variations (comma-separated) to run, with those that they need; the others stand in the table if they
-    are finished. `devices` are CUDA device numbers, one process at a time on each; without any there is one process at
-    a time, which sees what this one sees. Raises LockedError if another run holds the base directory, UsageError for a
+    are finished. `devices` are CUDA device numbers, `at_once` processes on each; without any they see what this one
+    sees. Raises LockedError if another run holds the base directory, UsageError for a
     suite that is not dev.
     """
     suite = dev_suite(resolved)
@@ -60,14 +61,14 @@ def run_set(
     workspace.create()
     signals = Signals()
     with hold(workspace, f"cai ablate ({plan.name})"), signals.listening():
-        table = _Table(plan, {job.name for job in jobs}, resolved, workspace, suite)
+        table = _Table(plan, {job.name for job in jobs}, resolved, workspace, suite, at_once)
         scheduler = _Scheduler(jobs, workspace.base / "ablation", signals, on_start, on_end, table.write)
         chosen = {job.name for job in jobs}
         for job in others:
             known = _finished(job, workspace.base / "ablation")
             if known is not None and job.name not in chosen:
                 scheduler.outcomes[job.name] = known
-        scheduler.run(list(devices) or [""])
+        scheduler.run([device for device in devices or [""] for _ in range(at_once)])
         return table.write(scheduler.outcomes)
 
 
@@ -247,7 +248,13 @@ class _Table:
     """The content of `results/ablation.json`."""
 
     def __init__(
-        self, plan: VariationSet, chosen: set[str], resolved: Resolved, workspace: Workspace, suite: Suite
+        self,
+        plan: VariationSet,
+        chosen: set[str],
+        resolved: Resolved,
+        workspace: Workspace,
+        suite: Suite,
+        at_once: int,
     ) -> None:
         self._plan, self._chosen, self._path = plan, chosen, workspace.results / RESULTS
         self._head = {
@@ -261,6 +268,7 @@ class _Table:
                 "model": resolved.config.model,
                 "preset": resolved.config.preset,
                 "seed": resolved.config.seed,
+                "at_once": at_once,
                 "started": utc_now(),
             },
         }

@@ -16,11 +16,20 @@ from cai_bootstrap.cli.options import HelpWithBase, Settings, configured, json_o
 @click.option(
     "--only", default=None, metavar="NAMES", help="These variations alone (comma-separated), and their needs."
 )
-@click.option("--devices", default=None, metavar="0,1", help="CUDA devices, one variation at a time on each.")
+@click.option("--devices", default=None, metavar="0,1", help="CUDA devices to run variations on.")
+@click.option(
+    "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Variations at once on each device."
+)
 @click.option("--list", "list_only", is_flag=True, help="Print the variations of the set and run nothing.")
 @json_option
 def ablate(
-    settings: Settings, set_file: Path | None, only: str | None, devices: str | None, list_only: bool, as_json: bool
+    settings: Settings,
+    set_file: Path | None,
+    only: str | None,
+    devices: str | None,
+    jobs: int,
+    list_only: bool,
+    as_json: bool,
 ) -> int:
     """Run variations of a run on dev and say what the gain comes from; start again to go on.
 
@@ -46,7 +55,14 @@ def ablate(
         click.echo(f"{outcome.name}: {outcome.status.replace('_', ' ')} ({outcome.seconds:.0f} s){said}", err=as_json)
 
     content = run_set(
-        plan, resolved, workspace, only=only, devices=visible_devices(devices), on_start=started, on_end=ended
+        plan,
+        resolved,
+        workspace,
+        only=only,
+        devices=visible_devices(devices),
+        at_once=jobs,
+        on_start=started,
+        on_end=ended,
     )
     files = [workspace.results / "ablation.json", *plot(content, workspace.results)]
     if as_json:
