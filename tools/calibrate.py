@@ -14,7 +14,7 @@ import json
 import random
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,8 @@ RENDERINGS = {"raw": "plain", "cued": "question-answer", "k-shot": "same-skill-6
 ITEMS_OF_A_TYPE = {"raw": 12, "cued": 12, "k-shot": 20}
 # How many of each type go into a sample of 200; few unfinished ones, for those are decided by a flag.
 SHARES = {"raw": 8, "cued": 8, "k-shot": 12, "trained": 22}
+SHARES_OF_RESULTS = {"raw": 8, "k-shot": 18, "trained": 28}
+SOURCE_OF = {"base": "raw", "rival": "k-shot", "trained": "trained"}
 MAX_UNFINISHED_OF_A_TYPE = 4
 
 
@@ -42,10 +44,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     asking = commands.add_parser("ask")
     asking.add_argument("out", type=Path)
     asking.add_argument("--seed", type=int, default=0)
+    asking.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
     sampling = commands.add_parser("sample")
     sampling.add_argument("folder", type=Path)
-    sampling.add_argument("--base", type=Path, required=True)
-    sampling.add_argument("--trained", type=Path, nargs="+", required=True, help="results files over the dev items")
+    sampling.add_argument("--base", type=Path, help="what `ask` wrote")
+    sampling.add_argument("--trained", type=Path, nargs="+", required=True, help="results files")
+    sampling.add_argument("--all-sides", action="store_true", help="take base and prompted base from those files too")
+    sampling.add_argument("--skip", nargs="*", default=[], help="ids of items whose verdicts the reader has seen")
     sampling.add_argument("--seed", type=int, default=0)
     sampling.add_argument("--fraction", type=float, default=1.0, help="of the 200 (0.5 for a fresh hundred)")
     sampling.add_argument("--without", type=Path, nargs="*", default=[], help="outputs.jsonl whose rows are used up")
@@ -53,22 +58,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     agreeing.add_argument("folder", type=Path, nargs="+")
     given = parser.parse_args(arguments)
     if given.command == "ask":
-        ask(given.out, given.seed)
+        ask(given.out, given.seed, given.precision)
     elif given.command == "sample":
         sample(given)
     else:
         print(report(agreement(row for folder in given.folder for row in judged(folder))))
 
 
-def ask(out: Path, seed: int) -> None:
-    """Complete dev items with the real base in three renderings, greedily, fp32."""
+def ask(out: Path, seed: int, precision: str) -> None:
+    """Complete dev items with the real base in three renderings, greedily."""
     from cai_bootstrap.evaluation.elicit import GRID, LINE
     from cai_bootstrap.inference.engine import Sampling
     from cai_bootstrap.inference.models import EMBEDDED, prepare
     from cai_bootstrap.inference.transformers_engine import TransformersEngine, load
 
     prepared = prepare(EMBEDDED)
-    engine = TransformersEngine(load(prepared, precision="fp32"), prepared, precision="fp32", batch_size=BATCH)
+    engine = TransformersEngine(load(prepared, precision=precision), prepared, precision=precision, batch_size=BATCH)
     grid = {rendering.name: rendering for rendering in GRID}
     dev = load_suite("stage1-dev").items
     rows: list[Row] = []
@@ -89,16 +94,19 @@ def _some(items: Iterable[EvalItem], kind: str, count: int, seed: str) -> list[E
 
 def sample(given: argparse.Namespace) -> None:
     """Choose outputs, evenly over the types, and write them and the blind sheet."""
-    types = {item.id: item.type for item in load_suite("stage1-dev").items}
+    types = {item.id: item.type for item in _known_items()}
     used = {(row["id"], row["text"]) for path in given.without for row in _read(path)}
     found: dict[tuple[str, str], list[Row]] = defaultdict(list)
-    for row in (*_read(given.base), *_trained(given.trained)):
-        found[types[row["id"]], row["source"].partition(":")[0]].append(_as_read(row))
+    asked = _read(given.base) if given.base else []
+    for row in (*asked, *_of_results(given.trained, SOURCE_OF if given.all_sides else {"trained": "trained"})):
+        if row["id"] not in given.skip:
+            found[types[row["id"]], row["source"].partition(":")[0]].append(_as_read(row))
+    shares = SHARES if given.base else SHARES_OF_RESULTS
     rng = random.Random(given.seed)
     chosen: list[Row] = []
     for kind in TASK_TYPES:
         unfinished = 0
-        for source, share in SHARES.items():
+        for source, share in shares.items():
             candidates = sorted(found[kind, source], key=canonical_json)
             rng.shuffle(candidates)
             taken = 0
@@ -113,7 +121,7 @@ def sample(given: argparse.Namespace) -> None:
                 taken, unfinished = taken + 1, unfinished + cut
     rng.shuffle(chosen)
     outputs = [{"n": n, **row} for n, row in enumerate(chosen, 1)]
-    texts = {item.id: item.instruction for item in load_suite("stage1-dev").items}
+    texts = {item.id: item.instruction for item in _known_items()}
     given.folder.mkdir(parents=True, exist_ok=True)
     _write(given.folder / "outputs.jsonl", outputs)
     shown = [{"n": r["n"], "instruction": texts[r["id"]], "output": r["text"], "ended": r["ended"]} for r in outputs]
@@ -121,12 +129,18 @@ def sample(given: argparse.Namespace) -> None:
     print(f"{len(outputs)} outputs, {sum(row['ended'] != 'not' for row in outputs)} of them ended")
 
 
-def _trained(paths: Sequence[Path]) -> Iterable[Row]:
+def _known_items() -> list[EvalItem]:
+    return [*load_suite("stage1-dev").items, *load_suite("stage1").items]
+
+
+def _of_results(paths: Sequence[Path], sources: Mapping[str, str]) -> Iterable[Row]:
+    """What the sides of results files wrote; a prompted base is finished by its stop rule, others by themselves."""
     for path in paths:
         for row in json.loads(path.read_text(encoding="utf-8"))["items"]:
-            side = row["trained"]
-            ended = "eos" if side["finished"] else "length"
-            yield {"id": row["id"], "source": f"trained:{path.stem}", "text": side["response"], "ended_by": ended}
+            for side, source in sources.items():
+                ended = ("stop" if side == "rival" else "eos") if row[side]["finished"] else "length"
+                name = f"{source}:{path.stem}" if side == "trained" else source
+                yield {"id": row["id"], "source": name, "text": row[side]["response"], "ended_by": ended}
 
 
 def _as_read(row: Row) -> Row:
@@ -140,7 +154,7 @@ def _as_read(row: Row) -> Row:
 
 def judged(folder: Path) -> list[Row]:
     """Every labelled output with the scorer's verdict and reason beside the label."""
-    items = {item.id: item for item in load_suite("stage1-dev").items}
+    items = {item.id: item for item in _known_items()}
     labels = {row["n"]: row for row in _read(folder / "labels.jsonl")}
     rows = _read(folder / "outputs.jsonl")
     if set(labels) != {row["n"] for row in rows}:
