@@ -95,7 +95,7 @@ def _some(items: Iterable[EvalItem], kind: str, count: int, seed: str) -> list[E
 def sample(given: argparse.Namespace) -> None:
     """Choose outputs, evenly over the types, and write them and the blind sheet."""
     types = {item.id: item.type for item in _known_items()}
-    used = {(row["id"], row["text"]) for path in given.without for row in _read(path)}
+    used = {(row["id"], row["text"].strip()) for path in given.without for row in _read(path)}
     found: dict[tuple[str, str], list[Row]] = defaultdict(list)
     asked = _read(given.base) if given.base else []
     for row in (*asked, *_of_results(given.trained, SOURCE_OF if given.all_sides else {"trained": "trained"})):
@@ -112,11 +112,12 @@ def sample(given: argparse.Namespace) -> None:
             taken = 0
             for row in candidates:
                 cut = row["ended"] == "not"
-                if taken == round(share * given.fraction) or (row["id"], row["text"]) in used:
+                key = (row["id"], row["text"].strip())
+                if taken == round(share * given.fraction) or key in used:
                     continue
                 if cut and unfinished >= MAX_UNFINISHED_OF_A_TYPE * given.fraction:
                     continue
-                used.add((row["id"], row["text"]))
+                used.add(key)
                 chosen.append(row)
                 taken, unfinished = taken + 1, unfinished + cut
     rng.shuffle(chosen)
