@@ -13,7 +13,9 @@ import click
 from cai_bootstrap.cli.options import HelpWithBase, Settings, configured, json_option, print_json
 
 if TYPE_CHECKING:
+    from cai_bootstrap.config import RunConfig
     from cai_bootstrap.use.ask import Asker, Known, Reply
+    from cai_bootstrap.workspace import Workspace
 
 _LABELS = {"base": "base, asked plainly", "prompted": "best prompted base", "trained": "trained"}
 _sides = click.option(
@@ -80,12 +82,9 @@ def export(target: Path, merge: bool, license_id: str | None, settings: Settings
     from cai_bootstrap.inference.models import prepare
     from cai_bootstrap.use.export import export as write_export
 
-    resolved = settings.resolve()
-    prepared = prepare(resolved.config.model, revision=resolved.config.revision, say=_aside)
-    made = write_export(
-        resolved.config, settings.workspace(resolved), prepared, target.absolute(), merge=merge, license=license_id,
-        say=_aside,
-    )  # fmt: skip
+    config, workspace = _of_the_run(settings)
+    prepared = prepare(config.model, revision=config.revision, say=_aside)
+    made = write_export(config, workspace, prepared, target.absolute(), merge=merge, license=license_id, say=_aside)
     if as_json:
         print_json(asdict(made))
         return
@@ -147,6 +146,15 @@ def _aside(message: str) -> None:
     click.echo(message, err=True)
 
 
+def _of_the_run(settings: Settings) -> "tuple[RunConfig, Workspace]":
+    """What was said, and for what was not, the settings of the run in the base directory."""
+    from cai_bootstrap.use.run_settings import as_the_run
+
+    resolved = settings.resolve()
+    workspace = settings.workspace(resolved)
+    return as_the_run(resolved, workspace, say=_aside), workspace
+
+
 def _open(settings: Settings, *, quiet: bool) -> "Asker":
     from cai_bootstrap.inference.models import prepare
     from cai_bootstrap.use.ask import Asker
@@ -154,9 +162,9 @@ def _open(settings: Settings, *, quiet: bool) -> "Asker":
     # transformers' own progress bars would run through the answers.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    resolved = settings.resolve()
-    prepared = prepare(resolved.config.model, revision=resolved.config.revision, say=_aside)
-    asker = Asker(resolved.config, settings.workspace(resolved), prepared, say=lambda _: None)
+    config, workspace = _of_the_run(settings)
+    prepared = prepare(config.model, revision=config.revision, say=_aside)
+    asker = Asker(config, workspace, prepared, say=lambda _: None)
     for side, reason in {} if quiet else asker.missing.items():
         _aside(f"not there: {_LABELS[side]} ({reason})")
     return asker
