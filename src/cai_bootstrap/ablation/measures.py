@@ -49,7 +49,7 @@ def _plainly(
     context: StepContext, engine: Engine, items: Sequence[EvalItem], path: Path, ending: str = "\n"
 ) -> dict[str, Output]:
     """Each instruction alone, greedily, to the model's own end."""
-    sampling = Sampling(context.config.evaluation.max_new_tokens)
+    sampling = Sampling(context.config.evaluation.max_new_tokens, pinned=True)
     prompts = [f"{item.instruction}{ending}" for item in items]
     return assess(engine, items, prompts, path, sampling=sampling, progress=context.progress, stopping=context.stopping)
 

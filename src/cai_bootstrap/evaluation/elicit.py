@@ -124,7 +124,7 @@ def run_rendering(
     # After a cue the answer follows on the same line; a bare instruction is often followed by a line break first.
     stop = LINE if rendering.template.endswith(":") else ()
     prompts = [rendering.prompt(item, seed=seed) for item in items]
-    sampling = Sampling(max_new_tokens, stop=stop)
+    sampling = Sampling(max_new_tokens, stop=stop, pinned=True)
     return assess(engine, items, prompts, path, sampling=sampling, progress=progress, stopping=stopping)
 
 

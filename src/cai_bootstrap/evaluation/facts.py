@@ -132,7 +132,7 @@ def make_flags(engine: Engine, items: Sequence[EvalItem]) -> dict[str, Any]:
     """Ask the untrained base every fact item's prompts, greedily, and say how many of the five were right."""
     facts = [item for item in items if is_fact(item)]
     prompts = [prompt for item in facts for prompt in typed_prompts(item)]
-    texts = [done.text for done in engine.stream(prompts, Sampling(MAX_NEW_TOKENS, stop=("\n",)))]
+    texts = [done.text for done in engine.stream(prompts, Sampling(MAX_NEW_TOKENS, stop=("\n",), pinned=True))]
     size = len(PROMPTS["capital"])
     right = {
         item.id: sum(told(item, text) for text in texts[at * size : (at + 1) * size]) for at, item in enumerate(facts)

@@ -7,13 +7,18 @@ from typing import Literal, Protocol
 
 @dataclass(frozen=True)
 class Sampling:
-    """How to decode. `temperature` 0 is greedy. `stop` strings begin with a line break; a text ends before one."""
+    """How to decode. `temperature` 0 is greedy. `stop` strings begin with a line break; a text ends before one.
+
+    `pinned`: the batch keeps its shape until its last row has ended, so that no row's arithmetic depends on when
+    another ends (bf16 sums depend on a batch's shape). For measuring; elsewhere ended rows make room.
+    """
 
     max_new_tokens: int
     temperature: float = 0.0
     top_p: float = 1.0
     stop: tuple[str, ...] = ()
     seed: int = 0
+    pinned: bool = False
 
 
 @dataclass(frozen=True)

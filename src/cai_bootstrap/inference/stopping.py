@@ -19,25 +19,15 @@ def newline_tokens(tokenizer: Any) -> list[int]:
 
 
 class StopAtStrings:
-    """A transformers stopping criterion: a row is done once its new text holds one of the stop strings."""
+    """Tells which rows' new tokens (rows, steps) have just completed one of the stop strings."""
 
-    def __init__(self, tokenizer: Any, stops: Sequence[str], newlines: Any, prompt_width: int) -> None:
-        self._tokenizer, self._stops = tokenizer, tuple(stops)
-        self._newlines, self._prompt_width = newlines, prompt_width
-        self._done: Any = None
+    def __init__(self, tokenizer: Any, stops: Sequence[str], newlines: Any) -> None:
+        self._tokenizer, self._stops, self._newlines = tokenizer, tuple(stops), newlines
 
-    def __call__(self, input_ids: Any, scores: Any, **kwargs: Any) -> Any:  # noqa: ARG002 - transformers' signature
-        import torch
-
-        if self._done is None:
-            self._done = torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
-        recent = input_ids[:, max(self._prompt_width, input_ids.shape[1] - LOOK_BACK) :]
-        near = self._newlines[recent].any(-1) & ~self._done
+    def __call__(self, new: Any) -> Any:
+        near = self._newlines[new[:, -LOOK_BACK:]].any(-1)
         rows = near.nonzero()[:, 0].tolist()
         if rows:
-            new = input_ids[near, max(self._prompt_width, input_ids.shape[1] - 2 * LOOK_BACK) :].tolist()
-            texts = self._tokenizer.batch_decode(new, skip_special_tokens=True)
-            for row, text in zip(rows, texts, strict=True):
-                if any(stop in text for stop in self._stops):
-                    self._done[row] = True
-        return self._done
+            texts = self._tokenizer.batch_decode(new[near, -2 * LOOK_BACK :].tolist(), skip_special_tokens=True)
+            near[rows] = near.new_tensor([any(stop in text for stop in self._stops) for text in texts])
+        return near

@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from cai_bootstrap.errors import EngineError, UsageError
+from cai_bootstrap.inference.decoding import Pick, decode, greedy, sampler
 from cai_bootstrap.inference.engine import Completion, EngineInfo, Sampling
 from cai_bootstrap.inference.guard import chat_token_ids, refuse_chat
-from cai_bootstrap.inference.live import TextSoFar
 from cai_bootstrap.inference.models import PreparedModel
 from cai_bootstrap.inference.stopping import StopAtStrings, newline_tokens
 
 VERSIONS = ("torch", "transformers", "tokenizers", "peft")
 WINDOW_BATCHES = 64
+Adjust = Callable[[Any, int], Any]
 Reduced = Callable[[int], None]
 ScoreT = TypeVar("ScoreT")
 
@@ -110,6 +111,7 @@ class TransformersEngine:
     """Completes raw prompts with a loaded model. See `inference.engine.Engine`.
 
     `batch_size` is how many prompts are decoded together now: what was asked for, or less after running out of memory.
+    `ends` are the end-of-sequence tokens. `adjust(logits, step)`, where set, changes the scores before each token.
     """
 
     def __init__(
@@ -125,13 +127,14 @@ class TransformersEngine:
         self._model, self._tokenizer, self._device = loaded.model, loaded.tokenizer, loaded.device
         self.batch_size = batch_size
         self._on_reduce = on_reduce
+        self.adjust: Adjust | None = None
         self._newlines: Any = None
         self._forbidden = chat_token_ids(loaded.tokenizer)
         config = loaded.model.config
         eos = loaded.model.generation_config.eos_token_id
         ends = {loaded.tokenizer.eos_token_id, *(eos if isinstance(eos, list) else [eos])} - {None}
         # A base model ends with its EOS alone; the chat formats' turn ends do not count.
-        self._ends = sorted(ends - set(self._forbidden)) or sorted(ends)
+        self.ends = sorted(ends - set(self._forbidden)) or sorted(ends)
         self._info = EngineInfo(
             engine="transformers",
             model=prepared.name,
@@ -166,8 +169,11 @@ class TransformersEngine:
 
     def complete_live(self, prompt: str, sampling: Sampling, on_text: Callable[[str], None]) -> Completion:
         """Complete one prompt, telling `on_text` the whole text so far after each token."""
-        watched = TextSoFar(lambda ids: self._completion(ids, sampling).text, on_text)
-        return self._decode(self.encode([prompt]), sampling, 0, watched)[0]
+
+        def heard(ids: list[int]) -> None:
+            on_text(self._completion(ids, sampling).text)
+
+        return self._decode(self.encode([prompt]), sampling, 0, heard)[0]
 
     def _window(self, prompts: Sequence[str], sampling: Sampling, offset: int) -> Iterator[Completion]:
         encoded = self.encode(prompts)
@@ -201,30 +207,35 @@ class TransformersEngine:
             self._on_reduce(self.batch_size)
 
     def _decode(
-        self, batch: list[list[int]], sampling: Sampling, position: int, watched: TextSoFar | None = None
+        self,
+        batch: list[list[int]],
+        sampling: Sampling,
+        position: int,
+        heard: Callable[[list[int]], None] | None = None,
     ) -> list[Completion]:
         import torch
 
         inputs, mask = self._pad(batch)
-        options: dict[str, Any] = {"do_sample": False}
+        pick: Pick = greedy
         if sampling.temperature > 0:
             # One seed for each place in the plan, so that a resumed run draws what an uninterrupted one would.
             torch.manual_seed((sampling.seed * 1_000_003 + position) % 2**63)
-            options = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
-        if sampling.stop:
-            criterion = StopAtStrings(self._tokenizer, sampling.stop, self._newline_mask(), inputs.shape[1])
-            options["stopping_criteria"] = [criterion]
+            pick = sampler(sampling.temperature, sampling.top_p)
+        stopped = StopAtStrings(self._tokenizer, sampling.stop, self._newline_mask()) if sampling.stop else None
         with torch.inference_mode():
-            output = self._model.generate(
-                input_ids=inputs,
-                attention_mask=mask,
+            rows = decode(
+                self._model,
+                inputs,
+                mask,
                 max_new_tokens=sampling.max_new_tokens,
-                eos_token_id=self._ends,
-                pad_token_id=self._tokenizer.pad_token_id,
-                streamer=watched,
-                **options,
+                ends=self.ends,
+                filler=self._tokenizer.pad_token_id,
+                pick=pick if self.adjust is None else adjusted(pick, self.adjust),
+                stopped=stopped,
+                pinned=sampling.pinned,
+                heard=heard,
             )
-        return [self._completion(row, sampling) for row in output[:, inputs.shape[1] :].tolist()]
+        return [self._completion(row, sampling) for row in rows]
 
     def _newline_mask(self) -> Any:
         import torch
@@ -236,10 +247,8 @@ class TransformersEngine:
         return self._newlines
 
     def _completion(self, ids: list[int], sampling: Sampling) -> Completion:
-        end = next((n for n, token in enumerate(ids) if token in self._ends), None)
+        end = next((n for n, token in enumerate(ids) if token in self.ends), None)
         kept = ids if end is None else ids[:end]
-        while end is None and kept and kept[-1] == self._tokenizer.pad_token_id:
-            kept = kept[:-1]  # a row that met a stop string is padded while the others go on
         text: str = self._tokenizer.decode(kept, skip_special_tokens=True)
         cut = min((at for s in sampling.stop if (at := text.find(s)) >= 0), default=None)
         if cut is not None:
@@ -309,6 +318,11 @@ class TransformersEngine:
             return [(float(row[len(row) - len(tail) :].sum()), len(tail)) for row, tail in rows]
 
         return self._in_batches(len(heads), score)
+
+
+def adjusted(pick: Pick, adjust: Adjust) -> Pick:
+    """Pick from changed scores."""
+    return lambda logits, step: pick(adjust(logits, step), step)
 
 
 def device_name(device: str) -> str:

@@ -40,7 +40,7 @@ def run(context: StepContext, expected: str) -> list[Path]:
     opening = open_test(suite, "baseline", model=config.model, run=context.run)
     base = assessing.assess(
         engine, suite.items, [f"{item.instruction}\n" for item in suite.items], partial / "base.jsonl",
-        sampling=Sampling(settings.max_new_tokens), progress=context.progress, stopping=context.stopping,
+        sampling=Sampling(settings.max_new_tokens, pinned=True), progress=context.progress, stopping=context.stopping,
     )  # fmt: skip
     found: Elicitation | None = None
     rival: dict[str, Any] | None = None

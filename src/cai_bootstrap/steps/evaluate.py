@@ -55,7 +55,7 @@ def run(context: StepContext, expected: str) -> list[Path]:
     opening = open_test(suite, "evaluation", model=config.model, adapter=checkpoint.sha256, run=context.run)
     prompts = [f"{item.instruction}\n" for item in suite.items]
     how: dict[str, Any] = {
-        "sampling": Sampling(settings.max_new_tokens),
+        "sampling": Sampling(settings.max_new_tokens, pinned=True),
         "progress": context.progress,
         "stopping": context.stopping,
     }
