@@ -29,7 +29,10 @@ QUEUED_FOR_EACH = 2  # batches planned ahead of the one that is decoded
 
 @dataclass(frozen=True)
 class WorkerSettings:
-    """What a worker loads: the same model in the same way as the process that asks it."""
+    """What a worker loads: the same model in the same way as the process that asks it.
+
+    `eager`, `exact` and `tensor_parallel` (GPUs for each copy of the model) are for vLLM.
+    """
 
     prepared: PreparedModel
     precision: str
@@ -38,10 +41,17 @@ class WorkerSettings:
     merge: bool
     threads: int
     attention: str | None = None
+    engine: str = "transformers"
+    eager: bool = True
+    exact: bool = False
+    tensor_parallel: int = 1
 
 
 class Worker:
-    """A process with a model of its own on one device. It ends when the process that started it does."""
+    """A process with a model of its own, on one device or on a few that share it.
+
+    It ends when the process that started it does.
+    """
 
     def __init__(self, number: int, settings: WorkerSettings, device: str | None) -> None:
         self.number = number
@@ -190,12 +200,13 @@ def _forget(running: "deque[tuple[list[int], Future[list[Completion]]]]") -> Non
 
 
 def start_workers(count: int, settings: WorkerSettings) -> list[Worker]:
-    """Start `count` - 1 workers beside this process, each on the next visible GPU, or all on the CPU."""
+    """Start `count` - 1 workers beside this process, each on the next visible GPUs, or all on the CPU."""
     import torch
 
     visible: list[str | None] = [None] * count
     if torch.cuda.is_available():
         named = os.environ.get("CUDA_VISIBLE_DEVICES")
         devices = named.split(",") if named else [str(n) for n in range(torch.cuda.device_count())]
-        visible = [device.strip() for device in devices]
+        each = settings.tensor_parallel
+        visible = [",".join(device.strip() for device in devices[n * each : (n + 1) * each]) for n in range(count)]
     return [Worker(number, settings, visible[number]) for number in range(1, count)]

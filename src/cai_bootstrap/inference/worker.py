@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
@@ -15,6 +16,7 @@ from typing import Any
 from cai_bootstrap.errors import CaiError, EngineError
 from cai_bootstrap.inference.parallel import WorkerSettings
 from cai_bootstrap.inference.transformers_engine import TransformersEngine, is_out_of_memory, load, release_memory
+from cai_bootstrap.inference.vllm_engine import VllmEngine
 from cai_bootstrap.workspace import sha256_file
 
 Request = tuple[str, bool, tuple[Any, ...]]
@@ -26,17 +28,18 @@ def serve(pipe: Connection) -> None:
     threading.Thread(target=_listen, args=(pipe, requests), daemon=True).start()
     settings: WorkerSettings = requests.get()
     try:
-        engine, model = _open(settings)
+        engine, adapter_off = _open(settings)
     except Exception as error:
         pipe.send((False, _sendable(error)))
         return
     pipe.send((True, None))
     while True:
         method, adapted, arguments = requests.get()
-        off: AbstractContextManager[Any] = nullcontext() if adapted else model.disable_adapter()
+        off: AbstractContextManager[Any] = nullcontext() if adapted else adapter_off()
         try:
             with off:
-                answer = (True, getattr(engine, method)(*arguments))
+                made = getattr(engine, method)(*arguments)
+                answer = (True, list(made) if isinstance(made, Iterator) else made)
         except Exception as error:
             answer = (False, _sendable(error))
             if is_out_of_memory(error):
@@ -44,7 +47,19 @@ def serve(pipe: Connection) -> None:
         pipe.send(answer)
 
 
-def _open(settings: WorkerSettings) -> tuple[TransformersEngine, Any]:
+def _open(settings: WorkerSettings) -> tuple[Any, Callable[[], AbstractContextManager[Any]]]:
+    """The engine, and what switches its adapter off."""
+    if settings.engine == "vllm":
+        other = VllmEngine(
+            settings.prepared,
+            precision=settings.precision,
+            batch_size=settings.batch_size,
+            adapter=settings.adapter,
+            eager=settings.eager,
+            exact=settings.exact,
+            tensor_parallel=settings.tensor_parallel,
+        )
+        return other, other.without_adapter
     loaded = load(
         settings.prepared,
         precision=settings.precision,
@@ -59,7 +74,7 @@ def _open(settings: WorkerSettings) -> tuple[TransformersEngine, Any]:
     engine = TransformersEngine(
         loaded, settings.prepared, precision=settings.precision, batch_size=settings.batch_size, adapter=known
     )
-    return engine, loaded.model
+    return engine, lambda: loaded.model.disable_adapter()
 
 
 def _sendable(error: Exception) -> Exception:
