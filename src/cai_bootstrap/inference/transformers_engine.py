@@ -14,9 +14,9 @@ from typing import Any, TypeVar
 from cai_bootstrap.errors import EngineError, UsageError
 from cai_bootstrap.inference.decoding import Pick, decode, greedy, sampler
 from cai_bootstrap.inference.engine import Completion, EngineInfo, Sampling
-from cai_bootstrap.inference.guard import chat_token_ids, refuse_chat
 from cai_bootstrap.inference.models import PreparedModel
 from cai_bootstrap.inference.stopping import StopAtStrings, newline_tokens
+from cai_bootstrap.inference.tokens import Tokens
 
 VERSIONS = ("torch", "transformers", "tokenizers", "peft")
 WINDOW_BATCHES = 64
@@ -129,12 +129,9 @@ class TransformersEngine:
         self._on_reduce = on_reduce
         self.adjust: Adjust | None = None
         self._newlines: Any = None
-        self._forbidden = chat_token_ids(loaded.tokenizer)
         config = loaded.model.config
-        eos = loaded.model.generation_config.eos_token_id
-        ends = {loaded.tokenizer.eos_token_id, *(eos if isinstance(eos, list) else [eos])} - {None}
-        # A base model ends with its EOS alone; the chat formats' turn ends do not count.
-        self.ends = sorted(ends - set(self._forbidden)) or sorted(ends)
+        self._tokens = Tokens(loaded.tokenizer, loaded.model.generation_config.eos_token_id)
+        self.ends = self._tokens.ends
         self._info = EngineInfo(
             engine="transformers",
             model=prepared.name,
@@ -156,11 +153,7 @@ class TransformersEngine:
 
     def encode(self, prompts: Sequence[str]) -> list[list[int]]:
         """Token ids with BOS where the tokenizer adds it. Raises EngineError on chat markers."""
-        if not prompts:
-            return []
-        encoded: list[list[int]] = self._tokenizer(list(prompts))["input_ids"]
-        refuse_chat(prompts, encoded, self._forbidden)
-        return encoded
+        return self._tokens.encode(prompts)
 
     def stream(self, prompts: Sequence[str], sampling: Sampling) -> Iterator[Completion]:
         window = self.batch_size * WINDOW_BATCHES
@@ -171,7 +164,7 @@ class TransformersEngine:
         """Complete one prompt, telling `on_text` the whole text so far after each token."""
 
         def heard(ids: list[int]) -> None:
-            on_text(self._completion(ids, sampling).text)
+            on_text(self._tokens.completion(ids, sampling.stop).text)
 
         return self._decode(self.encode([prompt]), sampling, 0, heard)[0]
 
@@ -235,7 +228,7 @@ class TransformersEngine:
                 pinned=sampling.pinned,
                 heard=heard,
             )
-        return [self._completion(row, sampling) for row in rows]
+        return [self._tokens.completion(row, sampling.stop) for row in rows]
 
     def _newline_mask(self) -> Any:
         import torch
@@ -245,17 +238,6 @@ class TransformersEngine:
             self._newlines = torch.zeros(size, dtype=torch.bool, device=self._device)
             self._newlines[newline_tokens(self._tokenizer)] = True
         return self._newlines
-
-    def _completion(self, ids: list[int], sampling: Sampling) -> Completion:
-        end = next((n for n, token in enumerate(ids) if token in self.ends), None)
-        kept = ids if end is None else ids[:end]
-        text: str = self._tokenizer.decode(kept, skip_special_tokens=True)
-        cut = min((at for s in sampling.stop if (at := text.find(s)) >= 0), default=None)
-        if cut is not None:
-            return Completion(text[:cut], "stop", len(kept))
-        if end is not None:
-            return Completion(text, "eos", end + 1)
-        return Completion(text, "length", len(kept))
 
     def _pad(self, batch: list[list[int]]) -> tuple[Any, Any]:
         import torch
@@ -269,7 +251,7 @@ class TransformersEngine:
     def choice_logprobs(self, prompts: Sequence[str], choices: Sequence[str]) -> list[list[float]]:
         import torch
 
-        columns = [self._single_token(choice) for choice in choices]
+        columns = [self._tokens.single(choice) for choice in choices]
         encoded = self.encode(prompts)
 
         def score(part: slice) -> list[list[float]]:
@@ -296,17 +278,11 @@ class TransformersEngine:
                 self._reduce(error)
         return made
 
-    def _single_token(self, choice: str) -> int:
-        ids: list[int] = self._tokenizer(choice, add_special_tokens=False)["input_ids"]
-        if len(ids) != 1:
-            raise EngineError(f"the choice {choice!r} is {len(ids)} tokens long; a choice must be a single token")
-        return ids[0]
-
     def text_logprobs(self, prompts: Sequence[str], texts: Sequence[str]) -> list[tuple[float, int]]:
         import torch
 
         heads = self.encode(prompts)
-        tails: list[list[int]] = self._tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+        tails = self._tokens.encode_rest(texts)
 
         def score(part: slice) -> list[tuple[float, int]]:
             inputs, mask = self._pad([h + t for h, t in zip(heads[part], tails[part], strict=True)])
