@@ -108,7 +108,7 @@ def eos_bias(context: StepContext, outcome: Outcome, options: Mapping[str, Any],
     from cai_bootstrap.inference.eos_bias import rising_end
 
     items, slopes = context.suite.items, options.get("slopes", SLOPES)
-    engine = context.open_for_evaluation().engine
+    engine = context.open_for_evaluation(engine="transformers").engine
     context.progress.begin(len(items) * len(slopes))
     for slope in slopes:
         with rising_end(engine, float(slope)):
