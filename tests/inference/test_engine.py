@@ -9,7 +9,6 @@ import pytest
 from cai_bootstrap.errors import EngineError
 from cai_bootstrap.inference.engine import Sampling
 from cai_bootstrap.inference.models import PreparedModel, prepare
-from cai_bootstrap.inference.open import open_model
 from cai_bootstrap.inference.transformers_engine import LoadedModel, TransformersEngine, load
 
 PROMPTS = [
@@ -224,10 +223,3 @@ def test_an_adapter_of_another_model_is_refused(tmp_path: Path, prepared: Prepar
     (adapter / "adapter_config.json").write_text("{}")
     with pytest.raises(EngineError, match="does not fit the base model"):
         load(prepared, precision="fp32", adapter=adapter)
-
-
-def test_an_engine_that_is_not_there_is_a_usage_error(prepared: PreparedModel) -> None:
-    from cai_bootstrap.errors import UsageError
-
-    with pytest.raises(UsageError, match="--engine vllm"):
-        open_model(prepared, engine="vllm", precision="fp32", batch_size=1, tokens_asked=1, say=lambda _: None)

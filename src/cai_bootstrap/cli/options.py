@@ -29,7 +29,7 @@ _FLAGS: list[tuple[str, str, Any, str]] = [
     ("--count", "generation.count", int, "How many instructions to generate."),
     ("--seed", "seed", int, "Seed of everything that is drawn."),
     ("--precision", "precision", None, "fp32, bf16, fp16, int8 or fp8; never 4-bit."),
-    ("--engine", "engine", None, "auto or transformers (vllm is not part of this version)."),
+    ("--engine", "engine", None, "auto, transformers or vllm (the extra gpu)."),
     ("--select", "generation.select", None, "Judges that choose: critic, constraint, agreement, gold; joined by +."),
     (
         "--self-instruct-share",

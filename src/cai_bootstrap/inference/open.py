@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cai_bootstrap.errors import UsageError
+from cai_bootstrap.inference.choice import Choice, choose_engine, tensor_parallel, weights_of
+from cai_bootstrap.inference.devices import visible_gpus
 from cai_bootstrap.inference.guard import BaseModelReport, inspect_base
 from cai_bootstrap.inference.models import PreparedModel
 from cai_bootstrap.inference.parallel import ParallelEngine, WorkerSettings, start_workers
 from cai_bootstrap.inference.transformers_engine import TransformersEngine, load
+from cai_bootstrap.inference.vllm_engine import VllmEngine, vllm_version
+from cai_bootstrap.inference.vllm_parallel import ParallelVllm
 from cai_bootstrap.workspace import sha256_file
 
 
@@ -30,10 +34,13 @@ class OpenedModel:
     @contextlib.contextmanager
     def without_adapter(self) -> Iterator[None]:
         """The same engine with the adapter switched off: the base under the very same conditions."""
-        if self.peft_model is None:
-            raise UsageError("no adapter is loaded that could be switched off")
         with contextlib.ExitStack() as off:
-            off.enter_context(self.peft_model.disable_adapter())
+            if isinstance(self.engine, VllmEngine):
+                off.enter_context(self.engine.without_adapter())
+            elif self.peft_model is None:
+                raise UsageError("no adapter is loaded that could be switched off")
+            else:
+                off.enter_context(self.peft_model.disable_adapter())
             if isinstance(self.engine, ParallelEngine):
                 off.enter_context(self.engine.without_adapter())
             yield
@@ -51,16 +58,27 @@ def open_model(
     merge: bool = False,
     threads: int = 0,
     workers: Literal["auto"] | int = 1,
+    exact: bool = False,
 ) -> OpenedModel:
     """Load a model into the engine that was asked for, or that `auto` chooses, which says why.
 
     `tokens_asked` is the number of new tokens this process will ask for. `merge` folds the adapter into the weights
     (faster; only for generation, in 16 bit or more: an evaluation applies it unmerged). With several `workers` the
-    batches are shared out to as many processes, each with a GPU and the whole model. Raises UsageError if the engine,
-    or that many GPUs, are not there.
+    batches are shared out to as many processes, each with a GPU and the whole model (with vLLM: with as many GPUs as
+    the model needs). `exact`: the same call must give the same answers again, at the cost of speed (vLLM only; the
+    other engine always does). Raises UsageError if the engine, or that many GPUs, are not there.
     """
-    chosen, reason = choose_engine(engine, precision=precision, tokens_asked=tokens_asked)
-    say(f"engine {chosen}: {reason}")
+    choice = choose_engine(
+        engine,
+        precision=precision,
+        tokens=tokens_asked,
+        weights=weights_of(prepared.path),
+        gpus=visible_gpus()[1],
+        vllm=vllm_version(),
+    )
+    say(f"engine {choice.name}: {choice.reason}")
+    if choice.name == "vllm":
+        return _open_vllm(prepared, choice, precision, batch_size, adapter, workers, exact, say)
     count = worker_count(workers, engine)
     if count > 1:
         say(f"{count} processes generate, each with the whole model")
@@ -82,25 +100,50 @@ def open_model(
     return OpenedModel(made, loaded.has_chat_template, loaded.model if adapter is not None and not merge else None)
 
 
-def worker_count(asked: Literal["auto"] | int, engine: str) -> int:
+def _open_vllm(
+    prepared: PreparedModel,
+    choice: Choice,
+    precision: str,
+    batch_size: int,
+    adapter: Path | None,
+    workers: Literal["auto"] | int,
+    exact: bool,
+    say: Callable[[str], None],
+) -> OpenedModel:
+    """vLLM applies an adapter beside the weights at little cost, so nothing is merged."""
+    each = tensor_parallel(weights_of(prepared.path), precision, visible_gpus()[1])
+    count = worker_count(workers, "auto", each)
+    if count > 1:
+        say(f"{count} processes generate, each with the whole model" + (f" on {each} GPUs" if each > 1 else ""))
+    settings = WorkerSettings(
+        prepared, precision, batch_size, adapter, merge=False, threads=0, engine="vllm", eager=choice.eager,
+        exact=exact, tensor_parallel=each,
+    )  # fmt: skip
+    others = start_workers(count, settings)
+    made = ParallelVllm(
+        prepared, others, precision=precision, batch_size=batch_size, adapter=adapter, eager=choice.eager, exact=exact,
+        tensor_parallel=each,
+    ) if others else VllmEngine(
+        prepared, precision=precision, batch_size=batch_size, adapter=adapter, eager=choice.eager, exact=exact,
+        tensor_parallel=each,
+    )  # fmt: skip
+    for other in others:
+        other.ready()
+    return OpenedModel(made, made.has_chat_template)
+
+
+def worker_count(asked: Literal["auto"] | int, engine: str, each: int = 1) -> int:
     """How many processes generate: as many as asked for; `auto` takes every visible GPU where the engine is free too.
 
-    Raises UsageError for more processes than GPUs (on a machine without one they share its processors).
+    `each` is the number of GPUs that one copy of the model takes. Raises UsageError for more processes than GPUs (on a
+    machine without one they share its processors).
     """
     import torch
 
     devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if asked == "auto":
-        return max(1, devices) if engine == "auto" else 1
-    if devices and asked > devices:
-        raise UsageError(f"workers={asked}: only {devices} GPUs are visible; use auto")
+        return max(1, devices // each) if engine == "auto" else 1
+    if devices and asked * each > devices:
+        taken = f", each with {each} GPUs" if each > 1 else ""
+        raise UsageError(f"workers={asked}{taken}: only {devices} GPUs are visible; use auto")
     return asked
-
-
-def choose_engine(engine: str, *, precision: str, tokens_asked: int) -> tuple[str, str]:
-    """The engine's name and the reason for it. Raises UsageError for one that this version cannot run."""
-    if engine == "vllm":
-        raise UsageError("--engine vllm: this version generates with transformers only; use --engine auto")
-    if engine == "transformers":
-        return engine, "as asked"
-    return "transformers", f"no start-up to pay for {tokens_asked} tokens in {precision}"

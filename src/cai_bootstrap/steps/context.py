@@ -74,17 +74,18 @@ class StepContext:
         items = {item.id: item for item in (*self.suite.items, *dev, *test)}
         return LeakageIndex(items.values())
 
-    def open_for_evaluation(self, adapter: Path | None = None) -> OpenedModel:
-        """The model under the evaluation's settings, with or without an adapter."""
+    def open_for_evaluation(self, adapter: Path | None = None, *, engine: str | None = None) -> OpenedModel:
+        """The model under the evaluation's settings, with or without an adapter; `engine` where only one will do."""
         config = self.config
         return open_model(
             self.prepared(),
-            engine=config.engine,
+            engine=engine or config.engine,
             precision=config.evaluation_precision,
             batch_size=config.evaluation.batch_size,
             adapter=adapter,
             threads=config.threads,
             workers=config.workers,
+            exact=True,
             tokens_asked=len(self.suite.items) * config.evaluation.max_new_tokens,
             say=self.progress.say,
         )

@@ -21,6 +21,7 @@ GIB = 1024**3
 # Measured with the embedded model on two CPU cores: 3 GB at the peak of training, 1 GB of converted weights.
 NEEDED_MEMORY_GIB, NEEDED_DISK_GIB = 4.0, 3.0
 OPTIONAL = {
+    "vllm": "--engine vllm",
     "bitsandbytes": "--precision int8",
     "trackio": "--track trackio",
     "wandb": "--track wandb",
