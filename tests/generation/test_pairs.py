@@ -193,6 +193,19 @@ def test_a_copy_of_the_question_is_no_answer_however_often_it_is_given() -> None
     assert (found.chosen.text, found.rejected.text) == ("cold", "hot")
 
 
+def test_a_sentence_that_says_the_agreed_answer_is_not_rejected() -> None:
+    fact = instruction(
+        args={"closed_set": "capitals"}, gold=["Lima"], skill="capital", instruction="Give the capital city of Peru."
+    )
+    agreed = candidate("Lima", id="f0", votes=8)
+    same = candidate("The capital of Peru is Lima.", id="p", plain=True)
+    more = candidate("Lima is the capital. The capital of Chile is Santiago.", id="p2", plain=True)
+    assert propose(fact, [agreed, same], parse_judges("agreement"), agreement=0.75) == "none_failed"
+    found = propose(fact, [agreed, same, more], parse_judges("agreement"), agreement=0.75)
+    assert isinstance(found, Proposal)
+    assert (found.chosen.text, found.rejected.text) == (agreed.text, more.text)
+
+
 def test_every_second_draw_shows_the_options_of_a_choice_the_other_way_round() -> None:
     asked = instruction(
         instruction="Is a trout a fish or a bird?",

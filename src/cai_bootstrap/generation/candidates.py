@@ -129,6 +129,14 @@ def passes(instruction: Instruction, text: str) -> bool:
     return check(instruction.instruction, instruction.scorer, instruction.args, instruction.gold, text).success
 
 
+def says(instruction: Instruction, answer: str, text: str) -> bool:
+    """The text is one statement that gives this answer and no rival, as the answer's own scorer reads it."""
+    return (
+        instruction.scorer == "answer"
+        and check(instruction.instruction, "answer", instruction.args, [answer], text).success
+    )
+
+
 def normalise(text: str) -> str:
     """A text for comparing: lower-case, single spaces, no punctuation around it."""
     return " ".join(text.casefold().split()).strip(".,;:!?\"'“”‘’ ")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cai_bootstrap.errors import UsageError
-from cai_bootstrap.generation.candidates import Candidate, label_tier, normalise, passes, repeats_question
+from cai_bootstrap.generation.candidates import Candidate, label_tier, normalise, passes, repeats_question, says
 from cai_bootstrap.records import Instruction
 
 JUDGES = ("critic", "constraint", "agreement", "gold")
@@ -83,7 +83,8 @@ def _by_agreement(instruction: Instruction, candidates: Sequence[Candidate], sha
     if count < share * sum(votes.values()) or repeats_question(instruction, answer):
         return "abstained"
     right = [c for c in candidates if c.finished and normalise(c.text) == answer]
-    wrong = [c for c in candidates if normalise(c.text) != answer]
+    # A whole sentence that says the agreed answer is no wrong answer to train against.
+    wrong = [c for c in candidates if normalise(c.text) != answer and not says(instruction, right[0].text, c.text)]
     return _pair(right, wrong, "agreement")
 
 
