@@ -1,0 +1,305 @@
+"""The vLLM engine gives what the transformers engine gives: texts, ends, scores, adapters, exports.
+
+Run where vLLM is installed (on a CPU its build for CPUs): `python -m pytest tests/inference/test_vllm.py`; with
+CAI_CACHE_DIR naming a cache that `cai prepare` filled, gemma-3-270m too. Everything that transformers is to answer is
+asked before vLLM starts: for an architecture that it has no code of its own for, vLLM changes transformers' classes.
+"""
+
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from conftest import REAL_CACHE
+from processes import alive, wait_for
+
+from cai_bootstrap.errors import EngineError, UsageError
+from cai_bootstrap.evaluation.assess import conditions_of
+from cai_bootstrap.evaluation.conditions import differences
+from cai_bootstrap.evaluation.suite import load_suite
+from cai_bootstrap.inference.engine import Completion, EngineInfo, Sampling
+from cai_bootstrap.inference.merge import save_merged
+from cai_bootstrap.inference.models import EMBEDDED_SHA256, TOKENIZER_FILES, PreparedModel, prepare
+from cai_bootstrap.inference.open import OpenedModel, open_model
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed (extra gpu, Linux)"),
+]
+PROMPTS = [f"Say {'very ' * (n % 5)}much about number {n}.\n" for n in range(23)]
+TEXTS = [f"sun and {n} stars" for n in range(len(PROMPTS))]
+GREEDY, STOPPED = Sampling(16, pinned=True), Sampling(24, stop=("\n\n", "\ng"))
+FEW_SHOT = "Instruction: Name a colour.\nResponse: red\n\nInstruction: Say sun.\nResponse: sun\n\n"
+REAL = [
+    "The capital of France is", "Monday, Tuesday, Wednesday,", "Once upon a time there was", "What is 2 + 2?\n",
+    f"{FEW_SHOT}Instruction: Name an animal.\nResponse:", f"{FEW_SHOT}Instruction: Say moon.\nResponse:",
+    f"{FEW_SHOT}Instruction: What is the opposite of hot?\nResponse:", "Water freezes at",
+]  # fmt: skip
+REAL_STOP = Sampling(24, stop=("\n\nInstruction:", "\n\n"))
+
+
+@dataclass
+class Answers:
+    """What an engine answered, with its adapter and without."""
+
+    info: EngineInfo
+    greedy: list[Completion]
+    stopped: list[Completion]
+    choices: list[list[float]]
+    texts: list[tuple[float, int]]
+    base: list[Completion] = field(default_factory=list)
+
+
+def opened(prepared: PreparedModel, engine: str, adapter: Path | None = None, **more: Any) -> OpenedModel:
+    settings = {"precision": "fp32", "batch_size": 4, "tokens_asked": 100, "say": lambda _: None, "exact": True, **more}
+    return open_model(prepared, engine=engine, adapter=adapter, **settings)
+
+
+def answers(made: OpenedModel, *, adapter: bool) -> Answers:
+    engine = made.engine
+    found = Answers(
+        engine.info,
+        list(engine.stream(PROMPTS, GREEDY)),
+        list(engine.stream(PROMPTS, STOPPED)),
+        engine.choice_logprobs(PROMPTS, [" A", " B"]),
+        engine.text_logprobs(PROMPTS, TEXTS),
+    )
+    if adapter:
+        with made.without_adapter():
+            found.base = list(engine.stream(PROMPTS, GREEDY))
+    return found
+
+
+@pytest.fixture(scope="module")
+def prepared(tiny: Path) -> PreparedModel:
+    return prepare(str(tiny), say=lambda _: None)
+
+
+@pytest.fixture(scope="module")
+def adapter(tmp_path_factory: pytest.TempPathFactory, prepared: PreparedModel) -> Path:
+    """A LoRA adapter that changes the answers."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    folder = tmp_path_factory.mktemp("adapter")
+    torch.manual_seed(0)
+    base = AutoModelForCausalLM.from_pretrained(prepared.path)
+    get_peft_model(base, LoraConfig(r=4, init_lora_weights=False, target_modules="all-linear")).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def merged(tmp_path_factory: pytest.TempPathFactory, prepared: PreparedModel, adapter: Path) -> PreparedModel:
+    """What `cai export --merge` writes."""
+    folder = tmp_path_factory.mktemp("merged")
+    save_merged(prepared, adapter, folder, precision="fp32")
+    for name in TOKENIZER_FILES:
+        if (prepared.path / name).is_file():
+            (folder / name).write_bytes((prepared.path / name).read_bytes())
+    return prepare(str(folder), say=lambda _: None)
+
+
+@pytest.fixture(scope="module")
+def theirs(prepared: PreparedModel, adapter: Path, merged: PreparedModel) -> Answers:  # noqa: ARG001 - made before vLLM
+    return answers(opened(prepared, "transformers", adapter), adapter=True)
+
+
+@pytest.fixture(scope="module")
+def vllm(prepared: PreparedModel, adapter: Path, theirs: Answers) -> Iterator[OpenedModel]:  # noqa: ARG001 - comes first
+    made = opened(prepared, "vllm", adapter)
+    yield made
+    made.engine.close()
+
+
+@pytest.fixture(scope="module")
+def ours(vllm: OpenedModel) -> Answers:
+    return answers(vllm, adapter=True)
+
+
+def test_greedy_texts_and_their_ends_are_the_same(ours: Answers, theirs: Answers) -> None:
+    assert ours.greedy == theirs.greedy
+    assert len({made.text for made in ours.greedy}) > 5
+    assert {"eos", "length"} & {made.ended_by for made in ours.greedy}
+
+
+def test_texts_are_cut_at_the_same_stop_strings(ours: Answers, theirs: Answers) -> None:
+    assert ours.stopped == theirs.stopped
+    assert "stop" in {made.ended_by for made in ours.stopped}
+
+
+def test_without_its_adapter_it_is_the_base_again(ours: Answers, theirs: Answers) -> None:
+    assert ours.base == theirs.base != ours.greedy
+
+
+def test_choices_have_the_same_log_probabilities(ours: Answers, theirs: Answers) -> None:
+    for row, expected in zip(ours.choices, theirs.choices, strict=True):
+        assert row == pytest.approx(expected, abs=1e-3)
+
+
+def test_texts_have_the_same_log_probabilities(ours: Answers, theirs: Answers) -> None:
+    for (total, tokens), expected in zip(ours.texts, theirs.texts, strict=True):
+        assert (total, tokens) == (pytest.approx(expected[0], abs=1e-2), expected[1])
+
+
+def test_the_same_call_gives_the_same_answers_again_in_any_order(vllm: OpenedModel, ours: Answers) -> None:
+    assert list(vllm.engine.stream(PROMPTS, GREEDY)) == ours.greedy
+    assert list(vllm.engine.stream(PROMPTS[::-1], GREEDY)) == ours.greedy[::-1]
+    assert [next(vllm.engine.stream([prompt], GREEDY)) for prompt in PROMPTS[:3]] == ours.greedy[:3]
+
+
+def test_drawn_answers_belong_to_their_seed_and_place(vllm: OpenedModel) -> None:
+    def drawn(seed: int) -> list[Completion]:
+        return list(vllm.engine.stream(PROMPTS, Sampling(12, temperature=1.0, top_p=0.9, seed=seed)))
+
+    first = drawn(1)
+    assert first == drawn(1) != drawn(2)
+    places = list(vllm.engine.complete(PROMPTS[7:], Sampling(12, temperature=1.0, top_p=0.9, seed=1), 7))
+    assert places == first[7:]
+
+
+def test_a_stream_that_nobody_reads_on_leaves_nothing_running(vllm: OpenedModel, ours: Answers) -> None:
+    stream = vllm.engine.stream(PROMPTS, GREEDY)
+    assert next(stream) == ours.greedy[0]
+    stream.close()
+    assert not vllm.engine._llm.llm_engine.has_unfinished_requests()
+    assert list(vllm.engine.stream(PROMPTS, GREEDY)) == ours.greedy
+
+
+def test_only_a_few_prompts_are_taken_ahead(vllm: OpenedModel) -> None:
+    taken: list[int] = []
+
+    class Prompts(list[str]):
+        def __getitem__(self, place: Any) -> Any:
+            taken.append(place.stop)
+            return super().__getitem__(place)
+
+    stream = vllm.engine.stream(Prompts(PROMPTS * 10), GREEDY)
+    next(stream)
+    assert max(taken) <= 8 * vllm.engine.batch_size
+    stream.close()
+
+
+def test_chat_markers_long_prompts_and_choices_of_several_tokens_are_refused(vllm: OpenedModel) -> None:
+    with pytest.raises(EngineError, match="a chat marker"):
+        list(vllm.engine.stream(["<|im_start|>user"], GREEDY))
+    with pytest.raises(EngineError, match="a choice must be a single token"):
+        vllm.engine.choice_logprobs(["x"], [" yes"])
+    with pytest.raises(EngineError, match="more than the 4096"):
+        list(vllm.engine.stream(["long " * 1000], GREEDY))
+    assert list(vllm.engine.stream([], GREEDY)) == []
+
+
+def test_results_of_the_two_engines_cannot_be_compared(ours: Answers, theirs: Answers) -> None:
+    suite = load_suite("quick")
+    left, right = (conditions_of(found.info, suite, max_new_tokens=16) for found in (ours, theirs))
+    names = {difference.field for difference in differences(left, right)}
+    assert {"engine", "versions.vllm"} <= names
+    assert ours.info.adapter == theirs.info.adapter
+    assert not differences(left, conditions_of(ours.info, suite, max_new_tokens=16))
+
+
+def test_several_engines_give_what_one_gives(
+    vllm: OpenedModel, ours: Answers, prepared: PreparedModel, adapter: Path
+) -> None:
+    two = opened(prepared, "vllm", adapter, workers=2)
+    pid = two.engine._workers[0]._process.pid
+    sampling = Sampling(12, temperature=1.0, seed=3)
+    try:
+        assert list(two.engine.stream(PROMPTS, GREEDY)) == ours.greedy
+        assert list(two.engine.stream(PROMPTS, sampling)) == list(vllm.engine.stream(PROMPTS, sampling))
+        with two.without_adapter():
+            assert list(two.engine.stream(PROMPTS, GREEDY)) == ours.base
+        for row, expected in zip(two.engine.choice_logprobs(PROMPTS, [" A", " B"]), ours.choices, strict=True):
+            assert row == pytest.approx(expected, abs=1e-3)
+    finally:
+        two.engine.close()
+    wait_for(lambda: not alive(pid), seconds=10)
+
+
+def test_a_merged_export_answers_as_the_adapter_did(merged: PreparedModel, ours: Answers) -> None:
+    made = opened(merged, "vllm")
+    assert [found.text for found in made.engine.stream(PROMPTS, GREEDY)] == [found.text for found in ours.greedy]
+    with pytest.raises(UsageError, match="no adapter"), made.without_adapter():
+        pass
+    made.engine.close()
+
+
+def test_a_model_that_vllm_cannot_load_is_an_error_that_names_it(tmp_path: Path, prepared: PreparedModel) -> None:
+    for file in prepared.path.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    weights = tmp_path / "model.safetensors"
+    known = prepare(str(tmp_path), say=lambda _: None)
+    weights.write_bytes(weights.read_bytes()[:2000] + b"\0" * 100)
+    from cai_bootstrap.inference.vllm_engine import VllmEngine
+
+    with pytest.raises(UsageError, match="vLLM cannot load it"):
+        VllmEngine(known, precision="fp32", batch_size=2)
+
+
+WRITER = """
+import sys
+from cai_bootstrap.inference.engine import Sampling
+from cai_bootstrap.inference.models import prepare
+from cai_bootstrap.inference.open import open_model
+
+made = open_model(prepare(sys.argv[1], say=lambda _: None), engine="vllm", precision="fp32", batch_size=2,
+                  tokens_asked=9, say=lambda _: None, workers=2)
+list(made.engine.stream(["Say sun."], Sampling(4)))
+print("ready", flush=True)
+while True:
+    list(made.engine.stream(["Say sun."] * 50, Sampling(64)))
+"""
+
+
+def test_a_killed_process_leaves_no_engine_behind(tiny: Path) -> None:
+    """Killed outright, outside any process group of ours: vLLM and the worker die with it."""
+    guarded = "if __name__ == '__main__':\n" + textwrap.indent(WRITER, "    ")
+    process = subprocess.Popen(
+        [sys.executable, "-c", guarded, str(tiny)],
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=dict(os.environ),
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"  # nothing of vLLM's stands among results
+    family = [process.pid, *(child.pid for child in psutil.Process(process.pid).children(recursive=True))]
+    assert len(family) >= 2
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    wait_for(lambda: not any(alive(pid) for pid in family), seconds=20)
+
+
+@pytest.fixture(scope="module")
+def gemma() -> PreparedModel:
+    folder = REAL_CACHE / "models" / f"gemma-3-270m-{EMBEDDED_SHA256[:12]}"
+    if not folder.is_dir():
+        pytest.skip("gemma-3-270m is not in the cache; run `cai prepare`")
+    return prepare(str(folder), say=lambda _: None)
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-3), ("bf16", 0.15)])
+def test_gemma_answers_and_scores_alike(gemma: PreparedModel, precision: str, tolerance: float) -> None:
+    """In fp32 word for word. In bf16 the kernels round differently: two tokens that nearly tie may swap, after which
+    a text goes its own way, so there most first words agree, and scores within bf16's grain (0.06 at 16 nats)."""
+    other = opened(gemma, "transformers", precision=precision).engine
+    expected = list(other.stream(REAL, Sampling(16))), list(other.stream(REAL, REAL_STOP))
+    scores = other.choice_logprobs(REAL, [" A", " B"])
+    made = opened(gemma, "vllm", precision=precision).engine
+    found = list(made.stream(REAL, Sampling(16))), list(made.stream(REAL, REAL_STOP))
+    found_scores = made.choice_logprobs(REAL, [" A", " B"])
+    made.close()
+    for row, wanted in zip(found_scores, scores, strict=True):
+        assert row == pytest.approx(wanted, abs=tolerance)
+    if precision == "fp32":
+        assert found == expected
+    else:
+        first = [[made.text.split()[:2] for made in side[0]] for side in (found, expected)]
+        assert sum(a == b for a, b in zip(*first, strict=True)) >= len(REAL) - 2
+    assert "stop" in {made.ended_by for made in found[1]}
