@@ -9,6 +9,7 @@ from types import ModuleType
 import pytest
 
 HERE = Path(__file__).parent / "calibration"
+FRESH = [HERE / "fresh", HERE / "version-4", HERE / "version-5"]
 ROOT = Path(__file__).parents[2]
 
 
@@ -33,15 +34,20 @@ def test_two_hundred_outputs_were_read_of_both_verdicts_and_of_every_source() ->
     assert len({(row["id"], row["text"]) for row in rows}) == 200
 
 
-def test_a_hundred_fresh_outputs_were_read_after_the_last_change_of_the_scorers() -> None:
-    first = {(row["id"], row["text"]) for row in calibrate.judged(HERE)}
-    fresh = {(row["id"], row["text"]) for row in calibrate.judged(HERE / "fresh")}
-    assert len(fresh) >= 100
-    assert not first & fresh
+def test_a_hundred_fresh_outputs_were_read_after_each_change_of_the_scorers() -> None:
+    assert FRESH[-1].name == f"version-{calibrate.SCORER_VERSION}"
+    known = {(row["id"], row["text"]) for row in calibrate.judged(HERE)}
+    for folder in FRESH:
+        rows = calibrate.judged(folder)
+        fresh = {(row["id"], row["text"]) for row in rows}
+        assert len(fresh) == len(rows) >= 100
+        assert min(Counter(row["type"] for row in rows).values()) >= 25
+        assert not known & fresh
+        known |= fresh
 
 
 def test_the_scorers_agree_with_the_reader() -> None:
-    for folders in ([HERE], [HERE / "fresh"], [HERE, HERE / "fresh"]):
+    for folders in ([HERE], *([folder] for folder in FRESH), [HERE, *FRESH]):
         table, _ = calibrate.agreement(row for folder in folders for row in calibrate.judged(folder))
         by_part = {row["part"]: row["kappa"] for row in table}
         assert by_part["all"] >= 0.9
@@ -50,7 +56,7 @@ def test_the_scorers_agree_with_the_reader() -> None:
 
 
 def test_the_readers_sheet_tells_neither_the_source_nor_the_verdict() -> None:
-    for folder in (HERE, HERE / "fresh"):
+    for folder in (HERE, *FRESH):
         for line in (folder / "sheet.jsonl").read_text(encoding="utf-8").splitlines():
             assert set(json.loads(line)) == {"n", "instruction", "output", "ended"}
 
@@ -88,3 +94,26 @@ def test_the_sampler_takes_evenly_from_types_and_sources_and_nothing_twice(tmp_p
     calibrate.main(["sample", str(tmp_path / "two"), *common, "--without", str(tmp_path / "one" / "outputs.jsonl")])
     again = [json.loads(line) for line in (tmp_path / "two" / "outputs.jsonl").read_text().splitlines()]
     assert not {(row["id"], row["text"]) for row in rows} & {(row["id"], row["text"]) for row in again}
+
+
+def test_the_sampler_takes_every_side_of_a_results_file_and_no_item_that_is_to_be_skipped(tmp_path: Path) -> None:
+    items = calibrate.load_suite("stage1").items
+    rows = [
+        {
+            "id": item.id,
+            "base": {"response": f"{item.id}\nand on", "finished": False},
+            "rival": {"response": f" {item.id}?", "finished": True},
+            "trained": {"response": f"{item.id}.", "finished": True},
+        }
+        for item in items
+    ]
+    (tmp_path / "row.json").write_text(json.dumps({"items": rows}), encoding="utf-8")
+    skipped = [item.id for item in items[::2]]
+    given = ["--trained", str(tmp_path / "row.json"), "--all-sides", "--fraction", "0.5", "--skip", *skipped]
+    calibrate.main(["sample", str(tmp_path / "out"), *given])
+    found = [json.loads(line) for line in (tmp_path / "out" / "outputs.jsonl").read_text().splitlines()]
+    assert Counter(row["source"] for row in found) == {"raw": 16, "k-shot": 36, "trained:row": 56}
+    assert {row["source"]: row["ended"] for row in found} == {
+        "raw": "first line", "k-shot": "first line", "trained:row": "itself",
+    }  # fmt: skip
+    assert not {row["id"] for row in found} & set(skipped)

@@ -1,7 +1,6 @@
 """Scorers: outputs judged by hand, rules that hold for any output, and another library's checkers."""
 
 import json
-import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,9 @@ from measured import make_items, reference
 
 from cai_bootstrap.errors import DataError
 from cai_bootstrap.evaluation.scorers import REASONS, check, first_line, judge
-from cai_bootstrap.evaluation.scorers.answers import GLUE
+from cai_bootstrap.evaluation.scorers.answers import CLAUSE_OPENERS, GLUE
 from cai_bootstrap.evaluation.scorers.checks import holds
-from cai_bootstrap.evaluation.scorers.text import folded_words, sentences_of, words_of
+from cai_bootstrap.evaluation.scorers.text import MIN_REPEATED_RUN, folded_words, sentences_of, words_of
 from cai_bootstrap.records import EvalItem
 
 ADVERSARIAL = [
@@ -46,7 +45,6 @@ def test_adversarial_output_gets_the_verdict_of_its_reader(row: dict[str, Any]) 
 ITEMS = list({json.dumps(row["instruction"]): item_of(row) for row in ADVERSARIAL}.values())
 ITEMS += list(make_items())
 TEXTS = sorted({row["text"] for row in ADVERSARIAL})
-LAST_MARKER = re.compile(r"(?m)^\s*(?:\d{1,2}[.)]|[-*•])$")
 FILLER = ["blah", "qwer", "zxcv", "uhm"]
 outputs = st.one_of(
     st.sampled_from(TEXTS),
@@ -71,8 +69,6 @@ def test_any_output_gets_a_verdict_with_a_reason_from_the_closed_list(
 @given(items, outputs, st.text(" \n\t", max_size=5), st.text(" \n\t", max_size=5))
 @settings(max_examples=200, deadline=None)
 def test_padding_with_whitespace_changes_no_verdict(item: EvalItem, text: str, before: str, after: str) -> None:
-    """Unless the output ends in a bare list marker ("0."), which only whitespace after it tells from a word."""
-    assume(not LAST_MARKER.search(text.rstrip()))
     assert judge(item, before + text + after, True).reason == judge(item, text, True).reason
 
 
@@ -83,21 +79,69 @@ def test_repeating_never_turns_a_fail_into_a_pass(item: EvalItem, text: str, tim
     assert not judge(item, between.join([text] * times), True).success
 
 
-@given(
-    st.sampled_from([item for item in ITEMS if item.scorer != "checks"]),
-    outputs,
-    st.sampled_from([" ", "\n", ". ", ", "]),
-    st.one_of(outputs, st.sampled_from([answer for item in ITEMS for answer in item.gold])),
-)
+RIGHT: dict[str, list[str]] = {item.instruction: [*item.gold] for item in ITEMS}
+for row in ADVERSARIAL:
+    if row["success"]:
+        RIGHT[row["instruction"]].append(row["text"])
+JUNK = [
+    "0",
+    "0.",
+    "1)",
+    "-",
+    "•",
+    "(",
+    "[",
+    '"',
+    "Q:",
+    "A:",
+    "The",
+    "Um,",
+    "no",
+    "nothing",
+    "not a city",
+    "it",
+    "—",
+    "so",
+]
+
+
+@st.composite
+def answers_with_something_before(draw: st.DrawFn) -> tuple[EvalItem, str, str]:
+    """An item that is no list of checks, a text, and what is appended to it: often an output that follows."""
+    item = draw(st.sampled_from([item for item in ITEMS if item.scorer != "checks"]))
+    right = draw(st.sampled_from(RIGHT[item.instruction]))
+    junk = st.lists(st.sampled_from(JUNK), min_size=1, max_size=3).map(" ".join)
+    begun = st.builds(lambda size, more: right[:size] + more, st.integers(1, 60), junk)
+    text = draw(st.one_of(outputs, junk, begun))
+    more = draw(st.one_of(outputs, st.just(right), st.sampled_from([g for i in ITEMS for g in i.gold]), junk))
+    between = draw(st.sampled_from([" ", "\n", ". ", ", ", "; ", ": ", " - ", " ("]))
+    return item, text, text + between + more
+
+
+def has_only_begun(item: EvalItem, text: str) -> bool:
+    """Whether a text is the beginning of an answer: words of the question or the answer alone, or it breaks off in a
+    comma or a word that opens a clause ("Paris, which", "Paris because")."""
+    words = folded_words(text)
+    own = set(words) - GLUE - set(folded_words(item.instruction))
+    own -= {word for answer in item.gold for word in folded_words(answer)}
+    return not own or words[-1] in CLAUSE_OPENERS or text.rstrip().endswith((",", ":", ";"))
+
+
+@given(answers_with_something_before())
 @settings(max_examples=300, deadline=None)
-def test_appending_never_turns_a_failed_answer_into_a_pass(item: EvalItem, text: str, between: str, more: str) -> None:
+def test_appending_never_turns_a_failed_answer_into_a_pass(case: tuple[EvalItem, str, str]) -> None:
     """Unless the output was only the beginning of an answer: "The capital of France is", to which "Paris" is added."""
+    item, text, appended = case
     assume(not judge(item, text, True).success)
-    own = set(folded_words(text)) - GLUE - set(folded_words(item.instruction))
-    assume(own - {word for answer in item.gold for word in folded_words(answer)})
-    # A stray word or two before a whole answer ("0 The symbol for iron is Fe.") may be its beginning as well.
-    assume(between == "\n" or between == ". " or not judge(item, more, True).success)
-    assert not judge(item, text + between + more, True).success
+    assume(not has_only_begun(item, text))
+    assert not judge(item, appended, True).success
+
+
+def is_whole_repetition(text: str) -> bool:
+    words, sentences = folded_words(text), [folded_words(sentence) for sentence in sentences_of(text)]
+    if len(sentences) == 1:
+        return len(words) >= 2 * MIN_REPEATED_RUN
+    return any(sentences.count(one) > 1 and len(one) >= MIN_REPEATED_RUN for one in sentences)
 
 
 @given(
@@ -110,10 +154,13 @@ def test_appending_never_turns_a_failed_answer_into_a_pass(item: EvalItem, text:
 def test_appending_filler_never_turns_a_failed_check_into_a_pass(
     item: EvalItem, text: str, between: str, filler: list[str]
 ) -> None:
-    """Except a demand for at least so many words, sentences or list items, which more of them can meet."""
+    """Except a demand for at least so many words, sentences or list items, which more of them can meet, and a mere
+    keyword, which is the beginning of anything."""
     verdict = judge(item, text, True)
     assume(not verdict.success)
-    assume(verdict.reason not in ("words", "sentences", "list", "lines", "echo", "degenerate", "repeated", "empty"))
+    assume(verdict.reason not in ("words", "sentences", "list", "lines", "echo", "empty"))
+    # "Hello, hello" and "I see. I see" may go on: only five words or more are a repetition whatever follows.
+    assume(verdict.reason != "repeated" or is_whole_repetition(text))
     padded = text + between + " ".join(filler)
     after = judge(item, padded, True)
     assert not after.success

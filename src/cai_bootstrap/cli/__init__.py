@@ -18,6 +18,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "evaluate": ("cai_bootstrap.cli.run:evaluate", "Base and trained model on the same held-out suite, then the gate."),
     "gate": ("cai_bootstrap.cli.measure:gate", "Judge a results file alone."),
     "compare": ("cai_bootstrap.cli.measure:compare", "Compare two results files, if their conditions are equal."),
+    "rescore": ("cai_bootstrap.cli.measure:rescore", "Score the outputs of an older results file again."),
     "power": ("cai_bootstrap.cli.measure:power", "What a suite of a given size can show."),
     "report": ("cai_bootstrap.cli.report:report", "One self-contained HTML page of a run, or two side by side."),
     "ablate": ("cai_bootstrap.cli.ablate:ablate", "Run variations on dev and say what the gain comes from."),

@@ -1,4 +1,4 @@
-"""`cai gate`, `cai compare` and `cai power`: judging results that were measured before."""
+"""`cai gate`, `cai compare`, `cai rescore` and `cai power`: judging results that were measured before."""
 
 import json
 from dataclasses import asdict
@@ -61,6 +61,38 @@ def compare(a: Path, b: Path, side: str | None, suite_file: Path | None, as_json
         _print_comparison(found.as_dict())
     if found.refused:
         raise SystemExit(EXIT_UNTRUSTED)
+
+
+@click.command()
+@click.argument("results", type=_FILE)
+@click.option("--out", type=_FILE, help="The file to write. [default: beside RESULTS, with the scorers' version]")
+@click.option("--suite", "suite_file", type=_FILE, help=_SUITE_HELP)
+@click.option("--json", "as_json", is_flag=True, help="Print what changed as JSON.")
+def rescore(results: Path, out: Path | None, suite_file: Path | None, as_json: bool) -> None:
+    """Score the outputs in a results file of an older scorer version again.
+
+    Rates, statistics and gate are computed anew from the present verdicts, on the same suite. The new file records what
+    it was made from and every verdict that changed. Exit code 4 if the old file cannot be trusted.
+    """
+    from cai_bootstrap.evaluation.rescore import BLOCK, rescore_file
+    from cai_bootstrap.evaluation.results import percent
+    from cai_bootstrap.evaluation.suite import load_suite
+
+    found = rescore_file(results, out, suite=load_suite(suite_file) if suite_file else None)
+    block = found.results[BLOCK]
+    if as_json:
+        click.echo(json.dumps({"path": str(found.path), "rates": found.rates, **block}))
+        return
+    click.echo(
+        f"{found.path}: version {block['from_scorer_version']} → {found.results['conditions']['scorer_version']}"
+    )
+    for side, row in found.rates.items():
+        before, after = (percent(row[key], row["total"]) for key in ("before", "after"))
+        click.echo(f"{side} ({row['scored']}): {before} → {after} of {row['total']}")
+        for change in found.changed[side]:
+            click.echo(f"    {change['id']}, {change['scored']}: {change['before']} → {change['after']}")
+    for name in block["not_rescored"]:
+        click.echo(f"{name} is as it was: the file holds no outputs of it")
 
 
 @click.command()

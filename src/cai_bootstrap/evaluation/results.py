@@ -141,6 +141,33 @@ def read_results(path: Path, suite: Suite | None = None) -> dict[str, Any]:
 
     `suite` is needed for a user's own suite. Raises UntrustedResultError naming the first thing that disagrees.
     """
+    parsed, found = _parse(path)
+    suite = suite or _suite_of(path, parsed)
+    if fault := next(_disagreements(parsed, found, suite), None):
+        raise UntrustedResultError(f"{path}: {fault}; the file cannot be trusted, evaluate again")
+    return found
+
+
+def read_older_results(path: Path, suite: Suite | None = None) -> tuple[dict[str, Any], Suite]:
+    """Read a results file of an older scorer version, with its suite. Its verdicts cannot be derived again here.
+
+    Everything else is: suite, items, conditions, and that all rates and statistics are those of the verdicts as they
+    stand. Raises UntrustedResultError naming the first thing that disagrees, or if the file is of these scorers.
+    """
+    parsed, found = _parse(path)
+    suite = suite or _suite_of(path, parsed)
+    version = parsed.conditions.scorer_version
+    if not version.isdigit() or int(version) >= int(SCORER_VERSION):
+        raise UntrustedResultError(
+            f"{path}: was scored by version {version!r} of the scorers, here is {SCORER_VERSION!r}; only results of an "
+            "older version can be scored again"
+        )
+    if fault := next(_disagreements(parsed, found, suite, older=True), None):
+        raise UntrustedResultError(f"{path}: {fault}; the file cannot be trusted, evaluate again")
+    return found, suite
+
+
+def _parse(path: Path) -> tuple[_File, dict[str, Any]]:
     try:
         found = read_json(path)
     except DataError as error:
@@ -160,11 +187,7 @@ def read_results(path: Path, suite: Suite | None = None) -> dict[str, Any]:
         problem = error.errors()[0]
         where = ".".join(str(part) for part in problem["loc"])
         raise UntrustedResultError(f"{path}: {where}: {problem['msg']}") from error
-    if suite is None:
-        suite = _suite_of(path, parsed)
-    if fault := next(_disagreements(parsed, found, suite), None):
-        raise UntrustedResultError(f"{path}: {fault}; the file cannot be trusted, evaluate again")
-    return found
+    return parsed, found
 
 
 def answers_of(results: Mapping[str, Any], side: str) -> dict[str, Answer] | None:
@@ -233,24 +256,24 @@ def _row(item: EvalItem, answers: Mapping[str, Answers], sides: Mapping[str, Any
     }
 
 
-def _condition_faults(conditions: Conditions, suite: Suite) -> Iterator[str]:
-    expected = {
-        "suite_name": suite.name,
-        "suite_sha256": suite.sha256,
-        "scorer_version": SCORER_VERSION,
-        "item_order": item_order(suite.items),
-    }
+def _condition_faults(conditions: Conditions, suite: Suite, *, older: bool = False) -> Iterator[str]:
+    expected = {"suite_name": suite.name, "suite_sha256": suite.sha256, "item_order": item_order(suite.items)}
+    if not older:
+        expected["scorer_version"] = SCORER_VERSION
     for field, value in expected.items():
         if (found := getattr(conditions, field)) != value:
             yield f"conditions.{field} is {found!r}, for the suite {suite.name} and these scorers it is {value!r}"
 
 
-def _disagreements(parsed: _File, raw: Mapping[str, Any], suite: Suite) -> Iterator[str]:
-    """What is wrong with a file, most telling first. Later checks rely on earlier ones having found nothing."""
+def _disagreements(parsed: _File, raw: Mapping[str, Any], suite: Suite, *, older: bool = False) -> Iterator[str]:
+    """What is wrong with a file, most telling first. Later checks rely on earlier ones having found nothing.
+
+    `older`: its verdicts are those of scorers that are not here; they are only asked to agree with each other.
+    """
     for field, value in _suite_block(suite).items():
         if (stored := raw["suite"].get(field)) != value:
             yield f"suite.{field} is {stored!r}, of the suite that is here ({suite.name}) it is {value!r}"
-    yield from _condition_faults(parsed.conditions, suite)
+    yield from _condition_faults(parsed.conditions, suite, older=older)
     yield from _item_faults(parsed, suite)
     if unknown := sorted(parsed.models.keys() - set(SIDES)):
         yield f"models.{unknown[0]} is no side; the sides are {', '.join(SIDES)}"
@@ -267,11 +290,13 @@ def _disagreements(parsed: _File, raw: Mapping[str, Any], suite: Suite) -> Itera
     if not answers:
         yield "it holds no responses"
     for side, judged in answers.items():
-        yield from _verdict_faults(side, judged, suite)
+        yield from _claim_faults(side, judged) if older else _verdict_faults(side, judged, suite)
         summary = raw["models"][side]
         weights = parsed.conditions.base_weights_sha256
         expected = _side(suite, judged, summary.get("factors", {}), weights)
-        if expected is not None and "facts" in summary and summary["facts"] is None:
+        if older:
+            summary = {"facts": None, **summary}  # files of version 1 had no such figure
+        if expected is not None and summary.get("facts", expected["facts"]) is None:
             expected["facts"] = None  # measured before there were flags for this base: it claims nothing about facts
         yield from _different(f"models.{side}", summary, expected)
     yield from _different("statistics", raw["statistics"], compute_statistics(suite.items, answers))
@@ -303,6 +328,16 @@ def _verdict_faults(side: str, judged: Answers, suite: Suite) -> Iterator[str]:
                 f"items[{item.id}].{side}: the file says {_say(stored)}, its response scores {_say(again)} "
                 f"(first line: {stored.first_line_reason}, scores {again.first_line_reason})"
             )
+
+
+def _claim_faults(side: str, judged: Answers) -> Iterator[str]:
+    """Where stored verdicts contradict themselves, whatever scorers gave them."""
+    for id, answer in judged.items():
+        verdicts = ((answer.success, answer.reason), (answer.first_line_success, answer.first_line_reason))
+        if any(success != (reason == "ok") for success, reason in verdicts):
+            yield f"items[{id}].{side}: a verdict and its reason contradict each other ({_say(answer)})"
+        if (not answer.finished) != (answer.reason == "unfinished"):
+            yield f"items[{id}].{side}: 'finished' is {answer.finished}, the verdict says {_say(answer)}"
 
 
 def _say(answer: Answer) -> str:

@@ -4,6 +4,7 @@ The grammar is narrow on purpose. Before the answer may stand words that restate
 is"); after it, such words or one explaining clause. Anything else is text of which the answer is only a part.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -33,6 +34,9 @@ HEDGES: frozenset[str] = _LEXICON["hedges"]
 FRAME: frozenset[str] = _LEXICON["frame"]
 LINKS: frozenset[str] = _LEXICON["links"]
 FUNCTION_WORDS: frozenset[str] = _LEXICON["function_words"]
+ARTICLES = frozenset(["a", "an", "the"])
+# Where a clause ends or another begins: punctuation, or an article with a capital inside.
+_BREAK = re.compile(r"[,;:!?()\[\]{}<>–—\t\n]|\s-|\S\s+(?:The|An?)\b|[a-z][A-Z]")
 
 
 @dataclass(frozen=True)
@@ -162,6 +166,8 @@ def judge_yes_no(instruction: str, gold: Sequence[str], text: str) -> str:
         return fault
     if _contradicts(asked, given[at + 1 :], wanted):
         return "contradiction"
+    if wanted == "no" and set(given[:at]) & (NEGATIONS - set(asked)):
+        return "extra_text"  # "nothing, no": what stands before the answer is no part of it
     return _frame_fault(plain, asked, given, at, at + 1, NEGATIONS - negation)
 
 
@@ -217,15 +223,33 @@ def _frame_fault(plain: str, asked: Words, given: Words, start: int, end: int, o
     """Whether what stands around the answer only restates it or the question, or explains in one clause."""
     restating = GLUE | set(asked) | own
     before, after = given[:start], given[end:]
-    if not all(word in restating for word in before):
-        restates = set(before) & (set(asked) - GLUE) and _without_adjective(before)[-1] in COPULAS
-        if not restates or len(before) > MAX_RESTATING_WORDS:
-            return "extra_text"
+    if not all(word in restating for word in before) and not _restates(plain, asked, before, restating):
+        return "extra_text"
     if not after or all(word in restating for word in after):
         return "ok"
     comma = _comma_follows(plain, end)
     opens = after[0] in BARE_OPENERS or (comma and (after[0] in CLAUSE_OPENERS or after[0] in asked))
     return "ok" if opens and len(after) >= 2 else "extra_text"
+
+
+def _restates(plain: str, asked: Words, before: Words, restating: frozenset[str] | set[str]) -> bool:
+    """Whether words before an answer restate the question in one clause, though with an adjective of their own.
+
+    "The chief city of France is", "A beetle is a small": a word of its own stands after an article and before what it
+    describes. Anywhere else it is text that the answer was only added to: "0 The symbol for iron is", "the apple, the
+    cup is".
+    """
+    if len(before) > MAX_RESTATING_WORDS or not set(before) & (set(asked) - GLUE):
+        return False
+    for at, word in enumerate(before):
+        if word in restating:
+            continue
+        described = before[at + 1] if at + 1 < len(before) else ""
+        if not (word.isalpha() and at and before[at - 1] in ARTICLES) or described in ARTICLES:
+            return False
+        if described and described not in restating:
+            return False
+    return _without_adjective(before)[-1] in COPULAS and not _BREAK.search(_written(plain, len(before))[0])
 
 
 def _without_adjective(before: Words) -> Words:
@@ -236,11 +260,16 @@ def _without_adjective(before: Words) -> Words:
 
 def _comma_follows(plain: str, end: int) -> bool:
     """Whether a comma, colon, dash or bracket stands right after the first `end` words."""
+    return _written(plain, end)[1].lstrip(" \"'”").startswith((",", "(", ";", "–", "—", "-", ":"))
+
+
+def _written(plain: str, words: int) -> tuple[str, str]:
+    """The text as far as the end of its first `words` words, and the rest of it."""
     at = 0
     written = composed(plain)
-    for word in words_of(plain)[:end]:
+    for word in words_of(plain)[:words]:
         at = written.index(word, at) + len(word)
-    return written[at:].lstrip(" \"'”").startswith((",", "(", ";", "–", "—", "-", ":"))
+    return written[:at], written[at:]
 
 
 def _contradicts(asked: Words, tail: Words, wanted: str) -> bool:

@@ -160,6 +160,8 @@ def _list_items(text: str, separator: str) -> list[str] | None:
             if len(lines) != 1:
                 return None
             items = [item.strip() for item in lines[0].removesuffix(".").split(",")]
+            if any(_BULLET.match(item) or _NUMBERED.match(item) for item in items):
+                return None  # "1. toy, 2. toy" has another form, and no two items
             return [re.sub(r"^and\s+", "", item) if at else item for at, item in enumerate(items)]
         case "newline":
             return None if any(_BULLET.match(line) or _NUMBERED.match(line) for line in lines) else lines

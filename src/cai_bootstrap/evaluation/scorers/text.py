@@ -5,14 +5,17 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import permutations
 
 import sentencex
 
 MAX_SAME_TRIGRAM = 2
 MIN_DISTINCT_1 = 0.5
+MIN_BEGINNING = 5
+MIN_REPEATED_RUN = 5
 _WORD = re.compile(r"[^\W_]+(?:['-][^\W_]+|(?<=\d)[.,]\d+)*")
 _QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’", "«": "»", "`": "`"}
-_ENUMERATION = re.compile(r"(?m)^\s*(?:\d{1,2}[.)]|[-*•])\s+")
+_ENUMERATION = re.compile(r"(?m)^\s*(?:\d{1,2}[.)]|[-*•])(?:\s+|$)")
 
 Words = tuple[str, ...]
 
@@ -79,18 +82,30 @@ def find_phrase(words: Sequence[str], phrase: Sequence[str], start: int = 0) -> 
 
 
 def is_degenerate(words: Words) -> bool:
-    """Whether some 3-gram stands more than twice, or fewer than half of the words are different ones."""
+    """Whether some 3-gram stands more than twice, or fewer than half of the words are different ones.
+
+    The latter also of a beginning of five words or more: what follows a stammer does not mend it.
+    """
     if len(words) < 3:
         return False
     if len(set(words)) < MIN_DISTINCT_1 * len(words):
         return True
-    if len(words) < 5:
+    if len(words) < MIN_BEGINNING:
         return False
+    seen: set[str] = set()
+    for size, word in enumerate(words, 1):
+        seen.add(word)
+        if size >= MIN_BEGINNING and len(seen) < MIN_DISTINCT_1 * size:
+            return True
     return max(Counter(zip(words, words[1:], words[2:], strict=False)).values()) > MAX_SAME_TRIGRAM
 
 
 def is_repeated(text: str) -> bool:
-    """Whether a text of two words or more is one unit written twice or more, or holds the same sentence twice."""
+    """Whether a text of two words or more is one unit written twice or more, or holds the same sentence twice.
+
+    Five words or more need not be the whole of it: a run that stands twice in a row, or a sentence with which another
+    begins ("I like my old dog. I like my old dog so"), is repeated too.
+    """
     words = folded_words(text)
     if len(words) < 2:
         return False
@@ -99,8 +114,25 @@ def is_repeated(text: str) -> bool:
         return True
     if len(words) < 4:
         return False
+    if _stands_twice_in_a_row(words):
+        return True
     sentences = [folded_words(sentence) for sentence in sentences_of(text)]
-    return len(sentences) > 1 and len(set(sentences)) < len(sentences)
+    if len(sentences) < 2:
+        return False
+    return len(set(sentences)) < len(sentences) or any(
+        len(one) >= MIN_REPEATED_RUN and one == other[: len(one)] for one, other in permutations(sentences, 2)
+    )
+
+
+def _stands_twice_in_a_row(words: Words) -> bool:
+    """Whether some run of at least `MIN_REPEATED_RUN` words is followed by itself."""
+    for size in range(MIN_REPEATED_RUN, len(words) // 2 + 1):
+        same = 0
+        for left, right in zip(words, words[size:], strict=False):
+            same = same + 1 if left == right else 0
+            if same == size:
+                return True
+    return False
 
 
 def longest_shared_run(left: Words, right: Words) -> int:
