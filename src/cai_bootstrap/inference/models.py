@@ -10,7 +10,7 @@ import math
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,10 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class PreparedModel:
-    """A model on local disk. The hashes cover every safetensors file, and the tokenizer's files."""
+    """A model on local disk. The hashes cover every safetensors file, and the tokenizer's files.
+
+    `chat_template`: its GGUF file ships one, which its conversion leaves out.
+    """
 
     name: str
     path: Path
@@ -45,6 +48,7 @@ class PreparedModel:
     weights_sha256: str
     tokenizer_sha256: str
     source_sha256: str | None = None
+    chat_template: bool = False
 
 
 def prepare(model: str, *, revision: str | None = None, say: Say = print) -> PreparedModel:
@@ -104,10 +108,10 @@ def _from_gguf(gguf: Path, name: str, say: Say, *, expected_sha256: str | None =
         say(f"converting {gguf.name} to safetensors (once; one to three minutes) ...")
         with tempfile.TemporaryDirectory(dir=models, prefix=f".{final.name}.") as scratch:
             folder = Path(scratch) / "model"
-            _convert(gguf, folder)
+            templated = _convert(gguf, folder)
             figures = check_model(folder)
             say(f"checked: perplexity {figures['perplexity']:.1f}, '{CHECK_PROMPT}' → '{figures['completion']}'")
-            made = _describe(folder, name, f"gguf:{source[:12]}", source)
+            made = replace(_describe(folder, name, f"gguf:{source[:12]}", source), chat_template=bool(templated))
             write_json(folder / MARKER, {**asdict(made), "path": ".", "check": figures})
             shutil.rmtree(final, ignore_errors=True)
             folder.rename(final)
@@ -123,7 +127,8 @@ def _converted(name: str, source_sha256: str) -> Path:
     return resolve_cache_dir() / "models" / f"{name}-{source_sha256[:12]}"
 
 
-def _convert(gguf: Path, folder: Path) -> None:
+def _convert(gguf: Path, folder: Path) -> bool:
+    """Write a GGUF file's model and tokenizer as transformers saves them; whether the file ships a chat template."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -136,9 +141,11 @@ def _convert(gguf: Path, folder: Path) -> None:
     model.hf_quantizer = None
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
+    templated = bool(tokenizer.chat_template)
     tokenizer.chat_template = None
     model.save_pretrained(folder, safe_serialization=True)
     tokenizer.save_pretrained(folder)
+    return templated
 
 
 def check_model(folder: Path) -> dict[str, Any]:
@@ -238,6 +245,8 @@ def _read_marker(folder: Path, name: str | None = None) -> PreparedModel | None:
         return None
     known = json.loads(marker.read_text())
     known.pop("check", None)
+    if "chat_template" not in known and known["source_sha256"] not in (None, EMBEDDED_SHA256):
+        return None  # converted before the template was looked for
     weights = {file.name: _known_sha256(file) for file in sorted(folder.glob("*.safetensors"))}
     if fingerprint(weights) != known["weights_sha256"]:
         return None

@@ -97,7 +97,8 @@ def open_model(
         if others
         else TransformersEngine(loaded, prepared, **options)
     )
-    return OpenedModel(made, loaded.has_chat_template, loaded.model if adapter is not None and not merge else None)
+    templated = loaded.has_chat_template or prepared.chat_template
+    return OpenedModel(made, templated, loaded.model if adapter is not None and not merge else None)
 
 
 def _open_vllm(
@@ -129,7 +130,7 @@ def _open_vllm(
     )  # fmt: skip
     for other in others:
         other.ready()
-    return OpenedModel(made, made.has_chat_template)
+    return OpenedModel(made, made.has_chat_template or prepared.chat_template)
 
 
 def worker_count(asked: Literal["auto"] | int, engine: str, each: int = 1) -> int:
