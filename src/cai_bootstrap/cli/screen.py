@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from cai_bootstrap.evaluation.beside import beside, beside_rows
 from cai_bootstrap.evaluation.results import percent
 
 PLAIN_SECONDS = 15.0
@@ -117,7 +118,7 @@ def final_table(
     console.print(table)
     if rival:
         console.print(f"* cut and judged at the first line; {rival['rendering']} was chosen on dev", highlight=False)
-    for line in _tests(statistics):
+    for line in (*_tests(statistics), *_beside(results)):
         console.print(escape(line), highlight=False)
     console.print(
         "wall time: "
@@ -161,6 +162,14 @@ def _tests(statistics: dict[str, Any]) -> list[str]:
     if trained:
         lines.append(f"true rate ≥ 95% {'shown' if trained['shown_95'] else 'not shown'} at 95% confidence")
     return lines
+
+
+def _beside(results: dict[str, Any]) -> list[str]:
+    """What stands beside the trained model's rate and never gates: held-out skills, facts, length."""
+    if not results["models"].get("trained"):
+        return []
+    rows = beside_rows([beside(results, "trained")])
+    return ["beside: " + "; ".join(f"{label[0].lower()}{label[1:]} {cell}" for label, cell in rows)]
 
 
 def _duration(seconds: float) -> str:
