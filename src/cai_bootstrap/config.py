@@ -104,6 +104,7 @@ class Training(Section):
     lora_alpha: int = Field(64, ge=1)
     lora_dropout: float = Field(0.0, ge=0, lt=1)
     lora_targets: str | list[str] = "all-linear"
+    neftune_alpha: float = Field(0.0, ge=0, description="noise on the embeddings while training (2310.05914); 0 none")
     gradient_checkpointing: bool = False
     save_every: int = Field(25, ge=1, description="optimiser steps between checkpoints")
     watch_every: int = Field(50, ge=0, description="optimiser steps between looks for collapse; 0 never")

@@ -144,6 +144,15 @@ def test_the_reference_of_dpo_after_sft_is_the_model_after_sft(tmp_path: Path, p
     assert first_of_dpo["dpo"] == pytest.approx(0.693147, abs=1e-3)
 
 
+def test_noise_on_the_embeddings_is_in_the_steps_and_not_in_the_reference(
+    tmp_path: Path, prepared: PreparedModel
+) -> None:
+    folder = tmp_path / "run"
+    training(folder, prepared, training__method="dpo", training__neftune_alpha=50.0).run(pairs_of())
+    first = events(folder, "train_step")[0]["figures"]
+    assert first["rewards/margins"] != pytest.approx(0.0, abs=1e-3)
+
+
 @pytest.mark.slow
 def test_the_same_seed_gives_the_same_loss_and_another_another(
     tmp_path: Path, prepared: PreparedModel, trained: Checkpoint

@@ -241,6 +241,7 @@ class TrainingRun:
             max_steps=steps,
             max_length=settings.max_length,
             beta=settings.beta,
+            neftune_noise_alpha=settings.neftune_alpha or None,
             bf16=cuda and self.config.training_precision != "fp32",
             use_cpu=not cuda,
             gradient_checkpointing=settings.gradient_checkpointing,
