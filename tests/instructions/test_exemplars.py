@@ -1,11 +1,13 @@
 """Exemplars: right, of the same skill, varied, and never about the instruction that they are shown before."""
 
+from collections import Counter
+
 import pytest
 
 from cai_bootstrap.errors import UsageError
 from cai_bootstrap.evaluation.scorers import check
 from cai_bootstrap.instructions import exemplars, fills_text
-from cai_bootstrap.instructions.exemplars import draw, draw_mixed
+from cai_bootstrap.instructions.exemplars import TWO_ANSWERS, draw, draw_mixed
 from cai_bootstrap.instructions.fill import Fill
 from cai_bootstrap.instructions.pool import templates
 from cai_bootstrap.instructions.sampler import sample
@@ -46,7 +48,7 @@ def test_eight_exemplars_come_on_one_line_each_with_varied_wordings_and_answers(
     assert all(e.answer and e.answer == e.answer.strip() and "\n" not in e.answer for e in drawn)
     assert len({e.instruction for e in drawn}) == 8
     assert len({e.template for e in drawn}) >= 8
-    assert len({e.answer for e in drawn}) >= (2 if skill == "compare_numbers" else 5)
+    assert len({e.answer for e in drawn}) >= (2 if skill in TWO_ANSWERS else 5)
 
 
 @pytest.mark.parametrize(("kind", "skill"), SKILLS)
@@ -60,15 +62,16 @@ def test_no_exemplar_is_about_the_instruction_being_answered() -> None:
     for made in sample(400, seed=11):
         for example in draw(made.skill, made.type, 6, seed=3, exclude=made.instruction):
             assert example.instruction != made.instruction
-            if made.fact_key and made.skill not in ("compare_numbers", "compare_pick", "letter_sequence"):
+            if made.fact_key and made.skill not in ("compare_numbers", "compare_pick", "letter_sequence", "count_on"):
                 subject = " ".join(made.fact_key.split(":")[1].split(",")[-2:])
                 shown = f" {' '.join(word_list(example.instruction))} "
                 assert f" {subject} " not in shown, (made.instruction, example.instruction)
 
 
-def test_yes_and_no_are_equally_frequent() -> None:
-    answers = [e.answer for e in draw("compare_numbers", "question", 8, seed=4, exclude=UNASKED)]
-    assert sorted(answers) == ["No"] * 4 + ["Yes"] * 4
+@pytest.mark.parametrize("skill", sorted(TWO_ANSWERS))
+def test_of_two_possible_answers_each_is_equally_frequent(skill: str) -> None:
+    counts = Counter(e.answer for e in draw(skill, "question", 8, seed=4, exclude=UNASKED))
+    assert sorted(counts.values()) == [4, 4]
 
 
 @pytest.mark.parametrize("skill", ["numbered_list", "surround", "which_not_listed", "analogy_in_context", "nonsense"])

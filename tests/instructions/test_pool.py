@@ -33,11 +33,21 @@ def test_each_type_has_sixty_templates_in_several_registers(kind: str) -> None:
     assert len({t.register for t in found}) >= 3
 
 
-def test_each_skill_has_eight_wordings_and_no_two_are_equal() -> None:
+def test_each_skill_has_fifteen_wordings_and_no_two_are_equal() -> None:
     for (kind, skill), group in templates().items():
-        assert len(group) >= 8, (kind, skill)
+        assert len(group) >= 15, (kind, skill)
         texts = [normalised(t.text) for t in group]
         assert len(set(texts)) == len(texts), (kind, skill)
+
+
+def test_most_skills_have_forty_wordings_in_many_layouts() -> None:
+    assert sum(len(group) >= 40 for group in templates().values()) >= 48
+    texts = [t.text for group in templates().values() for t in group]
+    assert sum("\n" in text for text in texts) >= 200
+    assert sum('"' in text for text in texts) >= 200
+    assert sum(text == text.lower() for text in texts) >= 100
+    assert sum(text.endswith("?") for text in texts) >= 300
+    assert sum(text[-1].isalnum() or text[-1] == "}" for text in texts) >= 500
 
 
 def test_template_ids_follow_the_scheme_and_are_unique() -> None:
@@ -96,6 +106,7 @@ def test_handwritten_slot_words_are_of_the_training_share() -> None:
         row[0].split()[-1] for skill in ("max_words", "two_sentences", "avoid_word") for row in written[skill]
     ]
     slot_words += [row[1] for row in written["avoid_word"]]
+    slot_words += [row[0].split()[-1] for skill in ("title", "word_range", "exclamation") for row in written[skill]]
     forms = {word: (word, word.lower().removesuffix("es"), word.lower().removesuffix("s")) for word in slot_words}
     assert [word for word, known in forms.items() if all(split_of(form) != "train" for form in known)] == []
     topics = [row[0] for row in handwritten()["things"]] + [row[1] for row in handwritten()["avoid_pairs"]]

@@ -26,6 +26,14 @@ HARD_SKILLS = frozenset(
         "remove_word",
         "nth_word",
         "number_sequence",
+        "swap_ends",
+        "first_letters",
+        "remove_punctuation",
+        "which_first",
+        "letter_position",
+        "how_many",
+        "true_false",
+        "yes_no_told",
     }
 )
 Tier = Literal["constraint", "gold", "none"]

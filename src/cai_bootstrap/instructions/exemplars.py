@@ -14,6 +14,7 @@ from cai_bootstrap.instructions.skills import skills, supply, wordings
 from cai_bootstrap.instructions.text import without_possessives, word_list
 from cai_bootstrap.records import TaskType
 
+TWO_ANSWERS = frozenset(("compare_numbers", "true_false", "yes_no_told"))
 _TRIES = 400
 
 
@@ -39,7 +40,7 @@ def draw(skill: str, type: TaskType, count: int, *, seed: int, exclude: str) -> 
     texts = list(wordings(skill, type))
     random.shuffle(texts)
     avoided = f" {' '.join(without_possessives(word_list(exclude)))} "
-    usual = -(-count // 2) if skill == "compare_numbers" else 1
+    usual = -(-count // 2) if skill in TWO_ANSWERS else 1
     answers: Counter[str] = Counter()
     contents: set[tuple[str, ...]] = set()
     chosen: list[tuple[Fill, str]] = []

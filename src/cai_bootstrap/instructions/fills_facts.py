@@ -4,12 +4,11 @@ from functools import lru_cache
 from random import Random
 
 from cai_bootstrap.instructions.fill import Fill, Supply, drawn, gold_answer, listed
+from cai_bootstrap.instructions.materials import DAYS, MONTHS, joined, number_word, plain, some_things, told
 from cai_bootstrap.instructions.pool import capitalised, facts, is_train, nouns, plain_words, with_article, words
 
-WEEKDAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
-MONTHS = ["January", "February", "March", "April", "May", "June", "July", "August", "September", "October",
-          "November", "December"]  # fmt: skip
 UNCOUNTED = {"color", "sport", "metal", "drink"}
+OWNING = ("has", "has", "owns", "bought", "found", "lost", "drew", "carries", "wants", "sold", "forgot", "needs")
 GREATER = ("greater", "larger", "bigger", "higher")
 LESS = ("smaller", "lower")
 SIZES = ("small", "large", "huge", "tiny", "big", "tall", "short", "enormous", "medium")
@@ -80,7 +79,7 @@ def past_tense() -> Supply:
 
 def weekday_month() -> Supply:
     fills = []
-    for unit, names in (("day", WEEKDAYS), ("month", MONTHS)):
+    for unit, names in (("day", DAYS), ("month", MONTHS)):
         for i, name in enumerate(names):
             for side, step in (("before", -1), ("after", 1)):
                 key = f"{side}:{name.lower()}"
@@ -97,10 +96,18 @@ def weekday_month() -> Supply:
 def _two_numbers(random: Random, relation: str) -> tuple[int, int]:
     """Two different numbers whose comparison belongs to the training share in either order."""
     while True:
-        top = random.choice((20, 100, 100, 1000))
-        a, b = random.randint(1, top), random.randint(1, top)
-        if a != b and is_train(f"{relation}:{a}:{b}") and is_train(f"{relation}:{b}:{a}"):
+        top = random.choice((10, 20, 100, 100, 100, 1000, 1000, 10_000, 1_000_000))
+        a = random.randint(1, top)
+        b = a + random.randint(-9, 9) if random.random() < 0.2 else random.randint(1, top)
+        if a != b and b > 0 and is_train(f"{relation}:{a}:{b}") and is_train(f"{relation}:{b}:{a}"):
             return a, b
+
+
+def _written(random: Random, *numbers: int) -> list[str]:
+    """The numbers in digits, now and then in words."""
+    if max(numbers) <= 100 and random.random() < 0.2:
+        return [number_word(n) for n in numbers]
+    return [str(n) for n in numbers]
 
 
 def _compare_numbers(random: Random) -> Fill:
@@ -108,9 +115,10 @@ def _compare_numbers(random: Random) -> Fill:
     a, b = _two_numbers(random, relation)
     more = random.choice(GREATER if relation == "greater" else (*LESS, "less"))
     answer = "yes" if (a > b) == (relation == "greater") else "no"
-    slots = {"a": str(a), "b": str(b), "more": more}
-    args = {"in_context": True}
-    return Fill(slots, "yes_no", args, [answer], f"{relation}:{a}:{b}", capitalised(answer), (f"{a} {b}",), f"{a},{b}")
+    first, second = _written(random, a, b)
+    slots = {"a": first, "b": second, "more": more}
+    return Fill(slots, "yes_no", {"in_context": True}, [answer], f"{relation}:{a}:{b}", capitalised(answer),
+                (f"{first} {second}",), f"{a},{b}")  # fmt: skip
 
 
 def _compare_pick(random: Random) -> Fill:
@@ -118,42 +126,61 @@ def _compare_pick(random: Random) -> Fill:
     a, b = _two_numbers(random, relation)
     more = random.choice(GREATER if relation == "max" else LESS)
     gold = max(a, b) if relation == "max" else min(a, b)
-    slots = {"a": str(a), "b": str(b), "more": more}
-    return gold_answer(slots, [str(gold)], content=(f"{a} {b}",), fact_key=f"{relation}:{a}:{b}",
-                       rivals=[str(a + b - gold)], in_context=True)  # fmt: skip
+    shown = dict(zip((a, b), _written(random, a, b), strict=True))
+    slots = {"a": shown[a], "b": shown[b], "more": more}
+    golds, rivals = (_spellings(shown[n], n) for n in (gold, a + b - gold))
+    return gold_answer(slots, golds, content=(f"{shown[a]} {shown[b]}",), fact_key=f"{relation}:{a}:{b}",
+                       rivals=rivals, in_context=True)  # fmt: skip
+
+
+def _spellings(shown: str, n: int) -> list[str]:
+    """A number as it was shown, and the other way to write it."""
+    other = [str(n)] if shown != str(n) else [number_word(n)] if n <= 100 else []
+    return [shown, *other]
 
 
 def _who_has(random: Random) -> Fill:
-    x, y = random.sample(words()["names"], 2)
-    one, two = random.sample(words()["things"], 2)
-    first = random.random() < 0.5
-    owner, other, thing = (x, y, one) if first else (y, x, two)
-    slots = {"x": x, "y": y, "one": with_article(one), "two": with_article(two), "the": f"the {thing}"}
-    return gold_answer(slots, [owner], content=(thing,), rivals=[other], in_context=True)
+    """Two to four people with a thing each; the slots `x` and `y` hold two of them, `facts` holds all."""
+    people = random.sample(words()["names"], random.choice((2, 2, 3, 3, 4)))
+    things = some_things(random, len(people))
+    asked, beside = random.sample(range(len(people)), 2)
+    first, second = sorted((asked, beside))
+    verb = random.choice(OWNING)
+    slots = {
+        "x": people[first], "y": people[second], "one": with_article(things[first]),
+        "two": with_article(things[second]), "the": f"the {things[asked]}", "verb": verb,
+    }  # fmt: skip
+    slots |= told(random, [f"{name} {verb} {with_article(thing)}" for name, thing in zip(people, things, strict=True)])
+    rivals = [name for name in people if name != people[asked]]
+    return gold_answer(slots, [people[asked]], content=(things[asked],), rivals=rivals, in_context=True)
 
 
 @lru_cache(maxsize=1)
 def _properties() -> dict[str, list[str]]:
     return {
-        "color": [c for c in facts()["categories"]["color"] if is_train(c)],
+        "color": plain("colors"),
         "size": [s for s in SIZES if is_train(s)],
         "shape": [s for s in SHAPES if is_train(s)],
     }
 
 
 def _property_of(random: Random) -> Fill:
+    """Two to four things with a property of one kind each; `one` and `two` are two of them, `facts` tells of all."""
     kind = random.choice(("color", "color", "size", "shape"))
-    p, q = random.sample(_properties()[kind], 2)
-    one, two = random.sample(nouns(), 2)
-    first = random.random() < 0.5
-    slots = {"kind": kind, "p": p, "q": q, "one": one, "two": two, "asked": one if first else two}
-    slots |= {
-        "x": random.choice(words()["names"]),
-        "p_one": with_article(f"{p} {one}"),
-        "q_two": with_article(f"{q} {two}"),
-    }
-    gold, rival = (p, q) if first else (q, p)
-    return gold_answer(slots, [gold], content=(slots["asked"],), rivals=[rival], in_context=True)
+    known = _properties()[kind]
+    values = random.sample(known, min(len(known), random.choice((2, 2, 3, 3, 4))))
+    things = some_things(random, len(values)) if random.random() < 0.6 else random.sample(nouns(), len(values))
+    asked, beside = random.sample(range(len(values)), 2)
+    first, second = sorted((asked, beside))
+    p, q, one, two = values[first], values[second], things[first], things[second]
+    slots = {
+        "kind": kind, "p": p, "q": q, "one": one, "two": two, "asked": things[asked],
+        "x": random.choice(words()["names"]), "p_one": with_article(f"{p} {one}"), "q_two": with_article(f"{q} {two}"),
+        "seen": joined([with_article(f"{value} {thing}") for thing, value in zip(things, values, strict=True)]),
+    }  # fmt: skip
+    slots |= told(random, [f"the {thing} is {value}" for thing, value in zip(things, values, strict=True)])
+    rivals = [value for value in values if value != values[asked]]
+    return gold_answer(slots, [values[asked]], content=(things[asked],), rivals=rivals, in_context=True)
 
 
 def _category_pick(random: Random) -> Fill:
@@ -162,7 +189,7 @@ def _category_pick(random: Random) -> Fill:
     kind = random.choice(kinds)
     member = random.choice(known[kind])
     homes = {k for k in kinds if member in known[k]}
-    rival = random.choice([k for k in kinds if k not in homes and not _overlap(k, kind)])
+    rival = random.choice([k for k in kinds if k not in homes and not overlap(k, kind)])
     pair = [kind, rival]
     random.shuffle(pair)
     this, that = (with_article(name) for name in pair)
@@ -171,33 +198,43 @@ def _category_pick(random: Random) -> Fill:
     return gold_answer(slots, golds, content=(member,), fact_key=f"kind:{member}", rivals=[rival], options=[this, that])
 
 
-def _overlap(a: str, b: str) -> bool:
+def overlap(a: str, b: str) -> bool:
     """Categories of which one thing may be both: an orange is a fruit and a color, a boat is a vehicle."""
     pairs = ({"color", "fruit"}, {"color", "metal"}, {"boat", "vehicle"}, {"fruit", "tree"}, {"color", "flower"},
              {"fruit", "vegetable"}, {"flower", "tree"}, {"metal", "tool"}, {"sport", "insect"})  # fmt: skip
     return {a, b} in pairs
 
 
+def _row_of_numbers(random: Random) -> list[int]:
+    """Four to seven numbers by one rule: constant steps up or down, growing steps, or a constant factor."""
+    kind = random.choice(("up", "up", "up", "up", "down", "down", "round", "factor", "growing"))
+    if kind == "factor":
+        factor, length = random.choice((2, 2, 2, 3, 5, 10)), random.randint(5, 6)
+        row = [random.randint(1, 12)]
+        while len(row) < length:
+            row.append(row[-1] * factor)
+        return row
+    length = random.randint(4, 7)
+    if kind == "growing":
+        start, step = random.randint(0, 20), random.randint(1, 3)
+        return [start + sum(step + k for k in range(i)) for i in range(length + 1)]
+    step, start = random.randint(1, 12), random.randint(1, 60)
+    if kind == "round":
+        step = random.choice((10, 15, 20, 25, 50, 100))
+        start = step * random.randint(0, 8) or 5
+    row = [start + step * i for i in range(length)]
+    return row[::-1] if kind == "down" or (kind == "round" and random.random() < 0.3) else row
+
+
 def _number_sequence(random: Random) -> Fill:
     while True:
-        length = random.randint(3, 5)
-        kind = random.choice(("up", "up", "up", "down", "double"))
-        if kind == "double":
-            start, row = random.randint(1, 12), []
-            row = [start * 2**i for i in range(length + 1)]
-        else:
-            step = random.randint(1, 12)
-            start = random.randint(1, 60)
-            row = [start + step * i for i in range(length + 1)]
-            if kind == "down":
-                row = row[::-1]
-        shown = row[:length]
+        *shown, following = _row_of_numbers(random)
         key = "sequence:" + ",".join(map(str, shown))
         if is_train(key):
-            text = ", ".join(map(str, shown))
-            rivals = [str(shown[-1]), str(row[length] + 1), str(row[length] - 1)]
+            text = random.choice((", ", ", ", ", ", " ")).join(map(str, shown))
+            rivals = [str(shown[-1]), str(following + 1), str(following - 1)]
             content = (f"{shown[-2]} {shown[-1]}",)
-            return gold_answer({"list": text}, [str(row[length])], content=content, fact_key=key, rivals=rivals,
+            return gold_answer({"list": text}, [str(following)], content=content, fact_key=key, rivals=rivals,
                                in_context=True)  # fmt: skip
 
 
@@ -222,12 +259,14 @@ def letter_sequence() -> Supply:
 
 
 def _repeat_pattern(random: Random) -> Fill:
-    unit = random.choice(("ab", "ab", "abc", "aab"))
-    source = _properties()["color"] if random.random() < 0.4 else plain_words()
-    chosen = dict(zip("abc", random.sample(source, 3), strict=True))
+    """Words, letters or digits that repeat in a unit of two to four, shown at least twice."""
+    unit = random.choice(("ab", "ab", "abc", "abc", "aab", "abb", "abac", "abcd"))
+    letters, digits = list("BCDEFGHJKLMNPQRSTUVWXYZ"), [str(n) for n in range(1, 10)]
+    source = random.choice((plain("colors"), plain("colors"), plain_words(), plain_words(), letters, digits))
+    chosen = dict(zip("abcd", random.sample(source, 4), strict=True))
     length = random.randint(2 * len(unit), 3 * len(unit) - 1)
     row = [chosen[unit[i % len(unit)]] for i in range(length + 1)]
-    text = random.choice((" ", ", ")).join(row[:length])
+    text = random.choice((" ", ", ", " - ")).join(row[:length])
     rivals = sorted(set(row) - {row[length]})
     return gold_answer({"list": text}, [row[length]], content=(text,), rivals=rivals, in_context=True)
 

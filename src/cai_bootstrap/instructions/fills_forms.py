@@ -4,8 +4,8 @@ import json
 from random import Random
 
 from cai_bootstrap.instructions.fill import Fill, Supply, checked, drawn, exact, gold_answer
-from cai_bootstrap.instructions.fills_text import NUMBERS
-from cai_bootstrap.instructions.pool import nouns, plain_words, plural, with_article, words
+from cai_bootstrap.instructions.materials import adjective, joined, material, number_word, phrase, plain, row
+from cai_bootstrap.instructions.pool import capitalised, nouns, words
 
 FORMS = (
     ("{name} lives in {city}.", ("Name", "name"), ("City", "city")),
@@ -14,77 +14,54 @@ FORMS = (
     ("{name} bought {a_thing}.", ("Buyer", "name"), ("Item", "thing")),
     ("Someone named {name} lost {a_thing}.", ("Owner", "name"), ("Object", "thing")),
     ("The {thing} belongs to {name}.", ("Object", "thing"), ("Owner", "name")),
-    ("{name} is {age} years old.", ("Name", "name"), ("Age", "age")),
+    ("{name} is {n} years old.", ("Name", "name"), ("Age", "n")),
     ("{name} will arrive on {day}.", ("Guest", "name"), ("Day", "day")),
     ("The train to {city} leaves on {day}.", ("City", "city"), ("Day", "day")),
     ("{name} ordered {a_thing} from {city}.", ("Customer", "name"), ("City", "city")),
-)
-DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-KEYS = ("name", "city", "item", "animal", "owner", "place", "food", "plant")
+    ("The {thing} costs {n} dollars.", ("Item", "thing"), ("Price", "n")),
+    ("Our meeting with {name} is on {day}.", ("With", "name"), ("When", "day")),
+    ("{name} painted the {thing} {color}.", ("Painter", "name"), ("Object", "thing"), ("Color", "color")),
+    ("On {day}, {name} flies to {city}.", ("Passenger", "name"), ("Destination", "city"), ("Day", "day")),
+    ("{name} was born in {month}.", ("First name", "name"), ("Month of birth", "month")),
+    ("There are {n} seats left for {day}.", ("Day", "day"), ("Free seats", "n")),
+    ("{name} and {other} share a flat in {city}.", ("First tenant", "name"), ("Second tenant", "other"),
+     ("City", "city")),
+    ("The letter from {name} reached {other} on {day}.", ("From", "name"), ("To", "other"), ("Day", "day")),
+    ("{name} has a {color} {thing}.", ("Person", "name"), ("Color", "color")),
+    ("In {month} the hotel in {city} is full.", ("Place", "city"), ("Month", "month")),
+)  # fmt: skip
+KEYS = ("name", "city", "item", "animal", "owner", "place", "food", "plant", "color", "day", "month", "age", "count",
+        "first", "last", "title", "tool", "pet")  # fmt: skip
+TOLD = ('"{key}" is {value}', '"{key}" is {value}', 'the key "{key}" has the value {value}', '"{key}" equals {value}',
+        "{key} is {value}", 'the value of "{key}" is {value}')  # fmt: skip
 
 
-def _row(random: Random, low: int, high: int) -> list[str]:
-    return random.sample(plain_words(), random.randint(low, high))
-
-
-def _phrase(random: Random) -> str:
-    """A short text without end punctuation: a noun phrase, a small clause, or a row of words."""
-    a, b = random.sample(nouns(), 2)
-    p, q = random.sample(words()["adjectives"], 2)
-    name, other = random.sample(words()["names"], 2)
-    city, thing = random.choice(words()["cities"]), random.choice(words()["things"])
-    return random.choice(
-        (
-            f"{name} and {other} live in {city}",
-            f"{name} gave {other} {with_article(thing)}",
-            f"we saw {with_article(a)} in {city}",
-            f"my {thing} is {p} and {q}",
-            f"{random.randint(2, 60)} {p} {plural(a)}",
-            f"bring the {thing} on {random.choice(DAYS)}",
-            f"{name} forgot the {p} {thing} again",
-            f"where is my {thing}",
-            f"{p} {a}",
-            f"the {p} {a}",
-            f"the {a} is {p}",
-            f"{p} {a} and {q} {b}",
-            f"{name} likes the {a}",
-            f"{name} lives in {city}",
-            f"the {a} near the {b}",
-            f"one {p} {a} for {name}",
-            " ".join(_row(random, 3, 5)),
-        )
-    )
+def _row(random: Random, low: int = 3, high: int = 6) -> list[str]:
+    return row(random, low, high)
 
 
 def _lower_phrase(random: Random) -> str:
-    a, b = random.sample(nouns(), 2)
-    p = random.choice(words()["adjectives"])
-    return random.choice(
-        (
-            a,
-            p,
-            f"{p} {a}",
-            f"the {p} {a}",
-            f"{a} and {b}",
-            f"the {a} is {p}",
-            f"{p} {a} and {b}",
-            f"we need {with_article(a)}",
-            f"a {b} for my {a}" if with_article(b).startswith("a ") else f"my {b} and your {a}",
-            f"no {plural(a)} here",
-        )
-    )
+    """A text of small letters: one word, a row of words, or a clause."""
+    a = random.choice(nouns())
+    text = random.choice((a, f"{adjective(random)} {a}", f"the {adjective(random)} {a}", *[phrase(random)] * 5))
+    return text.lower()
 
 
 def _different(random: Random) -> list[str]:
     """The words of a phrase of at least three different words."""
     while True:
-        row = _phrase(random).split()
+        row = phrase(random).split()
         if len(row) > 2 and len({word.lower() for word in row}) == len(row):
             return row
 
 
 def _repeat(random: Random) -> Fill:
-    text = _phrase(random)
+    """A text with or without end punctuation, or a row of words with commas."""
+    if random.random() < 0.15:
+        text = ", ".join(_row(random))
+    else:
+        text = phrase(random) + random.choice(("", "", "", ".", "!"))
+        text = capitalised(text) if random.random() < 0.3 else text
     return exact({"text": text}, [text], content=(text,))
 
 
@@ -110,7 +87,7 @@ def _uppercase(random: Random) -> Fill:
 
 def _lowercase(random: Random) -> Fill:
     text = _lower_phrase(random)
-    shown = text.upper() if random.random() < 0.7 else text.title()
+    shown = random.choice((text.upper(), text.upper(), text.title()))
     return exact({"text": shown}, [text], content=(text, shown))
 
 
@@ -124,19 +101,19 @@ def _rearranged(random: Random, row: list[str], result: list[str]) -> Fill:
 
 def _sort_words(random: Random) -> Fill:
     while True:
-        row = _row(random, 3, 5)
-        if row != sorted(row):
-            return _rearranged(random, row, sorted(row))
+        words = _row(random, 2, 6)
+        if words != sorted(words, key=str.lower):
+            return _rearranged(random, words, sorted(words, key=str.lower))
 
 
 def _reverse_words(random: Random) -> Fill:
-    row = _row(random, 3, 5)
-    return _rearranged(random, row, row[::-1])
+    words = phrase(random).split()[:6] if random.random() < 0.2 else _row(random, 2, 6)
+    return _rearranged(random, words, words[::-1]) if words != words[::-1] else _reverse_words(random)
 
 
 def _join_commas(random: Random) -> Fill:
-    row = _row(random, 3, 5)
-    return exact({"list": " ".join(row)}, [", ".join(row), ",".join(row)], content=(" ".join(row),))
+    words = _row(random, 2, 6)
+    return exact({"list": " ".join(words)}, [", ".join(words), ",".join(words)], content=(" ".join(words),))
 
 
 def _remove_word(random: Random) -> Fill:
@@ -147,56 +124,57 @@ def _remove_word(random: Random) -> Fill:
 
 
 def _replace_word(random: Random) -> Fill:
+    """A word is replaced by one of its kind: a noun by a noun, a name by a name, a city, a color, an adjective."""
+    kinds = (nouns(), words()["names"], words()["cities"], plain("colors"), plain("plain_adjectives"), words()["food"])
     while True:
-        row = _different(random)
-        place = random.randrange(len(row))
-        new = random.choice(nouns())
-        if row[place] in nouns() and new not in row:
-            text = " ".join(row)
-            result = " ".join([*row[:place], new, *row[place + 1 :]])
-            return exact({"text": text, "old": row[place], "new": new}, [result], content=(text,))
+        parts = _different(random)
+        place = random.randrange(len(parts))
+        kind = next((kind for kind in kinds if parts[place] in kind), None)
+        new = random.choice(kind) if kind else parts[place]
+        if new not in parts:
+            result = " ".join([*parts[:place], new, *parts[place + 1 :]])
+            text = " ".join(parts)
+            return exact({"text": text, "old": parts[place], "new": new}, [result], content=(text,))
 
 
 def _json_keys(random: Random) -> Fill:
-    source = {
-        "name": words()["names"], "owner": words()["names"], "city": words()["cities"], "place": words()["cities"],
-        "item": nouns(), "animal": words()["animal"], "food": words()["food"], "plant": words()["plant"],
-    }  # fmt: skip
-    keys = random.sample(KEYS, random.choice((2, 2, 3)))
-    values = {key: random.choice(source[key]) for key in keys}
-    told = [f'"{key}" is "{value}"' for key, value in values.items()]
-    pairs = ", ".join(told[:-1]) + " and " + told[-1]
-    checks = [{"check": "json", "keys": keys, "values": values}]
-    topic = " ".join(values.values())
+    """One to three keys with words or whole numbers as values, told in one of the usual ways."""
+    given = material(random)
+    source = {"owner": "name", "place": "city", "item": "thing", "first": "name", "last": "other", "title": "noun",
+              "tool": "thing", "pet": "animal", "age": "n", "count": "n"}  # fmt: skip
+    keys = random.sample(KEYS, random.choice((1, 2, 2, 2, 3)))
+    values: dict[str, str | int] = {}
+    for key in keys:
+        value = random.choice(words()["plant"]) if key == "plant" else given[source.get(key, key)]
+        values[key] = int(value) if value.isdigit() else value
+    form = random.choice(TOLD)
+    pairs = joined([form.format(key=key, value=json.dumps(value)) for key, value in values.items()])
+    checks = [{"check": "json", "keys": keys, "values": {key: str(value) for key, value in values.items()}}]
+    topic = " ".join(map(str, values.values()))
     return checked({"pairs": pairs}, checks, topic=topic, answer=json.dumps(values))
 
 
 def _fill_form(random: Random) -> Fill:
     sentence, *fields = random.choice(FORMS)
-    thing = random.choice(words()["things"])
-    values = {
-        "name": random.choice(words()["names"]), "city": random.choice(words()["cities"]), "thing": thing,
-        "a_thing": with_article(thing), "age": str(random.randint(5, 90)), "day": random.choice(DAYS),
-    }  # fmt: skip
-    separator = random.choice((" / ", ", ", "; "))
-    form = separator.join(f"{label}: ___" for label, _ in fields)
+    values = material(random)
+    separator, blank = random.choice((" / ", ", ", "; ", " | ")), random.choice(("___", "___", "____", "..."))
+    form = separator.join(f"{label}: {blank}" for label, _ in fields)
     outputs = [separator.join(f"{label}: {values[key]}" for label, key in fields)]
     if any(key == "thing" for _, key in fields):
-        for article in ("a_thing", "the_thing"):
-            told = {**values, "thing": values["a_thing"] if article == "a_thing" else f"the {thing}"}
-            outputs.append(separator.join(f"{label}: {told[key]}" for label, key in fields))
+        for told in (values["a_thing"], f"the {values['thing']}"):
+            outputs.append(separator.join(f"{label}: {(values | {'thing': told})[key]}" for label, key in fields))
     told_in = sentence.format_map(values)
     return exact({"sentence": told_in, "form": form}, outputs, content=(told_in,))
 
 
 def _count_words(random: Random) -> Fill:
     while True:
-        row = (_phrase(random) if random.random() < 0.5 else " ".join(_row(random, 2, 7))).split()
-        if 2 <= len(row) <= 8:
+        counted = (phrase(random) if random.random() < 0.6 else " ".join(_row(random, 2, 9))).split()
+        if 2 <= len(counted) <= 10:
             break
-    text, n = " ".join(row), len(row)
-    rivals = [str(other) for other in (n - 1, n + 1)] + [NUMBERS[k] for k in (n - 1, n + 1) if k in NUMBERS]
-    return gold_answer({"text": text}, [str(n), NUMBERS[n]], content=(text,), rivals=rivals, in_context=True)
+    text, n = " ".join(counted), len(counted)
+    rivals = [spelled for other in (n - 1, n + 1) for spelled in (str(other), number_word(other))]
+    return gold_answer({"text": text}, [str(n), number_word(n)], content=(text,), rivals=rivals, in_context=True)
 
 
 def repeat() -> Supply:

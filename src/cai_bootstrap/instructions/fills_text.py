@@ -5,11 +5,10 @@ from random import Random
 from typing import Any
 
 from cai_bootstrap.instructions.fill import Fill, Supply, checked, drawn
+from cai_bootstrap.instructions.materials import number_word, plain
 from cai_bootstrap.instructions.pool import capitalised, handwritten, is_train, nouns, plain_words, plural, with_article
 from cai_bootstrap.instructions.pool import words as word_lists
 
-NUMBERS = {2: "two", 3: "three", 4: "four", 5: "five", 6: "six", 7: "seven", 8: "eight", 9: "nine", 10: "ten",
-           12: "twelve"}  # fmt: skip
 STARTERS = ("Yesterday", "Today", "Tomorrow", "Suddenly", "Slowly", "Quickly", "Usually", "Sometimes", "Perhaps",
             "Maybe", "Finally", "Carefully", "Quietly", "Nobody", "Everyone", "Someone", "Outside", "Inside", "Please",
             "Luckily", "Often", "Never", "Once", "Soon", "Here", "There", "Although", "Because", "When", "If", "After",
@@ -20,16 +19,23 @@ MESSAGE_WORDS = 30
 
 
 def _number(random: Random, n: int) -> str:
-    return NUMBERS[n] if n in NUMBERS and random.random() < 0.6 else str(n)
+    return number_word(n) if random.random() < 0.6 else str(n)
 
 
 def _topic(random: Random) -> tuple[str, str]:
-    """A topic as it stands in a text ("a kite", "kites", "the kite") and the word that an answer must contain."""
-    noun = random.choice(nouns())
+    """A topic as it stands in a text ("a kite", "old kites", "rain") and the word that an answer must contain."""
     shape = random.random()
-    if shape < 0.5:
+    if shape < 0.3:
+        word = random.choice(plain("plain_topics"))
+        return word, word
+    noun = random.choice([*plain("plain_things"), *plain("plain_animals")] if shape < 0.7 else nouns())
+    if random.random() < 0.2:
+        described = f"{random.choice(plain('plain_adjectives'))} {noun}"
+        return with_article(described), noun
+    form = random.random()
+    if form < 0.5:
         return with_article(noun), noun
-    return (plural(noun), plural(noun)) if shape < 0.8 else (f"the {noun}", noun)
+    return (plural(noun), plural(noun)) if form < 0.8 else (f"the {noun}", noun)
 
 
 def about(topic: str, word: str) -> Fill:
@@ -91,6 +97,32 @@ def opening(start: str, n: int, topic: str) -> Fill:
     return checked({"start": start, "n": str(n)}, checks, topic=topic)
 
 
+def in_place(name: str, city: str) -> Fill:
+    return checked(
+        {"name": name, "city": city}, [ONE_SENTENCE, {"check": "contains", "words": [name, city]}], topic=city
+    )
+
+
+def between(topic: str, word: str, low: int, high: int) -> Fill:
+    slots = {"topic": topic, "low": number_word(low), "high": number_word(high)}
+    return checked(slots, [{"check": "words", "min": low, "max": high}], topic=word)
+
+
+def asking(name: str, matter: str) -> Fill:
+    checks = [ONE_SENTENCE, {"check": "question"}, {"check": "contains", "words": [name]}]
+    return checked({"name": name, "matter": matter}, checks, topic=name)
+
+
+def titled(topic: str, word: str, n: int, shown: str) -> Fill:
+    checks = [{"check": "words", "min": 1, "max": n}, {"check": "lines", "min": 1, "max": 1}]
+    return checked({"topic": topic, "n": shown}, checks, topic=word)
+
+
+def exclaimed(topic: str, word: str) -> Fill:
+    checks: list[dict[str, Any]] = [ONE_SENTENCE, {"check": "ends_with", "text": "!"}]
+    return checked({"topic": topic}, [*checks, {"check": "contains", "words": [word]}], topic=word)
+
+
 def ordered(row: list[str]) -> Fill:
     checks = [ONE_SENTENCE, {"check": "order", "words": row}]
     return checked({"list": ", ".join(row)}, checks, topic=row[0])
@@ -102,18 +134,22 @@ def _starters() -> list[str]:
 
 
 def _two_words(random: Random) -> Fill:
-    a, b = random.choice(nouns()), random.choice([*nouns(), *word_lists()["adjectives"]])
+    a, b = (
+        random.choice(nouns()),
+        random.choice([*nouns(), *plain_words(), *plain("plain_adjectives"), *plain("plain_topics")]),
+    )
     return with_words(a, b) if a != b else _two_words(random)
 
 
 def _at_most(random: Random) -> Fill:
-    n = random.choice((5, 6, 7, 8, 9, 10, 12, 15))
+    n = random.choice((4, 5, 5, 6, 6, 7, 7, 8, 8, 9, 10, 10, 11, 12, 14, 15, 20))
     return at_most(*_topic(random), n, _number(random, n))
 
 
 def _items(random: Random) -> Fill:
-    n = random.randint(2, 5)
-    return items(random.choice(handwritten()["things"])[0], n, _number(random, n))
+    things, examples = random.choice(handwritten()["things"])
+    n = random.randint(2, len(examples.split(", ")))
+    return items(things, n, _number(random, n))
 
 
 def _without(random: Random) -> Fill:
@@ -136,6 +172,25 @@ def _opening(random: Random) -> Fill:
 def _ordered(random: Random) -> Fill:
     row = random.sample(nouns(), random.choice((2, 2, 3)))
     return ordered(row)
+
+
+def _in_place(random: Random) -> Fill:
+    return in_place(random.choice(word_lists()["names"]), random.choice(word_lists()["cities"]))
+
+
+def _between(random: Random) -> Fill:
+    low = random.randint(2, 8)
+    return between(*_topic(random), low, low + random.randint(2, 5))
+
+
+def _asking(random: Random) -> Fill:
+    matter = random.choice(handwritten()["matters"]) if random.random() < 0.5 else _topic(random)[0]
+    return asking(random.choice(word_lists()["names"]), matter)
+
+
+def _titled(random: Random) -> Fill:
+    n = random.randint(3, 8)
+    return titled(*_topic(random), n, _number(random, n))
 
 
 def sentence_about() -> Supply:
@@ -186,6 +241,26 @@ def words_in_order() -> Supply:
     return drawn("words_in_order", _ordered)
 
 
+def person_and_place() -> Supply:
+    return drawn("person_and_place", _in_place)
+
+
+def word_range() -> Supply:
+    return drawn("word_range", _between)
+
+
+def question_to_person() -> Supply:
+    return drawn("question_to_person", _asking)
+
+
+def title() -> Supply:
+    return drawn("title", _titled)
+
+
+def exclamation() -> Supply:
+    return drawn("exclamation", lambda random: exclaimed(*_topic(random)))
+
+
 def written_exemplars(skill: str, random: Random) -> list[tuple[Fill, str]]:
     """Every hand-written exemplar of a free-text skill, with its answer; names and numbers are drawn."""
     written = handwritten()
@@ -213,6 +288,23 @@ def written_exemplars(skill: str, random: Random) -> list[tuple[Fill, str]]:
         return [(without(topic, topic.split()[-1], word), answer) for topic, word, answer in rows]
     if skill == "words_in_order":
         return [(ordered(row.split(", ")), answer) for row, answer in rows]
+    if skill == "person_and_place":
+        places = random.sample(word_lists()["cities"], len(rows))
+        return [
+            (in_place(name, city), answer.format(name=name, city=city))
+            for answer, name, city in zip(rows, random.sample(names, len(rows)), places, strict=True)
+        ]
+    if skill == "word_range":
+        return [(between(topic, topic.split()[-1], random.randint(2, 4), random.randint(7, 9)), answer)
+                for topic, answer in rows]  # fmt: skip
+    if skill == "question_to_person":
+        return [(asking(name, matter), answer.replace("{name}", name))
+                for matter, answer in rows for name in (random.choice(names),)]  # fmt: skip
+    if skill == "title":
+        return [(titled(topic, topic.split()[-1], n, _number(random, n)), answer)
+                for topic, answer in rows for n in (random.randint(5, 8),)]  # fmt: skip
+    if skill == "exclamation":
+        return [(exclaimed(topic, word), answer) for topic, word, answer in rows]
     if skill == "list_items":
         return [
             (items(things, n, _number(random, n)), ", ".join(examples.split(", ")[:n]))

@@ -4,12 +4,12 @@ from functools import lru_cache
 from types import ModuleType
 
 from cai_bootstrap.errors import UsageError
-from cai_bootstrap.instructions import fills_facts, fills_forms, fills_text
+from cai_bootstrap.instructions import fills_context, fills_facts, fills_forms, fills_text, fills_words
 from cai_bootstrap.instructions.fill import Supply
 from cai_bootstrap.instructions.pool import Template, templates
 from cai_bootstrap.records import TaskType
 
-_ROOMS: tuple[ModuleType, ...] = (fills_facts, fills_text, fills_forms)
+_ROOMS: tuple[ModuleType, ...] = (fills_facts, fills_context, fills_text, fills_forms, fills_words)
 
 
 @lru_cache(maxsize=128)

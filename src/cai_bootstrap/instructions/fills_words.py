@@ -1,0 +1,132 @@
+"""Fills of further transformations: the words of a text are joined, picked, added, swapped, or cleaned of marks."""
+
+from functools import lru_cache
+from random import Random
+
+from cai_bootstrap.instructions.fill import Fill, Supply, drawn, exact, gold_answer
+from cai_bootstrap.instructions.materials import material, phrase, row
+from cai_bootstrap.instructions.pool import capitalised, handwritten, nouns, words
+
+# What is put between words: its name, and the spellings that are right.
+JOINERS = {"hyphens": ("-",), "plus signs": (" + ", "+"), "slashes": ("/", " / "), "semicolons": ("; ", ";"),
+           "underscores": ("_",), "the word \"and\"": (" and ",), "equals signs": (" = ", "=")}  # fmt: skip
+MARKED = ("{0}, {1}!", "{0}! {1}?", "{0}; {1}.", "{0}, {1}?", "{0}: {1}!", "{0}... {1}!", "Oh, {0}, {1}.", "Well, {0}!",
+          "Yes, {0}: {1}.", "Wait! {0}, {1}?")  # fmt: skip
+MARKS = str.maketrans("", "", ".,;:!?")
+FINDABLE = {"number": "n", "city": "city", "name": "name", "day of the week": "day", "month": "month", "color": "color",
+            "animal": "animal"}  # fmt: skip
+
+
+def _several(random: Random, least: int = 3) -> list[str]:
+    """The words of a text that has at least `least` of them, all different."""
+    while True:
+        parts = phrase(random).split()
+        if len(parts) >= least and len({part.lower() for part in parts}) == len(parts):
+            return parts
+
+
+def _join_with(random: Random) -> Fill:
+    mark, spellings = random.choice(list(JOINERS.items()))
+    parts = row(random, 2, 5)
+    shown = " ".join(parts)
+    return exact({"list": shown, "mark": mark}, [spelling.join(parts) for spelling in spellings], content=(shown,))
+
+
+def _swap_ends(random: Random) -> Fill:
+    parts = _several(random)[:7] if random.random() < 0.6 else row(random, 2, 5)
+    text = " ".join(parts)
+    return exact({"text": text}, [" ".join([parts[-1], *parts[1:-1], parts[0]])], content=(text,))
+
+
+def _two_words(random: Random) -> Fill:
+    parts, end = _several(random), random.choice(("first", "last"))
+    kept = parts[:2] if end == "first" else parts[-2:]
+    return exact({"text": " ".join(parts), "end": end}, [" ".join(kept)], content=(" ".join(parts),))
+
+
+def _add_word(random: Random) -> Fill:
+    parts, word, end = _several(random, 2), random.choice(nouns()), random.choice(("beginning", "end"))
+    text = " ".join(parts)
+    result = f"{word} {text}" if end == "beginning" else f"{text} {word}"
+    return exact({"text": text, "word": word, "end": end}, [result], content=(text,))
+
+
+def _title_case(random: Random) -> Fill:
+    text = phrase(random).lower()
+    return exact({"text": text}, [" ".join(capitalised(word) for word in text.split())], content=(text,))
+
+
+def _remove_punctuation(random: Random) -> Fill:
+    while True:
+        text = random.choice(MARKED).format(phrase(random), phrase(random))
+        plain = text.translate(MARKS)
+        if len(text.split()) <= 12:
+            return exact({"text": capitalised(text)}, [capitalised(plain)], content=(text,))
+
+
+def _first_letters(random: Random) -> Fill:
+    parts = row(random, 3, 5)
+    letters = [part[0].lower() for part in parts]
+    outputs = [gap.join(letters) for gap in (" ", "", ", ")]
+    outputs += [output.upper() for output in outputs]
+    outputs += [gap.join(part[0] for part in parts) for gap in (" ", "", ", ")]
+    return exact({"list": " ".join(parts)}, list(dict.fromkeys(outputs)), content=(" ".join(parts),))
+
+
+def _find_in_text(random: Random) -> Fill:
+    """The one number, name, city, day, month, color or animal of a text."""
+    what, slot = random.choice(list(FINDABLE.items()))
+    text = random.choice(_naming(slot))
+    values = material(random)
+    if values["city"] in words()["names"]:
+        return _find_in_text(random)
+    shown = text.format_map(values)
+    gold = values["animals"] if slot == "animal" and "{animals}" in text else values[slot]
+    rivals = [word for word in shown.split() if word != gold]
+    return gold_answer({"text": shown, "what": what}, [gold], content=(shown,), rivals=rivals, in_context=True)
+
+
+@lru_cache(maxsize=8)
+def _naming(slot: str) -> list[str]:
+    """The hand-written texts that hold exactly one word of a kind."""
+    forms = {"name": ("{name}", "{other}"), "animal": ("{animal}", "{animals}", "{a_animal}")}.get(
+        slot, (f"{{{slot}}}",)
+    )
+    unclear = ("{noun}", "{nouns}", "{a_noun}", "{food}") if slot == "animal" else ()
+    return [
+        text
+        for text in handwritten()["sentences"]
+        if sum(map(text.count, forms)) == 1 and not any(map(text.count, unclear))
+    ]
+
+
+def join_with() -> Supply:
+    return drawn("join_with", _join_with)
+
+
+def swap_ends() -> Supply:
+    return drawn("swap_ends", _swap_ends)
+
+
+def two_words() -> Supply:
+    return drawn("two_words", _two_words)
+
+
+def add_word() -> Supply:
+    return drawn("add_word", _add_word)
+
+
+def title_case() -> Supply:
+    return drawn("title_case", _title_case)
+
+
+def remove_punctuation() -> Supply:
+    return drawn("remove_punctuation", _remove_punctuation)
+
+
+def first_letters() -> Supply:
+    return drawn("first_letters", _first_letters)
+
+
+def find_in_text() -> Supply:
+    return drawn("find_in_text", _find_in_text)
