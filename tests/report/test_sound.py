@@ -12,6 +12,7 @@ from synthetic import RESULTS, baseline, evaluate, finish, generate, make_run, r
 
 from cai_bootstrap.cli import run_command
 from cai_bootstrap.cli.report import report
+from cai_bootstrap.evaluation.facts import flags
 from cai_bootstrap.evaluation.results import Output
 from cai_bootstrap.evaluation.suite import load_suite
 from cai_bootstrap.events import EventLog
@@ -350,3 +351,28 @@ def test_of_too_many_pairs_some_of_each_kind_are_held_and_the_page_says_so(tmp_p
     assert len(found["pairs"]) == 2000
     assert sum(record["kept"] for record in found["pairs"]) == 1333
     assert (found["there"]["pairs"], found["there"]["dropped"]) == (2200, 700)
+
+
+def test_held_out_skills_facts_and_length_stand_beside_the_rate(tmp_path: Path, visit: Callable[..., Any]) -> None:
+    workspace = Workspace.at(tmp_path / "facts")
+    suite = load_suite("stage1")
+    texts = {item.id: Output(right(item) if n % 2 else "It is so.", True) for n, item in enumerate(suite.items)}
+    evaluate(workspace.create(), suite, texts, base_weights_sha256=flags()["base_weights_sha256"])
+    trained = read_json(workspace.results / RESULTS)["models"]["trained"]
+    page = visit(build_report(workspace).as_uri())
+    table = page.locator("table", has=page.locator("caption", has_text="Beside the rate"))
+    shown = dict(row.inner_text().split("\t", 1) for row in table.locator("tbody tr").all())
+    for label, rate in (
+        ("Held-out skills", trained["held_out_skills"]),
+        ("Facts that prompting brings out", trained["facts"]["elicitable"]),
+        ("Other facts", trained["facts"]["others"]),
+    ):
+        assert shown[label].endswith(f"({rate['successes']}/{rate['total']})")
+    assert shown["Mean words, failed"].endswith("3.0")
+    assert re.search(r"[+−]0\.\d\d$", shown["Correlation of success with length"])
+
+
+def test_without_flags_of_this_base_no_facts_are_claimed(run: Workspace) -> None:
+    page = report_page(run)
+    assert "Beside the rate" in page
+    assert "Facts that prompting brings out" not in page

@@ -137,6 +137,8 @@ def _print_comparison(found: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from cai_bootstrap.evaluation.beside import beside_rows
+
     table = Table(title=f"{found['a']} ({found['side_a']}) → {found['b']} ({found['side_b']})")
     for heading in (
         "scored by",
@@ -168,9 +170,14 @@ def _print_comparison(found: dict[str, Any]) -> None:
     for kind, row in found["strict"]["by_type"].items():
         adjusted = f"{row['mcnemar_p_adjusted']:.3g}"
         kinds.add_row(kind, str(row["gained"]), str(row["lost"]), f"{row['mcnemar_p']:.3g}", adjusted)
+    beside = Table(title="Beside the rate, whole output; none of it gates")
+    for heading in ("", "before", "after"):
+        beside.add_column(heading)
+    for cells in beside_rows([found["beside_a"], found["beside_b"]]):
+        beside.add_row(*cells)
     console = Console()
-    console.print(table)
-    console.print(kinds)
+    for printed in (table, kinds, beside):
+        console.print(printed)
     for factor in found["factors"]:
         click.echo(f"{factor['field']}: {factor['a']} → {factor['b']}")
     for which in ("a", "b"):

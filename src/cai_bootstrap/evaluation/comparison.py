@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from cai_bootstrap.errors import UntrustedResultError
+from cai_bootstrap.evaluation.beside import beside
 from cai_bootstrap.evaluation.conditions import FACTORS, Conditions, Difference, differences
 from cai_bootstrap.evaluation.results import answers_of, percent, read_results
 from cai_bootstrap.evaluation.suite import Suite, load_suite
@@ -16,7 +17,7 @@ class Comparison:
     """A paired comparison of side `side_a` of file `a` with `side_b` of `b`, or the `differences` that forbid it.
 
     `factors` are the declared factors that differ; `strict` and `first_line` hold the figures of `summary.compare`;
-    `shown_a` and `shown_b` say whether ≥ 95% is shown for each.
+    `shown_a` and `shown_b` say whether ≥ 95% is shown for each, `beside_a` and `beside_b` what stands beside.
     """
 
     a: str
@@ -29,6 +30,8 @@ class Comparison:
     first_line: dict[str, Any] = field(default_factory=dict)
     shown_a: str = ""
     shown_b: str = ""
+    beside_a: dict[str, Any] = field(default_factory=dict)
+    beside_b: dict[str, Any] = field(default_factory=dict)
 
     @property
     def refused(self) -> bool:
@@ -68,6 +71,8 @@ def compare_files(a: Path, b: Path, *, side: str | None = None, suite: Suite | N
         first_line=compare(items, before, after, first_line),
         shown_a=_shown(left, side_a),
         shown_b=_shown(right, side_b),
+        beside_a=beside(left, side_a),
+        beside_b=beside(right, side_b),
     )
 
 

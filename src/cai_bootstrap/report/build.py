@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from cai_bootstrap import __version__
+from cai_bootstrap.evaluation.beside import NOTE, beside, beside_rows
 from cai_bootstrap.evaluation.results import percent
 from cai_bootstrap.events import utc_now
 from cai_bootstrap.report import browse, data, findings, plots, training, trust
@@ -164,6 +165,10 @@ def _result_tables(measured: dict[str, Any]) -> list[Table]:
         rows = [[name, findings.down(rate), "chosen" if name == chosen else ""] for name, rate in ranked]
         caption = f"How the best prompted base was chosen, on {dig(measured, 'rival', 'chosen_on_dev_items')} dev items"
         made.append(Table(caption, ["Prompt", "Followed", ""], rows, folded=True))
+    present = [side for side in findings.SIDE_NAMES if measured["models"].get(side)]
+    rows = beside_rows([beside(measured, side) for side in present])
+    head = ["", *(findings.SIDE_NAMES[side] for side in present)]
+    made.append(Table("Beside the rate: held-out skills, facts, length", head, rows, note=NOTE))
     sides = [findings.SIDE_NAMES[side] for side in ("base", "trained") if measured["models"].get(side)]
     for cut, caption in (("by_difficulty", "difficulty"), ("by_tier", "label tier"), ("by_skill", "skill")):
         rows = findings.cuts_table(measured, cut)

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from cai_bootstrap.errors import UntrustedResultError, UsageError
+from cai_bootstrap.evaluation.beside import NOTE, beside_rows
 from cai_bootstrap.evaluation.comparison import Comparison, compare_files
 from cai_bootstrap.evaluation.results import percent, read_results
 from cai_bootstrap.evaluation.statistics import wilson
@@ -133,6 +134,7 @@ def _tests(found: Comparison) -> list[Table]:
     return [
         Table("A → B, paired", ["Scored by", *TEST_HEAD[1:]], rows),
         Table("Flips by type, whole output", ["Type", "Gained", "Lost", "p"], kinds, note=note),
+        Table("Beside the rate", ["", "A", "B"], beside_rows([found.beside_a, found.beside_b]), note=NOTE),
     ]
 
 
