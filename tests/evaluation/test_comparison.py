@@ -10,11 +10,12 @@ import pytest
 from click.testing import CliRunner
 from measured import conditions_for, outputs_with, results_with
 
+from cai_bootstrap.cli import run_command
 from cai_bootstrap.cli.measure import compare, gate, power
 from cai_bootstrap.errors import DataError, GateError, UntrustedResultError
 from cai_bootstrap.evaluation.comparison import compare_files
 from cai_bootstrap.evaluation.conditions import Conditions, Difference, differences
-from cai_bootstrap.evaluation.ledger import ledger_path, open_test, openings
+from cai_bootstrap.evaluation.ledger import ledger_path, note_opening, open_test, openings
 from cai_bootstrap.evaluation.results import build_results
 from cai_bootstrap.evaluation.suite import Suite, canonical_line
 
@@ -181,3 +182,34 @@ def test_ledger_survives_a_torn_line_and_refuses_a_broken_one(
     path.write_text("nonsense\n")
     with pytest.raises(DataError, match="line 1 is not a ledger entry"):
         openings(small_suite.sha256)
+
+
+def test_an_opening_on_another_machine_is_noted_once_and_an_own_one_is_known(
+    small_suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CAI_CACHE_DIR", str(tmp_path))
+    open_test(small_suite, "baseline", model="tiny")
+    assert open_test(small_suite, "evaluation", model="tiny", adapter="a" * 64) == 2
+    results = results_with(small_suite, trained_failures=5)
+    run = {"ledger_opening": 2, "fingerprint": "f1", "adapter": {"sha256": "a" * 64}}
+    assert note_opening({**results, "run": run}) is None
+    there = {**run, "adapter": {"sha256": "b" * 64}, "fingerprint": "f2"}
+    assert note_opening({**results, "run": there}) == 3
+    assert note_opening({**results, "run": there}) is None
+    assert note_opening({**results, "run": {}}) is None
+    last = openings(small_suite.sha256)[-1]
+    assert (last["what"], last["adapter"], last["number"]) == ("evaluation", "b" * 64, 3)
+    assert last["elsewhere"] == {"number": 2, "fingerprint": "f2"}
+
+
+def test_the_ledger_command_notes_a_results_file_and_shows_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CAI_CACHE_DIR", str(tmp_path))
+    measured = Path(__file__).parents[2] / "docs" / "measured"
+    files = [arg for name in ("gemma-270m-gpu", "gemma-270m-gpu-gold") for arg in ("--note", f"{measured / name}.json")]
+    for _ in range(2):
+        assert run_command(["suite", "ledger", *files]) == 0
+    said = capsys.readouterr().out
+    assert "evaluation (measured on another machine, there opening 4; noted then)" in said
+    assert "stage1: opened 2 times" in said

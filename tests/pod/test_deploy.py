@@ -3,8 +3,12 @@
 import json
 import os
 import signal
+from pathlib import Path
 
 import pytest
+
+from cai_bootstrap.evaluation.ledger import openings
+from cai_bootstrap.pod.deploy import note_openings
 
 from .loopback import Pod, RunPodStandIn, until
 
@@ -78,3 +82,19 @@ def test_stop_when_done_stops_only_what_is_fetched(ready: Pod, runpod: RunPodSta
     (ready.target / "results").unlink()
     ready.cai("deploy", "--stop-when-done", *words(ready, "--lines", "2")[1:])
     assert runpod.pod["status"] == "EXITED"
+
+
+def test_what_a_pod_opened_stands_in_this_ledger_once_and_what_is_no_results_file_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CAI_CACHE_DIR", str(tmp_path / "cache"))
+    results = tmp_path / "run" / "results"
+    results.mkdir(parents=True)
+    measured = Path(__file__).parents[2] / "docs" / "measured" / "gemma-270m-gpu.json"
+    (results / "stage1_evaluation_1.json").write_bytes(measured.read_bytes())
+    (results / "stage1_evaluation_2.json").write_text("[]", encoding="utf-8")
+    (results / "baseline_assessment.json").write_text('{"run": {"led', encoding="utf-8")
+    for _ in range(2):
+        note_openings(tmp_path / "run")
+    (found,) = openings(json.loads(measured.read_bytes())["suite"]["sha256"])
+    assert (found["number"], found["what"], found["elsewhere"]["number"]) == (1, "evaluation", 4)

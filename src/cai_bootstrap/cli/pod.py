@@ -218,6 +218,7 @@ def pull(context: Context, into: Path | None, as_json: bool) -> None:
     found = context.load()
     pulled = fetch(context.connect(found), resolve_base_dir(into), say)
     deploying.record_steps(found.name, found.address, pulled.target)
+    deploying.note_openings(pulled.target)
     show(pulled.record(), as_json, lambda: click.echo(deploying.describe_pull(pulled)))
     if not pulled.verified:
         raise PodError("not every file is verified: the pod still writes them; run `cai pod pull` again")

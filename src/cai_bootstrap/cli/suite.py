@@ -116,17 +116,26 @@ def stats(name: str, suite_file: Path | None, as_json: bool) -> None:
 @suite.command()
 @_named
 @_file
+@click.option("--note", type=_FILE, multiple=True, help="Enter the opening of this results file, measured elsewhere.")
 @_json
-def ledger(name: str, suite_file: Path | None, as_json: bool) -> None:
-    """List every opening of the suite's items: when, and what was measured."""
-    from cai_bootstrap.evaluation.ledger import ledger_path, openings
+def ledger(name: str, suite_file: Path | None, note: tuple[Path, ...], as_json: bool) -> None:
+    """List every opening of the suite's items: when, and what was measured.
+
+    `cai pod pull` notes what a rented machine opened; --note does it for results that came another way.
+    """
+    from cai_bootstrap.evaluation.ledger import ledger_path, note_opening, openings
+    from cai_bootstrap.evaluation.results import read_results
     from cai_bootstrap.evaluation.suite import load_suite
 
     found = load_suite(suite_file or name)
+    for results in note:
+        note_opening(read_results(results, found if suite_file else None))
     opened = openings(found.sha256)
     if as_json:
         click.echo(json.dumps(opened))
         return
     for entry in opened:
-        click.echo(f"{entry['number']:>4}  {entry['opened_at']}  {entry['what']}")
+        elsewhere = entry.get("elsewhere")
+        there = f" (measured on another machine, there opening {elsewhere['number']}; noted then)" if elsewhere else ""
+        click.echo(f"{entry['number']:>4}  {entry['opened_at']}  {entry['what']}{there}")
     click.echo(f"{found.name}: opened {len(opened)} times ({ledger_path(found.sha256)})")

@@ -1,11 +1,13 @@
 """The ledger of openings of the test split: who looked at test results, how often, and for what.
 
 One JSONL file per suite, named by its hash, beside the user's cache and not in a base directory: deleting a run does
-not make its look at the test items unseen.
+not make its look at the test items unseen. A rented machine has a ledger of its own, which goes with it: its openings
+are noted here from the results that it gave.
 """
 
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +32,46 @@ def open_test(suite: Suite, what: str, **details: Any) -> int:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_suffix(".lock")):
-            number = len(openings(suite.sha256)) + 1
-            opened_at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-            with JsonlWriter(path) as ledger:
-                ledger.write({"number": number, "suite": suite.name, "what": what, "opened_at": opened_at, **details})
-                ledger.commit()
-            return number
+            return _append(suite.sha256, {"suite": suite.name, "what": what, **details})
     except OSError as error:
         raise DataError(f"{path}: the opening of the test items cannot be recorded: {error}") from error
+
+
+def note_opening(results: Mapping[str, Any]) -> int | None:
+    """Enter the opening that a results file names, unless it stands in this ledger; returns its number here, or None.
+
+    For results that another machine measured. Raises DataError if the ledger cannot be read or written.
+    """
+    run, suite = results.get("run") or {}, results["suite"]
+    elsewhere = run.get("ledger_opening")
+    if not isinstance(elsewhere, int):
+        return None
+    trained = results["models"].get("trained") is not None
+    adapter = (run.get("adapter") or {}).get("sha256") if trained else None
+    named = {"what": "evaluation" if trained else "baseline", "adapter": adapter}
+    measured = {"number": elsewhere, "fingerprint": run.get("fingerprint")}
+    path = ledger_path(suite["sha256"])
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_suffix(".lock")):
+            for entry in openings(suite["sha256"]):
+                own = "elsewhere" not in entry and entry["number"] == elsewhere
+                if entry.get("elsewhere") == measured or (own and all(entry.get(k) == v for k, v in named.items())):
+                    return None
+            model = results["conditions"]["base_model"]
+            return _append(suite["sha256"], {"suite": suite["name"], **named, "model": model, "elsewhere": measured})
+    except OSError as error:
+        raise DataError(f"{path}: the opening of the test items cannot be recorded: {error}") from error
+
+
+def _append(suite_sha256: str, entry: dict[str, Any]) -> int:
+    """Write a line durably; the lock must be held."""
+    number = len(openings(suite_sha256)) + 1
+    opened_at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    with JsonlWriter(ledger_path(suite_sha256)) as ledger:
+        ledger.write({"number": number, "opened_at": opened_at, **entry})
+        ledger.commit()
+    return number
 
 
 def openings(suite_sha256: str) -> list[dict[str, Any]]:

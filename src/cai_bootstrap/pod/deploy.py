@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from cai_bootstrap.errors import CaiError
+from cai_bootstrap.evaluation.ledger import note_opening
 from cai_bootstrap.pod import install, job, ledger
 from cai_bootstrap.pod.check import check_pod
 from cai_bootstrap.pod.errors import PodError
@@ -120,6 +121,7 @@ def deploy(
         deployed.pulled = pull(remote, target, say)
         say(describe_pull(deployed.pulled))
         record_steps(settings.name, settings.address, target)
+        note_openings(target)
     except CaiError as error:
         deployed.problem = str(error)
         say(f"NOT ALL WAS BROUGHT BACK: {error}")
@@ -167,6 +169,16 @@ def describe_pull(pulled: Pulled) -> str:
     if pulled.left_out:
         text += f"; left out (not plain files): {', '.join(pulled.left_out[:5])}"
     return text + (", all verified" if pulled.verified else f"; STILL DIFFERENT: {', '.join(pulled.differing[:5])}")
+
+
+def note_openings(target: Path) -> None:
+    """Enter the openings of held-out items that a pulled run made there into this user's ledger, each once."""
+    for path in sorted((target / "results").glob("*.json")):
+        if path.name == "baseline_assessment.json" or path.name.startswith("stage1_evaluation_"):
+            try:
+                note_opening(read_json(path))
+            except (CaiError, KeyError, TypeError, AttributeError):
+                continue  # not a results file; whoever reads it as one says so
 
 
 def record_steps(pod: str, address: str, target: Path) -> None:
