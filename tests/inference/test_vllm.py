@@ -18,13 +18,13 @@ from typing import Any
 
 import psutil
 import pytest
-from conftest import REAL_CACHE
 from processes import alive, wait_for
 
 from cai_bootstrap.errors import EngineError, UsageError
 from cai_bootstrap.evaluation.assess import conditions_of
 from cai_bootstrap.evaluation.conditions import differences
 from cai_bootstrap.evaluation.suite import load_suite
+from cai_bootstrap.inference import choice
 from cai_bootstrap.inference.engine import Completion, EngineInfo, Sampling
 from cai_bootstrap.inference.merge import save_merged
 from cai_bootstrap.inference.models import EMBEDDED_SHA256, TOKENIZER_FILES, PreparedModel, prepare
@@ -34,6 +34,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed (extra gpu, Linux)"),
 ]
+REAL_CACHE = Path(os.environ.get("CAI_CACHE_DIR") or Path.home() / ".cache" / "cai-bootstrap")
 PROMPTS = [f"Say {'very ' * (n % 5)}much about number {n}.\n" for n in range(23)]
 TEXTS = [f"sun and {n} stars" for n in range(len(PROMPTS))]
 GREEDY, STOPPED = Sampling(16, pinned=True), Sampling(24, stop=("\n\n", "\ng"))
@@ -76,6 +77,25 @@ def answers(made: OpenedModel, *, adapter: bool) -> Answers:
         with made.without_adapter():
             found.base = list(engine.stream(PROMPTS, GREEDY))
     return found
+
+
+def gpus() -> int:
+    from cai_bootstrap.inference.devices import visible_gpus
+
+    return len(visible_gpus()[1])
+
+
+def workers() -> int:
+    """Two engines, on a CPU too; on a machine with one GPU there is one."""
+    return 1 if gpus() == 1 else 2
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _room_for_several() -> Iterator[None]:
+    """Several engines share a GPU here."""
+    usual, choice.MOST_OF_THE_MEMORY = choice.MOST_OF_THE_MEMORY, 0.15
+    yield
+    choice.MOST_OF_THE_MEMORY = usual
 
 
 @pytest.fixture(scope="module")
@@ -210,6 +230,8 @@ def test_results_of_the_two_engines_cannot_be_compared(ours: Answers, theirs: An
 def test_several_engines_give_what_one_gives(
     vllm: OpenedModel, ours: Answers, prepared: PreparedModel, adapter: Path
 ) -> None:
+    if workers() == 1:
+        pytest.skip("needs two GPUs, or none")
     two = opened(prepared, "vllm", adapter, workers=2)
     pid = two.engine._workers[0]._process.pid
     sampling = Sampling(12, temperature=1.0, seed=3)
@@ -252,7 +274,7 @@ from cai_bootstrap.inference.models import prepare
 from cai_bootstrap.inference.open import open_model
 
 made = open_model(prepare(sys.argv[1], say=lambda _: None), engine="vllm", precision="fp32", batch_size=2,
-                  tokens_asked=9, say=lambda _: None, workers=2)
+                  tokens_asked=9, say=lambda _: None, workers=int(sys.argv[2]))
 list(made.engine.stream(["Say sun."], Sampling(4)))
 print("ready", flush=True)
 while True:
@@ -264,13 +286,13 @@ def test_a_killed_process_leaves_no_engine_behind(tiny: Path) -> None:
     """Killed outright, outside any process group of ours: vLLM and the worker die with it."""
     guarded = "if __name__ == '__main__':\n" + textwrap.indent(WRITER, "    ")
     process = subprocess.Popen(
-        [sys.executable, "-c", guarded, str(tiny)],
+        [sys.executable, "-c", guarded, str(tiny), str(workers())],
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=dict(os.environ),
     )  # fmt: skip
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"  # nothing of vLLM's stands among results
     family = [process.pid, *(child.pid for child in psutil.Process(process.pid).children(recursive=True))]
-    assert len(family) >= 2
+    assert len(family) >= workers()
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     wait_for(lambda: not any(alive(pid) for pid in family), seconds=20)
@@ -286,8 +308,11 @@ def gemma() -> PreparedModel:
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-3), ("bf16", 0.15)])
 def test_gemma_answers_and_scores_alike(gemma: PreparedModel, precision: str, tolerance: float) -> None:
-    """In fp32 word for word. In bf16 the kernels round differently: two tokens that nearly tie may swap, after which
-    a text goes its own way, so there most first words agree, and scores within bf16's grain (0.06 at 16 nats)."""
+    """In fp32 word for word (on a GPU all but one).
+
+    In bf16 the kernels round differently: two tokens that nearly tie may swap, after which a text goes its own way, so
+    there most first words agree, and scores within bf16's grain (0.06 at 16 nats).
+    """
     other = opened(gemma, "transformers", precision=precision).engine
     expected = list(other.stream(REAL, Sampling(16))), list(other.stream(REAL, REAL_STOP))
     scores = other.choice_logprobs(REAL, [" A", " B"])
@@ -298,7 +323,8 @@ def test_gemma_answers_and_scores_alike(gemma: PreparedModel, precision: str, to
     for row, wanted in zip(found_scores, scores, strict=True):
         assert row == pytest.approx(wanted, abs=tolerance)
     if precision == "fp32":
-        assert found == expected
+        same = [a == b for a, b in zip(found[0] + found[1], expected[0] + expected[1], strict=True)]
+        assert same.count(False) <= min(1, gpus())
     else:
         first = [[made.text.split()[:2] for made in side[0]] for side in (found, expected)]
         assert sum(a == b for a, b in zip(*first, strict=True)) >= len(REAL) - 2

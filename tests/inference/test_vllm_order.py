@@ -1,0 +1,86 @@
+"""How the vLLM engine feeds its library and passes answers on, with a stand-in that finishes them out of order."""
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from cai_bootstrap.errors import EngineError
+from cai_bootstrap.inference.vllm_engine import AHEAD, VllmEngine
+
+
+@dataclass
+class Finished:
+    request_id: str
+    finished: bool = True
+
+
+class LatestFirst:
+    """Finishes one request a step, the latest; the first one only when it is alone."""
+
+    def __init__(self, breaks_at: int = 10**6) -> None:
+        self.running: list[str] = []
+        self.most = 0
+        self.adapters: list[object] = []
+        self.steps_left = breaks_at
+
+    def add_request(self, name: str, prompt: dict[str, Any], asked: object, *, lora_request: object) -> None:
+        assert prompt == {"type": "token", "prompt_token_ids": [asked]}
+        self.running.append(name)
+        self.adapters.append(lora_request)
+        self.most = max(self.most, len(self.running))
+
+    def step(self) -> list[Finished]:
+        self.steps_left -= 1
+        if self.steps_left < 0:
+            raise RuntimeError("CUDA out of memory")
+        return [Finished(self.running.pop()), *(Finished(name, False) for name in self.running[:1])]
+
+    def abort_request(self, names: list[str]) -> None:
+        self.running = [name for name in self.running if name not in names]
+
+
+def engine_on(library: LatestFirst, batch_size: int = 2) -> VllmEngine:
+    engine = object.__new__(VllmEngine)
+    engine.batch_size = batch_size
+    engine._numbers = itertools.count()
+    engine._adapter, engine._adapted = "adapter", True
+    engine._llm = type("Llm", (), {"llm_engine": library})()
+    return engine
+
+
+def run(engine: VllmEngine, count: int) -> Iterator[int]:
+    return (int(made.request_id) for made in engine._run(([n], n) for n in range(count)))
+
+
+def test_answers_come_in_input_order_whatever_finishes_first() -> None:
+    library = LatestFirst()
+    assert list(run(engine_on(library), 50)) == list(range(50))
+
+
+def test_no_more_is_asked_ahead_than_what_keeps_the_engine_full() -> None:
+    library = LatestFirst()
+    stream = run(engine_on(library), 1000)
+    assert next(stream) == 0
+    assert library.most == AHEAD * 2
+    stream.close()
+    assert library.running == [], "what nobody waits for is ended"
+
+
+def test_requests_carry_the_adapter_only_while_it_is_on() -> None:
+    library = LatestFirst()
+    engine = engine_on(library)
+    list(run(engine, 2))
+    with engine.without_adapter():
+        list(run(engine, 2))
+    list(run(engine, 1))
+    assert library.adapters == ["adapter", "adapter", None, None, "adapter"]
+
+
+def test_too_little_memory_is_explained_and_leaves_nothing_behind() -> None:
+    library = LatestFirst(breaks_at=3)
+    with pytest.raises(EngineError, match=r"not enough memory .*use a smaller batch_size, fp8, a larger GPU"):
+        list(run(engine_on(library), 20))
+    assert library.running == []
