@@ -1,5 +1,6 @@
 """Preference pairs: C4.13's filter, the reasons of what was dropped, and counts that add up."""
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -261,6 +262,34 @@ def test_easy_skills_do_not_fill_the_data() -> None:
     dropped = over_represented(pairs, skills)
     assert len(dropped) == 60 - 16
     assert all(int(name[1:]) < 60 for name in dropped)
+
+
+def test_easy_skills_are_held_to_the_harder_half_where_most_skills_are_easy() -> None:
+    sizes = {"sort": 10, "remove": 14, "copy": 120, "first": 120, "join": 130}
+    pairs = [pair_of(1000 * place + n) for place, size in enumerate(sizes.values()) for n in range(size)]
+    skills = {p.instruction_id: list(sizes)[int(p.id[1:]) // 1000] for p in pairs}
+    dropped = over_represented(pairs, skills)
+    left = Counter(skills[p.instruction_id] for p in pairs if p.id not in dropped)
+    assert left == {"sort": 10, "remove": 14, "copy": 96, "first": 96, "join": 96}
+
+
+def test_an_easy_type_is_held_to_the_harder_types() -> None:
+    kinds = {"question": 40, "completion": 40, "generation": 400, "transformation": 60}
+    pairs = [
+        pair_of(1000 * place + n).model_copy(update={"type": kind})
+        for place, (kind, size) in enumerate(kinds.items())
+        for n in range(size)
+    ]
+    skills = {p.instruction_id: str(int(p.id[1:]) % 10) for p in pairs}
+    dropped = over_represented(pairs, skills)
+    left = Counter(p.type for p in pairs if p.id not in dropped)
+    assert left == {"question": 40, "completion": 40, "generation": 80, "transformation": 60}
+
+
+def test_instructions_that_the_model_wrote_are_not_one_skill_that_has_too_many() -> None:
+    pairs = [pair_of(n) for n in range(90)]
+    skills = {p.instruction_id: "" if n < 60 else f"s{n % 3}" for n, p in enumerate(pairs)}
+    assert over_represented(pairs, skills) == set()
 
 
 def test_effective_unique_counts_what_differs() -> None:

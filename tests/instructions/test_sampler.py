@@ -19,9 +19,10 @@ from cai_bootstrap.instructions.sampler import (
     sample_with_report,
     type_counts,
 )
+from cai_bootstrap.instructions.skills import HARD_SKILLS, RARE_SKILLS
 from cai_bootstrap.instructions.split import split_of
 from cai_bootstrap.instructions.text import normalised, word_similarity
-from cai_bootstrap.records import TASK_TYPES, Instruction
+from cai_bootstrap.records import TASK_TYPES, Instruction, TaskType
 from cai_bootstrap.workspace import jsonl_line
 
 # Closed classes of which each fact, not each entity, has its share.
@@ -60,11 +61,24 @@ def test_another_seed_gives_other_instructions() -> None:
     assert len(a & b) < 100
 
 
+def shares(drawn: list[Instruction], kind: TaskType) -> list[float]:
+    """How often each skill of a type is asked, in rounds: skills that seldom give pairs take two turns in each."""
+    counts = Counter(made.skill for made in drawn if made.type == kind)
+    return [n / (2 if skill in RARE_SKILLS else 1) for skill, n in counts.items()]
+
+
 def test_skills_are_balanced_within_a_type() -> None:
-    counts = Counter((made.type, made.skill) for made in sample(2000, seed=3))
+    drawn = sample(2000, seed=3)
     for kind in TASK_TYPES:
-        numbers = [n for (type_, _), n in counts.items() if type_ == kind]
-        assert max(numbers) - min(numbers) <= 1
+        rounds = shares(drawn, kind)
+        assert max(rounds) - min(rounds) <= 1
+
+
+def test_skills_that_seldom_give_pairs_are_asked_twice_as_often() -> None:
+    counts = Counter(made.skill for made in sample(4000, seed=3) if made.type == "transformation")
+    assert counts["sort_words"] == pytest.approx(2 * counts["repeat"], abs=2)
+    assert HARD_SKILLS > RARE_SKILLS
+    assert {skill for _, skill in templates()} > HARD_SKILLS
 
 
 def test_templates_take_turns_within_a_skill() -> None:
@@ -112,9 +126,9 @@ def test_leaks_are_dropped_counted_and_refilled() -> None:
 
 def test_filtering_leaves_the_other_skills_balanced() -> None:
     drawn = sample(800, seed=7, leaks=lambda made: "fact" if made.skill == "repeat" else None)
-    counts = Counter(made.skill for made in drawn if made.type == "transformation")
-    assert "repeat" not in counts
-    assert max(counts.values()) - min(counts.values()) <= 1
+    rounds = shares(drawn, "transformation")
+    assert "repeat" not in {made.skill for made in drawn}
+    assert max(rounds) - min(rounds) <= 1
 
 
 @pytest.mark.parametrize("count", [0, -1])

@@ -12,30 +12,10 @@ from typing import Literal
 from cai_bootstrap.config import Generation
 from cai_bootstrap.evaluation.scorers import check, first_line
 from cai_bootstrap.instructions.exemplars import Exemplar, draw, draw_mixed
+from cai_bootstrap.instructions.skills import HARD_SKILLS
 from cai_bootstrap.instructions.text import word_list
 from cai_bootstrap.records import Instruction, Response, Revision
 
-# Skills in which a small model errs often: they get twice the candidates, as do facts, whose label is an agreement.
-HARD_SKILLS = frozenset(
-    {
-        "uppercase",
-        "sort_words",
-        "reverse_words",
-        "json_keys",
-        "count_words",
-        "remove_word",
-        "nth_word",
-        "number_sequence",
-        "swap_ends",
-        "first_letters",
-        "remove_punctuation",
-        "which_first",
-        "letter_position",
-        "how_many",
-        "true_false",
-        "yes_no_told",
-    }
-)
 Tier = Literal["constraint", "gold", "none"]
 
 
@@ -75,7 +55,7 @@ def answers_planned(instruction: Instruction, settings: Generation, *, later_rou
 
 
 def few_shot_count(instruction: Instruction, settings: Generation) -> int:
-    """How many few-shot answers this instruction gets."""
+    """How many few-shot answers this instruction gets: twice as many for a hard skill, or a fact (an agreement)."""
     harder = label_tier(instruction) == "gold" or instruction.skill in HARD_SKILLS
     return settings.candidates * (2 if harder and settings.candidates > 1 else 1)
 

@@ -3,7 +3,7 @@
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from statistics import median
+from statistics import mean
 
 from rapidfuzz import fuzz
 
@@ -43,21 +43,45 @@ def fault(instruction: Instruction, chosen: Candidate, rejected: Candidate, *, m
 
 
 def over_represented(pairs: Iterable[PreferencePair], skills: dict[str, str]) -> set[str]:
-    """Ids of pairs to leave out so that no skill has more than twice the median of its type's skills.
+    """Ids of pairs to leave out so that neither the easy skills of a type nor the easy types fill the data.
 
-    Filtering keeps what the model can already do; without this the easy skills would fill the data.
+    Filtering keeps what the model can already do: of 133 instructions each, copying kept 127 and sorting 10. A skill
+    may have twice the mean of its type's harder half (a median would be that of skills which hardly differ), a type
+    twice the mean of the harder types. Instructions without a known skill, which the model wrote itself, are many
+    skills; they count for their type and are never a skill that has too many.
     """
-    by_skill: dict[tuple[str, str], list[str]] = defaultdict(list)
+    by_skill: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for pair in pairs:
-        by_skill[pair.type, skills[pair.instruction_id]].append(pair.id)
-    counts: dict[str, list[int]] = defaultdict(list)
-    for (kind, _), found in by_skill.items():
-        counts[kind].append(len(found))
+        by_skill[pair.type][skills[pair.instruction_id]].append(pair.id)
+    kept = {kind: _even(found) for kind, found in by_skill.items()}
+    allowed = _allowed([sum(map(len, found.values())) for found in kept.values()], least=0)
     dropped: set[str] = set()
-    for (kind, _), found in by_skill.items():
-        allowed = max(MIN_PER_SKILL, int(2 * median(counts[kind])))
-        dropped.update(found[allowed:])
+    for kind, found in by_skill.items():
+        level = _level([len(ids) for ids in kept[kind].values()], allowed)
+        for skill, ids in found.items():
+            dropped.update(ids[min(level, len(kept[kind][skill])) :])
     return dropped
+
+
+def _even(found: dict[str, list[str]]) -> dict[str, list[str]]:
+    """The pairs of a type's skills, each skill cut to what it may have."""
+    counts = [len(ids) for skill, ids in found.items() if skill]
+    allowed = _allowed(counts, least=MIN_PER_SKILL) if counts else 0
+    return {skill: ids[:allowed] if skill else ids for skill, ids in found.items()}
+
+
+def _allowed(counts: list[int], *, least: int) -> int:
+    """Twice the mean of the lower half of some counts."""
+    lower = sorted(counts)[: -(-len(counts) // 2)]
+    return max(least, int(2 * mean(lower))) if lower else least
+
+
+def _level(counts: list[int], total: int) -> int:
+    """The highest number to which all counts can be cut with a sum of at most `total`."""
+    level = max(counts, default=0)
+    while level > MIN_PER_SKILL and sum(min(count, level) for count in counts) > total:
+        level -= 1
+    return level
 
 
 def effective_unique(pairs: Iterable[PreferencePair]) -> dict[str, int]:

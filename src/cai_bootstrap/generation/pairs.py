@@ -90,6 +90,12 @@ def without(pair: PreferencePair, reason: str) -> RejectedPair:
     )
 
 
+def _skill(pair: PreferencePair) -> str:
+    """The skill of a pair by its template's name; `self` where the model wrote the instruction."""
+    parts = pair.template.split(".")
+    return parts[2] if len(parts) > 2 else parts[0]
+
+
 def summarise(
     kept: Iterable[PreferencePair],
     dropped: Iterable[RejectedPair],
@@ -103,6 +109,7 @@ def summarise(
     """
     sources = {"revision": 0, "response": 0}
     types: Counter[str] = Counter()
+    skills: Counter[str] = Counter()
     labels: Counter[str] = Counter()
     ended = 0
     by_principle = {p.id: {"assigned": 0, "pairs": 0, "revisions_chosen": 0} for p in constitution.principles}
@@ -114,6 +121,7 @@ def summarise(
         for pair in kept:
             sources[pair.chosen_source] += 1
             types[pair.type] += 1
+            skills[f"{pair.type}.{_skill(pair)}"] += 1
             labels[pair.label_source] += 1
             ended += pair.rejected_finished
             by_principle[pair.principle_id]["pairs"] += 1
@@ -129,6 +137,7 @@ def summarise(
     return {
         "pairs": effective["rows"],
         "pairs_by_type": dict(sorted(types.items())),
+        "pairs_by_skill": dict(sorted(skills.items())),
         "by_principle": by_principle,
         "by_chosen_source": sources,
         "by_label_source": dict(sorted(labels.items())),

@@ -101,13 +101,13 @@ def _rearranged(random: Random, row: list[str], result: list[str]) -> Fill:
 
 def _sort_words(random: Random) -> Fill:
     while True:
-        words = _row(random, 2, 6)
+        words = _row(random, 2, random.choice((3, 4, 6)))
         if words != sorted(words, key=str.lower):
             return _rearranged(random, words, sorted(words, key=str.lower))
 
 
 def _reverse_words(random: Random) -> Fill:
-    words = phrase(random).split()[:6] if random.random() < 0.2 else _row(random, 2, 6)
+    words = phrase(random).split()[:6] if random.random() < 0.2 else _row(random, 2, random.choice((3, 4, 6)))
     return _rearranged(random, words, words[::-1]) if words != words[::-1] else _reverse_words(random)
 
 

@@ -17,7 +17,7 @@ from random import Random
 from cai_bootstrap.errors import UsageError
 from cai_bootstrap.instructions.fill import Fill
 from cai_bootstrap.instructions.pool import Template
-from cai_bootstrap.instructions.skills import skills, supply, wordings
+from cai_bootstrap.instructions.skills import RARE_SKILLS, skills, supply, wordings
 from cai_bootstrap.instructions.text import normalised, word_similarity
 from cai_bootstrap.records import TASK_TYPES, Instruction, TaskType
 
@@ -115,15 +115,21 @@ class _Filter:
 
 
 def _draw(type: TaskType, count: int, random: Random, admit: _Filter) -> list[Instruction]:
-    """Up to `count` instructions of a type, one skill after another, so that filtering leaves the skills balanced."""
+    """Up to `count` instructions of a type, one skill after another, so that filtering leaves the skills balanced.
+
+    The skills whose answers pass least often take a second turn in each round.
+    """
     names = list(skills(type))
     random.shuffle(names)
+    turns = [*names, *(name for name in names if name in RARE_SKILLS)]
     streams = {name: _stream(type, name, Random(f"{random.random()}")) for name in names}
     kept: list[Instruction] = []
     while streams and len(kept) < count:
-        for name in list(streams):
+        for name in turns:
             if len(kept) == count:
                 break
+            if name not in streams:
+                continue
             found = next((made for made, repeats in streams[name] if admit.admits(made, repeats)), None)
             if found is None:
                 del streams[name]
