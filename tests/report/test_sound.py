@@ -376,3 +376,15 @@ def test_without_flags_of_this_base_no_facts_are_claimed(run: Workspace) -> None
     page = report_page(run)
     assert "Beside the rate" in page
     assert "Facts that prompting brings out" not in page
+
+
+def test_a_file_that_was_scored_again_says_so_under_trust(small: Workspace) -> None:
+    path = small.results / RESULTS
+    assert "Scored again by other scorers" not in report_page(small)
+    change = {"id": "dev.x", "scored": "first line", "before": "ok", "after": "list"}
+    block = {"from_scorer_version": "1", "source_sha256": "d" * 64, "changed": {"rival": [change]}}
+    write_json(path, {**read_json(path), "rescored": {**block, "not_rescored": ["rival.dev_rates"]}})
+    page = report_page(small)
+    assert "Scored again by other scorers" in page
+    assert "dev.x, first line: ok → list" in page
+    assert "rival.dev_rates" in page

@@ -44,4 +44,4 @@ def _words(mean: float | None) -> str:
 
 
 def _correlation(value: float | None) -> str:
-    return "–" if value is None else f"{value:+.2f}".replace("-", "−")
+    return "–" if value is None else f"{round(value, 2) + 0.0:+.2f}".replace("-", "−")

@@ -5,6 +5,7 @@ items must be there exactly, each once. Stage 1 can be passed on the whole test 
 subset (as of a quick test) is judged by the same threshold, and its message says which subset it was.
 """
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,7 +62,9 @@ def judge_file(path: Path, *, enforce: bool = True, suite: Suite | None = None) 
     if subset is not None and passed:
         message += f"; Stage 1 itself is judged on the whole suite '{WHOLE_SUITE}'"
     rate = results["statistics"]["rates"]["trained"]
-    bounds = f"exact bound {rate['exact_lower']:.1%}, template-cluster bound {rate['cluster_lower']:.1%}"
+    # Rounded down like a rate: a bound is a claim too.
+    exact, cluster = (f"{math.floor(1000 * rate[bound]) / 10:.1f}%" for bound in ("exact_lower", "cluster_lower"))
+    bounds = f"exact bound {exact}, template-cluster bound {cluster}"
     shown = f"≥ 95% {'shown' if rate['shown_95'] else 'not shown'} at 95% confidence ({bounds})"
     return GateVerdict(passed, successes, total, THRESHOLD_PERCENT / 100, message, rate["shown_95"], shown, subset)
 

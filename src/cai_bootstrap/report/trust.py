@@ -11,7 +11,8 @@ from cai_bootstrap.report.tables import Table, duration, number
 
 def tables(found: RunFiles) -> list[Table]:
     """Everything under "Trust", in the order of reading. What is not recorded gives no row."""
-    made = [_factors(found), _leakage(found), _humans(found), _time(found), _conditions(found), _ledger(found)]
+    made = [_factors(found), _leakage(found), _humans(found), _time(found), _conditions(found), _rescored(found)]
+    made.append(_ledger(found))
     made += [_versions(found), _config(found), _hashes(found)]
     return [table for table in made if table is not None and table.rows]
 
@@ -38,6 +39,25 @@ def _conditions(found: RunFiles) -> Table | None:
         else:
             rows.append([name, _plain(value)])
     return Table("Conditions of the measurement, equal on all sides", ["Condition", "Value"], rows, folded=True)
+
+
+def _rescored(found: RunFiles) -> Table | None:
+    """What scoring an older file's outputs again changed."""
+    block = dig(found.measured, "rescored")
+    if not isinstance(block, dict):
+        return None
+    changed = block.get("changed") or {}
+    rows = [
+        ["scored first by version", _plain(block.get("from_scorer_version"))],
+        ["scored again by version", _plain(dig(found.measured, "conditions", "scorer_version"))],
+        ["the file that it was made from (SHA-256)", _plain(block.get("source_sha256"))],
+    ]
+    for side in SIDE_NAMES:
+        for row in changed.get(side, ()):
+            verdicts = f"{row['id']}, {row['scored']}: {row['before']} → {row['after']}"
+            rows.append([f"verdict that changed: {SIDE_NAMES[side]}", verdicts])
+    rows += [["left as it was, for want of outputs", name] for name in block.get("not_rescored", ())]
+    return Table("Scored again by other scorers", ["What", "Which"], rows)
 
 
 def _leakage(found: RunFiles) -> Table | None:
