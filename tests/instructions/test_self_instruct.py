@@ -1,8 +1,10 @@
 """Instructions that a model wrote: prompted as a list, parsed by line, filtered against what is known."""
 
+from random import Random
+
 import pytest
 
-from cai_bootstrap.instructions.self_instruct import MAX_WORDS, Known, filter_new, parse, prompt
+from cai_bootstrap.instructions.self_instruct import MAX_WORDS, Known, choose_seeds, filter_new, parse, prompt
 from cai_bootstrap.records import TASK_TYPES, TaskType
 
 
@@ -14,11 +16,53 @@ def test_the_prompt_is_a_numbered_list_that_ends_at_the_next_number(kind: TaskTy
 
 
 def test_numbered_lines_become_instructions() -> None:
-    assert parse(" Name a river in Africa.\n4. Who wrote Hamlet?\n- Name two birds.\n5. What is") == [
-        "Name a river in Africa.",
-        "Who wrote Hamlet?",
-        "Name two birds.",
-    ]
+    listed = " Name a river in Africa.\n4. Who wrote Hamlet?\n5) Name two birds.\n6. What is the"
+    whole = ["Name a river in Africa.", "Who wrote Hamlet?", "Name two birds."]
+    assert parse(listed, "question", cut=True) == whole
+    assert parse(listed, "question") == [*whole, "What is the"]
+
+
+def test_a_single_line_that_was_cut_off_is_no_instruction() -> None:
+    assert parse(" Name the longest river in", "question", cut=True) == []
+
+
+def test_a_line_without_a_number_is_an_answer_or_a_comment() -> None:
+    text = " Who wrote Hamlet?\nThe answer is William Shakespeare\n2. Name a river in Africa.\nThe Nile is one"
+    assert parse(text, "question") == ["Who wrote Hamlet?", "Name a river in Africa."]
+
+
+@pytest.mark.parametrize(
+    ("kind", "fitting", "unfit"),
+    [
+        ("question", "Is a whale a fish? Yes or no.", "Who wrote Hamlet? William Shakespeare."),
+        ("question", "Name a river in Africa.", "What is two and two? Four"),
+        ("completion", "The first day of the week is", "The sky over the sea is blue."),
+        ("completion", "Complete the sentence with one word: the grass is green.", "Dogs bark and cats meow!"),
+        ("transformation", "Write this in capital letters: good morning", "Change the text to capital letters."),
+        ("transformation", 'Reverse the words of "one two three".', "Translate a short text into French."),
+        ("generation", "Write one sentence about bread.", "Write one sentence. Answer: I like bread."),
+    ],
+)
+def test_an_instruction_has_the_form_of_its_type(kind: TaskType, fitting: str, unfit: str) -> None:
+    assert parse(f" {fitting}\n2. {unfit}", kind) == [fitting]
+
+
+def test_seeds_are_of_different_skills_and_some_are_the_models_own() -> None:
+    templated = {f"skill{n}": [f"task {n} a", f"task {n} b"] for n in range(20)}
+    chosen = choose_seeds(Random(1), templated, ["own a", "own b", "own c"])
+    assert len(chosen) == 8
+    assert sum(text.startswith("own") for text in chosen) == 2
+    assert len({text.split()[1] for text in chosen if text.startswith("task")}) == 6
+    assert len(choose_seeds(Random(1), templated, [])) == 8
+    assert chosen == choose_seeds(Random(1), templated, ["own a", "own b", "own c"])
+
+
+def test_many_that_begin_alike_are_dropped() -> None:
+    ends = ("on bread", "for my dear old aunt", "with seven green words", "that a sailor sings", "nobody has heard")
+    tasks = [f"Write a short poem {end}." for end in ends]
+    kept, dropped = filter_new(tasks, Known())
+    assert kept == tasks[:3]
+    assert dropped == {"same_opener": 2}
 
 
 @pytest.mark.parametrize(
@@ -35,7 +79,7 @@ def test_numbered_lines_become_instructions() -> None:
     ],
 )
 def test_lines_that_are_no_instruction_are_left_out(line: str) -> None:
-    assert parse(f"Name a river in Africa.\n{line}\nName a lake in Asia.") == [
+    assert parse(f"Name a river in Africa.\n2. {line}\n3. Name a lake in Asia.", "generation") == [
         "Name a river in Africa.",
         "Name a lake in Asia.",
     ]

@@ -1,7 +1,9 @@
 """The instructions of one generation: drawn from the templates, and a share written by the model itself."""
 
+from collections import Counter
 from collections.abc import Callable, Collection
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from cai_bootstrap.batches import seed_of
@@ -13,12 +15,12 @@ from cai_bootstrap.instructions import self_instruct
 from cai_bootstrap.instructions.diversity import measure
 from cai_bootstrap.instructions.leakage import LeakageIndex
 from cai_bootstrap.instructions.sampler import sample_with_report, type_counts
-from cai_bootstrap.records import Instruction
+from cai_bootstrap.records import TASK_TYPES, Instruction, TaskType
 from cai_bootstrap.workspace import fingerprint, read_json, read_jsonl, write_json, write_jsonl
 
-SEEDS_SHOWN = 6
 MAX_ROUNDS = 40
-PROMPTS_A_ROUND = 32
+PROMPTS_A_ROUND = (32, 512)  # at least and at most; between them, one for two instructions that are missing
+TOKENS = 96
 
 
 def make_instructions(
@@ -53,7 +55,8 @@ def make_instructions(
     figures: dict[str, Any] = {"dropped_by_sampler": dict(report.dropped)}
     instructions = templated
     if by_model:
-        written, dropped = _self_written(by_model, templated, config, engine, held_out, progress, stopping, held_back)
+        known = [*asked_before, *held_back]
+        written, dropped = _self_written(by_model, templated, config, engine, held_out, progress, stopping, known, seed)
         instructions = _merge(templated, written)
         figures["self_instruct"] = {"asked": by_model, "written": len(written), "dropped": dropped}
     figures |= measure(instructions)
@@ -70,48 +73,58 @@ def _merge(templated: list[Instruction], written: list[Instruction]) -> list[Ins
 
 def _self_written(
     count: int,
-    known: list[Instruction],
+    templated: list[Instruction],
     config: RunConfig,
     engine: Engine,
     held_out: LeakageIndex,
     progress: Progress,
     stopping: Callable[[], bool],
-    held_back: Collection[str],
+    known: Collection[str],
+    seed: int,
 ) -> tuple[list[Instruction], dict[str, int]]:
-    """Self-Instruct (Wang et al., 2212.10560) for a base model: show tasks of one type, let it go on with the list."""
-    import random
+    """Self-Instruct (Wang et al., 2212.10560) for a base model: show tasks of one type, let it go on with the list.
 
-    draw = random.Random(f"self:{config.seed}")
-    by_type = {kind: [i.instruction for i in known if i.type == kind] for kind in type_counts(4)}
+    They have no skill and no scorer, so only the critic can label their answers. What is like a templated instruction,
+    like one of `known` (earlier rounds, held back), or like another self-written one is dropped. Gives up after
+    `MAX_ROUNDS` batches: a model that cannot write enough new ones leaves templated instructions in their place.
+    """
+    draw = Random(f"self:{seed}")
+    shown: dict[str, dict[str, list[str]]] = {kind: {} for kind in TASK_TYPES}
+    for made in templated:
+        shown[made.type].setdefault(made.skill, []).append(made.instruction)
     wanted = type_counts(count)
-    written: list[Instruction] = []
-    dropped: dict[str, int] = {}
-    seen = self_instruct.Known([*(i.instruction for i in known), *held_back])
+    texts: dict[TaskType, list[str]] = {kind: [] for kind in TASK_TYPES}
+    dropped: Counter[str] = Counter()
+    seen = self_instruct.Known([*(i.instruction for i in templated), *known], wanted=count)
     progress.begin(count)
     for number in range(MAX_ROUNDS):
-        missing = [k for k, n in wanted.items() if sum(i.type == k for i in written) < n]
+        missing = {kind: n - len(texts[kind]) for kind, n in wanted.items() if n > len(texts[kind])}
         if not missing:
             break
         if stopping():
             raise InterruptedRunError("stopped while the model wrote instructions; start again to go on")
-        kinds = [missing[n % len(missing)] for n in range(PROMPTS_A_ROUND)]
-        prompts = [self_instruct.prompt(draw.sample(by_type[k], min(SEEDS_SHOWN, len(by_type[k]))), k) for k in kinds]
+        width = min(PROMPTS_A_ROUND[1], max(PROMPTS_A_ROUND[0], sum(missing.values()) // 2))
+        kinds = [list(missing)[n % len(missing)] for n in range(width)]
+        prompts = [self_instruct.prompt(self_instruct.choose_seeds(draw, shown[k], texts[k]), k) for k in kinds]
         sampling = Sampling(
-            64, temperature=max(config.generation.temperature, 0.7), top_p=config.generation.top_p, stop=("\n\n",),
-            seed=seed_of(config.seed, "self", number),
+            TOKENS, temperature=max(config.generation.temperature, 0.7), top_p=config.generation.top_p, stop=("\n\n",),
+            seed=seed_of(seed, "self", number),
         )  # fmt: skip
         for kind, completion in zip(kinds, engine.stream(prompts, sampling), strict=True):
-            candidates = self_instruct.parse(completion.text)
-            kept, reasons = self_instruct.filter_new(candidates, seen)
-            for reason, times in reasons.items():
-                dropped[reason] = dropped.get(reason, 0) + times
+            found = self_instruct.parse(completion.text, kind, cut=completion.ended_by == "length")
+            kept, reasons = self_instruct.filter_new(found, seen)
+            dropped.update(reasons)
             for text in kept:
                 if leak := held_out.hit(text):
-                    dropped[f"leak_{leak}"] = dropped.get(f"leak_{leak}", 0) + 1
-                elif sum(i.type == kind for i in written) < wanted[kind]:
-                    digest = fingerprint([kind, text])[:16]
-                    written.append(
-                        Instruction(id=f"s-{digest}", type=kind, template="self", instruction=text, source="self")
-                    )
+                    dropped[f"leak_{leak}"] += 1
+                elif len(texts[kind]) < wanted[kind]:
+                    texts[kind].append(text)
                     progress.advance(tokens=completion.tokens)
-    return written, dropped
+    written = [
+        Instruction(
+            id=f"s-{fingerprint([kind, text])[:16]}", type=kind, template="self", instruction=text, source="self"
+        )
+        for kind, found in texts.items()
+        for text in found
+    ]
+    return written, dict(sorted(dropped.items()))
