@@ -33,7 +33,8 @@ def ifbench(context: StepContext, outcome: Outcome, options: Mapping[str, Any], 
     """
     with _offline():
         library, rows = _load()
-        able = [row for row in rows if _judged(library, row, PROBE) is not None][: options.get("limit")]
+        with_data = [row for row in rows if _judged(library, row, PROBE) is not None]
+    able = with_data[: options.get("limit")]
     prompts = [f"{row['prompt'].strip()}\n" for row in able]
     sampling = Sampling(int(options.get("max_new_tokens", MAX_NEW_TOKENS)))
     opened = context.open_for_evaluation(adapter)
@@ -55,7 +56,8 @@ def ifbench(context: StepContext, outcome: Outcome, options: Mapping[str, Any], 
         outcome.add(f"IFBench strict, {name}", {f"ifbench-{able[n]['key']}": bool(found[n]) for n in judged})
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "ifbench.json", {"keys": [row["key"] for row in able], **answers})
-    outcome.figures.update(prompts=len(judged), left_out=len(rows) - len(judged))
+    lacking = len(rows) - len(with_data) + len(able) - len(judged)
+    outcome.figures.update({"prompts": len(judged), "left out, their checkers lack data": lacking})
 
 
 def _load() -> tuple[Any, list[dict[str, Any]]]:

@@ -5,6 +5,7 @@ resumed run decodes with the same batches.
 """
 
 import gc
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -102,7 +103,10 @@ def apply_adapter(model: Any, adapter: Path) -> Any:
     from peft import PeftModel
 
     try:
-        return PeftModel.from_pretrained(model, str(adapter), is_trainable=False)
+        with warnings.catch_warnings():
+            # PEFT asks transformers by a name that is going away; no user can do anything about it.
+            warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+            return PeftModel.from_pretrained(model, str(adapter), is_trainable=False)
     except (ValueError, OSError, RuntimeError, KeyError) as error:
         raise EngineError(f"{adapter}: this adapter does not fit the base model: {error}") from error
 
