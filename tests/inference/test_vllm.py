@@ -186,6 +186,13 @@ def test_drawn_answers_belong_to_their_seed_and_place(vllm: OpenedModel) -> None
     assert places == first[7:]
 
 
+def test_long_prompts_can_be_drawn_from_too(vllm: OpenedModel) -> None:
+    """Together they are more than vLLM reads in one step."""
+    prompts = [f"{n} {'long ' * 600}" for n in range(6)]
+    sampling = Sampling(4, temperature=1.0, seed=1)
+    assert list(vllm.engine.stream(prompts, sampling)) == list(vllm.engine.stream(prompts, sampling))
+
+
 def test_a_stream_that_nobody_reads_on_leaves_nothing_running(vllm: OpenedModel, ours: Answers) -> None:
     stream = vllm.engine.stream(PROMPTS, GREEDY)
     assert next(stream) == ours.greedy[0]

@@ -98,6 +98,8 @@ def arguments(
         given["quantization"] = "fp8"
     if gpu_memory is None:
         given["kv_cache_memory_bytes"] = CPU_CACHE_BYTES
+        # A prompt that is read in two steps makes vLLM turn back its seed, which generators of a CPU cannot (0.32).
+        given |= {"enable_chunked_prefill": False, "max_num_batched_tokens": longest}
     else:
         given["gpu_memory_utilization"] = gpu_memory
     if max_lora_rank is not None:
