@@ -141,3 +141,26 @@ def test_duplicates_and_leaks_do_not_train(tokenizer: Any) -> None:
     found = check_pairs(rows, tokenizer, max_length=128, leaks=lambda text: "entity" if "France" in text else None)
     assert found.faults == {"again": "duplicate", "leaky": "leak_entity"}
     assert found.fault_counts == {"duplicate": 1, "leak_entity": 1}
+
+
+@pytest.mark.parametrize(
+    ("changes", "critiques"),
+    [
+        ({"chosen": "France sun"}, {}),
+        ({"rejected": "river France"}, {}),
+        ({"chosen_id": "r1"}, {"r1": "It forgets France."}),
+        ({"rejected_id": "r2"}, {"r2": "It forgets France."}),
+    ],
+    ids=["chosen", "rejected", "critique of the chosen", "critique of the rejected"],
+)
+def test_every_text_of_a_pair_and_its_critiques_are_held_against_the_suite(
+    tokenizer: Any, changes: dict[str, Any], critiques: dict[str, str]
+) -> None:
+    def leaks(text: str) -> str | None:
+        return "entity" if "France" in text else None
+
+    rows = [*pairs_of(3), pair(id="leaky", prompt="Name something.\n", **changes)]
+    assert check_pairs(rows, tokenizer, max_length=128, leaks=leaks, critiques=critiques).faults == {
+        "leaky": "leak_entity"
+    }
+    assert check_pairs(rows, tokenizer, max_length=128, critiques=critiques).faults == {}

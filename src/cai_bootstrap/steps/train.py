@@ -1,12 +1,13 @@
 """Train: the last look at the pairs, then LoRA adapters on those that are sound."""
 
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 from cai_bootstrap.errors import DataError
 from cai_bootstrap.evaluation.suite import load_suite
 from cai_bootstrap.inference.models import load_tokenizer
-from cai_bootstrap.records import PreferencePair
+from cai_bootstrap.records import Critique, PreferencePair, Revision
 from cai_bootstrap.steps.context import StepContext
 from cai_bootstrap.training.checkpoints import SUCCESS, Checkpoint, find_checkpoint
 from cai_bootstrap.training.preflight import Preflight, check_pairs
@@ -63,10 +64,25 @@ def run(context: StepContext, expected: str) -> list[Path]:
 
 def preflight(context: StepContext) -> Preflight:
     """The look at the pairs on disk, with this run's model and held-out suites (also `cai pairs check`)."""
-    pairs = [pair for path in _pairs_files(context) for pair in read_jsonl(path, PreferencePair)]
+    files = _pairs_files(context)
+    pairs = [pair for path in files for pair in read_jsonl(path, PreferencePair)]
     tokenizer = load_tokenizer(context.prepared())
     leaks = context.leakage()
-    return check_pairs(pairs, tokenizer, max_length=context.config.training.max_length, leaks=leaks.hit)
+    critiques = _critiques([path.parent for path in files], {id for p in pairs for id in (p.chosen_id, p.rejected_id)})
+    return check_pairs(
+        pairs, tokenizer, max_length=context.config.training.max_length, leaks=leaks.hit, critiques=critiques
+    )
+
+
+def _critiques(folders: Iterable[Path], wanted: set[str]) -> dict[str, str]:
+    """What was said before each of the wanted revisions, by the revision's id, where the data hold it."""
+    found: dict[str, str] = {}
+    for folder in folders:
+        revisions, critiques = folder / "revisions.jsonl", folder / "critiques.jsonl"
+        if revisions.exists() and critiques.exists():
+            after = {r.critique_id: r.id for r in read_jsonl(revisions, Revision) if r.id in wanted}
+            found |= {after[c.id]: c.text for c in read_jsonl(critiques, Critique) if c.id in after}
+    return found
 
 
 def checkpoint_of(context: StepContext) -> Checkpoint:

@@ -1,9 +1,10 @@
 """The last look at the pairs before any of them trains, on token ids. A pair with a fault does not train."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import mean, quantiles
+from types import MappingProxyType
 from typing import Any
 
 from cai_bootstrap.records import PreferencePair
@@ -31,13 +32,17 @@ def check_pairs(
     *,
     max_length: int,
     leaks: Callable[[str], str | None] = lambda _: None,
+    critiques: Mapping[str, str] = MappingProxyType({}),
 ) -> Preflight:
-    """Check every pair on its token ids and its full text; `leaks` names how a text meets the held-out suite, if so."""
+    """Check every pair on its token ids and its full text; `leaks` names how a text meets the held-out suite, if so.
+
+    `critiques` maps the ids of revisions to the critiques that they were written after, which must not leak either.
+    """
     tokenised = tokenise(pairs, tokenizer, max_length=max_length)
     faults: dict[str, str] = {}
     seen: set[tuple[str, str, str]] = set()
     for pair, ids in zip(pairs, tokenised, strict=True):
-        fault = _fault(pair, ids, tokenizer, max_length) or _leak(pair, leaks)
+        fault = _fault(pair, ids, tokenizer, max_length) or _leak(pair, leaks, critiques)
         key = (pair.prompt, pair.chosen, pair.rejected)
         if fault is None and key in seen:
             fault = "duplicate"
@@ -75,8 +80,12 @@ def _fault(pair: PreferencePair, ids: TokenisedPair, tokenizer: Any, max_length:
     return None
 
 
-def _leak(pair: PreferencePair, leaks: Callable[[str], str | None]) -> str | None:
-    for text in (pair.prompt.strip(), pair.chosen, f"{pair.prompt.strip()} {pair.chosen}"):
+def _leak(pair: PreferencePair, leaks: Callable[[str], str | None], critiques: Mapping[str, str]) -> str | None:
+    """The prompt, both answers alone and after it, and what was said of them before they were revised."""
+    prompt = pair.prompt.strip()
+    answers = (pair.chosen, pair.rejected)
+    said = (critiques.get(id, "") for id in (pair.chosen_id, pair.rejected_id))
+    for text in (prompt, *answers, *(f"{prompt} {answer}" for answer in answers), *said):
         if reason := leaks(text):
             return f"leak_{reason}"
     return None
