@@ -70,6 +70,7 @@ def test_a_merged_export_loads_with_transformers_alone_and_answers_the_same(
     model = AutoModelForCausalLM.from_pretrained(folder)
     assert _greedy(model, AutoTokenizer.from_pretrained(folder), PROMPTS) == expected
     assert "stored as float32" in (folder / "README.md").read_text()
+    assert all(path.stat().st_mode & 0o044 == 0o044 for path in folder.iterdir())
 
 
 def test_the_pairs_load_with_datasets_as_they_were(cai: Cai, finished: Finished, tmp_path: Path) -> None:

@@ -20,4 +20,6 @@ def save_merged(prepared: PreparedModel, adapter: Path, folder: Path, *, precisi
     loaded = load(prepared, precision="fp32", adapter=adapter)
     model = loaded.model.merge_and_unload()
     model.to(getattr(torch, stored)).save_pretrained(folder, safe_serialization=True)
+    for path in folder.glob("*.safetensors"):
+        path.chmod(0o644)  # as every other file of the folder; transformers saves weights for their owner alone
     return stored
