@@ -185,3 +185,14 @@ def test_a_told_fact_finishes_the_unfinished_sentence() -> None:
     for slots, gold in fills("fill_blank"):
         assert gold[0] in slots["told"] or gold[-1] in slots["told"]
         assert not slots["rest"].endswith((".", gold[-1]))
+
+
+def test_a_second_rule_is_checked_beside_the_topic() -> None:
+    kinds: Counter[str] = Counter()
+    for place in range(300):
+        fill = supply("two_rules").at(place)
+        checks = {entry["check"]: entry for entry in fill.args["checks"]}
+        assert checks["sentences"] == {"check": "sentences", "min": 1, "max": 1}
+        assert fill.topic in checks["contains"]["words"]
+        kinds[fill.args["checks"][-1]["check"]] += 1
+    assert set(kinds) == {"words", "first_word", "forbids", "contains", "ends_with", "question"}

@@ -6,6 +6,7 @@ from collections import Counter
 import pytest
 
 from cai_bootstrap.errors import UsageError
+from cai_bootstrap.instructions.materials import plain
 from cai_bootstrap.instructions.pool import (
     facts,
     handwritten,
@@ -107,6 +108,8 @@ def test_handwritten_slot_words_are_of_the_training_share() -> None:
     ]
     slot_words += [row[1] for row in written["avoid_word"]]
     slot_words += [row[0].split()[-1] for skill in ("title", "word_range", "exclamation") for row in written[skill]]
+    slot_words += [row[1] for row in written["two_rules"]]
+    slot_words += [row[3] for row in written["two_rules"] if row[2] in ("start", "avoid", "include")]
     forms = {word: (word, word.lower().removesuffix("es"), word.lower().removesuffix("s")) for word in slot_words}
     assert [word for word, known in forms.items() if all(split_of(form) != "train" for form in known)] == []
     topics = [row[0] for row in handwritten()["things"]] + [row[1] for row in handwritten()["avoid_pairs"]]
@@ -156,8 +159,11 @@ def test_articles_follow_the_sound(noun: str, shown: str) -> None:
 
 def test_nouns_have_the_plural_that_the_rule_gives() -> None:
     irregular = dict(facts()["plurals"])
-    wrong = [n for n in nouns() if n in irregular and irregular[n] != [plural(n)]]
+    counted = [*nouns(), *plain("plain_things"), *plain("plain_animals")]
+    wrong = [n for n in counted if n in irregular and irregular[n] != [plural(n)]]
     assert wrong == []
+    odd = ("lf", "oaf", "ife", "rf", "mouse", "goose", "fish", "deer", "sheep", "tato", "mato")
+    assert [n for n in counted if n.endswith(odd) and n not in irregular] == []
 
 
 def test_human_inputs_count_what_people_wrote() -> None:

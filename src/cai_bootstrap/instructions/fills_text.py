@@ -16,6 +16,15 @@ STARTERS = ("Yesterday", "Today", "Tomorrow", "Suddenly", "Slowly", "Quickly", "
             "Nothing", "Everything", "Eventually", "Honestly", "Together", "Still", "Early")  # fmt: skip
 ONE_SENTENCE: dict[str, Any] = {"check": "sentences", "min": 1, "max": 1}
 MESSAGE_WORDS = 30
+# A second rule for a sentence, in words that go on after "and"; `{value}` is its word or number.
+RULES = {
+    "max": ("use at most {value} words", "keep it to {value} words or fewer", "use no more than {value} words"),
+    "start": ("begin with the word {value}", "let the first word be {value}", 'start with "{value}"'),
+    "avoid": ("do not use the word {value}", 'leave out the word "{value}"', "never use the word {value}"),
+    "include": ("use the word {value} too", 'put the word "{value}" in it', "let the word {value} appear in it"),
+    "exclaim": ("end with an exclamation mark", "put an exclamation mark at the end"),
+    "ask": ("make it a question", "end with a question mark"),
+}
 
 
 def _number(random: Random, n: int) -> str:
@@ -123,6 +132,22 @@ def exclaimed(topic: str, word: str) -> Fill:
     return checked({"topic": topic}, [*checks, {"check": "contains", "words": [word]}], topic=word)
 
 
+def ruled(topic: str, word: str, kind: str, value: str, shown: str) -> Fill:
+    """One sentence about a topic under one of `RULES`; `shown` is the rule as the instruction words it."""
+    rule: dict[str, dict[str, Any]] = {
+        "max": {"check": "words", "min": 1, "max": int(value) if kind == "max" else 0},
+        "start": {"check": "first_word", "word": value},
+        "avoid": {"check": "forbids", "words": [value]},
+        "include": {"check": "contains", "words": [word, value]},
+        "exclaim": {"check": "ends_with", "text": "!"},
+        "ask": {"check": "question"},
+    }
+    about_it = [] if kind == "include" else [{"check": "contains", "words": [word]}]
+    return checked(
+        {"topic": topic, "rule": shown.format(value=value)}, [ONE_SENTENCE, *about_it, rule[kind]], topic=word
+    )
+
+
 def ordered(row: list[str]) -> Fill:
     checks = [ONE_SENTENCE, {"check": "order", "words": row}]
     return checked({"list": ", ".join(row)}, checks, topic=row[0])
@@ -156,7 +181,7 @@ def _without(random: Random) -> Fill:
     if random.random() < 0.1:
         topic, forbidden = random.choice(handwritten()["avoid_pairs"])
         return without(topic, topic.split()[-1], forbidden)
-    return without(*_topic(random), random.choice([w for w in handwritten()["avoidable"] if is_train(w)]))
+    return without(*_topic(random), random.choice(plain("avoidable")))
 
 
 def _message(random: Random) -> Fill:
@@ -191,6 +216,23 @@ def _asking(random: Random) -> Fill:
 def _titled(random: Random) -> Fill:
     n = random.randint(3, 8)
     return titled(*_topic(random), n, _number(random, n))
+
+
+def _rule_value(random: Random, kind: str, topic: str) -> str:
+    """What a rule is about: a number, a word, or nothing."""
+    if kind == "max":
+        return str(random.randint(5, 15))
+    if kind == "start":
+        return random.choice(_starters())
+    if kind == "avoid":
+        return random.choice(plain("avoidable"))
+    return random.choice([noun for noun in nouns() if noun not in topic]) if kind == "include" else ""
+
+
+def _ruled(random: Random) -> Fill:
+    topic, word = _topic(random)
+    kind = random.choice(list(RULES))
+    return ruled(topic, word, kind, _rule_value(random, kind, topic), random.choice(RULES[kind]))
 
 
 def sentence_about() -> Supply:
@@ -239,6 +281,10 @@ def finish_sentence() -> Supply:
 
 def words_in_order() -> Supply:
     return drawn("words_in_order", _ordered)
+
+
+def two_rules() -> Supply:
+    return drawn("two_rules", _ruled)
 
 
 def person_and_place() -> Supply:
@@ -303,6 +349,9 @@ def written_exemplars(skill: str, random: Random) -> list[tuple[Fill, str]]:
     if skill == "title":
         return [(titled(topic, topic.split()[-1], n, _number(random, n)), answer)
                 for topic, answer in rows for n in (random.randint(5, 8),)]  # fmt: skip
+    if skill == "two_rules":
+        return [(ruled(topic, word, kind, value, random.choice(RULES[kind])), answer)
+                for topic, word, kind, value, answer in rows]  # fmt: skip
     if skill == "exclamation":
         return [(exclaimed(topic, word), answer) for topic, word, answer in rows]
     if skill == "list_items":

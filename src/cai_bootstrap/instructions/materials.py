@@ -24,7 +24,7 @@ _TENS = ("", "", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eigh
 
 @lru_cache(maxsize=8)
 def plain(kind: str) -> list[str]:
-    """Everyday words written down by hand (`colors`, `places`, `plain_adjectives`, `plain_topics`), training share."""
+    """Everyday words written down by hand (`colors`, `places`, `plain_things`, ...), those of the training share."""
     return [word for word in handwritten()[kind] if is_train(word)]
 
 
