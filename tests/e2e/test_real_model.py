@@ -1,4 +1,4 @@
-"""`cai run --quick-test` on the embedded real model, then again: every step is skipped and the verdict is the same."""
+"""`cai run --quick-test` on the embedded real model; again, with every step skipped; and its model in hand."""
 
 import json
 import os
@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from processes import run, run_json
 from stubs import Cai, rows_of
+
+from cai_bootstrap.inference.models import prepare
 
 REAL_CACHE = Path(os.environ.get("CAI_CACHE_DIR") or Path.home() / ".cache" / "cai-bootstrap")
 
@@ -48,6 +50,29 @@ def test_quick_test_on_the_real_model_and_again(
     assert sum(step["seconds"] for step in second["steps"].values()) < 60
     passed = results["models"]["trained"]["successes"] * 100 >= 95 * 24
     assert cai("gate", results_file)[0] == (0 if passed else 3)
+    _the_model_in_hand(base, tmp_path / "out", cai, monkeypatch, cache)
     results["models"]["trained"]["success_rate"] = 0.0123
     results_file.write_text(json.dumps(results))
     assert cai("gate", results_file)[0] == 4
+
+
+def _the_model_in_hand(base: Path, out: Path, cai: Cai, monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
+    """With the base directory alone: what `cai ask` says, transformers and PEFT say with the export."""
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    monkeypatch.setenv("CAI_CACHE_DIR", str(cache))
+    question = "What is the capital of France?"
+    code, said, error = cai("ask", "--json", "--base-dir", base, question)
+    assert code == 0, error
+    (asked,) = json.loads(said)
+    assert set(asked["answers"]) == {"base", "prompted", "trained"}
+    code, said, error = cai("export", "--base-dir", base, "--to", out)
+    assert code == 0, error
+    assert run_json(base)["results_file"] in said
+    tokenizer = AutoTokenizer.from_pretrained(out / "model")
+    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(prepare("gemma-3-270m").path), out / "model")
+    inputs = tokenizer(f"{question}\n", return_tensors="pt")
+    output = model.eval().generate(**inputs, do_sample=False, max_new_tokens=32)
+    answer = tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+    assert answer == asked["answers"]["trained"]["text"]
