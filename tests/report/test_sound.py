@@ -13,6 +13,7 @@ from synthetic import RESULTS, baseline, evaluate, finish, generate, make_run, r
 from cai_bootstrap.cli import run_command
 from cai_bootstrap.cli.report import report
 from cai_bootstrap.evaluation.facts import flags
+from cai_bootstrap.evaluation.rescore import rescored_path
 from cai_bootstrap.evaluation.results import Output
 from cai_bootstrap.evaluation.suite import load_suite
 from cai_bootstrap.events import EventLog
@@ -388,3 +389,12 @@ def test_a_file_that_was_scored_again_says_so_under_trust(small: Workspace) -> N
     assert "Scored again by other scorers" in page
     assert "dev.x, first line: ok → list" in page
     assert "rival.dev_rates" in page
+
+
+def test_the_report_shows_the_file_that_was_scored_again_and_says_how_where_there_is_none(small: Workspace) -> None:
+    path = small.results / RESULTS
+    results = read_json(path)
+    write_json(path, {**results, "conditions": {**results["conditions"], "scorer_version": "1"}})
+    assert "`cai rescore` judges the outputs of an older file again" in sentence(small)
+    write_json(rescored_path(path), {**results, "rescored": {"from_scorer_version": "1"}})
+    assert "held-out instructions followed" in sentence(small)

@@ -262,7 +262,8 @@ def _condition_faults(conditions: Conditions, suite: Suite, *, older: bool = Fal
         expected["scorer_version"] = SCORER_VERSION
     for field, value in expected.items():
         if (found := getattr(conditions, field)) != value:
-            yield f"conditions.{field} is {found!r}, for the suite {suite.name} and these scorers it is {value!r}"
+            hint = "; `cai rescore` judges the outputs of an older file again" if field == "scorer_version" else ""
+            yield f"conditions.{field} is {found!r}, for the suite {suite.name} and these scorers it is {value!r}{hint}"
 
 
 def _disagreements(parsed: _File, raw: Mapping[str, Any], suite: Suite, *, older: bool = False) -> Iterator[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cai_bootstrap.errors import CaiError, DataError
+from cai_bootstrap.evaluation.rescore import rescored_path
 from cai_bootstrap.evaluation.results import read_results
 from cai_bootstrap.evaluation.suite import NAMED_SUITES, Suite, load_suite
 from cai_bootstrap.records import EvalItem
@@ -167,7 +168,8 @@ def _results_file(found: RunFiles) -> Path | None:
         if not path.exists():
             found.faults.append(f"{path}: the results file that run.json names is not there")
             return None
-        return path
+        again = rescored_path(path)
+        return again if again.exists() else path
     if found.run is None and there:
         found.missing.append(f"{there[-1].name} is the newest evaluation; no run.json says which run it belongs to")
         return there[-1]
