@@ -2,7 +2,7 @@
 
 Run where vLLM is installed (on a CPU its build for CPUs): `python -m pytest tests/inference/test_vllm.py`; with
 CAI_CACHE_DIR naming a cache that `cai prepare` filled, gemma-3-270m too. Everything that transformers is to answer is
-asked before vLLM starts: for an architecture that it has no code of its own for, vLLM changes transformers' classes.
+asked before vLLM starts: they share a process, and their threads.
 """
 
 import importlib.util
@@ -44,7 +44,6 @@ REAL = [
     f"{FEW_SHOT}Instruction: Name an animal.\nResponse:", f"{FEW_SHOT}Instruction: Say moon.\nResponse:",
     f"{FEW_SHOT}Instruction: What is the opposite of hot?\nResponse:", "Water freezes at",
 ]  # fmt: skip
-REAL_STOP = Sampling(24, stop=("\n\nInstruction:", "\n\n"))
 
 
 @dataclass
@@ -57,6 +56,7 @@ class Answers:
     choices: list[list[float]]
     texts: list[tuple[float, int]]
     base: list[Completion] = field(default_factory=list)
+    base_texts: list[tuple[float, int]] = field(default_factory=list)
 
 
 def opened(prepared: PreparedModel, engine: str, adapter: Path | None = None, **more: Any) -> OpenedModel:
@@ -76,6 +76,7 @@ def answers(made: OpenedModel, *, adapter: bool) -> Answers:
     if adapter:
         with made.without_adapter():
             found.base = list(engine.stream(PROMPTS, GREEDY))
+            found.base_texts = engine.text_logprobs(PROMPTS[:4], TEXTS[:4])
     return found
 
 
@@ -99,8 +100,41 @@ def _room_for_several() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def prepared(tiny: Path) -> PreparedModel:
-    return prepare(str(tiny), say=lambda _: None)
+def folder(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Path:
+    """A tiny Llama with the tiny model's tokenizer: vLLM changes transformers' own classes for what it has no code for.
+
+    The first number of every embedding is large and the head's first column favours letters, line breaks and the end.
+    """
+    import torch
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    folder, tokenizer = tmp_path_factory.mktemp("llama"), AutoTokenizer.from_pretrained(tiny)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=64, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=2, max_position_embeddings=4096, bos_token_id=1, eos_token_id=2, pad_token_id=0,
+        initializer_range=0.3, tie_word_embeddings=False,
+    )  # fmt: skip
+    model = LlamaForCausalLM(config).eval()
+    likely = tokenizer.convert_tokens_to_ids([*"abcdefghijklmnopqrstuvwxyz", "\u0120"])
+    with torch.no_grad():
+        model.model.embed_tokens.weight *= 8.0
+        model.model.embed_tokens.weight[:, 0] = 8.0
+        for layer in model.model.layers:  # and stays what it is
+            layer.self_attn.o_proj.weight[0] = layer.mlp.down_proj.weight[0] = 0.0
+        head = model.lm_head.weight
+        head[:, 0] = -8.0
+        head[likely, 0] = 0.0
+        head[[tokenizer.convert_tokens_to_ids("\u010a"), 2], 0] = torch.tensor([1.5, 1.5])
+    model.generation_config.eos_token_id = 2
+    model.save_pretrained(folder, safe_serialization=True)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def prepared(folder: Path) -> PreparedModel:
+    return prepare(str(folder), say=lambda _: None)
 
 
 @pytest.fixture(scope="module")
@@ -165,9 +199,14 @@ def test_choices_have_the_same_log_probabilities(ours: Answers, theirs: Answers)
         assert row == pytest.approx(expected, abs=1e-3)
 
 
+def same_scores(found: list[tuple[float, int]], expected: list[tuple[float, int]]) -> bool:
+    return found == [(pytest.approx(total, abs=1e-2), tokens) for total, tokens in expected]
+
+
 def test_texts_have_the_same_log_probabilities(ours: Answers, theirs: Answers) -> None:
-    for (total, tokens), expected in zip(ours.texts, theirs.texts, strict=True):
-        assert (total, tokens) == (pytest.approx(expected[0], abs=1e-2), expected[1])
+    assert same_scores(ours.texts, theirs.texts)
+    assert same_scores(ours.base_texts, theirs.base_texts)
+    assert not same_scores(ours.texts[:4], theirs.base_texts)
 
 
 def test_the_same_call_gives_the_same_answers_again_in_any_order(vllm: OpenedModel, ours: Answers) -> None:
@@ -254,9 +293,10 @@ def test_several_engines_give_what_one_gives(
     wait_for(lambda: not alive(pid), seconds=10)
 
 
-def test_a_merged_export_answers_as_the_adapter_did(merged: PreparedModel, ours: Answers) -> None:
+def test_a_merged_export_answers_as_the_adapter_did(merged: PreparedModel, ours: Answers, theirs: Answers) -> None:
     made = opened(merged, "vllm")
     assert [found.text for found in made.engine.stream(PROMPTS, GREEDY)] == [found.text for found in ours.greedy]
+    assert same_scores(made.engine.text_logprobs(PROMPTS, TEXTS), theirs.texts)
     with pytest.raises(UsageError, match="no adapter"), made.without_adapter():
         pass
     made.engine.close()
@@ -289,11 +329,11 @@ while True:
 """
 
 
-def test_a_killed_process_leaves_no_engine_behind(tiny: Path) -> None:
+def test_a_killed_process_leaves_no_engine_behind(folder: Path) -> None:
     """Killed outright, outside any process group of ours: vLLM and the worker die with it."""
     guarded = "if __name__ == '__main__':\n" + textwrap.indent(WRITER, "    ")
     process = subprocess.Popen(
-        [sys.executable, "-c", guarded, str(tiny), str(workers())],
+        [sys.executable, "-c", guarded, str(folder), str(workers())],
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=dict(os.environ),
     )  # fmt: skip
     assert process.stdout is not None
@@ -313,26 +353,27 @@ def gemma() -> PreparedModel:
     return prepare(str(folder), say=lambda _: None)
 
 
-@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-3), ("bf16", 0.15)])
+@pytest.mark.parametrize(("precision", "tolerance"), [("bf16", 0.15), ("fp32", 1e-3)])
 def test_gemma_answers_and_scores_alike(gemma: PreparedModel, precision: str, tolerance: float) -> None:
     """In fp32 word for word (on a GPU all but one).
 
     In bf16 the kernels round differently: two tokens that nearly tie may swap, after which a text goes its own way, so
     there most first words agree, and scores within bf16's grain (0.06 at 16 nats).
     """
-    other = opened(gemma, "transformers", precision=precision).engine
-    expected = list(other.stream(REAL, Sampling(16))), list(other.stream(REAL, REAL_STOP))
-    scores = other.choice_logprobs(REAL, [" A", " B"])
-    made = opened(gemma, "vllm", precision=precision).engine
-    found = list(made.stream(REAL, Sampling(16))), list(made.stream(REAL, REAL_STOP))
-    found_scores = made.choice_logprobs(REAL, [" A", " B"])
+    sampling = Sampling(10, stop=("\n\nInstruction:", "\n\n"), pinned=True)
+    other = opened(gemma, "transformers", precision=precision, batch_size=8).engine
+    expected, scores = list(other.stream(REAL, sampling)), other.choice_logprobs(REAL, [" A", " B"])
+    made = opened(gemma, "vllm", precision=precision, batch_size=8).engine
+    found, found_scores = list(made.stream(REAL, sampling)), made.choice_logprobs(REAL, [" A", " B"])
     made.close()
-    for row, wanted in zip(found_scores, scores, strict=True):
-        assert row == pytest.approx(wanted, abs=tolerance)
+    pairs = zip((n for row in found_scores for n in row), (n for row in scores for n in row), strict=True)
+    furthest = max(abs(a - b) for a, b in pairs)
+    different = [(a.text, b.text) for a, b in zip(found, expected, strict=True) if a != b]
+    print(f"gemma, {precision}: {len(different)} of {len(REAL)} texts differ, scores by up to {furthest:.2g} nats")
+    assert furthest < tolerance, (found_scores, scores)
     if precision == "fp32":
-        same = [a == b for a, b in zip(found[0] + found[1], expected[0] + expected[1], strict=True)]
-        assert same.count(False) <= min(1, gpus())
+        assert len(different) <= min(1, gpus()), different
     else:
-        first = [[made.text.split()[:2] for made in side[0]] for side in (found, expected)]
-        assert sum(a == b for a, b in zip(*first, strict=True)) >= len(REAL) - 2
-    assert "stop" in {made.ended_by for made in found[1]}
+        first = [[made.text.split()[:2] for made in side] for side in (found, expected)]
+        assert sum(a == b for a, b in zip(*first, strict=True)) >= len(REAL) - 2, different
+    assert "stop" in {made.ended_by for made in found}

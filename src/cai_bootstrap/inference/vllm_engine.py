@@ -5,7 +5,6 @@ transformers (`tokens.Tokens`). It runs inside this process, so nothing of it ca
 the keyboard does not reach it first; `VLLM_ENABLE_V1_MULTIPROCESSING=1` gives its scheduler a process of its own.
 """
 
-import atexit
 import contextlib
 import hashlib
 import importlib.util
@@ -152,8 +151,7 @@ class VllmEngine:
             max_lora_rank=None if adapter is None else lora_rank(adapter),
         )  # fmt: skip
         self._llm = _load(given)
-        self._close = weakref.finalize(self, _end, self._llm)
-        atexit.register(self._close)
+        self._close = weakref.finalize(self, _end, self._llm)  # at the process's end too
         self._numbers = itertools.count()
         self._adapter = None
         if adapter is not None:
@@ -224,15 +222,30 @@ class VllmEngine:
     def text_logprobs(self, prompts: Sequence[str], texts: Sequence[str]) -> list[tuple[float, int]]:
         heads = list(self._encoded(prompts, 1))
         tails = self._tokens.encode_rest(texts)
+        self._refuse_long([head + tail for head, tail in zip(heads, tails, strict=True)], 1)
+        score = self._whole_texts if self._adapter is None else self._token_by_token
+        return [(total, len(tail)) for total, tail in zip(score(heads, tails), tails, strict=True)]
+
+    def _whole_texts(self, heads: Sequence[list[int]], tails: Sequence[list[int]]) -> Iterator[float]:
         asked = self._greedy(max_tokens=1, prompt_logprobs=0)
-        whole = [head + tail for head, tail in zip(heads, tails, strict=True)]
-        self._refuse_long(whole, 1)
-        rows: list[tuple[float, int]] = []
-        for output, ids, tail in zip(self._run((ids, asked) for ids in whole), whole, tails, strict=True):
-            start = len(ids) - len(tail)
-            scored = zip(output.prompt_logprobs[start:], tail, strict=True)
-            rows.append((sum(float(found[token].logprob) for found, token in scored if found is not None), len(tail)))
-        return rows
+        whole = ((head + tail, asked) for head, tail in zip(heads, tails, strict=True))
+        for output, tail in zip(self._run(whole), tails, strict=True):
+            scored = zip(output.prompt_logprobs[len(output.prompt_logprobs) - len(tail) :], tail, strict=True)
+            yield sum(float(found[token].logprob) for found, token in scored if found is not None)
+
+    def _token_by_token(self, heads: Sequence[list[int]], tails: Sequence[list[int]]) -> Iterator[float]:
+        """For an engine with an adapter: vLLM 0.32 fails at a prompt's own log-probabilities then (its head expects one
+        row a request), so each token is asked for as a next one."""
+        asked = (
+            (head + tail[:place], self._greedy(max_tokens=1, logprob_token_ids=[tail[place]]))
+            for head, tail in zip(heads, tails, strict=True)
+            for place in range(len(tail))
+            if head or place
+        )
+        outputs = self._run(asked)
+        for head, tail in zip(heads, tails, strict=True):
+            tokens = tail if head else tail[1:]
+            yield sum(float(next(outputs).outputs[0].logprobs[0][token].logprob) for token in tokens)
 
     def _encoded(self, prompts: Sequence[str], new_tokens: int) -> Iterator[list[int]]:
         for start in range(0, len(prompts), self.batch_size):
