@@ -137,6 +137,7 @@ def test_less_than_one_is_refused(count: int) -> None:
         sample(count, seed=0)
 
 
+@pytest.mark.slow
 def test_more_than_the_pool_holds_is_refused_naming_its_size() -> None:
     with pytest.raises(UsageError, match=f"holds {pool_size()} instructions"):
         sample(pool_size() + 1, seed=0)

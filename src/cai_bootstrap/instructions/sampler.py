@@ -9,7 +9,7 @@ How alike the sampled texts are without regard to what they ask is measured in `
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from random import Random
@@ -18,7 +18,7 @@ from cai_bootstrap.errors import UsageError
 from cai_bootstrap.instructions.fill import Fill
 from cai_bootstrap.instructions.pool import Template
 from cai_bootstrap.instructions.skills import RARE_SKILLS, skills, supply, wordings
-from cai_bootstrap.instructions.text import normalised, word_similarity
+from cai_bootstrap.instructions.text import normalised, word_list, words_similarity
 from cai_bootstrap.records import TASK_TYPES, Instruction, TaskType
 
 NEAR_DUPLICATE = 0.85
@@ -74,12 +74,13 @@ def _stream(type: TaskType, skill: str, random: Random) -> Iterator[tuple[Instru
     random.shuffle(turns)
     if fills.reused:
         order = random.sample(range(fills.size), fills.size)
+        worded = lru_cache(maxsize=None)(lambda number, chosen: word_list(texts[chosen].render(fills.at(number).slots)))
         for turn in turns:
             for place, number in enumerate(order):
                 chosen = turns[(place + turn) % len(texts)]
-                fill = fills.at(number)
-                made = make_instruction(texts[chosen], fill)
-                yield made, _repeats(made, (text.render(fill.slots) for text in texts[:chosen]))
+                said = worded(number, chosen)
+                repeats = any(_alike(said, worded(number, earlier)) for earlier in range(chosen))
+                yield make_instruction(texts[chosen], fills.at(number)), repeats
         return
     numbers = {turn: random.sample(own := range(turn, fills.size, len(texts)), len(own)) for turn in turns}
     for place in range(-(-fills.size // len(texts))):
@@ -88,8 +89,12 @@ def _stream(type: TaskType, skill: str, random: Random) -> Iterator[tuple[Instru
                 yield make_instruction(texts[turn], fills.at(numbers[turn][place])), False
 
 
-def _repeats(made: Instruction, earlier: Iterable[str]) -> bool:
-    return any(word_similarity(made.instruction, text, NEAR_DUPLICATE) >= NEAR_DUPLICATE for text in earlier)
+def _alike(a: list[str], b: list[str]) -> bool:
+    """Whether the words of two texts are near-duplicates; texts of very different lengths cannot be."""
+    shorter, longer = sorted((len(a), len(b)))
+    if 2 * shorter < NEAR_DUPLICATE * (shorter + longer):
+        return False
+    return words_similarity(a, b, NEAR_DUPLICATE) >= NEAR_DUPLICATE
 
 
 class _Filter:
