@@ -165,3 +165,16 @@ def test_events_tell_the_run(base: Path) -> None:
     assert [e["step"] for e in events if e["event"] == "step_started"] == ["prepare", "baseline", "generate", "train"]
     assert events[-1] == {**events[-1], "event": "run_finished", "exit_code": 1, "verdict": "error"}
     assert all({"at", "event", "run"} <= set(event) for event in events)
+
+
+def test_a_base_that_prompting_brings_to_the_threshold_is_not_trained_unless_asked_for(base: Path) -> None:
+    results = base / "results"
+    results.mkdir(parents=True)
+    (results / "baseline_assessment.json").write_text(json.dumps({"run": {"gap": {"nothing_to_teach": True}}}))
+    code, said = run("run", "--base-dir", base, fake=True)
+    ended = run_json(base)
+    assert (code, ended["verdict"], ended["exit_code"]) == (0, "nothing_to_teach", 0)
+    assert set(ended["steps"]) & {"generate", "train", "evaluate"} == set()
+    assert "already reaches the threshold on dev; nothing was trained" in said
+    run("run", "--base-dir", base, "--train-anyway", fake=True, FAKE_GENERATE="fail:1")
+    assert run_json(base)["steps"]["generate"]["status"] == "failed"
