@@ -16,7 +16,7 @@ REASONS = {
     "no_judge": "no judge could tell",
     "critic_inconsistent": "critic followed the position",
     "truncated_chosen": "chosen text was cut off",
-    "balanced_out": "template over-represented",
+    "balanced_out": "easy skill or type over-represented",
     "too_similar": "chosen and rejected too similar",
 }
 _DIVERSITY = {
