@@ -353,12 +353,12 @@ def gemma() -> PreparedModel:
     return prepare(str(folder), say=lambda _: None)
 
 
-@pytest.mark.parametrize(("precision", "tolerance"), [("bf16", 0.15), ("fp32", 1e-3)])
+@pytest.mark.parametrize(("precision", "tolerance"), [("bf16", 0.25), ("fp32", 1e-3)])
 def test_gemma_answers_and_scores_alike(gemma: PreparedModel, precision: str, tolerance: float) -> None:
     """In fp32 word for word (on a GPU all but one).
 
     In bf16 the kernels round differently: two tokens that nearly tie may swap, after which a text goes its own way, so
-    there most first words agree, and scores within bf16's grain (0.06 at 16 nats).
+    there most first words agree, and scores within two steps of a bf16 logit between 16 and 32 (0.18 nats seen).
     """
     sampling = Sampling(10, stop=("\n\nInstruction:", "\n\n"), pinned=True)
     other = opened(gemma, "transformers", precision=precision, batch_size=8).engine
