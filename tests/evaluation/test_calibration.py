@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 
 HERE = Path(__file__).parent / "calibration"
-FRESH = [HERE / "fresh", HERE / "version-4", HERE / "version-5"]
+FRESH = [HERE / "fresh", HERE / "version-4", HERE / "version-5", HERE / "version-6"]
 ROOT = Path(__file__).parents[2]
 
 

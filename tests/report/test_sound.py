@@ -384,7 +384,8 @@ def test_a_file_that_was_scored_again_says_so_under_trust(small: Workspace) -> N
     assert "Scored again by other scorers" not in report_page(small)
     change = {"id": "dev.x", "scored": "first line", "before": "ok", "after": "list"}
     block = {"from_scorer_version": "1", "source_sha256": "d" * 64, "changed": {"rival": [change]}}
-    write_json(path, {**read_json(path), "rescored": {**block, "not_rescored": ["rival.dev_rates"]}})
+    later = {"from_scorer_version": "2", "changed": {}, "not_rescored": ["rival.dev_rates"], "before": block}
+    write_json(path, {**read_json(path), "rescored": later})
     page = report_page(small)
     assert "Scored again by other scorers" in page
     assert "dev.x, first line: ok → list" in page

@@ -46,14 +46,16 @@ def _rescored(found: RunFiles) -> Table | None:
     block = dig(found.measured, "rescored")
     if not isinstance(block, dict):
         return None
-    changed = block.get("changed") or {}
+    rounds = [block]
+    while isinstance(before := rounds[-1].get("before"), dict):
+        rounds.append(before)
     rows = [
-        ["scored first by version", _plain(block.get("from_scorer_version"))],
+        ["scored before by version", ", ".join(str(one.get("from_scorer_version")) for one in reversed(rounds))],
         ["scored again by version", _plain(dig(found.measured, "conditions", "scorer_version"))],
         ["the file that it was made from (SHA-256)", _plain(block.get("source_sha256"))],
     ]
     for side in SIDE_NAMES:
-        for row in changed.get(side, ()):
+        for row in (row for one in reversed(rounds) for row in (one.get("changed") or {}).get(side, ())):
             verdicts = f"{row['id']}, {row['scored']}: {row['before']} → {row['after']}"
             rows.append([f"verdict that changed: {SIDE_NAMES[side]}", verdicts])
     rows += [["left as it was, for want of outputs", name] for name in block.get("not_rescored", ())]

@@ -14,7 +14,7 @@ from cai_bootstrap.evaluation.scorers.checks import CHECKS, holds
 from cai_bootstrap.evaluation.scorers.text import composed, folded_words, is_degenerate, is_echo, is_repeated, unquote
 from cai_bootstrap.records import Answer, EvalItem, Verdict
 
-SCORER_VERSION = "5"
+SCORER_VERSION = "6"
 SCORERS = ("answer", "yes_no", "exact", "checks")
 REASONS: frozenset[str] = frozenset(
     [

@@ -239,7 +239,7 @@ def _restates(plain: str, asked: Words, before: Words, restating: frozenset[str]
     describes. Anywhere else it is text that the answer was only added to: "0 The symbol for iron is", "the apple, the
     cup is".
     """
-    if len(before) > MAX_RESTATING_WORDS or not set(before) & (set(asked) - GLUE):
+    if len(before) > MAX_RESTATING_WORDS or not set(before) & (set(asked) - GLUE - FUNCTION_WORDS):
         return False
     for at, word in enumerate(before):
         if word in restating:
@@ -247,7 +247,7 @@ def _restates(plain: str, asked: Words, before: Words, restating: frozenset[str]
         described = before[at + 1] if at + 1 < len(before) else ""
         if not (word.isalpha() and at and before[at - 1] in ARTICLES) or described in ARTICLES:
             return False
-        if described and described not in restating:
+        if described and (described not in restating or described in FUNCTION_WORDS - COPULAS):
             return False
     return _without_adjective(before)[-1] in COPULAS and not _BREAK.search(_written(plain, len(before))[0])
 
