@@ -13,6 +13,7 @@ from cai_bootstrap.generation.filters import effective_unique, fault, over_repre
 from cai_bootstrap.generation.pairs import Judgement, build_pair
 from cai_bootstrap.generation.select import Proposal, parse_judges, propose
 from cai_bootstrap.inference.engine import Completion, Sampling
+from cai_bootstrap.instructions.sampler import sample
 from cai_bootstrap.records import Instruction, PreferencePair, RejectedPair, Response
 
 LONG = "The river runs past the old mill and the stone bridge before it meets the sea at last."
@@ -216,8 +217,20 @@ def test_every_second_draw_shows_the_options_of_a_choice_the_other_way_round() -
     assert shown(asked, 0) == asked.instruction
     assert shown(asked, 1) == "Is a trout a bird or a fish?"
     assert shown(instruction(), 1) == instruction().instruction
+    first = asked.model_copy(update={"instruction": "A fish or a bird: which is a trout?"})
+    assert shown(first, 1) == "A bird or a fish: which is a trout?"
     agreed = [candidate("a fish", id="f0", votes=8), candidate("a bird", id="p", plain=True)]
     assert isinstance(propose(asked, agreed, parse_judges("agreement"), agreement=0.75), Proposal)
+
+
+def test_every_choice_of_the_pool_can_be_shown_the_other_way_round() -> None:
+    choices = [i for i in sample(3000, seed=0) if "options" in i.args]
+    assert len(choices) > 10
+    for choice in choices:
+        other = shown(choice, 1)
+        assert other != choice.instruction
+        assert sorted(other.casefold()) == sorted(choice.instruction.casefold())
+        assert shown(choice.model_copy(update={"instruction": other}), 1) == choice.instruction
 
 
 def test_constraint_rules_choose_a_passing_answer_and_reject_a_failing_one() -> None:

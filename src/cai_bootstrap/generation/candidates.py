@@ -77,9 +77,14 @@ def shown(instruction: Instruction, draw: int) -> str:
     options = instruction.args.get("options")
     if not options or draw % 2 == 0:
         return instruction.instruction
-    first, second = (re.escape(option) for option in options)
-    other = dict(zip(options, reversed(options), strict=True))
-    return re.sub(rf"\b(?:{first}|{second})\b", lambda found: other[found[0]], instruction.instruction)
+    other: dict[str, str] = dict(zip(options, reversed(options), strict=True))
+
+    def swapped(found: re.Match[str]) -> str:
+        text = other[found[0][0].lower() + found[0][1:]]
+        return text[0].upper() + text[1:] if found[0][0].isupper() else text
+
+    either = "|".join(f"[{option[0]}{option[0].upper()}]{re.escape(option[1:])}" for option in options)
+    return re.sub(rf"\b(?:{either})\b", swapped, instruction.instruction)
 
 
 def repeats_question(instruction: Instruction, text: str) -> bool:
