@@ -24,7 +24,7 @@ def picture(base: Path, command: str) -> str:
     results_file = workspace.results / outcome["results_file"]
     suite = outcome["manifest"]["config"]["evaluation.suite"]["value"]
     results = read_results(results_file, None if suite in NAMED_SUITES else load_suite(suite))
-    console = Console(record=True, width=118, file=io.StringIO(), force_terminal=False, soft_wrap=True)
+    console = Console(record=True, width=118, file=io.StringIO(), force_terminal=False)
     console.print(f"$ {command}", highlight=False)
     with Screen(console) as screen:
         for line in (workspace.logs / f"{outcome['run']}.jsonl").read_text(encoding="utf-8").splitlines():
