@@ -12,7 +12,7 @@ from typing import Literal
 from cai_bootstrap.config import Generation
 from cai_bootstrap.evaluation.scorers import check, first_line
 from cai_bootstrap.instructions.exemplars import Exemplar, draw, draw_mixed
-from cai_bootstrap.instructions.skills import HARD_SKILLS
+from cai_bootstrap.instructions.skills import HARD_SKILLS, wordings
 from cai_bootstrap.instructions.text import word_list
 from cai_bootstrap.records import Instruction, Response, Revision
 
@@ -60,13 +60,27 @@ def few_shot_count(instruction: Instruction, settings: Generation) -> int:
     return settings.candidates * (2 if harder and settings.candidates > 1 else 1)
 
 
-def exemplars_for(instruction: Instruction, count: int, *, seed: int, use: str) -> list[Exemplar]:
-    """Same-skill exemplars for one prompt (mixed ones where no skill is known), drawn anew for every `use`."""
+def exemplars_for(
+    instruction: Instruction, count: int, *, seed: int, use: str, same_wording: float = 0.0
+) -> list[Exemplar]:
+    """Same-skill exemplars for one prompt (mixed ones where no skill is known), drawn anew for every `use`.
+
+    The last ones, a share of `same_wording`, stand in the instruction's own training template.
+    """
     digest = hashlib.sha256(f"{seed}:{instruction.id}:{use}".encode()).digest()
     own_seed = int.from_bytes(digest[:6], "big")
     if not instruction.skill:
         return draw_mixed(instruction.type, count, seed=own_seed, exclude=instruction.instruction)
-    return draw(instruction.skill, instruction.type, count, seed=own_seed, exclude=instruction.instruction)
+    wording = next((t for t in wordings(instruction.skill, instruction.type) if t.id == instruction.template), None)
+    return draw(
+        instruction.skill,
+        instruction.type,
+        count,
+        seed=own_seed,
+        exclude=instruction.instruction,
+        wording=wording,
+        alike=round(same_wording * count),
+    )
 
 
 def shown(instruction: Instruction, draw: int) -> str:

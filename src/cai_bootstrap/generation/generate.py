@@ -38,6 +38,7 @@ from cai_bootstrap.generation.prompts import (
 )
 from cai_bootstrap.generation.select import Proposal, parse_judges, propose
 from cai_bootstrap.inference.engine import Completion, Engine, Sampling
+from cai_bootstrap.instructions.exemplars import Exemplar
 from cai_bootstrap.records import Critique, Instruction, PreferencePair, RejectedPair, Response, Revision
 from cai_bootstrap.workspace import JsonlWriter, read_jsonl, write_jsonl
 
@@ -184,8 +185,7 @@ class Generator:
             more = self._complete("sample", number, prompts, settings.max_new_tokens, settings.sample_temperature)
         else:
             prompts = [
-                respond_prompt(shown(i, n), exemplars_for(i, settings.shots, seed=seed, use=f"respond:{n}"))
-                for i, n in asked
+                respond_prompt(shown(i, n), self._exemplars(i, settings.shots, f"respond:{n}")) for i, n in asked
             ]
             more = self._complete("respond", number, prompts, settings.max_new_tokens, settings.temperature)
         waiting = iter(more)
@@ -200,6 +200,10 @@ class Generator:
                     self._response(instruction, kind, place, next(waiting), seed_of(seed, pass_name, number))
                 )
         return records
+
+    def _exemplars(self, instruction: Instruction, count: int, use: str) -> list[Exemplar]:
+        share = self.config.generation.same_wording
+        return exemplars_for(instruction, count, seed=self.config.seed, use=use, same_wording=share)
 
     def _response(
         self, instruction: Instruction, prompting: Prompting, place: int, made: Completion, seed: int
@@ -226,7 +230,7 @@ class Generator:
         prompts = [
             critique_prompt(
                 i.instruction, r.text, p,
-                worked_examples(exemplars_for(i, CRITIC_EXAMPLES, seed=seed, use=f"critique:{r.id}"), seed=seed),
+                worked_examples(self._exemplars(i, CRITIC_EXAMPLES, f"critique:{r.id}"), seed=seed),
             )
             for i, r, p in cases
         ]  # fmt: skip
@@ -253,7 +257,7 @@ class Generator:
         prompts = [
             revise_prompt(
                 i.instruction, r.text, c.text, self.constitution.principle(c.principle_id),
-                worked_examples(exemplars_for(i, CRITIC_EXAMPLES, seed=seed, use=f"revise:{r.id}"), seed=seed),
+                worked_examples(self._exemplars(i, CRITIC_EXAMPLES, f"revise:{r.id}"), seed=seed),
             )
             for (i, r), c in zip(cases, critiques, strict=True)
         ]  # fmt: skip
@@ -312,7 +316,7 @@ class Generator:
 
     def _flawed(self, instruction: Instruction) -> tuple[WorkedExample, ...]:
         """Worked comparisons of a right and a flawed answer, for the critic."""
-        exemplars = exemplars_for(instruction, CRITIC_EXAMPLES, seed=self.config.seed, use="judge")
+        exemplars = self._exemplars(instruction, CRITIC_EXAMPLES, "judge")
         return tuple(worked_examples(exemplars, seed=self.config.seed, with_flawless=False))
 
     def _pairs(

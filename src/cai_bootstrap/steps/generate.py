@@ -130,6 +130,7 @@ def run(context: StepContext, _: str) -> list[Path]:
         context.stopping,
         _asked_before(context),
         context.held_back,
+        _weights(context),
     )
     generator = Generator(
         config,
@@ -162,6 +163,17 @@ def _asked_before(context: StepContext) -> set[str]:
     """The instructions of earlier rounds, so that each round asks fresh ones."""
     files = [context.data(number) / "instructions.jsonl" for number in range(1, context.round)]
     return {i.instruction for path in files for i in read_jsonl(path, Instruction)}
+
+
+def _weights(context: StepContext) -> dict[str, float] | None:
+    """How often each skill is asked in this round: the less, the more the model had settled in the round before.
+
+    None where nothing was settled yet: the untrained base, asked plainly, is right in hardly anything.
+    """
+    if context.round == 1:
+        return None
+    settled = read_json(context.data(context.round - 1) / "generation_summary.json").get("settled_by_skill", {})
+    return {skill: 1.0 - share for skill, share in settled.items()} if any(settled.values()) else None
 
 
 def _generation_summary(
