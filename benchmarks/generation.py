@@ -140,7 +140,11 @@ def transformers(prepared: PreparedModel, given: argparse.Namespace, clock: Cloc
     clock.passes(write)
     clock.warm(write)
     if torch.cuda.is_available() and given.workers == "1" and opened.engine._shapes is None:
-        recorded(opened.engine, write, given, clock)
+        given.json.write_text(json.dumps(described("transformers", given, clock)))  # whatever comes of the next
+        try:
+            recorded(opened.engine, write, given, clock)
+        except Exception as error:
+            clock.found["recorded_failed"] = f"{type(error).__name__}: {error}"[:300]
 
 
 def recorded(engine: Any, write: Writer, given: argparse.Namespace, clock: Clock) -> None:
@@ -204,11 +208,15 @@ def raw_transformers(prepared: PreparedModel, given: argparse.Namespace, clock: 
 
 def run_row(name: str, given: argparse.Namespace) -> dict[str, Any]:
     """One row, in this process, which began at `given.began` (seconds since the epoch)."""
-    import torch
-
     measure = {"vllm": vllm, "raw vllm": raw_vllm, "transformers": transformers, "raw transformers": raw_transformers}
     clock = Clock(given)
     measure[name](prepare(given.model), given, clock)
+    return described(name, given, clock)
+
+
+def described(name: str, given: argparse.Namespace, clock: Clock) -> dict[str, Any]:
+    import torch
+
     gpu = torch.cuda.is_available()
     return {
         "row": name, "prompts": given.count, "tokens_each": given.tokens, "batch": given.batch,
