@@ -100,7 +100,7 @@ def vllm(prepared: PreparedModel, given: argparse.Namespace, clock: Clock) -> No
     clock.ready(write)
     clock.passes(write)
     clock.warm(write)
-    if given.workers == "1":
+    if given.workers == "1" and os.environ.get("VLLM_ENABLE_V1_MULTIPROCESSING", "0") == "0":
         clock.warm(generating(engine._llm, prepared, given), "warm_raw_generate_of_the_same_vllm")
     engine.close()
 
@@ -276,7 +276,7 @@ def ratios(rows: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
     }
     if raw := rates.get(("raw vllm", "warm")):
         for name, key in rates:
-            if name in {"vllm", "transformers"} and (name, key) != ("vllm", "warm_raw_generate_of_the_same_vllm"):
+            if not name.startswith("raw") and (name, key) != ("vllm", "warm_raw_generate_of_the_same_vllm"):
                 add(f"tokens/s warm, {name} ({key}) against raw vLLM", rates[name, key] / raw, 0.95)
     if same := rates.get(("vllm", "warm_raw_generate_of_the_same_vllm")):
         add("tokens/s warm, vllm against `generate` of the same vLLM", rates["vllm", "warm"] / same, 0.95)

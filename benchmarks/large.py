@@ -144,9 +144,10 @@ def trained(prepared: PreparedModel) -> dict[str, Any]:
     half = PAIR_TOKENS // 2
     pairs = [
         PreferencePair(
-            id=f"p{n}", instruction_id=f"i{n}", type="question", template="t", 
-            prompt=f"{n:04d} " + "x" * (half - 7) + "\n", chosen="a" * (half - 1), rejected="b" * (half - 1), chosen_source="response", chosen_id="c",
-            rejected_id="r", rejected_finished=True, principle_id="clear", label_source="constraint",
+            id=f"p{n}", instruction_id=f"i{n}", type="question", template="t",
+            prompt=f"{n:04d} " + "x" * (half - 7) + "\n", chosen="a" * (half - 1), rejected="b" * (half - 1),
+            chosen_source="response", chosen_id="c", rejected_id="r", rejected_finished=True, principle_id="clear",
+            label_source="constraint",
         )
         for n in range(PAIRS * STEPS)
     ]  # fmt: skip

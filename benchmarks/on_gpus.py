@@ -1,8 +1,8 @@
 """Every GPU measurement, one after another or side by side on several cards, each a process with a limit of its own.
 
 Run on a GPU machine: python benchmarks/on_gpus.py --out FOLDER [--devices 0,1] [--only NAME,NAME].
-The model is converted first if it has to be. What a measurement found is in FOLDER as soon as it is there; one that fails
-or takes too long is reported, and the others go on. `--only` takes names of measurements or of files (`generation`,
+The model is converted first if it has to be. What a measurement found is in FOLDER as soon as it is there; one that
+fails or takes too long is reported, and others go on. `--only` takes names of measurements or of files (`generation`,
 `training`, `memory`, `stage1`, `several`, `large`, `where`); `--budget` seconds after which nothing more is started;
 `--list` shows what there is. A table comes last. Names that need two cards are left out with one.
 """
@@ -45,6 +45,7 @@ class Measurement:
     after: str | None = None
     sized: bool = True  # takes --model; else --folder of the random large model
     cache: str | None = None  # of compiled kernels, shared by measurements of one name
+    settings: tuple[tuple[str, str], ...] = ()  # of the environment
 
 
 def _generation(name: str, row: str, *more: str, **fields: Any) -> Measurement:
@@ -75,6 +76,8 @@ MEASUREMENTS = (
     _large("large train", "train", after="large build", limit=120, expected=40),
     _large("large int8", "int8", after="large build", limit=150, expected=50),
     Measurement("where", "where", ["where.py"], limit=180, expected=80),
+    _generation("vllm apart", "vllm", limit=220, expected=90, cache="vllm",
+                settings=(("VLLM_ENABLE_V1_MULTIPROCESSING", "1"),)),  # its scheduler in a process of its own
     _large("large vllm fp8", "vllm-fp8", after="large build", limit=200, expected=80),
     Measurement("dpo on 2", "several", [*DPO, "--processes", "2"], cards=2, limit=180, expected=70),
     _generation("transformers on 2", "transformers", "--workers", "2", file="several", cards=2, limit=150, expected=60),
@@ -152,7 +155,7 @@ class Bench:
         more += QUICK.get(what.script[0], []) if self._quick else []
         command = [sys.executable, str(HERE / what.script[0]), *what.script[1:], *source, *more, "--json", str(found)]
         environment = {
-            **ENVIRONMENT, **os.environ, "CUDA_VISIBLE_DEVICES": ",".join(cards),
+            **ENVIRONMENT, **os.environ, **dict(what.settings), "CUDA_VISIBLE_DEVICES": ",".join(cards),
             "VLLM_CACHE_ROOT": str(self._scratch / f"cache-{(what.cache or name)}"),
         }  # fmt: skip
         with log.open("wb") as output:
@@ -264,6 +267,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to try the scripts; its figures mean nothing")
     parser.add_argument("--list", action="store_true")
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what runs is ended
     devices = [device for device in given.devices.split(",") if device]
     wanted = chosen(given.only, max(1, len(devices)))
     if given.list:
