@@ -30,7 +30,7 @@ from cai_bootstrap.instructions.sampler import sample
 from cai_bootstrap.records import PreferencePair
 from cai_bootstrap.training.train import TrainingRun
 
-WARM = 5
+WARM = 15
 LAST = 10
 POLL_SECONDS = 0.003
 SIDES = ("product", "TRL defaults", "recorded")
@@ -188,13 +188,13 @@ def main() -> None:
     parser.add_argument("--model", default="gemma-3-270m")
     parser.add_argument("--precision", default="bf16" if torch.cuda.is_available() else "fp32")
     parser.add_argument("--batch", type=int, default=0, help="pairs a step; 0: 32, or 4 with --quick")
-    parser.add_argument("--steps", type=int, default=0, help="0: 45, or 8 with --quick")
+    parser.add_argument("--steps", type=int, default=0, help="0: 50, or 20 with --quick")
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--sides", default=",".join(SIDES), help="which sides, joined by commas")
     parser.add_argument("--json", type=Path, default=Path("training.json"))
     parser.add_argument("--quick", action="store_true")
     given = parser.parse_args()
-    batch, steps = given.batch or (4 if given.quick else 32), given.steps or (8 if given.quick else 45)
+    batch, steps = given.batch or (4 if given.quick else 32), given.steps or (20 if given.quick else 50)
     prepared = prepare(given.model)
     config = config_of(batch, steps, given.precision, given.processes)
     pairs = pairs_of(batch * steps)

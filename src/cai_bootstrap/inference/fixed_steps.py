@@ -91,7 +91,7 @@ class FixedSteps:
                 self._reset()
         torch.cuda.current_stream().wait_stream(stream)
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
+        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
             self._logits = self._forward()
         self._reset()
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-WIDTH_STEP, ANSWER_STEP = 16, 256  # shapes are rounded up to these: few recordings, little padding
+WIDTH_STEP, ANSWER_STEP = 32, 1024  # shapes are rounded up to these: one or two recordings for a set of pairs
 WARM_UPS = 2
 Batch = Mapping[str, torch.Tensor]
 LossOf = Callable[[Batch], tuple[torch.Tensor, dict[str, torch.Tensor]]]
@@ -64,7 +64,7 @@ class GraphedSteps:
                 self._run(inputs)
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool):
+        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
             names, figures, gradients = self._run(inputs)
         self._pool = self._pool or graph.pool()
         return _Recorded(graph, inputs, names, figures, gradients)
