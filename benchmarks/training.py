@@ -220,6 +220,9 @@ def main() -> None:
         print(f"{name:<16}{side['pairs_per_second']:>10.1f}{side['final_loss']:>12.4f}{side['whole_seconds']:>10.1f}")
         given.json.write_text(json.dumps(found, indent=2) + "\n")
     rates = {name: side["pairs_per_second"] for name, side in sides.items() if "failed" not in side}
+    if {"product", "recorded"} <= rates.keys():
+        both = zip(sides["product"]["losses"], sides["recorded"]["losses"], strict=True)
+        found["largest_loss_difference_recorded"] = max(abs(a - b) for a, b in both)
     if "TRL defaults" in rates:
         found["ratios"] = {n: rate / rates["TRL defaults"] for n, rate in rates.items() if n != "TRL defaults"}
         print(f"against TRL's defaults: {found['ratios']} (aim: 3); {steps} steps of {batch} pairs; {device}")

@@ -63,6 +63,7 @@ class GraphedSteps:
             for _ in range(WARM_UPS):  # what is compiled or allocated at first use must not be recorded
                 self._run(inputs)
         torch.cuda.current_stream().wait_stream(stream)
+        torch.cuda.empty_cache()  # a recording has memory of its own, and cannot ask for what is only kept
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
             names, figures, gradients = self._run(inputs)
