@@ -11,6 +11,8 @@ The tokenizer is one of bytes, made on the spot, so a prompt has as many tokens 
 
 import argparse
 import json
+import os
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -187,6 +189,8 @@ def main() -> None:
     print(json.dumps(found, indent=2))
     if given.json is not None:
         given.json.write_text(json.dumps(found, indent=2) + "\n")
+    sys.stdout.flush()
+    os._exit(0)  # nothing waits for an engine that takes its time to end
 
 
 if __name__ == "__main__":

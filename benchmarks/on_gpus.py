@@ -58,7 +58,8 @@ def _large(name: str, part: str, **fields: Any) -> Measurement:
 
 DPO = ("training.py", "--batch", "256", "--steps", "30", "--sides", "product,recorded")
 QUICK = {
-    "generation.py": ["--quick"], "training.py": ["--quick", "--batch", "4", "--steps", "20"], "memory_plan.py": ["--quick"],
+    "generation.py": ["--quick"], "memory_plan.py": ["--quick"],
+    "training.py": ["--quick", "--batch", "4", "--steps", "20"],
     "stage1.py": ["--count", "8", "--preset", "quick-test"],
 }  # fmt: skip
 # By their worth; those on two cards last, so that no card waits for another before.
