@@ -100,7 +100,7 @@ def vllm(prepared: PreparedModel, given: argparse.Namespace, clock: Clock) -> No
     clock.ready(write)
     clock.passes(write)
     clock.warm(write)
-    if given.workers == "1":
+    if given.workers == "1" and os.environ.get("VLLM_ENABLE_V1_MULTIPROCESSING", "0") == "0":
         clock.warm(generating(engine._llm, prepared, given), "warm_raw_generate_of_the_same_vllm")
     engine.close()
 
@@ -140,7 +140,11 @@ def transformers(prepared: PreparedModel, given: argparse.Namespace, clock: Cloc
     clock.passes(write)
     clock.warm(write)
     if torch.cuda.is_available() and given.workers == "1" and opened.engine._shapes is None:
-        recorded(opened.engine, write, given, clock)
+        given.json.write_text(json.dumps(described("transformers", given, clock)))  # whatever comes of the next
+        try:
+            recorded(opened.engine, write, given, clock)
+        except Exception as error:
+            clock.found["recorded_failed"] = f"{type(error).__name__}: {error}"[:300]
 
 
 def recorded(engine: Any, write: Writer, given: argparse.Namespace, clock: Clock) -> None:
@@ -204,11 +208,15 @@ def raw_transformers(prepared: PreparedModel, given: argparse.Namespace, clock: 
 
 def run_row(name: str, given: argparse.Namespace) -> dict[str, Any]:
     """One row, in this process, which began at `given.began` (seconds since the epoch)."""
-    import torch
-
     measure = {"vllm": vllm, "raw vllm": raw_vllm, "transformers": transformers, "raw transformers": raw_transformers}
     clock = Clock(given)
     measure[name](prepare(given.model), given, clock)
+    return described(name, given, clock)
+
+
+def described(name: str, given: argparse.Namespace, clock: Clock) -> dict[str, Any]:
+    import torch
+
     gpu = torch.cuda.is_available()
     return {
         "row": name, "prompts": given.count, "tokens_each": given.tokens, "batch": given.batch,
@@ -268,7 +276,7 @@ def ratios(rows: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
     }
     if raw := rates.get(("raw vllm", "warm")):
         for name, key in rates:
-            if name in {"vllm", "transformers"} and (name, key) != ("vllm", "warm_raw_generate_of_the_same_vllm"):
+            if not name.startswith("raw") and (name, key) != ("vllm", "warm_raw_generate_of_the_same_vllm"):
                 add(f"tokens/s warm, {name} ({key}) against raw vLLM", rates[name, key] / raw, 0.95)
     if same := rates.get(("vllm", "warm_raw_generate_of_the_same_vllm")):
         add("tokens/s warm, vllm against `generate` of the same vLLM", rates["vllm", "warm"] / same, 0.95)
@@ -333,7 +341,8 @@ def main() -> None:
         setattr(given, name, getattr(given, name) or value)
     if given.row is not None:
         given.json.write_text(json.dumps(run_row(given.row, given)))
-        return
+        sys.stdout.flush()
+        os._exit(0)  # an engine that takes its time to end would be measured with the next row
     unknown = [name for name in given.rows.split(",") if name not in ROWS]
     if unknown:
         parser.error(f"--rows: {unknown[0]!r} is none of: {', '.join(ROWS)}")

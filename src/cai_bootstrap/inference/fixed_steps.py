@@ -90,8 +90,9 @@ class FixedSteps:
                 self._forward()
                 self._reset()
         torch.cuda.current_stream().wait_stream(stream)
+        torch.cuda.empty_cache()  # a recording has memory of its own, and cannot ask for what is only kept
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
+        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
             self._logits = self._forward()
         self._reset()
 

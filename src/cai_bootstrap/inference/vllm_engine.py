@@ -272,7 +272,10 @@ class VllmEngine:
             }
         if sampling.stop:
             given |= {"stop": list(sampling.stop), "detokenize": True}
-        return self._greedy(**given)
+        asked = self._greedy(**given)
+        if hasattr(asked, "skip_clone"):
+            asked.skip_clone = True  # this request's alone, so vLLM need not copy it
+        return asked
 
     def _greedy(self, **given: Any) -> Any:
         from vllm import SamplingParams

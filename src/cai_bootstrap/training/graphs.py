@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-WIDTH_STEP, ANSWER_STEP = 16, 256  # shapes are rounded up to these: few recordings, little padding
+WIDTH_STEP, ANSWER_STEP = 32, 1024  # shapes are rounded up to these: one or two recordings for a set of pairs
 WARM_UPS = 2
 Batch = Mapping[str, torch.Tensor]
 LossOf = Callable[[Batch], tuple[torch.Tensor, dict[str, torch.Tensor]]]
@@ -63,8 +63,9 @@ class GraphedSteps:
             for _ in range(WARM_UPS):  # what is compiled or allocated at first use must not be recorded
                 self._run(inputs)
         torch.cuda.current_stream().wait_stream(stream)
+        torch.cuda.empty_cache()  # a recording has memory of its own, and cannot ask for what is only kept
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool):
+        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
             names, figures, gradients = self._run(inputs)
         self._pool = self._pool or graph.pool()
         return _Recorded(graph, inputs, names, figures, gradients)
