@@ -60,6 +60,7 @@ class Generation(Section):
     """How the model makes its own training data. Token counts are new tokens; temperatures are those of sampling."""
 
     count: int = Field(1000, ge=1, description="instructions")
+    later_count: int | None = Field(None, ge=1, description="instructions in each later round; None: `count`")
     precision: Precision | None = Field(None, description="None follows `precision`")
     batch_size: int = Field(16, ge=1, description="prompts decoded together")
     chunk: int = Field(64, ge=1, description="instructions in a planned batch, the unit of resuming")

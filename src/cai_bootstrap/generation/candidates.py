@@ -46,11 +46,11 @@ def label_tier(instruction: Instruction) -> Tier:
 def answers_planned(instruction: Instruction, settings: Generation, *, later_round: bool) -> tuple[int, int]:
     """How many plain and few-shot answers an instruction gets.
 
-    A later round's model was taught to be asked plainly, so it answers greedily and several times sampled, without
-    exemplars; the first round's base answers plainly once and with exemplars otherwise.
+    A later round's model was taught to be asked plainly, so it answers greedily and several times sampled (twice as
+    often for a hard skill), without exemplars; the first round's base answers plainly once, else with exemplars.
     """
     if later_round:
-        return 1 + settings.samples, 0
+        return 1 + settings.samples * (2 if instruction.skill in HARD_SKILLS else 1), 0
     return 1, few_shot_count(instruction, settings)
 
 

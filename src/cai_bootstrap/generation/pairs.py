@@ -11,6 +11,9 @@ from cai_bootstrap.generation.prompts import plain_prompt
 from cai_bootstrap.generation.select import Proposal
 from cai_bootstrap.records import Instruction, PreferencePair, Record, RejectedPair
 
+# Reasons for which an instruction gave no pair although one of its answers was right.
+ANSWERED = frozenset({"none_failed", "too_similar", "balanced_out"})
+
 
 class Judgement(Record):
     """The critic's opinion of one proposed pair; `consistent` tells whether it survived swapping the answers."""
@@ -105,8 +108,8 @@ def summarise(
 ) -> dict[str, Any]:
     """Counts of a finished generation: by principle and source (zero included), what was dropped and why.
 
-    `settled_by_skill` is the share of instructions whose every answer was right, so that they gave no pair. Reads each
-    of the three once, one record at a time.
+    `by_skill` tells of how many instructions some answer was right, and of how many all were (`settled`), so that they
+    gave no pair. Reads each of the three once, one record at a time.
     """
     sources = {"revision": 0, "response": 0}
     types: Counter[str] = Counter()
@@ -131,10 +134,11 @@ def summarise(
 
     effective = filters.effective_unique(counted())
     reasons: Counter[str] = Counter()
-    asked, settled = skills.copy(), Counter[str]()
+    asked, answered, settled = skills.copy(), skills.copy(), Counter[str]()
     for lost in dropped:
         reasons[lost.reason] += 1
         asked[_skill(lost)] += 1
+        answered[_skill(lost)] += lost.reason in ANSWERED
         settled[_skill(lost)] += lost.reason == "none_failed"
     critic: Counter[str] = Counter()
     for opinion in opinions:
@@ -148,7 +152,10 @@ def summarise(
         "by_principle": by_principle,
         "by_chosen_source": sources,
         "by_label_source": dict(sorted(labels.items())),
-        "settled_by_skill": {name: round(settled[name] / count, 4) for name, count in sorted(asked.items())},
+        "by_skill": {
+            name: {"asked": count, "answered": answered[name], "settled": settled[name]}
+            for name, count in sorted(asked.items())
+        },
         "dropped": dict(sorted(reasons.items())),
         "effective": effective,
         "rejected_finished": ended,
