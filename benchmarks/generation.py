@@ -34,6 +34,7 @@ from cai_bootstrap.generation.prompts import NEXT_EXAMPLE, respond_prompt
 from cai_bootstrap.inference.engine import Sampling
 from cai_bootstrap.inference.models import PreparedModel, load_tokenizer, prepare
 from cai_bootstrap.inference.open import open_model
+from cai_bootstrap.inference.vllm_engine import sample_without_flashinfer_if_missing
 from cai_bootstrap.instructions.sampler import sample
 
 ROWS = ("vllm", "raw vllm", "transformers", "raw transformers")
@@ -107,6 +108,8 @@ def vllm(prepared: PreparedModel, given: argparse.Namespace, clock: Clock) -> No
 
 def raw_vllm(prepared: PreparedModel, given: argparse.Namespace, clock: Clock) -> None:
     import torch
+
+    sample_without_flashinfer_if_missing()
     from vllm import LLM
 
     room = {} if torch.cuda.is_available() else {"kv_cache_memory_bytes": 1024**3, "enforce_eager": True}
