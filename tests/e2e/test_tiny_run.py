@@ -205,3 +205,24 @@ def test_a_chat_tuned_model_given_as_base_warns_and_is_recorded(tmp_path: Path, 
         assert ("looks chat-tuned" in said) is expected
         recorded = json.loads((base / "results/baseline_assessment.json").read_text())
         assert recorded["run"]["base_model_check"]["looks_tuned"] is True
+
+
+def test_a_later_round_asks_its_own_number_of_fresh_instructions(
+    tmp_path: Path, tiny: Path, tiny_suites: Suites
+) -> None:
+    base = tmp_path / "base"
+    more = [word for setting in ("training.rounds=2", "training.min_gain=0", "generation.later_count=16",
+                                 "generation.samples=2") for word in ("--set", setting)]  # fmt: skip
+    code, said = run(*arguments(base, tiny, tiny_suites, *more, "--select", "critic+constraint+agreement"))
+    assert code == 3, said
+    data = base / "data/stage1"
+    first, second = (
+        {json.loads(line)["instruction"] for line in (folder / "instructions.jsonl").open()}
+        for folder in (data, data / "round-2")
+    )
+    assert (len(first), len(second)) == (24, 16)
+    assert not first & second
+    summary = json.loads((data / "round-2/generation_summary.json").read_text())
+    assert sum(n["asked"] for n in summary["by_skill"].values()) == summary["produced"] == 16
+    pairs = [json.loads(line) for line in (data / "round-2/preference_pairs.jsonl").open()]
+    assert all(pair["label_source"] in {"constraint", "agreement", "critic"} for pair in pairs)
