@@ -93,7 +93,7 @@ def training_curves(events: Path) -> Iterator[tuple[int, dict[str, float]]]:
             last = base + number
             figures = {f"train/{key}": value for key, value in event["figures"].items()}
         else:
-            figures = {f"watch/{key}": value for key, value in event.items() if key != "number"}
+            figures = {f"watch/{key}": value for key, value in event.items() if key not in {"number", "phase"}}
         yield last, {key: float(value) for key, value in figures.items() if isinstance(value, int | float)}
 
 

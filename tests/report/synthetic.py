@@ -225,7 +225,7 @@ def train(workspace: Workspace, suite: Suite, *, steps: int = 240) -> None:
     sizes = {"mean": 21.0, "p05": 8.0, "median": 19.0, "p95": 41.0, "max": 60}
     checked = {
         "sound": sum(known.values()),
-        "faults": {"leak": 6, "truncated": 3},
+        "faults": {"leak_similar": 6, "truncated_chosen": 3},
         "tokens": {"prompt": sizes, "chosen": sizes},
     }
     write_json(workspace.logs / "pair_preflight.json", checked)

@@ -17,9 +17,10 @@ from cai_bootstrap.evaluation.rescore import rescored_path
 from cai_bootstrap.evaluation.results import Output
 from cai_bootstrap.evaluation.suite import load_suite
 from cai_bootstrap.events import EventLog
-from cai_bootstrap.report import build, findings
+from cai_bootstrap.report import build, findings, trust
 from cai_bootstrap.report.browse import principle_rows
 from cai_bootstrap.report.build import build_report, report_page
+from cai_bootstrap.report.data import REASONS
 from cai_bootstrap.report.files import load
 from cai_bootstrap.report.tables import thinned
 from cai_bootstrap.report.training import pictures
@@ -254,6 +255,12 @@ def test_rounds_follow_each_other_on_one_axis_and_their_data_are_added_up(tmp_pa
     table = pictures(found)[0].table
     assert table is not None
     assert [row[0] for row in table.rows] == ["1", "2", "3", "4", "5", "6"]
+    assert [name in pictures(found)[0].svg for name in ("round 1", "round 2", "round 3", "SFT")] == [
+        True,
+        True,
+        False,
+        False,
+    ]
     one, two = (read_json(w.data / "generation_summary.json") for w in (workspace, second))
     assert found.summary is not None
     assert (found.summary["produced"], found.summary["pairs"]) == (64, one["pairs"] + two["pairs"])
@@ -262,6 +269,55 @@ def test_rounds_follow_each_other_on_one_axis_and_their_data_are_added_up(tmp_pa
     pairs = records(report_page(workspace))["pairs"]
     assert len(pairs) == 64
     assert [record["f"]["round"] for record in pairs].count(["round 2"]) == 24
+
+
+def test_sft_before_dpo_is_shown_with_the_dpo_that_follows_it(small: Workspace) -> None:
+    """Both phases count their steps from one, in one step of the run; a resumed one goes on in its phase."""
+    newest = sorted(small.logs.glob("*Z.jsonl"))[-1]
+
+    def log(name: str, phase: int, numbers: range) -> None:
+        events = EventLog(small.logs / f"{name}.jsonl", name)
+        events.emit("step_started", step="train", timeout=9)
+        for number in numbers:
+            events.emit("train_step", step="train", number=number, phase=phase, figures={"loss": 9.0 - phase})
+
+    newest.unlink()
+    log("20260103T000000Z", 0, range(1, 5))
+    log("20260104T000000Z", 1, range(1, 4))
+    log("20260105T000000Z", 1, range(3, 6))
+    run = read_json(small.results / "run.json")
+    run["manifest"]["config"]["training.method"]["value"] = "sft+dpo"
+    (small.results / "run.json").write_text(json.dumps(run))
+    found = load(small)
+    assert [(row["phase"], row["number"]) for row in found.training] == [(0, n) for n in range(1, 5)] + [
+        (1, n) for n in range(1, 6)
+    ]
+    picture = pictures(found)[0]
+    assert picture.table is not None
+    assert [row[0] for row in picture.table.rows] == [str(n) for n in range(1, 10)]
+    assert " SFT<" in picture.svg
+    assert " DPO<" in picture.svg
+    log("20260106T000000Z", 0, range(1, 3))
+    assert [(row["phase"], row["number"]) for row in load(small).training] == [(0, 1), (0, 2)]
+
+
+def test_what_humans_put_in_is_counted_from_the_instructions(run: Workspace) -> None:
+    rows = {
+        row[0]: row[1]
+        for table in trust.tables(load(run))
+        if table.caption == "What humans put in"
+        for row in table.rows
+    }
+    instructions = [json.loads(line) for line in (run.data / "instructions.jsonl").read_text().splitlines()]
+    known = sum(bool(row["gold"]) for row in instructions)
+    assert rows["instructions with a known (gold) answer"] == f"{known:,} of 1,600"
+    assert int(rows["kinds of rule that can judge an answer"]) > 10
+    assert rows["known answers used for training"] == "no"
+    assert rows["principles of the constitution"] == "8"
+
+
+def test_the_funnel_shows_every_reason_in_full() -> None:
+    assert {name: text for name, text in REASONS.items() if len(text) > 30} == {}
 
 
 def test_a_long_training_keeps_all_points_in_the_plot_and_says_so_in_the_table(tmp_path: Path) -> None:

@@ -129,6 +129,11 @@ def test_the_readme_names_every_command_and_exit_code() -> None:
     assert codes == table
 
 
+def test_the_site_has_every_page_of_docs_once() -> None:
+    nav = re.findall(r"^ +- .+: (\S+\.md)$", (CHECKOUT / "mkdocs.yml").read_text(encoding="utf-8"), re.M)
+    assert sorted(nav) == sorted(page.name for page in (CHECKOUT / "docs").glob("*.md"))
+
+
 @pytest.mark.slow
 def test_the_site_builds_strictly_without_network(tmp_path: Path) -> None:
     # An unreachable proxy: whatever asks the network fails.

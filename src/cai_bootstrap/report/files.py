@@ -253,8 +253,11 @@ def _checkpoints(found: RunFiles) -> Rows:
 
 
 def _newest_training(found: RunFiles) -> Rows:
-    """The newest training's events: a resumed one goes on from its number, a new one starts again from the first."""
-    kept: dict[tuple[int, str, int], dict[str, Any]] = {}
+    """The newest training's events: a resumed one goes on from its number, a new one starts again from the first.
+
+    Each has its `round`, and its `phase` (0 for the first): SFT before DPO counts its own steps.
+    """
+    kept: dict[tuple[int, int, str, int], dict[str, Any]] = {}
     part = 1
     for path in run_logs(found.workspace):
         for event in rows(path)[0]:
@@ -263,10 +266,11 @@ def _newest_training(found: RunFiles) -> Rows:
                 part = event["round"] if isinstance(event.get("round"), int) else 1
             if event.get("event") not in {"train_step", "watch"} or not isinstance(number, int):
                 continue
+            phase = event["phase"] if isinstance(event.get("phase"), int) else 0
             starts = (event["event"], number) in {("watch", 0), ("train_step", 1)}
-            if starts and any(key[0] == part and key[2] > number for key in kept):
-                kept = {key: row for key, row in kept.items() if key[0] < part}
-            kept[part, event["event"], number] = {**event, "round": part}
+            if starts and any(key[0] == part and (key[1], key[3]) > (phase, number) for key in kept):
+                kept = {key: row for key, row in kept.items() if key[:2] < (part, phase)}
+            kept[part, phase, event["event"], number] = {**event, "round": part, "phase": phase}
     return [kept[key] for key in sorted(kept)]
 
 

@@ -147,9 +147,16 @@ def principles_plot(rows: Sequence[Sequence[Any]]) -> str:
 
 
 def curves_plot(
-    title: str, curves: Sequence[tuple[str, str, Sequence[tuple[float, float]]]], looks: Sequence[float], unit: str
+    title: str,
+    curves: Sequence[tuple[str, str, Sequence[tuple[float, float]]]],
+    looks: Sequence[float],
+    unit: str,
+    parts: Sequence[tuple[float, str]] = (),
 ) -> str:
-    """Lines over training steps: (name, colour, points). Ticks along the bottom mark where the watch looked."""
+    """Lines over training steps: (name, colour, points). Ticks along the bottom mark where the watch looked.
+
+    `parts` are the rounds and phases: where each begins, and its name.
+    """
 
     def draw(figure: Any) -> None:
         axes = figure.add_axes((0.14, 0.165, 0.82, 0.68))
@@ -164,6 +171,10 @@ def curves_plot(
         if looks:
             axes.plot(looks, [0.0] * len(looks), linestyle="", marker="|", markersize=9, markeredgewidth=1.4,
                       color=MUTED, transform=axes.get_xaxis_transform(), clip_on=False)  # fmt: skip
+        for at, (start, name) in enumerate(parts):
+            if at:
+                axes.axvline(start + 0.5, color=MUTED, linewidth=1, dashes=(2, 3))
+            axes.text(start + 0.5, 1.02, f" {name}", transform=axes.get_xaxis_transform(), size=9, color=MUTED)
         axes.grid(axis="y")
         axes.set_axisbelow(True)
         axes.tick_params(length=0)

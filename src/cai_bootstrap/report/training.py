@@ -8,6 +8,7 @@ from cai_bootstrap.report import plots
 from cai_bootstrap.report.files import Rows, RunFiles, dig
 from cai_bootstrap.report.tables import Table, number, thinned
 
+Offsets = dict[tuple[int, int], int]
 _LOOK_FIELDS = ("strict_rate", "eos_rate", "silent_rate", "distinct", "words", "chosen_per_token")
 # A picture's title, its unit, and its curves: the name shown, the colour, the name in the events.
 _PICTURES: tuple[tuple[str, str, tuple[tuple[str, str, str], ...]], ...] = (
@@ -49,7 +50,7 @@ def pictures(found: RunFiles) -> list[Picture]:
         curves = [(name, colour, _points(found.training, key, offsets)) for name, colour, key in wanted]
         curves = [curve for curve in curves if curve[2]]
         if curves:
-            svg = plots.curves_plot(title, curves, looks, unit)
+            svg = plots.curves_plot(title, curves, looks, unit, _parts(found, offsets))
             made.append(Picture(svg, _curves_table(title, curves)))
     return made
 
@@ -90,12 +91,20 @@ def _adapters_table(found: RunFiles) -> Table | None:
                 number(row.get("pairs")),
                 number(row.get("epochs")),
                 number(row.get("final_loss")),
+                _share(_last_look(row)),
                 str(row.get("finished_at", "–")),
                 "–" if used is None else "yes" if own == used else "no",
             ]
         )
-    head = ["Adapter", "Round", "Method", "Pairs", "Epochs", "Final loss", "Finished", "Evaluated here"]
-    return Table("Finished trainings", head, rows) if rows else None
+    on = "Held back, followed" if _held_back(found) else "Dev followed"
+    head = ["Adapter", "Round", "Method", "Pairs", "Epochs", "Final loss", on, "Finished", "Evaluated here"]
+    note = "Of several rounds the one that followed most at its last look is evaluated; never chosen on the test items."
+    return Table("Finished trainings", head, rows, note=note if len(rows) > 1 else "") if rows else None
+
+
+def _last_look(marker: dict[str, Any]) -> Any:
+    looks = marker.get("watch")
+    return dig(looks[-1], "strict_rate") if isinstance(looks, list) and looks else None
 
 
 def said(found: RunFiles) -> list[str]:
@@ -125,21 +134,36 @@ def _held_back(found: RunFiles) -> bool:
     return any(row.get("watched", "dev") != "dev" for row in found.checkpoints)
 
 
-def _offsets(events: Rows) -> dict[int, int]:
-    """Where each round's steps begin on the common axis."""
-    found: dict[int, int] = {}
+def _offsets(events: Rows) -> Offsets:
+    """Where the steps of each round, and of each phase in it, begin on the common axis."""
+    found: Offsets = {}
     end = 0
-    for part in sorted({row["round"] for row in events}):
+    for part in sorted({(row["round"], row["phase"]) for row in events}):
         found[part] = end
-        end += max(row["number"] for row in events if row["round"] == part)
+        end += max(row["number"] for row in events if (row["round"], row["phase"]) == part)
     return found
 
 
-def _at(row: dict[str, Any], offsets: dict[int, int]) -> int:
-    return int(row["number"]) + offsets[row["round"]]
+def _at(row: dict[str, Any], offsets: Offsets) -> int:
+    return int(row["number"]) + offsets[row["round"], row["phase"]]
 
 
-def _points(events: Rows, key: str, offsets: dict[int, int]) -> list[tuple[float, float]]:
+def _parts(found: RunFiles, offsets: Offsets) -> list[tuple[int, str]]:
+    """Where each part of the training begins and what it is called: rounds, and the phases of `sft+dpo`."""
+    if len(offsets) < 2:
+        return []
+    phases = str(found.config("training.method") or "").split("+")
+    several = max(part for part, _ in offsets) > 1
+    named = []
+    for (part, phase), start in offsets.items():
+        words = [f"round {part}"] if several and phase == 0 else []
+        if any(other > 0 for _, other in offsets) and phase < len(phases):
+            words.append(phases[phase].upper())
+        named.append((start, ", ".join(words)))
+    return named
+
+
+def _points(events: Rows, key: str, offsets: Offsets) -> list[tuple[float, float]]:
     values = [(row, row.get("figures", row)) for row in events]
     return [
         (_at(row, offsets), float(figures[key]))

@@ -4,7 +4,7 @@ from typing import Any
 
 from cai_bootstrap.errors import CaiError
 from cai_bootstrap.evaluation.ledger import openings
-from cai_bootstrap.report.files import RunFiles, dig
+from cai_bootstrap.report.files import Rows, RunFiles, dig
 from cai_bootstrap.report.findings import SIDE_NAMES
 from cai_bootstrap.report.tables import Table, duration, number
 
@@ -84,15 +84,26 @@ def _humans(found: RunFiles) -> Table | None:
     if found.summary is None:
         return None
     judges = found.config("generation.select")
+    instructions = found.data_rows("instructions.jsonl")
+    known = sum(bool(row.get("gold")) for row in instructions)
     rows = [
         ["instruction templates and topics", _templates(found)],
-        ["worked exemplars shown when answering", _plain(found.config("generation.shots"))],
+        ["worked exemplars shown before an instruction", _plain(found.config("generation.shots"))],
+        ["kinds of rule that can judge an answer", number(len(_rules(instructions))) if instructions else "–"],
+        ["instructions with a known (gold) answer", f"{known:,} of {len(instructions):,}" if instructions else "–"],
+        ["known answers used for training", "yes" if judges and "gold" in str(judges).split("+") else "no"],
         ["principles of the constitution", number(len(found.summary.get("by_principle") or {}))],
         ["judges that chose the pairs", _plain(judges)],
-        ["known (gold) answers used for training", "yes" if judges and "gold" in str(judges).split("+") else "no"],
         ["labels and texts written by a person for a pair", "none: every chosen and rejected text is the model's own"],
     ]
     return Table("What humans put in", ["What", "How much"], [row for row in rows if row[1] != "–"])
+
+
+def _rules(instructions: Rows) -> set[str]:
+    """The scorers of these instructions, and of those that check the form, each check."""
+    found = {str(row["scorer"]) for row in instructions if row.get("scorer")}
+    entries = (entry for row in instructions for entry in dig(row, "args", "checks") or [])
+    return (found - {"checks"}) | {str(dig(entry, "check")) for entry in entries}
 
 
 def _templates(found: RunFiles) -> str:
