@@ -254,7 +254,7 @@ def test_rounds_follow_each_other_on_one_axis_and_their_data_are_added_up(tmp_pa
     found = load(workspace)
     table = pictures(found)[0].table
     assert table is not None
-    assert [row[0] for row in table.rows] == ["1", "2", "3", "4", "5", "6"]
+    assert [row[0] for row in table.rows] == [f"{n} (round {1 + (n > 3)})" for n in range(1, 7)]
     assert [name in pictures(found)[0].svg for name in ("round 1", "round 2", "round 3", "SFT")] == [
         True,
         True,
@@ -294,7 +294,7 @@ def test_sft_before_dpo_is_shown_with_the_dpo_that_follows_it(small: Workspace) 
     ]
     picture = pictures(found)[0]
     assert picture.table is not None
-    assert [row[0] for row in picture.table.rows] == [str(n) for n in range(1, 10)]
+    assert [row[0] for row in picture.table.rows] == [f"{n} ({'DPO' if n > 4 else 'SFT'})" for n in range(1, 10)]
     assert " SFT<" in picture.svg
     assert " DPO<" in picture.svg
     log("20260106T000000Z", 0, range(1, 3))

@@ -148,25 +148,24 @@ def principles_plot(rows: Sequence[Sequence[Any]]) -> str:
 
 def curves_plot(
     title: str,
-    curves: Sequence[tuple[str, str, Sequence[tuple[float, float]]]],
+    curves: Sequence[tuple[str, str, Sequence[Sequence[tuple[float, float]]]]],
     looks: Sequence[float],
     unit: str,
     parts: Sequence[tuple[float, str]] = (),
 ) -> str:
-    """Lines over training steps: (name, colour, points). Ticks along the bottom mark where the watch looked.
+    """Curves over training steps: (name, colour, lines of points). Ticks along the bottom: the watch looked there.
 
     `parts` are the rounds and phases: where each begins, and its name.
     """
 
     def draw(figure: Any) -> None:
         axes = figure.add_axes((0.14, 0.165, 0.82, 0.68))
-        for at, (name, colour, points) in enumerate(curves):
-            if not points:
-                continue
-            xs, ys = zip(*points, strict=True)
-            few = len(points) < 25
-            axes.plot(xs, ys, color=colour, linewidth=1.8, marker="o" if few else None, markersize=4,
-                      dashes=[(None, None), (5, 2), (1.5, 1.5)][at % 3])  # fmt: skip
+        for at, (name, colour, lines) in enumerate(curves):
+            few = sum(map(len, lines)) < 25
+            for points in lines:
+                xs, ys = zip(*points, strict=True)
+                axes.plot(xs, ys, color=colour, linewidth=1.8, marker="o" if few else None, markersize=4,
+                          dashes=[(None, None), (5, 2), (1.5, 1.5)][at % 3])  # fmt: skip
             figure.text(0.14 + 0.29 * at, 0.9, f"{'━┅┈'[at % 3]} {name}", color=colour, size=10)
         if looks:
             axes.plot(looks, [0.0] * len(looks), linestyle="", marker="|", markersize=9, markeredgewidth=1.4,
