@@ -124,7 +124,8 @@ def _part(found: RunFiles, name: str, make: Callable[[], MadeT], otherwise: Othe
 
 
 def _name(found: RunFiles) -> str:
-    return str(dig(found.run, "run") or (found.events[-1].get("run") if found.events else None) or "no run yet")
+    named = dig(found.run, "run") or (found.events[-1].get("run") if found.events else None)
+    return str(named or (found.results_file.stem if found.results_file else "no run yet"))
 
 
 def _facts(found: RunFiles) -> Iterator[tuple[str, str, str]]:
