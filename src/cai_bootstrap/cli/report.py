@@ -101,13 +101,13 @@ def _serve(workspace: Workspace, port: int | None, *, open_page: bool, as_json: 
 
     server = serve(workspace, PORT if port is None else port)
     address = f"http://{HOST}:{server.server_address[1]}/"
-    if as_json:
-        print_json({"address": address})
-    else:
-        click.echo(f"{address}  (only from this machine; Ctrl-C ends it)")
-    if open_page:
-        threading.Timer(0.2, webbrowser.open, [address]).start()
     try:
+        if as_json:
+            print_json({"address": address})
+        else:
+            click.echo(f"{address}  (only from this machine; Ctrl-C ends it)")
+        if open_page:
+            threading.Timer(0.2, webbrowser.open, [address]).start()
         server.serve_forever()
     except KeyboardInterrupt:
         click.echo("ended", err=True)

@@ -8,7 +8,7 @@ from cai_bootstrap.evaluation.beside import NOTE, beside_rows
 from cai_bootstrap.evaluation.comparison import Comparison, compare_files
 from cai_bootstrap.evaluation.results import percent, read_results
 from cai_bootstrap.evaluation.statistics import wilson
-from cai_bootstrap.evaluation.suite import Suite, load_suite
+from cai_bootstrap.evaluation.suite import NAMED_SUITES, Suite, load_suite
 from cai_bootstrap.events import utc_now
 from cai_bootstrap.records import TASK_TYPES
 from cai_bootstrap.report import browse, findings
@@ -39,13 +39,22 @@ def results_of(path: Path) -> Path:
     return there[-1]
 
 
+def _suite_of(path: Path) -> Suite | None:
+    """The suite of the user's own that a base directory was measured on, by its run.json."""
+    run = Workspace.at(path).results / "run.json"
+    name = dig(read_json(run), "manifest", "config", "evaluation.suite", "value") if run.exists() else None
+    return load_suite(name) if isinstance(name, str) and name not in NAMED_SUITES else None
+
+
 def build_comparison(
     a: Path, b: Path, *, out: Path | None = None, side: str | None = None, suite: Suite | None = None
 ) -> Path:
     """Write the comparison of two results files (or base directories) beside B, or to `out`, and give its path.
 
-    Raises UntrustedResultError if a file cannot be trusted, or the two were measured under other conditions.
+    `suite` is needed for results on a suite of the user's own; a base directory names it itself. Raises
+    UntrustedResultError if a file cannot be trusted, or the two were measured under other conditions.
     """
+    suite = suite or _suite_of(a) or _suite_of(b)
     a, b = results_of(a), results_of(b)
     found = compare_files(a, b, side=side, suite=suite)
     if found.refused:
