@@ -370,12 +370,26 @@ def test_time_and_money_come_from_the_rental_that_the_run_was_made_in(
     other = {**known, "price": 99.0, "steps": {**took, "train": 1.0}, "estimate": plan}
     write_json(tmp_path / "state" / "pods.json", {"rentals": [other]})
     assert run_command(["--base-dir", str(small.base)], report) == 0
-    assert "No rented pod is recorded" in (small.results / "report.html").read_text()
+    page = (small.results / "report.html").read_text()
+    assert "No rented pod is recorded for this run, so no money is shown. Planned: measured" in page
+    assert " $<" not in page.split("Time and money by step</caption>", 1)[1].split("</table>", 1)[0]
     write_json(tmp_path / "state" / "pods.json", {"rentals": [{**other, "price": 1.8, "steps": took}, other]})
     assert run_command(["--base-dir", str(small.base)], report) == 0
     page = (small.results / "report.html").read_text()
     cells = re.findall(r"<td>(.*?)</td>", page.split('<th scope="row">train</th>', 1)[1].split("</tr>", 1)[0])
     assert cells == ["done", "6 min 53 s", "8 min 00 s", "3 h 00 min", "0.21 $", "0.24 $"]
+
+
+def test_without_a_rental_the_plan_is_what_the_preset_was_seen_to_take(small: Workspace) -> None:
+    assert run_command(["--base-dir", str(small.base)], report) == 0
+    page = (small.results / "report.html").read_text()
+    cells = re.findall(r"<td>(.*?)</td>", page.split('<th scope="row">evaluate</th>', 1)[1].split("</tr>", 1)[0])
+    assert cells == ["done", "3 min 28 s", "29 s", "1 h 00 min", "–", "–"]
+    run = read_json(small.results / "run.json")
+    run["manifest"]["config"]["preset"]["value"] = "quick-test"
+    write_json(small.results / "run.json", run)
+    assert run_command(["--base-dir", str(small.base)], report) == 0
+    assert "its preset was never timed, so no plan and no money" in (small.results / "report.html").read_text()
 
 
 @pytest.mark.parametrize(

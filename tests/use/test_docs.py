@@ -154,6 +154,22 @@ def test_relative_links_lead_to_files(page: Path) -> None:
             assert (page.parent / target.partition("#")[0]).exists(), f"{page.name} links to {target}"
 
 
+def test_every_command_prints_json_but_those_that_talk_or_print_a_script() -> None:
+    import click
+
+    from cai_bootstrap.cli import COMMANDS, HIDDEN, cli
+
+    without = set()
+    for name in set(COMMANDS) - HIDDEN:
+        command = cli.get_command(click.Context(cli), name)
+        assert command is not None
+        leaves = command.commands if isinstance(command, click.Group) else {"": command}
+        for second, leaf in leaves.items():
+            if not any("--json" in parameter.opts for parameter in leaf.params):
+                without.add(f"{name} {second}".strip())
+    assert without == {"chat", "completion"}
+
+
 def test_the_readme_names_every_command_and_exit_code() -> None:
     from cai_bootstrap import errors
     from cai_bootstrap.cli import COMMANDS, HIDDEN

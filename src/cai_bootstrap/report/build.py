@@ -36,19 +36,28 @@ TEST_HEAD = [
 BARS_HEAD = ["Items", "Model", "Scored by", "Followed", "Count", "95% interval"]
 
 
-def build_report(workspace: Workspace, *, rentals: Sequence[dict[str, Any]] = ()) -> Path:
+def build_report(
+    workspace: Workspace, *, rentals: Sequence[dict[str, Any]] = (), planned: dict[str, Any] | None = None
+) -> Path:
     """Write `results/report.html` atomically and give its path. Files that are missing or unsound are named in it.
 
-    `rentals` are those of the pod's ledger; the one that this run was made in gives the plan and the price.
+    `rentals` are those of the pod's ledger; the one that this run was made in gives the plan and the price. `planned`
+    is the estimate for a run that was made in none.
     """
     path = workspace.results / "report.html"
-    write_atomic(path, report_page(workspace, rentals=rentals))
+    write_atomic(path, report_page(workspace, rentals=rentals, planned=planned))
     return path
 
 
-def report_page(workspace: Workspace, *, live: bool = False, rentals: Sequence[dict[str, Any]] = ()) -> str:
+def report_page(
+    workspace: Workspace,
+    *,
+    live: bool = False,
+    rentals: Sequence[dict[str, Any]] = (),
+    planned: dict[str, Any] | None = None,
+) -> str:
     """The report as HTML, at most 6 MB; `live` adds the panel that follows a run going on."""
-    found = load(workspace, rentals)
+    found = load(workspace, rentals, planned)
     page = ""
     fixed: dict[str, Any] | None = None
     for limits in LIMITS:

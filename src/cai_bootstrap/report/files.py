@@ -38,6 +38,7 @@ class RunFiles:
     events: Rows = field(default_factory=list)
     training: Rows = field(default_factory=list)
     rentals: Sequence[dict[str, Any]] = ()
+    planned: dict[str, Any] | None = None
     missing: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
 
@@ -68,9 +69,14 @@ class RunFiles:
         return dig(self.run, "manifest", "config", key, "value")
 
 
-def load(workspace: Workspace, rentals: Sequence[dict[str, Any]] = ()) -> RunFiles:
-    """Read a run; `rentals` are those of the pod's ledger. Raises nothing that the files could be the reason of."""
-    found = RunFiles(workspace, rentals=rentals)
+def load(
+    workspace: Workspace, rentals: Sequence[dict[str, Any]] = (), planned: dict[str, Any] | None = None
+) -> RunFiles:
+    """Read a run; `rentals` are those of the pod's ledger, `planned` what its preset was seen to take.
+
+    Raises nothing that the files could be the reason of.
+    """
+    found = RunFiles(workspace, rentals=rentals, planned=planned)
     results, data, logs = workspace.results, workspace.data, workspace.logs
     found.run = _object(found, results / "run.json", "no run has ended here yet")
     found.events = _newest_events(found)

@@ -117,7 +117,8 @@ def _time(found: RunFiles) -> Table | None:
     """Seconds a step, planned and actual, its limit, and dollars where the run was made on a rented pod."""
     steps: dict[str, dict[str, Any]] = dict(dig(found.run, "steps") or {})
     rental = _rental(found, steps)
-    planned = {row.get("step"): row for row in dig(rental, "estimate", "steps") or [] if isinstance(row, dict)}
+    estimate = dig(rental, "estimate") or found.planned
+    planned = {row.get("step"): row for row in dig(estimate, "steps") or [] if isinstance(row, dict)}
     price = _figure(dig(rental, "price"))
     rows = []
     total = 0.0
@@ -129,16 +130,22 @@ def _time(found: RunFiles) -> Table | None:
         plan = planned.get(name, {})
         times = [_time_words(value) for value in (seconds, _figure(plan.get("seconds")), limit)]
         cost = None if price is None else seconds / 3600 * price
-        rows.append([name, how, *times, _money(cost), _money(_figure(plan.get("dollars")))])
+        spent = [_money(value) for value in (cost, None if price is None else _figure(plan.get("dollars")))]
+        rows.append([name, how, *times, *spent])
     if rows:
-        whole = _figure(dig(rental, "estimate", "seconds"))
+        whole = _figure(dig(estimate, "seconds"))
         cost = None if price is None else total / 3600 * price
         times = [_time_words(value) for value in (total, whole, None)]
         spent = [_money(cost), _money(_figure(dig(rental, "estimate", "dollars")))]
         rows.append(["all", str(dig(found.run, "verdict")), *times, *spent])
-    note = "No rented pod is recorded for this run, so no plan and no money is shown."
     if price is not None:
         note = f"At {price:g} $ an hour for the steps; setting the pod up and waiting cost besides."
+    elif planned:
+        note = f"No rented pod is recorded for this run, so no money is shown. Planned: {dig(estimate, 'source')}."
+    else:
+        note = (
+            "No rented pod is recorded for this run and its preset was never timed, so no plan and no money is shown."
+        )
     head = ["Step", "How it ended", "Took", "Planned", "Limit", "Cost", "Planned cost"]
     return Table("Time and money by step", head, rows, note=note)
 
