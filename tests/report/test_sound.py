@@ -371,7 +371,10 @@ def test_time_and_money_come_from_the_rental_that_the_run_was_made_in(
     write_json(tmp_path / "state" / "pods.json", {"rentals": [other]})
     assert run_command(["--base-dir", str(small.base)], report) == 0
     page = (small.results / "report.html").read_text()
-    assert "No rented pod is recorded for this run, so no money is shown. Planned: measured" in page
+    assert (
+        "No rented pod is recorded for this run, so no money is shown. Planned is what this preset took, measured"
+        in page
+    )
     assert " $<" not in page.split("Time and money by step</caption>", 1)[1].split("</table>", 1)[0]
     write_json(tmp_path / "state" / "pods.json", {"rentals": [{**other, "price": 1.8, "steps": took}, other]})
     assert run_command(["--base-dir", str(small.base)], report) == 0
