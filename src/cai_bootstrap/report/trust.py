@@ -141,7 +141,10 @@ def _time(found: RunFiles) -> Table | None:
     if price is not None:
         note = f"At {price:g} $ an hour for the steps; setting the pod up and waiting cost besides."
     elif planned:
-        note = f"No rented pod is recorded for this run, so no money is shown. Planned is what this preset took, {dig(estimate, 'source')}."
+        source = dig(estimate, "source")
+        note = (
+            f"No rented pod is recorded for this run, so no money is shown. Planned is what this preset took, {source}."
+        )
     else:
         note = (
             "No rented pod is recorded for this run and its preset was never timed, so no plan and no money is shown."
