@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 from cai_bootstrap import __version__
 from cai_bootstrap.evaluation.beside import NOTE, beside, beside_rows
 from cai_bootstrap.evaluation.results import percent
-from cai_bootstrap.events import utc_now
+from cai_bootstrap.events import Rows, utc_now
 from cai_bootstrap.report import browse, data, findings, plots, training, trust
-from cai_bootstrap.report.files import Rows, RunFiles, dig, load
+from cai_bootstrap.report.files import RunFiles, dig, load
 from cai_bootstrap.report.safe import csp, script_json, visible
 from cai_bootstrap.report.tables import Table, number
 from cai_bootstrap.report.training import Picture

@@ -4,8 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from cai_bootstrap.events import Rows, training_offsets
 from cai_bootstrap.report import plots
-from cai_bootstrap.report.files import Rows, RunFiles, dig
+from cai_bootstrap.report.files import RunFiles, dig
 from cai_bootstrap.report.tables import Table, number, thinned
 
 Part = tuple[int, int]  # a round and a phase of it
@@ -45,7 +46,7 @@ class Picture:
 
 def pictures(found: RunFiles) -> list[Picture]:
     """The training curves, each with its numbers. A curve without numbers is left out."""
-    offsets = _offsets(found.training)
+    offsets = training_offsets(found.training)
     names = _names(found, offsets)
     looks = [_at(row, offsets) for row in found.training if row["event"] == "watch"]
     made = []
@@ -66,7 +67,7 @@ def tables(found: RunFiles) -> list[Table]:
 
 def _looks_table(found: RunFiles) -> Table | None:
     """Where the collapse watch looked, and what it saw."""
-    offsets = _offsets(found.training)
+    offsets = training_offsets(found.training)
     looks = [(_at(row, offsets), row) for row in found.training if row["event"] == "watch"]
     if not looks and found.checkpoint is not None:
         looks = [(row.get("step", 0), row) for row in found.checkpoint.get("watch") or [] if isinstance(row, dict)]
@@ -141,16 +142,6 @@ def said(found: RunFiles) -> list[str]:
 def _held_back(found: RunFiles) -> bool:
     """The training was watched on instructions of the pool, not on dev items."""
     return any(row.get("watched", "dev") != "dev" for row in found.checkpoints)
-
-
-def _offsets(events: Rows) -> Offsets:
-    """Where the steps of each round, and of each phase in it, begin on the common axis."""
-    found: Offsets = {}
-    end = 0
-    for part in sorted({(row["round"], row["phase"]) for row in events}):
-        found[part] = end
-        end += max(row["number"] for row in events if (row["round"], row["phase"]) == part)
-    return found
 
 
 def _at(row: dict[str, Any], offsets: Offsets) -> int:

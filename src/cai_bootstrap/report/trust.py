@@ -4,7 +4,8 @@ from typing import Any
 
 from cai_bootstrap.errors import CaiError
 from cai_bootstrap.evaluation.ledger import openings
-from cai_bootstrap.report.files import Rows, RunFiles, dig
+from cai_bootstrap.events import Rows
+from cai_bootstrap.report.files import RunFiles, dig
 from cai_bootstrap.report.findings import SIDE_NAMES
 from cai_bootstrap.report.tables import Table, duration, number
 
