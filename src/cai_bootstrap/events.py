@@ -138,7 +138,6 @@ def newest_training(logs: Sequence[Path]) -> Rows:
     """The `train_step` and `watch` events of the newest training in these files, which are given oldest first.
 
     A resumed training goes on from its number, a new one starts again from the first.
-
     Each has its `round`, and its `phase` (0 for the first): SFT before DPO counts its own steps.
     """
     kept: dict[tuple[int, int, str, int], dict[str, Any]] = {}
