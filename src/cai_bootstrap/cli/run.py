@@ -97,9 +97,9 @@ def _run(settings: Settings, steps: Sequence[Any], as_json: bool) -> int:
 
 def _report(workspace: Workspace) -> Path | None:
     """The last step: the report of whatever the run left. That it fails changes no verdict, and is said."""
-    from cai_bootstrap.cli.report import write_report
-
     try:
+        from cai_bootstrap.cli.report import write_report
+
         return write_report(workspace)
     except Exception as error:
         click.echo(
