@@ -156,10 +156,9 @@ def _facts(found: RunFiles) -> Iterator[tuple[str, str, str]]:
     if base := models.get("base"):
         yield "Raw base, asked plainly", percent(base["successes"], base["total"]), "whole output, up to EOS"
     if lift := dig(measured, "statistics", "headline", "lift"):
-        interval = (
-            f"{100 * lift['low']:+.1f} to {100 * lift['high']:+.1f} over the best prompted base, both by first line"
-        )
-        yield "Training added", f"{100 * lift['estimate']:+.1f} pts", interval
+        estimate, low, high = (findings.signed(100 * lift[key], 1) for key in ("estimate", "low", "high"))
+        against = f"{low} to {high} against the best prompted base, both by first line"
+        yield "Training added", f"{estimate} pts", against
 
 
 def _result_tables(measured: dict[str, Any]) -> list[Table]:

@@ -105,10 +105,10 @@ def _headline(found: Comparison, before: dict[str, Any], after: dict[str, Any]) 
         word = "B follows fewer than A"
     else:
         word = "No difference between A and B is shown"
+    estimate, low, high = (findings.signed(100 * lift[key], 1) for key in ("estimate", "low", "high"))
     sentence = (
-        f"{word}: {down(strict['rate_after'])} against {down(strict['rate_before'])}, {100 * lift['estimate']:+.1f} "
-        f"points (95% interval {100 * lift['low']:+.1f} to {100 * lift['high']:+.1f}); {len(strict['gained'])} items "
-        f"gained, {len(strict['lost'])} lost."
+        f"{word}: {down(strict['rate_after'])} against {down(strict['rate_before'])}, {estimate} points (95% interval "
+        f"{low} to {high}); {len(strict['gained'])} items gained, {len(strict['lost'])} lost."
     )
     more = (
         f"A: {found.a} ({found.side_a}): {_shown(before, found.side_a)}.",

@@ -59,7 +59,10 @@ def funnel(found: RunFiles) -> Picture | None:
     steps.append(("preference pairs", _int(summary.get("pairs")), False))
     steps += [(_reason(name), count, True) for name, count in faults]
     if found.preflight is not None:
-        steps.append(("sound pairs, trained on", _int(found.preflight.get("sound")), False))
+        sound = _int(found.preflight.get("sound"))
+        # An earlier round than the last may be the one that is evaluated.
+        all_train = dig(found.checkpoint, "pairs") in (None, sound)
+        steps.append(("sound pairs, trained on" if all_train else "sound pairs of all rounds", sound, False))
     asked = summary.get("requested")
     first = [["asked for", number(asked), ""]] if asked != summary.get("produced") else []
     rows = [
