@@ -1,17 +1,23 @@
 """Training speed: the product's trainer against TRL's `DPOTrainer` with its default settings, same pairs, same run.
 
-Run with one visible GPU: python benchmarks/training.py [--model gemma-3-270m] [--json FILE]; under 120 s. Both train
-LoRA adapters of the same rank with DPO alone, at the same batch, learning rate and number of steps. TRL's side keeps
-the defaults that cost time: gradient checkpointing, the reference computed at every step, full logits. Pairs a second
-are those of the steps after the first `WARM`; the loss is the mean of the last ten. The seeds are the same, the kernels
-are not: losses agree within noise, not bit by bit. `--quick` is for a CPU and a tiny model.
+Run on a GPU: python benchmarks/training.py [--model gemma-3-270m] [--json FILE]; under 120 s. Sides, one after another:
+    product             as `cai train` trains
+    TRL defaults        gradient checkpointing, the reference computed at every step, each pair's rows masked
+    recorded            the product, its steps recorded as CUDA graphs (`training.graphs`)
+All train LoRA adapters of the same rank with DPO alone, at the same batch, learning rate and number of steps. Pairs a
+second are those of the steps after the first `WARM`; the loss is the mean of the last ten. The seeds are the same, the
+kernels are not: losses agree within noise, not bit by bit. `--quick` is for a CPU and a tiny model. `--processes 2`
+trains on two GPUs, `--batch` pairs a step in all; the product's sides alone can.
 """
 
 import argparse
 import gc
 import json
 import tempfile
+import threading
 import time
+import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +30,10 @@ from cai_bootstrap.instructions.sampler import sample
 from cai_bootstrap.records import PreferencePair
 from cai_bootstrap.training.train import TrainingRun
 
-WARM = 3
+WARM = 15
 LAST = 10
+POLL_SECONDS = 0.003
+SIDES = ("product", "TRL defaults", "recorded")
 
 
 def pairs_of(count: int) -> list[PreferencePair]:
@@ -46,11 +54,11 @@ def pairs_of(count: int) -> list[PreferencePair]:
     return made
 
 
-def config_of(batch: int, steps: int, precision: str) -> RunConfig:
+def config_of(batch: int, steps: int, precision: str, processes: int = 1) -> RunConfig:
     values = {
         "precision": precision, "training.method": "dpo", "training.batch_size": batch, "training.max_steps": steps,
         "training.epochs": 100, "training.watch_every": 0, "training.save_every": 10_000,
-        "training.learning_rate": 5e-5, "training.processes": 1, "pairs.min_pairs": 1,
+        "training.learning_rate": 5e-5, "training.processes": processes, "pairs.min_pairs": 1,
     }  # fmt: skip
     return resolve(values, environment={}).config
 
@@ -76,29 +84,47 @@ class Stopwatch:
         }  # fmt: skip
 
 
-class Listener(Progress):
-    """The product's own events, timed."""
+class Following(threading.Thread):
+    """Hears a training's steps from its events file, whichever process writes it."""
 
-    def __init__(self, folder: Path, watch: Stopwatch) -> None:
-        self._watch = watch
-        super().__init__(EventLog(folder / "events.jsonl", "bench"), "train")
+    def __init__(self, path: Path, watch: Stopwatch) -> None:
+        super().__init__(daemon=True)
+        self._path, self._watch, self.ended = path, watch, threading.Event()
 
-    def record(self, event: str, **fields: Any) -> None:
-        if event == "train_step":
-            self._watch.heard(fields["figures"]["loss"])
-        super().record(event, **fields)
+    def run(self) -> None:
+        offset, last = 0, False
+        while not last:
+            last = self.ended.wait(POLL_SECONDS)
+            if not self._path.exists():
+                continue
+            with self._path.open("rb") as source:
+                source.seek(offset)
+                for line in source:
+                    if not line.endswith(b"\n"):
+                        break
+                    offset += len(line)
+                    event = json.loads(line)
+                    if event["event"] == "train_step":
+                        self._watch.heard(event["figures"]["loss"])
 
 
-def ours(prepared: PreparedModel, config: RunConfig, pairs: list[PreferencePair]) -> dict[str, Any]:
+def ours(
+    prepared: PreparedModel, config: RunConfig, pairs: list[PreferencePair], *, recorded: bool = False
+) -> dict[str, Any]:
     """Train with the product, reference log-probabilities measured beforehand; that time is in `whole_seconds`."""
     watch = Stopwatch()
     with tempfile.TemporaryDirectory() as scratch:
+        log = EventLog(Path(scratch) / "events.jsonl", "bench")
+        following = Following(log.path, watch)
+        following.start()
         start = time.perf_counter()
         run = TrainingRun(
-            config, prepared, Path(scratch) / "run", "0" * 64, Listener(Path(scratch), watch), lambda: False
+            config, prepared, Path(scratch) / "run", "0" * 64, Progress(log, "train"), lambda: False, graphed=recorded
         )
         run.run(pairs)
         whole = time.perf_counter() - start
+        following.ended.set()
+        following.join()
     return {**watch.figures(config.training.batch_size), "whole_seconds": whole}
 
 
@@ -147,38 +173,60 @@ def trl_defaults(prepared: PreparedModel, config: RunConfig, pairs: list[Prefere
     return {**watch.figures(settings.batch_size), "whole_seconds": time.perf_counter() - start}
 
 
+def peak(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What a side found, and its peak of memory in this process."""
+    gc.collect()
+    if not torch.cuda.is_available():
+        return work()
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    return {**work(), "peak_gib": torch.cuda.max_memory_allocated() / 1024**3}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="gemma-3-270m")
     parser.add_argument("--precision", default="bf16" if torch.cuda.is_available() else "fp32")
     parser.add_argument("--batch", type=int, default=0, help="pairs a step; 0: 32, or 4 with --quick")
-    parser.add_argument("--steps", type=int, default=0, help="0: 33, or 6 with --quick")
+    parser.add_argument("--steps", type=int, default=0, help="0: 50, or 20 with --quick")
+    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--sides", default=",".join(SIDES), help="which sides, joined by commas")
     parser.add_argument("--json", type=Path, default=Path("training.json"))
     parser.add_argument("--quick", action="store_true")
     given = parser.parse_args()
-    batch, steps = given.batch or (4 if given.quick else 32), given.steps or (6 if given.quick else 33)
+    batch, steps = given.batch or (4 if given.quick else 32), given.steps or (20 if given.quick else 50)
     prepared = prepare(given.model)
-    config = config_of(batch, steps, given.precision)
+    config = config_of(batch, steps, given.precision, given.processes)
     pairs = pairs_of(batch * steps)
-    sides = {}
-    for name, side in (("product", ours), ("TRL defaults", trl_defaults)):
-        sides[name] = side(prepared, config, pairs)
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+    ways: dict[str, Callable[[], dict[str, Any]]] = {
+        "product": lambda: ours(prepared, config, pairs),
+        "recorded": lambda: ours(prepared, config, pairs, recorded=True),
+        "TRL defaults": lambda: trl_defaults(prepared, config, pairs),
+    }
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
-    print(f"\n{'':<16}{'pairs/s':>10}{'final loss':>12}{'whole s':>10}")
-    for name, found in sides.items():
-        print(
-            f"{name:<16}{found['pairs_per_second']:>10.1f}{found['final_loss']:>12.4f}{found['whole_seconds']:>10.1f}"
-        )
-    ratio = sides["product"]["pairs_per_second"] / sides["TRL defaults"]["pairs_per_second"]
-    print(f"ratio {ratio:.2f} (aim: 3); {steps} steps of {batch} pairs, {given.precision}; {device}")
-    found_all = {
-        "device": device, "model": given.model, "precision": given.precision, "batch": batch, "ratio": ratio,
-        "torch": torch.__version__, "sides": sides,
+    found: dict[str, Any] = {
+        "device": device, "model": given.model, "precision": given.precision, "batch": batch, "steps": steps,
+        "processes": given.processes, "torch": torch.__version__, "sides": {},
     }  # fmt: skip
-    given.json.write_text(json.dumps(found_all, indent=2) + "\n")
+    sides = found["sides"]
+    print(f"\n{'':<16}{'pairs/s':>10}{'final loss':>12}{'whole s':>10}")
+    for name in given.sides.split(","):
+        try:
+            side = sides[name] = peak(ways[name])
+        except Exception as error:
+            traceback.print_exc()
+            sides[name] = {"failed": f"{type(error).__name__}: {error}"[:300]}
+            continue
+        print(f"{name:<16}{side['pairs_per_second']:>10.1f}{side['final_loss']:>12.4f}{side['whole_seconds']:>10.1f}")
+        given.json.write_text(json.dumps(found, indent=2) + "\n")
+    rates = {name: side["pairs_per_second"] for name, side in sides.items() if "failed" not in side}
+    if {"product", "recorded"} <= rates.keys():
+        both = zip(sides["product"]["losses"], sides["recorded"]["losses"], strict=True)
+        found["largest_loss_difference_recorded"] = max(abs(a - b) for a, b in both)
+    if "TRL defaults" in rates:
+        found["ratios"] = {n: rate / rates["TRL defaults"] for n, rate in rates.items() if n != "TRL defaults"}
+        print(f"against TRL's defaults: {found['ratios']} (aim: 3); {steps} steps of {batch} pairs; {device}")
+    given.json.write_text(json.dumps(found, indent=2) + "\n")
 
 
 if __name__ == "__main__":

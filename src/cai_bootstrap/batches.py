@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from cai_bootstrap.errors import DataError
 from cai_bootstrap.records import Record
@@ -99,3 +99,29 @@ class ChunkFile(Generic[RecordT]):
         records = read_jsonl(self.path, self._kind)
         for size in self.sizes:
             yield list(islice(records, size))
+
+
+class Lockstep:
+    """Reads chunk files side by side, moving forward only, so that one chunk of each is in memory at a time."""
+
+    def __init__(self, *files: ChunkFile[Any]) -> None:
+        self._files = files
+        self._rows: Iterator[tuple[list[Any], ...]] | None = None
+        self._at = -1
+        self._current: tuple[list[Any], ...] = ()
+
+    def __iter__(self) -> Iterator[tuple[list[Any], ...]]:
+        return zip(*(file.chunks() for file in self._files), strict=True)
+
+    def all_at(self, number: int) -> tuple[list[Any], ...]:
+        """Chunk `number` of each file; never an earlier one than before."""
+        if self._rows is None:
+            self._rows = iter(self)
+        while self._at < number:
+            self._current = next(self._rows)
+            self._at += 1
+        return self._current
+
+    def at(self, number: int) -> list[Any]:
+        """Chunk `number` of the first file."""
+        return self.all_at(number)[0]

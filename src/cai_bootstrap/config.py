@@ -60,6 +60,7 @@ class Generation(Section):
     """How the model makes its own training data. Token counts are new tokens; temperatures are those of sampling."""
 
     count: int = Field(1000, ge=1, description="instructions")
+    later_count: int | None = Field(None, ge=1, description="instructions in each later round; None: `count`")
     precision: Precision | None = Field(None, description="None follows `precision`")
     batch_size: int = Field(16, ge=1, description="prompts decoded together")
     chunk: int = Field(64, ge=1, description="instructions in a planned batch, the unit of resuming")
@@ -67,6 +68,7 @@ class Generation(Section):
     critique_tokens: int = Field(40, ge=1)
     candidates: int = Field(4, ge=1, description="few-shot answers to each instruction")
     shots: int = Field(6, ge=1, le=16, description="same-skill exemplars in a prompt")
+    same_wording: float = Field(0.0, ge=0, le=1, description="share of exemplars in the instruction's own template")
     temperature: float = Field(0.7, ge=0, description="0: every candidate is greedy, and differs by its exemplars")
     top_p: float = Field(0.95, gt=0, le=1)
     samples: int = Field(4, ge=1, description="sampled answers to each instruction in rounds after the first")

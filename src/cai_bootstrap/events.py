@@ -95,6 +95,16 @@ class Progress:
             eta_seconds=round((self._total - self._done) / rate, 1) if rate > 0 else None,
         )
 
+    @property
+    def mark(self) -> int:
+        """How much is done: what `rewind` goes back to."""
+        return self._done
+
+    def rewind(self, mark: int) -> None:
+        """Forget what was counted since `mark`, because it is done again."""
+        with self._lock:
+            self._done = mark
+
     def say(self, message: str) -> None:
         """Emit a notice that the user should see."""
         self._log.emit("notice", step=self._step, message=message)

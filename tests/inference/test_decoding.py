@@ -49,6 +49,67 @@ def test_greedy_tokens_are_those_of_transformers_generate(
         assert len(mine) == STEPS or mine[-1] == end
 
 
+@pytest.mark.parametrize("pinned", [True, False])
+def test_fixed_steps_give_the_same_tokens(loaded: LoadedModel, pinned: bool) -> None:
+    """With a cache of a fixed length, used again by the next batch, in halves as rows end."""
+    from cai_bootstrap.inference.fixed_steps import FixedShapes
+
+    prompts = [f"{prompt[:-1]} {n}\n" for n in range(4) for prompt in PROMPTS]
+    rows = loaded.tokenizer(prompts, padding=True, return_tensors="pt")
+    batches = [(rows["input_ids"][part], rows["attention_mask"][part]) for part in (slice(0, 70), slice(70, 80))]
+    end, shapes = frequent(loaded, batches[0]), FixedShapes(loaded.model)
+    for batch in (*batches, batches[0]):
+        asked: dict[str, Any] = {"max_new_tokens": STEPS, "ends": [end], "filler": 0, "pick": greedy, "pinned": pinned}
+        assert decode(loaded.model, *batch, **asked, shapes=shapes) == decode(loaded.model, *batch, **asked)
+    used = {rows for rows, *_ in shapes._known}
+    assert 70 in used
+    assert (len(used) > 1) or pinned
+
+
+def test_a_sliding_window_that_the_tokens_would_pass_keeps_the_growing_cache(tmp_path: Path) -> None:
+    import torch
+    from transformers import Gemma3ForCausalLM, Gemma3TextConfig
+
+    from cai_bootstrap.inference.fixed_steps import FixedShapes
+
+    torch.manual_seed(0)
+    config = Gemma3TextConfig(
+        vocab_size=64, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=1, head_dim=16, sliding_window=40, layer_types=["sliding_attention", "full_attention"],
+        pad_token_id=0, initializer_range=0.5,
+    )  # fmt: skip
+    Gemma3ForCausalLM(config).save_pretrained(tmp_path)
+    model = Gemma3ForCausalLM.from_pretrained(tmp_path).eval()
+    ids = torch.randint(3, 64, (3, 12))
+    mask = torch.ones_like(ids)
+    mask[0, :5] = 0
+    cache = model(input_ids=ids, attention_mask=mask, use_cache=True).past_key_values
+    shapes = FixedShapes(model)
+    assert (shapes.room_for(cache, 39), shapes.room_for(cache, 41)) == (40, None)
+    for new in (20, 40):
+        asked: dict[str, Any] = {"max_new_tokens": new, "ends": [], "filler": 0, "pick": greedy}
+        with torch.no_grad():
+            assert decode(model, ids, mask, **asked, shapes=shapes) == decode(model, ids, mask, **asked)
+
+
+def test_steps_with_an_adapter_are_not_those_without(loaded: LoadedModel) -> None:
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    from cai_bootstrap.inference.fixed_steps import FixedShapes
+
+    torch.manual_seed(0)
+    base = AutoModelForCausalLM.from_pretrained(loaded.model.config._name_or_path)
+    model = get_peft_model(base, LoraConfig(r=4, init_lora_weights=False, target_modules="all-linear")).eval()
+    shapes = FixedShapes(model)
+    cache = model(input_ids=torch.tensor([[1, 5, 6]]), use_cache=True).past_key_values
+    first = shapes.of(cache, 1, 1, 64)
+    assert shapes.of(cache, 1, 1, 64) is first
+    with model.disable_adapter():
+        assert shapes.of(cache, 1, 1, 64) is not first
+
+
 def test_ended_rows_leave_the_batch_unless_it_is_pinned(
     loaded: LoadedModel, batch: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,13 +1,19 @@
-"""How the vLLM engine feeds its library and passes answers on, with a stand-in that finishes them out of order."""
+"""How the vLLM engine starts and feeds its library and passes answers on, with stand-ins for it."""
 
+import importlib.util
 import itertools
+import os
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
-from cai_bootstrap.errors import EngineError
+from cai_bootstrap.errors import EngineError, UsageError
+from cai_bootstrap.inference.models import prepare
 from cai_bootstrap.inference.vllm_engine import AHEAD, VllmEngine
 
 
@@ -84,3 +90,30 @@ def test_too_little_memory_is_explained_and_leaves_nothing_behind() -> None:
     with pytest.raises(EngineError, match=r"not enough memory .*use a smaller batch_size, fp8, a larger GPU"):
         list(run(engine_on(library), 20))
     assert library.running == []
+
+
+@pytest.mark.parametrize(
+    ("installed", "set_by_user", "seen"), [(False, None, "0"), (False, "1", "1"), (True, None, None), (True, "0", "0")]
+)
+def test_vllm_starts_without_flashinfer_unless_the_user_says_otherwise(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch, installed: bool, set_by_user: str | None, seen: str | None
+) -> None:
+    class Library(ModuleType):
+        def __getattr__(self, name: str) -> object:
+            if name == "LLM":
+                found.append(os.environ.get("VLLM_USE_FLASHINFER_SAMPLER"))
+            raise AttributeError(name)
+
+    def find_spec(name: str, *more: str) -> object:
+        return installed or None if name == "flashinfer" else look(name, *more)
+
+    found: list[str | None] = []
+    look = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", find_spec)
+    monkeypatch.setattr(os, "environ", {k: v for k, v in os.environ.items() if not k.startswith("VLLM_")})
+    if set_by_user is not None:
+        os.environ["VLLM_USE_FLASHINFER_SAMPLER"] = set_by_user
+    monkeypatch.setitem(sys.modules, "vllm", Library("vllm"))
+    with pytest.raises(UsageError, match="cannot import name 'LLM'"):
+        VllmEngine(prepare(str(tiny)), precision="fp32", batch_size=2)
+    assert found == [seen]

@@ -320,10 +320,10 @@ def test_out_of_memory_halves_the_batch_and_doubles_the_accumulation(
 
     original = module.answer_logps
 
-    def small_memory(model: Any, input_ids: Any, *rest: Any) -> Any:
-        if model.training and len(input_ids) > 2:
+    def small_memory(model: Any, batch: Any) -> Any:
+        if model.training and len(batch["input_ids"]) > 2:
             raise MemoryError
-        return original(model, input_ids, *rest)
+        return original(model, batch)
 
     monkeypatch.setattr(module, "answer_logps", small_memory)
     folder = tmp_path / "run"

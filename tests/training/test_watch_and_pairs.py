@@ -8,7 +8,8 @@ from test_training import pairs_of
 
 from cai_bootstrap.inference.models import PreparedModel
 from cai_bootstrap.records import PreferencePair
-from cai_bootstrap.training.pairs import dataset, tokenise
+from cai_bootstrap.training.collate import Collator
+from cai_bootstrap.training.pairs import dataset, rows_of, tokenise
 from cai_bootstrap.training.preflight import check_pairs
 from cai_bootstrap.training.watch import CollapseWatch, Look, read_looks, write_looks
 
@@ -94,18 +95,46 @@ def test_an_answer_beyond_the_length_is_cut_and_loses_its_eos(tokenizer: Any) ->
     assert EOS not in made.rejected_ids
 
 
-def test_the_collator_sees_no_second_eos_and_masks_the_prompt(tokenizer: Any) -> None:
-    """TRL's own collator on the tokenised rows: chosen first, then rejected; completion masks cover answers only."""
-    from trl.trainer.dpo_trainer import DataCollatorForPreference
-
+def test_the_collator_sees_no_second_eos_and_finds_the_answers_only(tokenizer: Any) -> None:
+    """Chosen rows first, then rejected ones; the places cover each answer's tokens and nothing else."""
     ids = tokenise([pair(rejected_finished=False)], tokenizer, max_length=128)
-    batch = DataCollatorForPreference(pad_token_id=tokenizer.pad_token_id)([dataset(ids)[0]])
+    batch = Collator(tokenizer.pad_token_id)(rows_of(ids))
     chosen, rejected = batch["input_ids"].tolist()
-    masks = batch["completion_mask"].tolist()
     assert chosen.count(EOS) == 1
     assert rejected.count(EOS) == 0
-    assert [t for t, m in zip(chosen, masks[0], strict=True) if m] == ids[0].chosen_ids
-    assert [t for t, m in zip(rejected, masks[1], strict=True) if m] == ids[0].rejected_ids
+    assert batch["input_ids"].reshape(-1)[batch["answers"]].tolist() == [*ids[0].chosen_ids, *ids[0].rejected_ids]
+    assert batch["lengths"].tolist() == [len(ids[0].chosen_ids), len(ids[0].rejected_ids)]
+
+
+def test_the_collator_pads_as_trls_does(tokenizer: Any) -> None:
+    from trl.trainer.dpo_trainer import DataCollatorForPreference
+
+    ids = tokenise(pairs_of(), tokenizer, max_length=128)
+    theirs = DataCollatorForPreference(pad_token_id=tokenizer.pad_token_id)(list(dataset(ids)))
+    ours = Collator(tokenizer.pad_token_id)(rows_of(ids, [(-1.0, -2.0)] * len(ids)))
+    for name in ("input_ids", "attention_mask"):
+        assert ours[name].equal(theirs[name])
+    assert theirs["completion_mask"].reshape(-1).nonzero()[:, 0].equal(ours["answers"])
+    assert ours["ref_rejected_logps"].tolist() == [-2.0] * len(ids)
+
+
+def test_rounded_shapes_add_padding_and_places_that_are_none(tokenizer: Any) -> None:
+    ids = tokenise(pairs_of(), tokenizer, max_length=128)
+    plain = Collator(tokenizer.pad_token_id)(rows_of(ids))
+    rounded = Collator(tokenizer.pad_token_id, width_step=16, answer_step=64)(rows_of(ids))
+    assert (rounded["input_ids"].shape[1] % 16, len(rounded["answers"]) % 64) == (0, 0)
+    count = len(plain["answers"])
+    assert rounded["answers"][count:].tolist() == [rounded["input_ids"].numel()] * (len(rounded["answers"]) - count)
+    words = [batch["input_ids"].reshape(-1)[batch["answers"][:count]] for batch in (plain, rounded)]
+    assert words[0].equal(words[1])
+
+
+def test_chosen_rows_alone_are_the_first_half(tokenizer: Any) -> None:
+    ids = tokenise(pairs_of(), tokenizer, max_length=128)
+    both = Collator(tokenizer.pad_token_id)(rows_of(ids))
+    chosen = Collator(tokenizer.pad_token_id, rejected=False)(rows_of(ids))
+    assert len(chosen["input_ids"]) == len(ids)
+    assert chosen["lengths"].equal(both["lengths"][: len(ids)])
 
 
 def test_sound_pairs_pass_the_last_look(tokenizer: Any) -> None:

@@ -12,7 +12,7 @@ from typing import Literal
 from cai_bootstrap.config import Generation
 from cai_bootstrap.evaluation.scorers import check, first_line
 from cai_bootstrap.instructions.exemplars import Exemplar, draw, draw_mixed
-from cai_bootstrap.instructions.skills import HARD_SKILLS
+from cai_bootstrap.instructions.skills import HARD_SKILLS, wordings
 from cai_bootstrap.instructions.text import word_list
 from cai_bootstrap.records import Instruction, Response, Revision
 
@@ -46,11 +46,11 @@ def label_tier(instruction: Instruction) -> Tier:
 def answers_planned(instruction: Instruction, settings: Generation, *, later_round: bool) -> tuple[int, int]:
     """How many plain and few-shot answers an instruction gets.
 
-    A later round's model was taught to be asked plainly, so it answers greedily and several times sampled, without
-    exemplars; the first round's base answers plainly once and with exemplars otherwise.
+    A later round's model was taught to be asked plainly, so it answers greedily and several times sampled (twice as
+    often for a hard skill), without exemplars; the first round's base answers plainly once, else with exemplars.
     """
     if later_round:
-        return 1 + settings.samples, 0
+        return 1 + settings.samples * (2 if instruction.skill in HARD_SKILLS else 1), 0
     return 1, few_shot_count(instruction, settings)
 
 
@@ -60,13 +60,27 @@ def few_shot_count(instruction: Instruction, settings: Generation) -> int:
     return settings.candidates * (2 if harder and settings.candidates > 1 else 1)
 
 
-def exemplars_for(instruction: Instruction, count: int, *, seed: int, use: str) -> list[Exemplar]:
-    """Same-skill exemplars for one prompt (mixed ones where no skill is known), drawn anew for every `use`."""
+def exemplars_for(
+    instruction: Instruction, count: int, *, seed: int, use: str, same_wording: float = 0.0
+) -> list[Exemplar]:
+    """Same-skill exemplars for one prompt (mixed ones where no skill is known), drawn anew for every `use`.
+
+    The last ones, a share of `same_wording`, stand in the instruction's own training template.
+    """
     digest = hashlib.sha256(f"{seed}:{instruction.id}:{use}".encode()).digest()
     own_seed = int.from_bytes(digest[:6], "big")
     if not instruction.skill:
         return draw_mixed(instruction.type, count, seed=own_seed, exclude=instruction.instruction)
-    return draw(instruction.skill, instruction.type, count, seed=own_seed, exclude=instruction.instruction)
+    wording = next((t for t in wordings(instruction.skill, instruction.type) if t.id == instruction.template), None)
+    return draw(
+        instruction.skill,
+        instruction.type,
+        count,
+        seed=own_seed,
+        exclude=instruction.instruction,
+        wording=wording,
+        alike=round(same_wording * count),
+    )
 
 
 def shown(instruction: Instruction, draw: int) -> str:

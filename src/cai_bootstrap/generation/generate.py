@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from cai_bootstrap.batches import BatchPlan, ChunkFile, seed_of
+from cai_bootstrap.batches import BatchPlan, ChunkFile, Lockstep, seed_of
 from cai_bootstrap.config import RunConfig
 from cai_bootstrap.constitution import Constitution, Principle
 from cai_bootstrap.errors import InterruptedRunError
@@ -38,6 +38,7 @@ from cai_bootstrap.generation.prompts import (
 )
 from cai_bootstrap.generation.select import Proposal, parse_judges, propose
 from cai_bootstrap.inference.engine import Completion, Engine, Sampling
+from cai_bootstrap.instructions.exemplars import Exemplar
 from cai_bootstrap.records import Critique, Instruction, PreferencePair, RejectedPair, Response, Revision
 from cai_bootstrap.workspace import JsonlWriter, read_jsonl, write_jsonl
 
@@ -90,11 +91,11 @@ class Generator:
         self._each("respond", responses, plan, lambda n: self._respond(chunks[n], n))
 
         judgements = ChunkFile(self.folder / "judgements.jsonl", Judgement, [0] * len(chunks), self.say)
-        with_responses = _Lockstep(responses)
+        with_responses = Lockstep(responses)
         self._each(
             "critique", critiques, plan, lambda n: self._critique(chunks[n], with_responses.at(n), principles, n)
         )
-        for_revision = _Lockstep(responses, critiques)
+        for_revision = Lockstep(responses, critiques)
 
         def revise(n: int) -> list[Revision]:
             answered, criticised = for_revision.all_at(n)
@@ -104,15 +105,15 @@ class Generator:
 
         judges = parse_judges(settings.select)
         if "critic" in judges:
-            for_critic = _Lockstep(responses, revisions)
+            for_critic = Lockstep(responses, revisions)
 
             def proposed(n: int) -> list[Proposal | str]:
                 answered, edited = for_critic.all_at(n)
                 return self._proposals(chunks[n], answered, edited, judges)
 
             sizes = [
-                sum(isinstance(p, Proposal) for p in self._proposals(chunk, rows[0], rows[1], judges))
-                for chunk, rows in zip(chunks, _Lockstep(responses, revisions), strict=True)
+                sum(map(self._wants_critic, self._proposals(chunk, rows[0], rows[1], judges)))
+                for chunk, rows in zip(chunks, Lockstep(responses, revisions), strict=True)
             ]
             judgements = self._file("judgements.jsonl", Judgement, sizes)
             self.progress.begin(sum(sizes), done=sum(sizes[: judgements.complete_chunks()]))
@@ -146,12 +147,14 @@ class Generator:
                 raise InterruptedRunError(
                     f"stopped during '{name}' after {chunk} of {total} batches; start again to go on"
                 )
+            begun = self.progress.mark
             while True:
                 self.engine.batch_size = plan.batch_size(name, chunk)
                 records = make(chunk)
                 if self.engine.batch_size == plan.batch_size(name, chunk):
                     break
                 plan.reduce(name, chunk, self.engine.batch_size)
+                self.progress.rewind(begun)
                 self.say(f"out of memory: from here on {self.engine.batch_size} prompts are decoded together")
             file.append(records, chunk)
 
@@ -184,8 +187,7 @@ class Generator:
             more = self._complete("sample", number, prompts, settings.max_new_tokens, settings.sample_temperature)
         else:
             prompts = [
-                respond_prompt(shown(i, n), exemplars_for(i, settings.shots, seed=seed, use=f"respond:{n}"))
-                for i, n in asked
+                respond_prompt(shown(i, n), self._exemplars(i, settings.shots, f"respond:{n}")) for i, n in asked
             ]
             more = self._complete("respond", number, prompts, settings.max_new_tokens, settings.temperature)
         waiting = iter(more)
@@ -200,6 +202,10 @@ class Generator:
                     self._response(instruction, kind, place, next(waiting), seed_of(seed, pass_name, number))
                 )
         return records
+
+    def _exemplars(self, instruction: Instruction, count: int, use: str) -> list[Exemplar]:
+        share = self.config.generation.same_wording
+        return exemplars_for(instruction, count, seed=self.config.seed, use=use, same_wording=share)
 
     def _response(
         self, instruction: Instruction, prompting: Prompting, place: int, made: Completion, seed: int
@@ -226,7 +232,7 @@ class Generator:
         prompts = [
             critique_prompt(
                 i.instruction, r.text, p,
-                worked_examples(exemplars_for(i, CRITIC_EXAMPLES, seed=seed, use=f"critique:{r.id}"), seed=seed),
+                worked_examples(self._exemplars(i, CRITIC_EXAMPLES, f"critique:{r.id}"), seed=seed),
             )
             for i, r, p in cases
         ]  # fmt: skip
@@ -253,7 +259,7 @@ class Generator:
         prompts = [
             revise_prompt(
                 i.instruction, r.text, c.text, self.constitution.principle(c.principle_id),
-                worked_examples(exemplars_for(i, CRITIC_EXAMPLES, seed=seed, use=f"revise:{r.id}"), seed=seed),
+                worked_examples(self._exemplars(i, CRITIC_EXAMPLES, f"revise:{r.id}"), seed=seed),
             )
             for (i, r), c in zip(cases, critiques, strict=True)
         ]  # fmt: skip
@@ -287,10 +293,19 @@ class Generator:
             proposals.append(propose(instruction, candidates, judges, agreement=settings.agreement))
         return proposals
 
+    def _wants_critic(self, proposal: Proposal | str) -> bool:
+        """Whether the critic is asked: about every pair of the first round, later only where no other judge decided.
+
+        Its prompts are few-shot prompts for the untrained base, the longest of all, and it overrules no other judge.
+        """
+        return isinstance(proposal, Proposal) and (self.round == 1 or not proposal.decided_by)
+
     def _judge(
         self, chunk: Sequence[Instruction], proposals: Sequence[Proposal | str], principles: dict[str, Principle]
     ) -> list[Judgement]:
-        pairs = [(i, p) for i, p in zip(chunk, proposals, strict=True) if isinstance(p, Proposal)]
+        pairs = [
+            (i, p) for i, p in zip(chunk, proposals, strict=True) if isinstance(p, Proposal) and self._wants_critic(p)
+        ]
         comparisons = [
             Comparison(i.instruction, p.chosen.text, one_paragraph(p.rejected.text), principles[i.id], self._flawed(i))
             for i, p in pairs
@@ -312,7 +327,7 @@ class Generator:
 
     def _flawed(self, instruction: Instruction) -> tuple[WorkedExample, ...]:
         """Worked comparisons of a right and a flawed answer, for the critic."""
-        exemplars = exemplars_for(instruction, CRITIC_EXAMPLES, seed=self.config.seed, use="judge")
+        exemplars = self._exemplars(instruction, CRITIC_EXAMPLES, "judge")
         return tuple(worked_examples(exemplars, seed=self.config.seed, with_flawless=False))
 
     def _pairs(
@@ -334,7 +349,7 @@ class Generator:
             path.unlink(missing_ok=True)
         skills: dict[str, str] = {}
         with JsonlWriter(waiting) as kept_file, JsonlWriter(dropped) as dropped_file:
-            for chunk, rows in zip(chunks, _Lockstep(responses, revisions, judgements), strict=True):
+            for chunk, rows in zip(chunks, Lockstep(responses, revisions, judgements), strict=True):
                 answered, revised, judged = rows
                 opinions = {j.instruction_id: j for j in judged}
                 for instruction, proposal in zip(chunk, self._proposals(chunk, answered, revised, judges), strict=True):
@@ -351,7 +366,9 @@ class Generator:
         def built() -> Iterator[PreferencePair]:
             return read_jsonl(waiting, PreferencePair)
 
-        surplus = filters.over_represented(built(), skills)
+        # Later rounds are balanced by what they ask, and what is easy gives no pair in them: to cut their skills to the
+        # harder ones left 8 pairs of each transformation and lost 501 of 1,155.
+        surplus = filters.over_represented(built(), skills) if self.round == 1 else set()
         write_jsonl(pairs, (pair for pair in built() if pair.id not in surplus))
         balanced_out = (without(pair, "balanced_out") for pair in built() if pair.id in surplus)
         write_jsonl(rejected, chain(read_jsonl(dropped, RejectedPair), balanced_out))
@@ -368,27 +385,3 @@ def _by_instruction(responses: Sequence[Response]) -> dict[str, list[Response]]:
     for response in responses:
         found.setdefault(response.instruction_id, []).append(response)
     return found
-
-
-class _Lockstep:
-    """Reads chunk files side by side, moving forward only, so that one chunk of each is in memory at a time."""
-
-    def __init__(self, *files: ChunkFile[Any]) -> None:
-        self._files = files
-        self._rows: Iterator[tuple[list[Any], ...]] | None = None
-        self._at = -1
-        self._current: tuple[list[Any], ...] = ()
-
-    def __iter__(self) -> Iterator[tuple[list[Any], ...]]:
-        return zip(*(file.chunks() for file in self._files), strict=True)
-
-    def all_at(self, number: int) -> tuple[list[Any], ...]:
-        if self._rows is None:
-            self._rows = iter(self)
-        while self._at < number:
-            self._current = next(self._rows)
-            self._at += 1
-        return self._current
-
-    def at(self, number: int) -> list[Any]:
-        return self.all_at(number)[0]

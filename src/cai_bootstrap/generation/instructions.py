@@ -1,7 +1,7 @@
 """The instructions of one generation: drawn from the templates, and a share written by the model itself."""
 
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -32,10 +32,12 @@ def make_instructions(
     stopping: Callable[[], bool],
     asked_before: Collection[str] = (),
     held_back: Collection[str] = (),
+    weights: Mapping[str, float] | None = None,
 ) -> tuple[list[Instruction], dict[str, Any]]:
     """The instructions in their order and their diversity figures; read back if they were made before.
 
     `asked_before` holds the texts of earlier rounds, `held_back` those that training is watched on; neither is drawn.
+    `weights` says by `type.skill` how often a skill is drawn beside the others of its type.
     """
     path, figures_path = folder / "instructions.jsonl", folder / "diversity.json"
     if path.exists() and figures_path.exists():
@@ -51,7 +53,7 @@ def make_instructions(
         return held_out.hit(instruction.instruction, instruction.fact_key)
 
     seed = config.seed if not asked_before else seed_of(config.seed, "instructions", len(asked_before))
-    templated, report = sample_with_report(count, seed=seed, leaks=unfit)
+    templated, report = sample_with_report(count, seed=seed, leaks=unfit, weights=weights)
     figures: dict[str, Any] = {"dropped_by_sampler": dict(report.dropped)}
     instructions = templated
     if by_model:

@@ -11,6 +11,9 @@ from cai_bootstrap.generation.prompts import plain_prompt
 from cai_bootstrap.generation.select import Proposal
 from cai_bootstrap.records import Instruction, PreferencePair, Record, RejectedPair
 
+# Reasons for which an instruction gave no pair although one of its answers was right.
+ANSWERED = frozenset({"none_failed", "too_similar", "balanced_out"})
+
 
 class Judgement(Record):
     """The critic's opinion of one proposed pair; `consistent` tells whether it survived swapping the answers."""
@@ -90,10 +93,10 @@ def without(pair: PreferencePair, reason: str) -> RejectedPair:
     )
 
 
-def _skill(pair: PreferencePair) -> str:
-    """The skill of a pair by its template's name; `self` where the model wrote the instruction."""
+def _skill(pair: PreferencePair | RejectedPair) -> str:
+    """Type and skill of a pair by its template's name; `self` where the model wrote the instruction."""
     parts = pair.template.split(".")
-    return parts[2] if len(parts) > 2 else parts[0]
+    return f"{pair.type}.{parts[2] if len(parts) > 2 else parts[0]}"
 
 
 def summarise(
@@ -105,7 +108,8 @@ def summarise(
 ) -> dict[str, Any]:
     """Counts of a finished generation: by principle and source (zero included), what was dropped and why.
 
-    Reads each of the three once, one record at a time.
+    `by_skill` tells of how many instructions some answer was right, and of how many all were (`settled`), so that they
+    gave no pair. Reads each of the three once, one record at a time.
     """
     sources = {"revision": 0, "response": 0}
     types: Counter[str] = Counter()
@@ -121,7 +125,7 @@ def summarise(
         for pair in kept:
             sources[pair.chosen_source] += 1
             types[pair.type] += 1
-            skills[f"{pair.type}.{_skill(pair)}"] += 1
+            skills[_skill(pair)] += 1
             labels[pair.label_source] += 1
             ended += pair.rejected_finished
             by_principle[pair.principle_id]["pairs"] += 1
@@ -129,6 +133,13 @@ def summarise(
             yield pair
 
     effective = filters.effective_unique(counted())
+    reasons: Counter[str] = Counter()
+    asked, answered, settled = skills.copy(), skills.copy(), Counter[str]()
+    for lost in dropped:
+        reasons[lost.reason] += 1
+        asked[_skill(lost)] += 1
+        answered[_skill(lost)] += lost.reason in ANSWERED
+        settled[_skill(lost)] += lost.reason == "none_failed"
     critic: Counter[str] = Counter()
     for opinion in opinions:
         critic["asked"] += 1
@@ -141,7 +152,11 @@ def summarise(
         "by_principle": by_principle,
         "by_chosen_source": sources,
         "by_label_source": dict(sorted(labels.items())),
-        "dropped": dict(sorted(Counter(r.reason for r in dropped).items())),
+        "by_skill": {
+            name: {"asked": count, "answered": answered[name], "settled": settled[name]}
+            for name, count in sorted(asked.items())
+        },
+        "dropped": dict(sorted(reasons.items())),
         "effective": effective,
         "rejected_finished": ended,
         "critic": {name: critic[name] for name in ("asked", "consistent", "agrees_with_label")},

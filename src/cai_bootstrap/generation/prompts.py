@@ -17,7 +17,7 @@ import yaml
 from cai_bootstrap.constitution import Principle
 from cai_bootstrap.instructions.exemplars import Exemplar
 
-PROMPT_VERSION = "stage1-2"
+PROMPT_VERSION = "stage1-3"
 NEXT_EXAMPLE = ("\n\n", "\nInstruction:")
 Flaw = Literal["runs_on", "other_answer", "echo", "none"]
 

@@ -38,6 +38,15 @@ ENVIRONMENT = {
 }
 
 
+def sample_without_flashinfer_if_missing() -> None:
+    """Before vLLM is imported: where the package flashinfer is not installed, vLLM (0.26) must not sample with it.
+
+    vLLM imports it on a GPU without looking and fails at load. What the user has set stays.
+    """
+    if importlib.util.find_spec("flashinfer") is None:
+        os.environ.setdefault("VLLM_USE_FLASHINFER_SAMPLER", "0")
+
+
 def vllm_version() -> str | None:
     """The installed vLLM's version, without importing it; None if there is none."""
     if importlib.util.find_spec("vllm") is None:
@@ -133,6 +142,7 @@ class VllmEngine:
 
         for name, value in ENVIRONMENT.items():
             os.environ.setdefault(name, value)
+        sample_without_flashinfer_if_missing()
         tokenizer = AutoTokenizer.from_pretrained(prepared.path, trust_remote_code=False)
         self.has_chat_template = bool(tokenizer.chat_template)
         tokenizer.chat_template = None
@@ -272,7 +282,10 @@ class VllmEngine:
             }
         if sampling.stop:
             given |= {"stop": list(sampling.stop), "detokenize": True}
-        return self._greedy(**given)
+        asked = self._greedy(**given)
+        if hasattr(asked, "skip_clone"):
+            asked.skip_clone = True  # this request's alone, so vLLM need not copy it
+        return asked
 
     def _greedy(self, **given: Any) -> Any:
         from vllm import SamplingParams

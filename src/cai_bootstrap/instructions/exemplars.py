@@ -10,6 +10,7 @@ from random import Random
 from cai_bootstrap.errors import UsageError
 from cai_bootstrap.instructions.fill import Fill
 from cai_bootstrap.instructions.fills_text import written_exemplars
+from cai_bootstrap.instructions.pool import Template
 from cai_bootstrap.instructions.skills import skills, supply, wordings
 from cai_bootstrap.instructions.text import without_possessives, word_list
 from cai_bootstrap.records import TaskType
@@ -29,11 +30,14 @@ class Exemplar:
     answer: str
 
 
-def draw(skill: str, type: TaskType, count: int, *, seed: int, exclude: str) -> list[Exemplar]:
+def draw(
+    skill: str, type: TaskType, count: int, *, seed: int, exclude: str, wording: Template | None = None, alike: int = 0
+) -> list[Exemplar]:
     """`count` exemplars of a skill in a seeded order, their wordings and answers as varied as the skill allows.
 
-    `exclude` is the instruction to be answered: no exemplar equals it or is about the same thing. The same arguments
-    give the same exemplars. Raises UsageError for a skill that the pool does not teach (the held-out ones are never
+    `exclude` is the instruction to be answered: no exemplar equals it or is about the same thing. The last `alike` of
+    them are shown in `wording`, the training template of that instruction. The same arguments give the same
+    exemplars. Raises UsageError for a skill that the pool does not teach (the held-out ones are never
     shown), or when it has fewer than `count` fitting exemplars.
     """
     random = Random(f"{seed}:{type}:{skill}:{exclude}")
@@ -56,7 +60,10 @@ def draw(skill: str, type: TaskType, count: int, *, seed: int, exclude: str) -> 
     chosen += spare[: count - len(chosen)]
     if len(chosen) < count:
         raise UsageError(f"skill '{skill}' has only {len(chosen)} fitting exemplars; ask for at most that many")
-    pairs = zip(chosen, itertools.cycle(texts), strict=False)
+    shown = list(itertools.islice(itertools.cycle(texts), count))
+    if wording is not None and alike:
+        shown[-alike:] = [wording] * len(shown[-alike:])
+    pairs = zip(chosen, shown, strict=True)
     return [Exemplar(skill, type, text.id, text.render(fill.slots), answer) for (fill, answer), text in pairs]
 
 

@@ -9,7 +9,7 @@ How alike the sampled texts are without regard to what they ask is measured in `
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from random import Random
@@ -22,6 +22,7 @@ from cai_bootstrap.instructions.text import normalised, word_list, words_similar
 from cai_bootstrap.records import TASK_TYPES, Instruction, TaskType
 
 NEAR_DUPLICATE = 0.85
+TURNS = 10
 
 
 @dataclass
@@ -119,14 +120,19 @@ class _Filter:
         return False
 
 
-def _draw(type: TaskType, count: int, random: Random, admit: _Filter) -> list[Instruction]:
+def _draw(
+    type: TaskType, count: int, random: Random, admit: _Filter, weights: Mapping[str, float] | None = None
+) -> list[Instruction]:
     """Up to `count` instructions of a type, one skill after another, so that filtering leaves the skills balanced.
 
-    The skills whose answers pass least often take a second turn in each round.
+    The skills whose answers pass least often take a second turn in each round; with `weights`, each takes its own
+    number of turns.
     """
     names = list(skills(type))
     random.shuffle(names)
     turns = [*names, *(name for name in names if name in RARE_SKILLS)]
+    if weights is not None:
+        turns = _turns({name: weights.get(f"{type}.{name}", 1.0) for name in names})
     streams = {name: _stream(type, name, Random(f"{random.random()}")) for name in names}
     kept: list[Instruction] = []
     while streams and len(kept) < count:
@@ -143,12 +149,25 @@ def _draw(type: TaskType, count: int, random: Random, admit: _Filter) -> list[In
     return kept
 
 
+def _turns(weights: Mapping[str, float]) -> list[str]:
+    """Skills in the order of their turns, spread evenly: ten for the heaviest, one at least for each."""
+    most = max(weights.values())
+    taken = {name: max(1, round(TURNS * weight / most)) for name, weight in weights.items()}
+    places = [((turn + 0.5) / count, name) for name, count in taken.items() for turn in range(count)]
+    return [name for _, name in sorted(places)]
+
+
 def sample_with_report(
-    count: int, *, seed: int, leaks: Callable[[Instruction], str | None] = no_leaks
+    count: int,
+    *,
+    seed: int,
+    leaks: Callable[[Instruction], str | None] = no_leaks,
+    weights: Mapping[str, float] | None = None,
 ) -> tuple[list[Instruction], SampleReport]:
     """Exactly `count` different instructions in a seeded order, and what was dropped to get them.
 
     `leaks` names why an instruction must not be trained on (or None); such instructions are dropped and replaced.
+    `weights` says by `type.skill` how often a skill is drawn beside the others of its type (1 where it is not named).
     Raises UsageError if `count` is below one or more than the pool can give; the message names the pool's size.
     """
     if count < 1:
@@ -156,7 +175,7 @@ def sample_with_report(
     drawn: list[Instruction] = []
     admit = _Filter(leaks)
     for kind, wanted in type_counts(count).items():
-        part = [] if wanted > _most(kind) else _draw(kind, wanted, Random(f"{seed}:{kind}"), admit)
+        part = [] if wanted > _most(kind) else _draw(kind, wanted, Random(f"{seed}:{kind}"), admit, weights)
         if len(part) < wanted:
             held_out = sum(n for reason, n in admit.dropped.items() if reason.startswith("leak:"))
             raise UsageError(

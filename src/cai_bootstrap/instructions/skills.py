@@ -11,13 +11,16 @@ from cai_bootstrap.records import TaskType
 
 _ROOMS: tuple[ModuleType, ...] = (fills_facts, fills_context, fills_text, fills_forms, fills_words)
 
-# Skills in which a small model errs often: of 133 instructions each, sorting gave 10 pairs, copying 127. They are
+# Skills in which a small model errs often: of 133 instructions each, sorting gave 10 pairs, copying 127. After a first
+# round of training, the last two lines' had a right answer among nine for under half of their instructions. They are
 # answered by twice as many candidates.
 HARD_SKILLS = frozenset(
     {
         "uppercase", "sort_words", "reverse_words", "json_keys", "count_words", "remove_word", "replace_word",
         "nth_word", "last_word", "number_sequence", "letter_sequence", "swap_ends", "first_letters",
         "remove_punctuation", "which_first", "letter_position", "how_many", "true_false", "yes_no_told",
+        "first_word", "lowercase", "title_case", "add_word", "two_words", "join_with", "fill_form", "words_in_order",
+        "count_on",
     }
 )  # fmt: skip
 # Of these, the ones whose answers pass least often, which are asked twice as often as the others.

@@ -105,10 +105,12 @@ def _running(shape: Shape, number: float) -> float:
 
 def _kept(shape: Shape, number: float, rank: int) -> float:
     """Bytes a token that one layer keeps for the backward pass: each norm's input in 32 bits, those of query and key
-    too where they have norms; each adapter's input and its r numbers; attention's query and output, key and value for
-    every head; gate, its activation and up."""
+    too where they have norms; the adapters' inputs, of which query, key and value share one and gate and up another,
+    and each adapter's r numbers; attention's query and output, key and value (for every head if it is masked); gate,
+    its activation and up."""
     norms = 4 * shape.norms * shape.hidden
     if shape.head_norms:
         norms += 4 * (shape.heads + shape.kv_heads) * shape.head
-    inputs = number * (sum(inputs for inputs, _ in shape.linears) + rank * len(shape.linears))
-    return norms + inputs + number * 4 * shape.heads * shape.head + number * 3 * shape.inner
+    inputs = number * (2 * shape.hidden + shape.heads * shape.head + shape.inner + rank * len(shape.linears))
+    read = shape.heads if shape.masked else shape.kv_heads
+    return norms + inputs + number * 2 * (shape.heads + read) * shape.head + number * 3 * shape.inner

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from cai_bootstrap.errors import UsageError
+from cai_bootstrap.inference.attention import MASK_FOR_EACH_KIND
 from cai_bootstrap.workspace import resolve_cache_dir
 
 KNOWN = Path(__file__).with_name("architectures.yaml")
@@ -35,6 +36,7 @@ class Shape:
     biased: bool
     window: int | None
     sliding_layers: int
+    masked: bool  # attention in training is given a mask, and then keeps keys and values for every head
 
     @property
     def linears(self) -> list[tuple[int, int]]:
@@ -125,6 +127,7 @@ def _shape(name: str, source: str, config: dict[str, Any]) -> Shape:
             biased=bool(config.get("attention_bias", False)) or kind in BIASED,
             window=int(config["sliding_window"]) if sliding and config.get("sliding_window") else None,
             sliding_layers=sliding,
+            masked=kind not in MASK_FOR_EACH_KIND,
         )
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(f"{source}: not a decoder that can be planned for: {error} is missing or no number") from error

@@ -32,6 +32,12 @@ class StepContext:
         return self.workspace.data if wanted == 1 else self.workspace.data / f"round-{wanted}"
 
     @property
+    def count(self) -> int:
+        """How many instructions this round asks for."""
+        settings = self.config.generation
+        return settings.count if self.round == 1 else settings.later_count or settings.count
+
+    @property
     def suite(self) -> Suite:
         return load_suite(self.config.evaluation.suite)
 

@@ -22,7 +22,9 @@ from cai_bootstrap.workspace import fingerprint, read_json, read_jsonl, write_js
 def data_identity(context: StepContext) -> dict[str, Any]:
     """What decides the data, by name, apart from the number of instructions."""
     config = context.config
-    other = {"count", "precision", "batch_size"} | ({"samples", "sample_temperature"} if context.round == 1 else set())
+    other = {"count", "later_count", "precision", "batch_size"} | (
+        {"samples", "sample_temperature"} if context.round == 1 else set()
+    )
     settings = config.generation.model_dump(mode="json", exclude=other)
     constitution = load_constitution(config.constitution)
     earlier = [] if context.round == 1 else [train.checkpoint_of(replace(context, round=context.round - 1)).sha256]
@@ -45,7 +47,7 @@ def identity(context: StepContext) -> str:
     made_with = fingerprint(data_identity(context))
     known = _known_data(context)
     reused = known is not None and known["fingerprint"] == made_with and not context.config.force_data
-    count = known["requested"] if known is not None and reused else context.config.generation.count
+    count = known["requested"] if known is not None and reused else context.count
     return fingerprint([made_with, count])
 
 
@@ -61,7 +63,7 @@ def check_data(context: StepContext) -> dict[str, int]:
     count.
     """
     known = _known_data(context)
-    count = context.config.generation.count
+    count = context.count
     if known is None:
         return {"requested": count, "found": count}
     identity = data_identity(context)
@@ -91,7 +93,7 @@ def run(context: StepContext, _: str) -> list[Path]:
     """
     folder = context.data()
     folder.mkdir(parents=True, exist_ok=True)
-    count = context.config.generation.count
+    count = context.count
     constitution = load_constitution(context.config.constitution)
     identity = data_identity(context)
     known = _known_data(context)
@@ -130,6 +132,7 @@ def run(context: StepContext, _: str) -> list[Path]:
         context.stopping,
         _asked_before(context),
         context.held_back,
+        _weights(context),
     )
     generator = Generator(
         config,
@@ -162,6 +165,21 @@ def _asked_before(context: StepContext) -> set[str]:
     """The instructions of earlier rounds, so that each round asks fresh ones."""
     files = [context.data(number) / "instructions.jsonl" for number in range(1, context.round)]
     return {i.instruction for path in files for i in read_jsonl(path, Instruction)}
+
+
+def _weights(context: StepContext) -> dict[str, float] | None:
+    """How often each skill is asked in this round, by what the round before gave.
+
+    Seldom where all answers were right (such an instruction gives no pair), often where few instructions had a right
+    one: what a small model must do exactly, as sorting or removing a word, takes hundreds of examples.
+    """
+    if context.round == 1:
+        return None
+    summary = read_json(context.data(context.round - 1) / "generation_summary.json")
+    return {
+        skill: (1.0 - n["settled"] / n["asked"]) * (1.5 - n["answered"] / n["asked"])
+        for skill, n in summary.get("by_skill", {}).items()
+    } or None
 
 
 def _generation_summary(

@@ -75,6 +75,7 @@ def _together(run: "TrainingRun", pairs: Sequence[PreferencePair], share: Share)
             "dev_items": [item.model_dump(mode="json") for item in run.dev_items],
             "pairs": [pair.model_dump(mode="json") for pair in pairs],
             "details": run.details,
+            "graphed": run.graphed,
             "share": asdict(share),
         },
     )
@@ -175,6 +176,7 @@ def _train(job: dict[str, Any], stop: Path, rank: int) -> None:
         stopping=stop.exists,
         dev_items=[EvalItem.model_validate(item) for item in job["dev_items"]],
         details=job["details"],
+        graphed=job["graphed"],
         share=Share(**job["share"]),
     ).run([PreferencePair.model_validate(pair) for pair in job["pairs"]])
 

@@ -39,17 +39,19 @@ def _answer(tokenizer: Any, text: str, finished: bool) -> list[int]:
     return [*ids, tokenizer.eos_token_id] if finished else ids
 
 
-def dataset(pairs: Sequence[TokenisedPair], reference: Sequence[tuple[float, float]] | None = None) -> Any:
-    """A `datasets.Dataset` with the columns of TRL's collator; `reference` adds the reference model's
-    log-probabilities (nats) of chosen and rejected."""
+def rows_of(pairs: Sequence[TokenisedPair], reference: Sequence[tuple[float, float]] | None = None) -> list[Any]:
+    """The pairs as the collator reads them; `reference` adds the reference model's log-probabilities (nats) of chosen
+    and rejected. A plain list: a row of a `datasets.Dataset` takes 45 µs to fetch, 64 of them 2.9 ms a step."""
+    made: list[Any] = [
+        {"prompt_ids": p.prompt_ids, "chosen_ids": p.chosen_ids, "rejected_ids": p.rejected_ids} for p in pairs
+    ]
+    for row, (chosen, rejected) in zip(made, reference or [], strict=reference is not None):
+        row |= {"ref_chosen_logps": chosen, "ref_rejected_logps": rejected}
+    return made
+
+
+def dataset(pairs: Sequence[TokenisedPair]) -> Any:
+    """The pairs as a `datasets.Dataset`, which is what TRL wants to be given."""
     from datasets import Dataset
 
-    columns: dict[str, list[Any]] = {
-        "prompt_ids": [p.prompt_ids for p in pairs],
-        "chosen_ids": [p.chosen_ids for p in pairs],
-        "rejected_ids": [p.rejected_ids for p in pairs],
-    }
-    if reference is not None:
-        columns["ref_chosen_logps"] = [chosen for chosen, _ in reference]
-        columns["ref_rejected_logps"] = [rejected for _, rejected in reference]
-    return Dataset.from_dict(columns)
+    return Dataset.from_list(rows_of(pairs))

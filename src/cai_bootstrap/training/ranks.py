@@ -68,6 +68,17 @@ class Ranks:
         distributed.all_reduce(sums, group=_group())
         return dict(zip(names, (sums / self.count).tolist(), strict=True))
 
+    def average_gradients(self, model: Any) -> None:
+        """Make every gradient the mean over all, on the device where they are."""
+        gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        if not _together() or not gradients:
+            return
+        flat: Any = torch.cat([gradient.reshape(-1) for gradient in gradients])
+        distributed.all_reduce(flat)
+        flat /= self.count
+        for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+            gradient.copy_(part.view_as(gradient))
+
 
 def _together() -> bool:
     return distributed.is_available() and distributed.is_initialized()

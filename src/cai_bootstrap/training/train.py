@@ -19,12 +19,14 @@ from cai_bootstrap.inference.models import PreparedModel
 from cai_bootstrap.inference.transformers_engine import is_out_of_memory, release_memory, weight_options
 from cai_bootstrap.records import EvalItem, PreferencePair
 from cai_bootstrap.training.checkpoints import Checkpoint, mark_success, newest_complete, read_success
-from cai_bootstrap.training.pairs import TokenisedPair, dataset, tokenise
+from cai_bootstrap.training.pairs import TokenisedPair, dataset, rows_of, tokenise
 from cai_bootstrap.training.share import Share, process_count
 from cai_bootstrap.training.watch import CollapseWatch
 from cai_bootstrap.workspace import read_json, write_json
 
 FINAL_LOSS_STEPS = 10
+# Whether steps are recorded as CUDA graphs where they can be. Off until measured (benchmarks/training.py).
+GRAPHED = False
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class TrainingRun:
     """One training: `folder` gets the adapter and, last, the marker; `work` below it is removed when it is done.
 
     `share` is set in each of several processes that train together (`training.launch`): what it does of every step.
+    `graphed`: record steps as CUDA graphs, on a GPU and where nothing in a step is drawn or quantised.
     """
 
     config: RunConfig
@@ -62,6 +65,7 @@ class TrainingRun:
     dev_items: Sequence[EvalItem] = ()
     details: dict[str, Any] = field(default_factory=dict)
     share: Share | None = None
+    graphed: bool = GRAPHED
 
     def run(self, pairs: Sequence[PreferencePair]) -> Checkpoint:
         """Train and return the marked checkpoint.
@@ -197,6 +201,7 @@ class TrainingRun:
                     f"out of memory: going on with {batch_size} pairs a step, {accumulate} steps added up"
                 )
                 model = trainer.model
+                trainer.forget()
                 release_memory()
                 continue
             if callback.collapse:
@@ -277,7 +282,14 @@ class TrainingRun:
             peft_config=None if isinstance(model, PeftModel) else lora,
             dpo_weight=phase.dpo_weight,
             sft_weight=phase.sft_weight,
+            graphed=self.graphed and cuda and self._can_be_graphed(),
         )
+
+    def _can_be_graphed(self) -> bool:
+        """Nothing that is drawn at each step, recomputed in the backward pass, or quantised with the host's help."""
+        settings = self.config.training
+        drawn = settings.lora_dropout or settings.neftune_alpha
+        return not drawn and not settings.gradient_checkpointing and self.config.training_precision != "int8"
 
     def _reference(self, trainer: Any, phase: Phase, pairs: Sequence[TokenisedPair], work: Path) -> None:
         """Give the trainer the reference's log-probabilities: of the model as it is when the phase begins."""
@@ -285,15 +297,16 @@ class TrainingRun:
         from cai_bootstrap.training.trainer import reference_logps
 
         if not phase.dpo_weight:
+            trainer.train_dataset = rows_of(pairs)
             return
         path = work / "reference.json"
         if path.exists():
             rows = [tuple(row) for row in read_json(path)]
         else:
-            rows = reference_logps(trainer, trainer.train_dataset, trainer.args.per_device_train_batch_size * 2)
+            rows = reference_logps(trainer, rows_of(pairs), trainer.args.per_device_train_batch_size * 2)
             if Ranks().first:
                 write_json(path, rows)
-        trainer.train_dataset = dataset(pairs, rows)
+        trainer.train_dataset = rows_of(pairs, rows)
 
 
 def _refuse_collapsed(model: Any, losses: Sequence[float]) -> None:

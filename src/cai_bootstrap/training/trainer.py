@@ -3,14 +3,20 @@
 Three differences from TRL's own loss: the SFT term is each answer's mean negative log-likelihood, averaged over answers
 (TRL pools a batch's tokens, so that one-word answers hardly count); the reference is measured once before training
 instead of at every step; and only what is logged is computed. With `dpo_weight` 0 the rejected half is not run at all.
+Where the time of a small model's step goes is the host, not the GPU: see `training.answers` and `training.graphs`.
 """
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 import torch.nn.functional as functional
 from trl import DPOTrainer
 
+from cai_bootstrap.training.answers import add_answer_head, answer_logps
+from cai_bootstrap.training.collate import Collator
+from cai_bootstrap.training.graphs import ANSWER_STEP, WIDTH_STEP, GraphedSteps
 from cai_bootstrap.training.ranks import Ranks
 
 
@@ -18,13 +24,24 @@ class PreferenceTrainer(DPOTrainer):  # type: ignore[misc] # trl has no types
     """Trains on tokenised pairs (`training.pairs.dataset`) with loss = dpo_weight · DPO + sft_weight · NLL.
 
     DPO is the sigmoid loss of Rafailov et al. (2305.18290, eq. 7); NLL after Pang et al. (2404.19733, eq. 1).
+    `graphed`: steps are recorded as CUDA graphs (`training.graphs`); for LoRA without dropout, checkpointing or noise.
     """
 
-    def __init__(self, *args: Any, dpo_weight: float, sft_weight: float, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, dpo_weight: float, sft_weight: float, graphed: bool = False, **kwargs: Any) -> None:
         self._dpo_weight, self._sft_weight = dpo_weight, sft_weight
-        super().__init__(*args, **kwargs)
+        tokenizer = kwargs["processing_class"]
+        steps = {"width_step": WIDTH_STEP, "answer_step": ANSWER_STEP} if graphed else {}
+        collator = Collator(tokenizer.pad_token_id, rejected=bool(dpo_weight), **steps)
+        super().__init__(*args, data_collator=collator, **kwargs)
         if "ref" in getattr(self.model, "peft_config", {}):
             self.model.delete_adapter("ref")  # the reference is in the data set already
+        base = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+        add_answer_head(base)
+        self._adapted = [module for module in self.model.modules() if hasattr(module, "lora_A")]
+        self._graphs: GraphedSteps | None = None
+        if graphed:
+            trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+            self._graphs = GraphedSteps(self._loss, trained)
 
     def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ARG002 - TRL's signature
         return dataset
@@ -32,11 +49,14 @@ class PreferenceTrainer(DPOTrainer):  # type: ignore[misc] # trl has no types
     def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool) -> Any:
         if return_outputs:
             raise ValueError("PreferenceTrainer computes no logits; evaluate with cai_bootstrap.evaluation instead")
-        pairs = len(inputs["input_ids"]) // 2
-        rows = slice(None) if self._dpo_weight else slice(0, pairs)
-        logps, lengths = answer_logps(
-            model, inputs["input_ids"][rows], inputs["attention_mask"][rows], inputs["completion_mask"][rows]
-        )
+        loss, figures = self._loss(inputs, model)
+        self._remember(figures)
+        return loss
+
+    def _loss(self, inputs: Any, model: Any = None) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        with self._uncast():
+            logps, lengths = answer_logps(model or self.model, inputs)
+        pairs = len(logps) // 2 if self._dpo_weight else len(logps)
         chosen, chosen_lengths = logps[:pairs], lengths[:pairs]
         nll = -(chosen / chosen_lengths).mean()
         loss = self._sft_weight * nll
@@ -52,29 +72,54 @@ class PreferenceTrainer(DPOTrainer):  # type: ignore[misc] # trl has no types
                 "rewards/margins": self.beta * margins.mean(),
                 "rewards/accuracies": (margins > 0).float().mean(),
             }
+        return loss, figures
+
+    @contextlib.contextmanager
+    def _uncast(self) -> Iterator[None]:
+        """Under autocast adapters take 16-bit numbers as they are: cast up, they would be cast down again at once."""
+        plain = not self.args.bf16
+        for module in self._adapted:
+            module.cast_input_dtype_enabled = plain
+        try:
+            yield
+        finally:
+            for module in self._adapted:
+                module.cast_input_dtype_enabled = True
+
+    def _remember(self, figures: dict[str, torch.Tensor]) -> None:
         for name, value in figures.items():
             # Kept on the device: reading a number back at every step would make the GPU wait.
             self._metrics["train"][name].append(value.detach())
+
+    def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        if self._graphs is None:
+            return super().training_step(model, inputs, *args, **kwargs)
+        model.train()
+        loss, figures = self._graphs(self._prepare_inputs(inputs), 1 / self.current_gradient_accumulation_steps)
+        if self.accelerator.sync_gradients:
+            Ranks().average_gradients(self.model)
+        self._remember(figures)
         return loss
+
+    def forget(self) -> None:
+        """Drop recorded steps and the memory that they hold."""
+        if self._graphs is not None:
+            self._graphs.forget()
+
+    def floating_point_ops(self, inputs: Any) -> int:  # noqa: ARG002 - transformers' signature
+        """Not counted: transformers goes through all parameters for it, at every step."""
+        return 0
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         metrics = self._metrics["train"]
-        means = {name: float(torch.stack(values).float().mean()) for name, values in metrics.items() if values}
+        named = {name: torch.stack(values).float().mean() for name, values in metrics.items() if values}
+        means = dict(zip(named, torch.stack(list(named.values())).tolist(), strict=True)) if named else {}  # one wait
         metrics.clear()
         # Each process has seen its share of the pairs, shares of one size: the mean of their means is the mean of all.
         super(DPOTrainer, self).log({**logs, **Ranks().mean(means)}, start_time)
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """No card for a checkpoint; the product's own export writes one with the measured results."""
-
-
-def answer_logps(model: Any, input_ids: Any, attention_mask: Any, completion_mask: Any) -> tuple[Any, Any]:
-    """Summed log-probability (nats) and number of tokens of each row's answer; the head runs on answer tokens only."""
-    labels = input_ids.masked_fill(completion_mask == 0, -100)
-    outputs = model(
-        input_ids=input_ids, attention_mask=attention_mask, labels=labels, fused_lm_head=True, use_cache=False
-    )
-    return outputs.log_probs.float().sum(dim=1), completion_mask[:, 1:].sum(dim=1).clamp(min=1)
 
 
 def reference_logps(trainer: PreferenceTrainer, dataset: Any, batch_size: int) -> list[tuple[float, float]]:
@@ -90,7 +135,7 @@ def reference_logps(trainer: PreferenceTrainer, dataset: Any, batch_size: int) -
         for start in range(ranks.rank * batch_size, len(order), ranks.count * batch_size):
             places = order[start : start + batch_size]
             batch = trainer._prepare_inputs(trainer.data_collator([dataset[i] for i in places]))
-            logps, _ = answer_logps(model, batch["input_ids"], batch["attention_mask"], batch["completion_mask"])
+            logps, _ = answer_logps(model, batch)
             chosen, rejected = logps.chunk(2)
             found.update(zip(places, zip(chosen.tolist(), rejected.tolist(), strict=True), strict=True))
     for others in ranks.all_of(found):

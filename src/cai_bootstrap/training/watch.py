@@ -57,7 +57,9 @@ class CollapseWatch:
         """Answer the dev instructions greedily with the model as it is; the training state is left as it was."""
         was_training = model.training
         loaded = LoadedModel(model.eval(), tokenizer, model.device.type, has_chat_template=False)
-        engine = TransformersEngine(loaded, self._prepared, precision=self._precision, batch_size=self._batch_size)
+        engine = TransformersEngine(
+            loaded, self._prepared, precision=self._precision, batch_size=self._batch_size, recorded=False
+        )
         prompts = [f"{item.instruction}\n" for item in self._items]
         answers = list(engine.stream(prompts, Sampling(self._max_new_tokens)))
         model.train(was_training)

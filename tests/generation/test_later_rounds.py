@@ -1,0 +1,93 @@
+"""Rounds after the first: what is settled is asked seldom, what is hard often; no work is counted twice."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from stubs import config_of
+
+from cai_bootstrap.events import EventLog, Progress
+from cai_bootstrap.generation.candidates import answers_planned, exemplars_for
+from cai_bootstrap.instructions.pool import templates
+from cai_bootstrap.instructions.sampler import sample, sample_with_report
+from cai_bootstrap.instructions.skills import skills
+from cai_bootstrap.steps.context import StepContext
+from cai_bootstrap.steps.generate import _weights
+from cai_bootstrap.workspace import Workspace, write_json
+
+
+def in_round(base: Path, number: int, **settings: object) -> StepContext:
+    workspace = Workspace.at(base).create()
+    progress = Progress(EventLog(workspace.logs / "x.jsonl", "x"), "generate")
+    return StepContext(config_of(**settings), workspace, progress, lambda: False, "x", number)
+
+
+def test_skills_are_drawn_by_their_weights_and_none_is_left_out() -> None:
+    weights = {"transformation.sort_words": 1.0, "transformation.repeat": 0.1}
+    drawn, report = sample_with_report(2000, seed=1, weights=weights)
+    counts = Counter(made.skill for made in drawn if made.type == "transformation")
+    assert counts["sort_words"] == pytest.approx(10 * counts["repeat"], rel=0.2)
+    assert counts["uppercase"] == pytest.approx(counts["sort_words"], rel=0.1)
+    assert set(report.by_type.values()) == {500}
+    assert set(counts) == set(skills("transformation"))
+    assert drawn == sample_with_report(2000, seed=1, weights=weights)[0]
+
+
+def test_without_weights_the_same_instructions_come_as_ever() -> None:
+    assert sample_with_report(200, seed=3)[0] == sample(200, seed=3)
+
+
+def test_what_was_settled_is_asked_less_and_what_was_hardly_answered_more(tmp_path: Path) -> None:
+    context = in_round(tmp_path, 2)
+    counts = {
+        "question.capital": {"asked": 100, "answered": 100, "settled": 90},
+        "question.compare_pick": {"asked": 100, "answered": 90, "settled": 10},
+        "transformation.sort_words": {"asked": 100, "answered": 10, "settled": 0},
+    }
+    write_json(context.data(1) / "generation_summary.json", {"by_skill": counts})
+    weights = _weights(context)
+    assert weights == pytest.approx(
+        {"question.capital": 0.05, "question.compare_pick": 0.54, "transformation.sort_words": 1.4}
+    )
+    assert _weights(in_round(tmp_path, 1)) is None
+
+
+def test_later_rounds_may_ask_another_number_of_instructions(tmp_path: Path) -> None:
+    settings = {"generation__count": 12, "generation__later_count": 40}
+    assert [in_round(tmp_path, n, **settings).count for n in (1, 2, 3)] == [12, 40, 40]
+    assert in_round(tmp_path, 2, generation__count=12).count == 12
+
+
+def test_hard_skills_get_twice_as_many_samples_in_later_rounds() -> None:
+    settings = config_of(generation__samples=3).generation
+    made = {i.skill: i for i in sample(400, seed=0)}
+    assert answers_planned(made["repeat"], settings, later_round=True) == (4, 0)
+    assert answers_planned(made["sort_words"], settings, later_round=True) == (7, 0)
+
+
+@pytest.mark.parametrize(("share", "alike"), [(0.0, None), (0.5, 3), (1.0, 6)])
+def test_a_share_of_the_exemplars_stands_in_the_instructions_own_wording(share: float, alike: int | None) -> None:
+    known = {template.id for group in templates().values() for template in group}
+    for made in sample(40, seed=2):
+        examples = exemplars_for(made, 6, seed=0, use="x", same_wording=share)
+        assert len(examples) == 6
+        assert {e.template for e in examples} <= known
+        assert all(e.instruction != made.instruction for e in examples)
+        if alike is not None:
+            assert [e.template for e in examples[-alike:]] == [made.template] * alike
+        else:
+            assert examples == exemplars_for(made, 6, seed=0, use="x")
+
+
+def test_work_that_is_done_again_is_not_counted_twice(tmp_path: Path) -> None:
+    log = EventLog(tmp_path / "x.jsonl", "x")
+    progress = Progress(log, "generate")
+    progress.begin(10)
+    progress.advance(6)
+    before = progress.mark
+    progress.advance(3)
+    progress.rewind(before)
+    progress.advance(4)
+    last = json.loads(log.path.read_text().splitlines()[-1])
+    assert (last["done"], last["total"]) == (10, 10)
