@@ -102,7 +102,7 @@ def test_nothing_of_a_working_folder_is_packed(built: Path) -> None:
 
 
 def test_the_wheel_works_outside_the_checkout(installed: Path, tmp_path: Path) -> None:
-    where = [installed.parent / "python", "-c", "import cai_bootstrap; print(cai_bootstrap.__file__)"]
+    where = [installed.parent / "python", "-I", "-c", "import cai_bootstrap; print(cai_bootstrap.__file__)"]
     found = subprocess.run(where, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60).stdout
     assert str(installed.parents[1]) in found
     assert str(CHECKOUT / "src") not in found

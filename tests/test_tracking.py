@@ -10,10 +10,11 @@ from processes import wait_for
 from stubs import Cai
 
 from cai_bootstrap.config import RunConfig
+from cai_bootstrap.events import newest_training, run_logs
 from cai_bootstrap.tracking import track_run, training_curves
 from cai_bootstrap.workspace import Workspace, write_json
 
-ENDED = {"verdict": "failed", "exit_code": 3, "message": "Stage 1 FAILED: 25.0% of 8", "steps": {}}
+ENDED = {"verdict": "failed", "exit_code": 3, "message": "Stage 1 FAILED: 25.0% of 8", "steps": {"train": {}}}
 
 
 @pytest.fixture
@@ -25,8 +26,8 @@ def finished(tmp_path: Path) -> Workspace:
     for phase in range(2):
         for number in (1, 2):
             figures = {"loss": 2.0 - phase - number / 10, "nll": 1.0}
-            rows.append({"event": "train_step", "step": "train", "number": number, "figures": figures})
-    rows.append({"event": "watch", "number": 2, "eos_rate": 0.5})
+            rows.append({"event": "train_step", "number": number, "phase": phase, "figures": figures})
+    rows.append({"event": "watch", "number": 2, "phase": 1, "eos_rate": 0.5})
     log = workspace.logs / "20260101T000000Z.jsonl"
     log.write_text("".join(json.dumps({"at": "now", "run": log.stem, **row}) + "\n" for row in rows) + '{"torn')
     results = workspace.results / "stage1_evaluation_x.json"
@@ -42,10 +43,23 @@ def told(name: str, workspace: Workspace) -> str:
 
 
 def test_phases_follow_on_and_a_look_stands_at_the_step_it_was_made(finished: Workspace) -> None:
-    curves = list(training_curves(finished.logs / "20260101T000000Z.jsonl"))
+    curves = list(training_curves(newest_training(run_logs(finished.logs))))
     assert [step for step, _ in curves] == [0, 1, 2, 3, 4, 4]
     assert curves[3] == (3, {"train/loss": pytest.approx(0.9), "train/nll": 1.0})
     assert curves[5][1] == {"watch/eos_rate": 0.5}
+
+
+def test_a_run_that_went_on_after_its_training_tells_the_curves_and_one_without_training_none(
+    finished: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`steps` names a training that was skipped, since it was finished before, but none that the run did not have."""
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    (finished.logs / "20260102T000000Z.jsonl").write_text('{"event": "run_started", "steps": ["train", "evaluate"]}\n')
+    assert "run 20260102T000000Z, 4 training steps" in told("wandb", finished)
+    assert list(training_curves([])) == []
+    monkeypatch.setitem(ENDED, "steps", {"baseline": {}})
+    assert "run 20260102T000000Z, 0 training steps" in told("wandb", finished)
 
 
 def test_trackio_gets_settings_curves_verdict_and_report(

@@ -8,10 +8,12 @@ import json
 import os
 import threading
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 PROGRESS_SECONDS = 1.0
+Rows = list[dict[str, Any]]
 
 
 def utc_now() -> str:
@@ -110,3 +112,66 @@ class Progress:
     def record(self, event: str, **fields: Any) -> None:
         """Emit any other event of this step, for example a training step's figures."""
         self._log.emit(event, step=self._step, **fields)
+
+
+def run_logs(folder: Path) -> list[Path]:
+    """The events files of all runs, oldest first."""
+    return sorted(path for path in folder.glob("*.jsonl") if path.stem[:8].isdigit())
+
+
+def rows(path: Path) -> tuple[Rows, int]:
+    """The objects of a JSONL file, and how many lines are none. Bytes that are not UTF-8 become U+FFFD."""
+    good: Rows = []
+    bad = 0
+    for value in _lines(path):
+        if isinstance(value, dict):
+            good.append(value)
+        else:
+            bad += 1
+    return good, bad
+
+
+def _lines(path: Path) -> Iterator[Any]:
+    try:
+        with path.open("rb") as source:
+            for line in source:
+                if line.strip():
+                    try:
+                        yield json.loads(line.decode("utf-8", errors="replace"))
+                    except (ValueError, RecursionError):
+                        yield None
+    except OSError:
+        return
+
+
+def newest_training(logs: Sequence[Path]) -> Rows:
+    """The `train_step` and `watch` events of the newest training in these files, which are given oldest first.
+
+    A resumed training goes on from its number, a new one starts again from the first.
+    Each has its `round`, and its `phase` (0 for the first): SFT before DPO counts its own steps.
+    """
+    kept: dict[tuple[int, int, str, int], dict[str, Any]] = {}
+    part = 1
+    for path in logs:
+        for event in rows(path)[0]:
+            number = event.get("number")
+            if event.get("event") == "step_started":
+                part = event["round"] if isinstance(event.get("round"), int) else 1
+            if event.get("event") not in {"train_step", "watch"} or not isinstance(number, int):
+                continue
+            phase = event["phase"] if isinstance(event.get("phase"), int) else 0
+            starts = (event["event"], number) in {("watch", 0), ("train_step", 1)}
+            if starts and any(key[0] == part and (key[1], key[3]) > (phase, number) for key in kept):
+                kept = {key: row for key, row in kept.items() if key[:2] < (part, phase)}
+            kept[part, phase, event["event"], number] = {**event, "round": part, "phase": phase}
+    return [kept[key] for key in sorted(kept)]
+
+
+def training_offsets(training: Rows) -> dict[tuple[int, int], int]:
+    """Where the steps of each round, and of each phase in it, begin on one axis."""
+    found: dict[tuple[int, int], int] = {}
+    end = 0
+    for part in sorted({(row["round"], row["phase"]) for row in training}):
+        found[part] = end
+        end += max(row["number"] for row in training if (row["round"], row["phase"]) == part)
+    return found

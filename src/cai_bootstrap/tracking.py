@@ -6,16 +6,17 @@ It is told once, after the run, from the events; the trainer reports to nobody. 
 
 import importlib
 import importlib.util
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from cai_bootstrap.errors import DataError, UsageError
+from cai_bootstrap.events import Rows, newest_training, run_logs, training_offsets
 from cai_bootstrap.workspace import Workspace, read_json
 
 PROJECT = "cai-bootstrap"
+_PLACE = {"number", "round", "phase"}
 PROJECT_VARIABLE = {"trackio": "TRACKIO_PROJECT", "wandb": "WANDB_PROJECT"}
 
 
@@ -30,15 +31,18 @@ def track_run(
 ) -> str:
     """Tell the newest run to `trackio` or `wandb`; returns what was told, in words.
 
-    `ended` is how it ended: verdict, exit_code, message, results_file. Training steps keep their numbers; those of
-    later phases and rounds follow on. Raises UsageError if the tracker is not installed, DataError if there is no run,
-    and whatever the tracker raises.
+    `ended` is how it ended: verdict, exit_code, message, steps, results_file. Training steps keep their numbers; those
+    of later phases and rounds follow on. Raises UsageError if the tracker is not installed, DataError if there is no
+    run, and whatever the tracker raises.
     """
     require_tracker(name)
     library = importlib.import_module(name)
-    events = max(workspace.logs.glob("*.jsonl"), default=workspace.logs / "run.jsonl")
-    run = events.stem
-    curves = list(training_curves(events))
+    logs = run_logs(workspace.logs)
+    if not logs:
+        raise DataError(f"{workspace.logs}: no run's events are there; there is nothing to track")
+    run = logs[-1].stem
+    # An earlier run may have trained what this one went on with.
+    curves = list(training_curves(newest_training(logs))) if "train" in ended["steps"] else []
     verdict = _verdict(ended)
     project = os.environ.get(PROJECT_VARIABLE[name], PROJECT)
     if name == "wandb":
@@ -68,33 +72,16 @@ def track_run(
     )
 
 
-def training_curves(events: Path) -> Iterator[tuple[int, dict[str, float]]]:
-    """Step and figures of every training step and look at the model, in the order in which they happened.
-
-    Raises DataError if there is no such file.
-    """
-    if not events.exists():
-        raise DataError(f"{events}: no such file; there is nothing to track")
-    base = last = 0
-    for line in events.read_text(encoding="utf-8").splitlines():
-        try:
-            event = json.loads(line)
-        except ValueError:
-            continue  # torn by a kill
-        kind = event.get("event")
-        if kind == "step_started" and event.get("step") == "train":
-            base = last
-        if kind not in {"train_step", "watch"}:
-            continue
-        number = int(event["number"])
-        if kind == "train_step":
-            if number == 1 and base + 1 <= last:
-                base = last  # the next phase of one training counts from one again
-            last = base + number
-            figures = {f"train/{key}": value for key, value in event["figures"].items()}
+def training_curves(training: Rows) -> Iterator[tuple[int, dict[str, float]]]:
+    """Step and figures of every training step and look at the model, on one axis for all rounds and phases."""
+    offsets = training_offsets(training)
+    placed = [(offsets[row["round"], row["phase"]] + row["number"], row) for row in training]
+    for step, row in sorted(placed, key=lambda each: (each[0], each[1]["round"], each[1]["event"])):
+        if row["event"] == "train_step":
+            figures = {f"train/{key}": value for key, value in (row.get("figures") or {}).items()}
         else:
-            figures = {f"watch/{key}": value for key, value in event.items() if key != "number"}
-        yield last, {key: float(value) for key, value in figures.items() if isinstance(value, int | float)}
+            figures = {f"watch/{key}": value for key, value in row.items() if key not in _PLACE}
+        yield step, {key: float(value) for key, value in figures.items() if isinstance(value, int | float)}
 
 
 def _verdict(ended: dict[str, Any]) -> dict[str, Any]:

@@ -27,6 +27,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     return make_run(tmp_path_factory.mktemp("run"))
 
 
+@pytest.fixture
+def small(tmp_path: Path) -> Workspace:
+    """A finished run on the quick suite, which a test may change."""
+    return make_run(tmp_path / "small", suite_name="quick", count=16)
+
+
 @pytest.fixture(scope="session")
 def page_path(run: Workspace) -> Path:
     return build_report(run)

@@ -1,5 +1,6 @@
 """A whole run of invented outputs in the real formats: 520 held-out items, about 1,000 pairs, 240 training steps."""
 
+import json
 import math
 import random
 from pathlib import Path
@@ -225,7 +226,7 @@ def train(workspace: Workspace, suite: Suite, *, steps: int = 240) -> None:
     sizes = {"mean": 21.0, "p05": 8.0, "median": 19.0, "p95": 41.0, "max": 60}
     checked = {
         "sound": sum(known.values()),
-        "faults": {"leak": 6, "truncated": 3},
+        "faults": {"leak_similar": 6, "truncated_chosen": 3},
         "tokens": {"prompt": sizes, "chosen": sizes},
     }
     write_json(workspace.logs / "pair_preflight.json", checked)
@@ -245,3 +246,8 @@ def finish(workspace: Workspace, **changes: Any) -> None:
         "manifest": provenance.manifest(resolved, workspace),
     }  # fmt: skip
     write_json(workspace.results / "run.json", {**run, **changes})
+
+
+def records(page: str) -> Any:
+    """The records that a page holds for its lists."""
+    return json.loads(page.split('id="records">', 1)[1].split("</script>", 1)[0])

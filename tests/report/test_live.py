@@ -1,8 +1,11 @@
 """The live page: only loopback, only reading, only local names; it follows the events and renews itself."""
 
+import contextlib
+import getpass
 import http.client
 import json
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -12,6 +15,7 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import expect
+from pod.loopback import Sshd, free_port, until
 from synthetic import RUN, baseline, make_run, train
 
 from cai_bootstrap.cli import run_command
@@ -144,6 +148,47 @@ def test_the_page_follows_the_run_and_keeps_what_the_reader_chose(
     assert page.input_value("#items-filters select[name=type]") == "question"
     expect(page.locator("#items-count")).to_contain_text("6 of 24")
     assert page.evaluate("document.getElementById('live-bar').value") == 0.5
+
+
+@pytest.fixture
+def tunnel(address: tuple[str, int], tmp_path: Path) -> Iterator[int]:
+    """The near end of `ssh -L` through a real sshd, on another port than the page's."""
+    sshd = Sshd(tmp_path)
+    sshd.start()
+    (tmp_path / "known_hosts").write_text(sshd.known_hosts_line())
+    near = free_port()
+    options = {
+        "IdentitiesOnly": "yes", "BatchMode": "yes", "UserKnownHostsFile": str(tmp_path / "known_hosts"),
+        "ExitOnForwardFailure": "yes",
+    }  # fmt: skip
+    command = ["ssh", "-N", "-T", "-F", "/dev/null", "-p", str(sshd.port), "-i", str(sshd.client_key)]
+    command += [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
+    command += ["-L", f"127.0.0.1:{near}:127.0.0.1:{address[1]}", f"{getpass.getuser()}@127.0.0.1"]
+    with subprocess.Popen(command) as ssh:
+
+        def listens() -> bool:
+            assert ssh.poll() is None, "ssh ended"
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", near), timeout=1):
+                return True
+            return False
+
+        until(listens, "the tunnel's near end listens")
+        yield near
+        ssh.terminate()
+    sshd.stop()
+
+
+@pytest.mark.slow
+def test_through_an_ssh_tunnel_the_page_is_the_same_and_goes_on(
+    tunnel: int, going_on: Workspace, visit: Callable[..., Any]
+) -> None:
+    for host in ("127.0.0.1", "localhost"):
+        page = visit(f"http://{host}:{tunnel}/", elsewhere=True)
+        expect(page.locator("#live-line")).to_contain_text("train: 1 of 40")
+        expect(page.locator("#headline")).to_contain_text("Baseline only")
+    log = EventLog(going_on.logs / f"{RUN}.jsonl", RUN)
+    log.emit("progress", step="train", done=30, total=40, eta_seconds=50.0)
+    expect(page.locator("#live-line")).to_contain_text("train: 30 of 40", timeout=40_000)
 
 
 @pytest.mark.slow

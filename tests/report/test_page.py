@@ -141,6 +141,8 @@ def test_print_hides_the_controls_and_opens_the_tables(page_path: Path, visit: V
     assert page.locator("details.table").count() > 5
     page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
     assert page.locator("details.table:not([open])").count() == 0
+    page.set_viewport_size({"width": 680, "height": 1000})  # an A4 page inside its margins
+    assert page.evaluate("document.documentElement.scrollWidth") <= 680
     assert page.pdf()[:5] == b"%PDF-"
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from synthetic import RESULTS, baseline, evaluate, finish, generate, make_run, right, train
+from synthetic import RESULTS, baseline, evaluate, finish, generate, records, right
 
 from cai_bootstrap.cli import run_command
 from cai_bootstrap.cli.report import report
@@ -16,28 +16,16 @@ from cai_bootstrap.evaluation.facts import flags
 from cai_bootstrap.evaluation.rescore import rescored_path
 from cai_bootstrap.evaluation.results import Output
 from cai_bootstrap.evaluation.suite import load_suite
-from cai_bootstrap.events import EventLog
-from cai_bootstrap.report import build, findings
+from cai_bootstrap.report import build, findings, trust
 from cai_bootstrap.report.browse import principle_rows
 from cai_bootstrap.report.build import build_report, report_page
+from cai_bootstrap.report.data import REASONS
 from cai_bootstrap.report.files import load
-from cai_bootstrap.report.tables import thinned
-from cai_bootstrap.report.training import pictures
 from cai_bootstrap.workspace import Workspace, read_json, write_json
 
 
 def sentence(workspace: Workspace) -> str:
     return findings.headline(load(workspace)).sentence
-
-
-def records(page: str) -> Any:
-    return json.loads(page.split('id="records">', 1)[1].split("</script>", 1)[0])
-
-
-@pytest.fixture
-def small(tmp_path: Path) -> Workspace:
-    """A finished run on the quick suite, which a test may change."""
-    return make_run(tmp_path / "small", suite_name="quick", count=16)
 
 
 def measured(workspace: Workspace, followed: int, **run: Any) -> Workspace:
@@ -222,74 +210,23 @@ def test_fixed_and_broken_are_judged_by_the_instructions_rule(tmp_path: Path) ->
     assert sum(row[6] for row in rows) > 5
 
 
-def test_training_curves_go_on_after_an_interruption_and_start_again_with_a_new_training(tmp_path: Path) -> None:
-    workspace = Workspace.at(tmp_path).create()
-
-    def log(name: str, numbers: range, loss: float) -> None:
-        events = EventLog(workspace.logs / f"{name}.jsonl", name)
-        for number in numbers:
-            events.emit("train_step", step="train", number=number, figures={"loss": loss})
-
-    def losses() -> list[float]:
-        return [row["figures"]["loss"] for row in load(workspace).training]
-
-    log("20260101T000000Z", range(1, 8), 1.0)
-    log("20260102T000000Z", range(6, 10), 2.0)
-    assert losses() == [1.0] * 5 + [2.0] * 4
-    log("20260103T000000Z", range(1, 4), 3.0)
-    assert losses() == [3.0] * 3
+def test_what_humans_put_in_is_counted_from_the_instructions(run: Workspace) -> None:
+    rows = {
+        row[0]: row[1]
+        for table in trust.tables(load(run))
+        if table.caption == "What humans put in"
+        for row in table.rows
+    }
+    instructions = [json.loads(line) for line in (run.data / "instructions.jsonl").read_text().splitlines()]
+    known = sum(bool(row["gold"]) for row in instructions)
+    assert rows["instructions with a known (gold) answer"] == f"{known:,} of 1,600"
+    assert int(rows["kinds of rule that can judge an answer"]) > 10
+    assert rows["known answers used for training"] == "no"
+    assert rows["principles of the constitution"] == "8"
 
 
-def test_rounds_follow_each_other_on_one_axis_and_their_data_are_added_up(tmp_path: Path) -> None:
-    workspace = Workspace.at(tmp_path).create()
-    events = EventLog(workspace.logs / "20260101T000000Z.jsonl", "r")
-    for part in (1, 2):
-        events.emit("step_started", step="train", timeout=9, round=part if part > 1 else None)
-        for number in (1, 2, 3):
-            events.emit("train_step", step="train", number=number, figures={"loss": 1.0 / part})
-    generate(workspace, 40)
-    second = Workspace.at(tmp_path, data=workspace.data / "round-2")
-    generate(second, 24)
-    found = load(workspace)
-    table = pictures(found)[0].table
-    assert table is not None
-    assert [row[0] for row in table.rows] == ["1", "2", "3", "4", "5", "6"]
-    one, two = (read_json(w.data / "generation_summary.json") for w in (workspace, second))
-    assert found.summary is not None
-    assert (found.summary["produced"], found.summary["pairs"]) == (64, one["pairs"] + two["pairs"])
-    assert found.summary["by_principle"]["clear"]["assigned"] == 8
-    assert found.summary["diversity"] == one["diversity"]
-    pairs = records(report_page(workspace))["pairs"]
-    assert len(pairs) == 64
-    assert [record["f"]["round"] for record in pairs].count(["round 2"]) == 24
-
-
-def test_a_long_training_keeps_all_points_in_the_plot_and_says_so_in_the_table(tmp_path: Path) -> None:
-    workspace = Workspace.at(tmp_path).create()
-    train(workspace, load_suite("quick"), steps=900)
-    table = pictures(load(workspace))[0].table
-    assert table is not None
-    assert len(table.rows) == 40
-    assert (table.rows[0][0], table.rows[-1][0]) == ("1", "900")
-    assert "40 of 900 steps" in table.note
-
-
-@pytest.mark.parametrize("count", [1, 2, 39, 40, 41, 5000])
-def test_thinning_keeps_first_and_last(count: int) -> None:
-    kept = [row[0] for row in thinned([[n] for n in range(count)])]
-    assert kept[0] == 0
-    assert kept[-1] == count - 1
-    assert kept == sorted(set(kept))
-
-
-def test_infinite_losses_leave_a_gap_and_no_error(tmp_path: Path) -> None:
-    workspace = Workspace.at(tmp_path).create()
-    events = EventLog(workspace.logs / "20260101T000000Z.jsonl", "r")
-    for number, loss in enumerate((1.0, float("nan"), float("inf"), 0.5), 1):
-        events.emit("train_step", step="train", number=number, figures={"loss": loss})
-    path = workspace.logs / "20260102T000000Z.jsonl"
-    path.write_text('{"event": "train_step", "number": 5, "figures": {"loss": NaN}}\n')
-    assert "Loss" in report_page(workspace)
+def test_the_funnel_shows_every_reason_in_full() -> None:
+    assert {name: text for name, text in REASONS.items() if len(text) > 30} == {}
 
 
 def test_the_command_writes_the_report_and_tells_where(
@@ -314,12 +251,29 @@ def test_time_and_money_come_from_the_rental_that_the_run_was_made_in(
     other = {**known, "price": 99.0, "steps": {**took, "train": 1.0}, "estimate": plan}
     write_json(tmp_path / "state" / "pods.json", {"rentals": [other]})
     assert run_command(["--base-dir", str(small.base)], report) == 0
-    assert "No rented pod is recorded" in (small.results / "report.html").read_text()
+    page = (small.results / "report.html").read_text()
+    assert (
+        "No rented pod is recorded for this run, so no money is shown. Planned is what this preset took, measured"
+        in page
+    )
+    assert " $<" not in page.split("Time and money by step</caption>", 1)[1].split("</table>", 1)[0]
     write_json(tmp_path / "state" / "pods.json", {"rentals": [{**other, "price": 1.8, "steps": took}, other]})
     assert run_command(["--base-dir", str(small.base)], report) == 0
     page = (small.results / "report.html").read_text()
     cells = re.findall(r"<td>(.*?)</td>", page.split('<th scope="row">train</th>', 1)[1].split("</tr>", 1)[0])
     assert cells == ["done", "6 min 53 s", "8 min 00 s", "3 h 00 min", "0.21 $", "0.24 $"]
+
+
+def test_without_a_rental_the_plan_is_what_the_preset_was_seen_to_take(small: Workspace) -> None:
+    assert run_command(["--base-dir", str(small.base)], report) == 0
+    page = (small.results / "report.html").read_text()
+    cells = re.findall(r"<td>(.*?)</td>", page.split('<th scope="row">evaluate</th>', 1)[1].split("</tr>", 1)[0])
+    assert cells == ["done", "3 min 28 s", "29 s", "1 h 00 min", "–", "–"]
+    run = read_json(small.results / "run.json")
+    run["manifest"]["config"]["preset"]["value"] = "quick-test"
+    write_json(small.results / "run.json", run)
+    assert run_command(["--base-dir", str(small.base)], report) == 0
+    assert "its preset was never timed, so no plan and no money" in (small.results / "report.html").read_text()
 
 
 @pytest.mark.parametrize(

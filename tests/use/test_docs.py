@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -11,11 +12,21 @@ from pathlib import Path
 import pytest
 from finished import Finished
 
+from cai_bootstrap.workspace import write_json
+
 CHECKOUT = Path(__file__).parents[2]
 PAGES = [CHECKOUT / "README.md", CHECKOUT / "CONTRIBUTING.md", *sorted((CHECKOUT / "docs").glob("*.md"))]
-# Comments before a block. What cannot be run by a test says what it needs; the rest runs.
-NEEDS = {"gpu", "pod", "minutes", "the hub"}
+# Comments before a block. What cannot be run by a test says what it needs; the rest runs. `minutes`: of the real model.
+NEEDS = {"gpu", "pod", "minutes", "the hub", "the network"}
+CI = "ci"  # .ci/run does it
 FINISHED = "a finished run"
+UNTIL_INTERRUPTED = "a finished run, until interrupted"
+SMALL = "a small model"  # ./my-base-model; what runs is cut to seconds
+SMALL_SETTINGS = {
+    "CAI_PAIRS__MIN_PAIRS": "1", "CAI_GENERATION__COUNT": "64", "CAI_GENERATION__MAX_NEW_TOKENS": "8",
+    "CAI_GENERATION__CRITIQUE_TOKENS": "4", "CAI_GENERATION__SELECT": "critic", "CAI_TRAINING__MAX_STEPS": "2",
+    "CAI_EVALUATION__MAX_NEW_TOKENS": "8", "CAI_EVALUATION__ELICIT_ITEMS": "4", "CAI_THREADS": "1",
+}  # fmt: skip
 # This page's commands are run against a pod on loopback by tests/pod.
 RUN_ELSEWHERE = {"DEPLOYMENT_CHECKLIST.md"}
 BLOCK = re.compile(
@@ -48,9 +59,16 @@ def test_every_fence_has_a_kind_and_every_need_is_a_known_one(page: Path) -> Non
     plain = [found["body"] for found in BLOCK.finditer(text) if found["kind"] not in SHELLS]
     hidden = [line for body in plain for line in body.splitlines() if COMMAND.match(line)]
     assert hidden == [], "a command in a block that is not marked as a shell's"
-    assert {block.needs for block in blocks(page)} <= {None, FINISHED, *NEEDS}
+    assert {block.needs for block in blocks(page)} <= {None, CI, FINISHED, UNTIL_INTERRUPTED, SMALL, *NEEDS}
     marks = re.findall(r"^ *<!-- needs:", text, re.M)
     assert len(marks) == sum(block.needs is not None for block in blocks(page)), "a mark that stands before no block"
+
+
+def test_what_is_left_to_ci_is_done_there() -> None:
+    done = {line.strip() for line in (CHECKOUT / ".ci" / "run").read_text(encoding="utf-8").splitlines()}
+    for block in (block for page in PAGES for block in blocks(page) if block.needs == CI):
+        wanted = {line.partition("#")[0].strip() for line in block.text.splitlines()}
+        assert wanted <= done, f"{block.page.name}, line {block.line}"
 
 
 @pytest.mark.slow
@@ -75,15 +93,34 @@ def test_shell_blocks_run_in_order(page: Path, tmp_path: Path, finished: Finishe
     }  # fmt: skip
     base = shutil.copytree(finished.workspace.base, tmp_path / "cai-work")
     (tmp_path / "results").symlink_to(base / "results")
+    (tmp_path / "my-base-model").symlink_to(finished.environment["CAI_MODEL"])
+    own_suite = {"evaluation.suite": {"value": finished.environment["CAI_EVALUATION__SUITE"]}}
+    ended = {"results_file": finished.results_file.name, "manifest": {"config": own_suite}}
+    for name in ("a", "b"):
+        shutil.copytree(base, tmp_path / "runs" / name)
+        write_json(tmp_path / "runs" / name / "results" / "run.json", ended)
+    small = {**SMALL_SETTINGS, "CAI_MODEL": str(tmp_path / "my-base-model"), "CAI_BASE_DIR": str(tmp_path / "small")}
+    of_the_run = {**finished.environment, "CAI_BASE_DIR": str(base)}
+    settings = {None: {}, FINISHED: of_the_run, UNTIL_INTERRUPTED: of_the_run, SMALL: small}
     for block in blocks(page):
-        if block.needs in NEEDS:
+        if block.needs in NEEDS | {CI}:
             continue
-        more = {**finished.environment, "CAI_BASE_DIR": str(base)} if block.needs == FINISHED else {}
-        done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", block.text],
-            cwd=tmp_path, env={**plain, **more}, capture_output=True, text=True, check=False, timeout=300,
-        )  # fmt: skip
-        assert done.returncode == 0, f"{page.name}, line {block.line}:\n{block.text}\n{done.stderr[-1500:]}"
+        environment = {**plain, **settings[block.needs]}
+        code, said = _run(block, tmp_path, environment, interrupt=block.needs == UNTIL_INTERRUPTED)
+        assert code == 0, f"{page.name}, line {block.line}:\n{block.text}\n{said[-1500:]}"
+
+
+def _run(block: Block, folder: Path, environment: dict[str, str], *, interrupt: bool) -> tuple[int, str]:
+    """Run a block; one that goes on for ever is interrupted, as by Ctrl-C, after its first line."""
+    with subprocess.Popen(
+        ["bash", "-euo", "pipefail", "-c", block.text], cwd=folder, env=environment, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=(folder / "said").open("w"), text=True,
+    ) as process:  # fmt: skip
+        if interrupt and process.stdout is not None:
+            process.stdout.readline()
+            os.killpg(process.pid, signal.SIGINT)
+        process.communicate(timeout=300)
+    return process.returncode, (folder / "said").read_text()
 
 
 def _commands(page: Path) -> set[tuple[str, ...]]:
@@ -117,6 +154,22 @@ def test_relative_links_lead_to_files(page: Path) -> None:
             assert (page.parent / target.partition("#")[0]).exists(), f"{page.name} links to {target}"
 
 
+def test_every_command_prints_json_but_those_that_talk_or_print_a_script() -> None:
+    import click
+
+    from cai_bootstrap.cli import COMMANDS, HIDDEN, cli
+
+    without = set()
+    for name in set(COMMANDS) - HIDDEN:
+        command = cli.get_command(click.Context(cli), name)
+        assert command is not None
+        leaves = command.commands if isinstance(command, click.Group) else {"": command}
+        for second, leaf in leaves.items():
+            if not any("--json" in parameter.opts for parameter in leaf.params):
+                without.add(f"{name} {second}".strip())
+    assert without == {"chat", "completion"}
+
+
 def test_the_readme_names_every_command_and_exit_code() -> None:
     from cai_bootstrap import errors
     from cai_bootstrap.cli import COMMANDS, HIDDEN
@@ -127,6 +180,11 @@ def test_the_readme_names_every_command_and_exit_code() -> None:
     codes = {value for name, value in vars(errors).items() if name.startswith("EXIT_")}
     table = {int(code) for code in re.findall(r"^\| (\d+) \|", text, re.M)}
     assert codes == table
+
+
+def test_the_site_has_every_page_of_docs_once() -> None:
+    nav = re.findall(r"^ +- .+: (\S+\.md)$", (CHECKOUT / "mkdocs.yml").read_text(encoding="utf-8"), re.M)
+    assert sorted(nav) == sorted(page.name for page in (CHECKOUT / "docs").glob("*.md"))
 
 
 @pytest.mark.slow

@@ -64,6 +64,18 @@ def test_a_library_that_is_not_the_tested_one_is_named(
     assert code == (1 if status == "failure" else 0)
 
 
+def test_an_optional_library_of_another_version_is_named_with_what_is_tested(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = doctor.version
+    monkeypatch.setattr(doctor, "version", lambda name: {"vllm": "0.99.0", "wandb": "0.31.2"}.get(name) or real(name))
+    code, found = _findings(capsys)
+    assert code == 0
+    assert found["vllm"]["status"] == "warning"
+    assert "--engine vllm is tested with 'vllm" in found["vllm"]["advice"]
+    assert found["wandb"] == {"name": "wandb", "status": "ok", "found": "0.31.2", "advice": ""}
+
+
 def test_a_base_directory_that_cannot_be_made_is_a_failure_and_nothing_is_created(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

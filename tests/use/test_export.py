@@ -98,6 +98,16 @@ def test_the_card_gives_the_measured_figures_with_their_conditions(
         assert f"`{value}`" in card.text
 
 
+def test_a_card_calls_dev_items_what_they_are(finished: Finished) -> None:
+    from cai_bootstrap.use.export import _split
+
+    results = read_json(finished.results_file)
+    assert _split(finished.config, results) == "test"
+    evaluation = finished.config.evaluation.model_copy(update={"suite": "quick"})
+    on_quick = finished.config.model_copy(update={"evaluation": evaluation})
+    assert _split(on_quick, {**results, "suite": {"name": "quick"}}) == "dev"
+
+
 def test_a_false_results_file_makes_no_card(cai: Cai, finished: Finished, tmp_path: Path) -> None:
     results = tmp_path / "results"
     results.mkdir()

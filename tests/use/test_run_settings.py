@@ -8,6 +8,7 @@ from finished import Finished
 
 from cai_bootstrap.cli import run_command
 from cai_bootstrap.config import dump_yaml, resolve
+from cai_bootstrap.events import EventLog
 from cai_bootstrap.use.run_settings import as_the_run
 from cai_bootstrap.workspace import Workspace
 
@@ -33,6 +34,16 @@ def test_what_nobody_set_is_the_runs_and_what_was_set_is_kept(tmp_path: Path) ->
     assert as_the_run(asked, workspace, say=told.append) == asked.config
     assert len(told) == 1
     assert "a_key_of_another_version" in told[0]
+
+
+def test_preparing_another_model_is_no_run_to_take_settings_from(tmp_path: Path) -> None:
+    workspace = Workspace.at(tmp_path).create()
+    for at, model, steps in (("01", "owner/base", ["prepare", "baseline"]), ("02", "owner/other", ["prepare"])):
+        name = f"202601{at}T000000Z"
+        ran = resolve({"model": model}, environment={})
+        (workspace.logs / f"{name}.config.yaml").write_text(dump_yaml(ran.config))
+        EventLog(workspace.logs / f"{name}.jsonl", name).emit("run_started", steps=steps)
+    assert as_the_run(resolve(environment={}), workspace, say=print).model == "owner/base"
 
 
 def test_ask_and_export_need_the_base_directory_alone(

@@ -138,13 +138,14 @@ def _print_comparison(found: dict[str, Any]) -> None:
     from rich.table import Table
 
     from cai_bootstrap.evaluation.beside import beside_rows
+    from cai_bootstrap.report.findings import comparison_cells, p_value
 
     table = Table(title=f"{found['a']} ({found['side_a']}) → {found['b']} ({found['side_b']})")
     for heading in (
         "scored by",
         "before",
         "after",
-        "lift (95%)",
+        "lift, points (95%)",
         "gained / lost",
         "McNemar p",
         "template p",
@@ -152,24 +153,13 @@ def _print_comparison(found: dict[str, Any]) -> None:
     ):
         table.add_column(heading)
     for label, key in (("whole output", "strict"), ("first line", "first_line")):
-        row = found[key]
-        lift = row["lift"]
-        table.add_row(
-            label,
-            f"{row['rate_before']:.1%}",
-            f"{row['rate_after']:.1%}",
-            f"{lift['estimate']:+.1%} ({lift['low']:+.1%} to {lift['high']:+.1%})",
-            f"{len(row['gained'])} / {len(row['lost'])}",
-            f"{row['mcnemar_p']:.3g}",
-            f"{row['template_flip_p']:.3g}",
-            f"{row['cohens_h']:+.2f}",
-        )
+        table.add_row(label, *comparison_cells(found[key]))
     kinds = Table(title="Whole output by type (p adjusted for four tests, Benjamini–Hochberg)")
     for heading in ("type", "gained", "lost", "p", "p adjusted"):
         kinds.add_column(heading)
     for kind, row in found["strict"]["by_type"].items():
-        adjusted = f"{row['mcnemar_p_adjusted']:.3g}"
-        kinds.add_row(kind, str(row["gained"]), str(row["lost"]), f"{row['mcnemar_p']:.3g}", adjusted)
+        ps = (p_value(row[name]) for name in ("mcnemar_p", "mcnemar_p_adjusted"))
+        kinds.add_row(kind, str(row["gained"]), str(row["lost"]), *ps)
     beside = Table(title="Beside the rate, whole output; none of it gates")
     for heading in ("", "before", "after"):
         beside.add_column(heading)

@@ -9,7 +9,7 @@ import click
 
 from cai_bootstrap.cli.options import HelpWithBase, json_option, print_json
 from cai_bootstrap.errors import UsageError
-from cai_bootstrap.workspace import Workspace
+from cai_bootstrap.workspace import Workspace, read_json
 
 _PATH = click.Path(path_type=Path)
 
@@ -69,15 +69,37 @@ def report(
         _serve(workspace, port, open_page=open_page, as_json=as_json)
         return
     else:
-        from cai_bootstrap.report.build import build_report
-
-        path = build_report(workspace, rentals=_rentals())
+        path = write_report(workspace)
     if as_json:
         print_json({"report": str(path), "bytes": path.stat().st_size})
     else:
         click.echo(path)
     if open_page:
         webbrowser.open(path.absolute().as_uri())
+
+
+def write_report(workspace: Workspace) -> Path:
+    """The report, with what this user's ledger and the measured rates know of time and money."""
+    from cai_bootstrap.report.build import build_report
+
+    return build_report(workspace, rentals=_rentals(), planned=_planned(workspace))
+
+
+def _planned(workspace: Workspace) -> dict[str, Any] | None:
+    """What the run's preset was seen to take, for as many instructions; None if nobody measured it."""
+    from cai_bootstrap.errors import DataError
+    from cai_bootstrap.pod.estimate import estimate
+    from cai_bootstrap.report.files import dig
+
+    try:
+        config = dig(read_json(workspace.results / "run.json"), "manifest", "config")
+    except (DataError, OSError):
+        return None
+    preset, count = dig(config, "preset", "value"), dig(config, "generation.count", "value")
+    if not isinstance(preset, str):
+        return None
+    made = estimate(preset, ["--count", str(count)], 0.0)
+    return made.record() if made.seconds is not None else None
 
 
 def _rentals() -> list[dict[str, Any]]:
@@ -101,13 +123,13 @@ def _serve(workspace: Workspace, port: int | None, *, open_page: bool, as_json: 
 
     server = serve(workspace, PORT if port is None else port)
     address = f"http://{HOST}:{server.server_address[1]}/"
-    if as_json:
-        print_json({"address": address})
-    else:
-        click.echo(f"{address}  (only from this machine; Ctrl-C ends it)")
-    if open_page:
-        threading.Timer(0.2, webbrowser.open, [address]).start()
     try:
+        if as_json:
+            print_json({"address": address})
+        else:
+            click.echo(f"{address}  (only from this machine; Ctrl-C ends it)")
+        if open_page:
+            threading.Timer(0.2, webbrowser.open, [address]).start()
         server.serve_forever()
     except KeyboardInterrupt:
         click.echo("ended", err=True)

@@ -97,10 +97,10 @@ def _run(settings: Settings, steps: Sequence[Any], as_json: bool) -> int:
 
 def _report(workspace: Workspace) -> Path | None:
     """The last step: the report of whatever the run left. That it fails changes no verdict, and is said."""
-    from cai_bootstrap.report.build import build_report
-
     try:
-        return build_report(workspace)
+        from cai_bootstrap.cli.report import write_report
+
+        return write_report(workspace)
     except Exception as error:
         click.echo(
             f"WARNING: the report could not be built ({type(error).__name__}: {error}); try `cai report`", err=True

@@ -226,7 +226,8 @@ def _show_live(asker: "Asker", instruction: str, known: "Known | None", wanted: 
     verdicts = dict.fromkeys(wanted, "")
 
     def table() -> Table:
-        made = Table(title=Text(visible(instruction)), title_justify="left", caption=_judged_as(known))
+        # Of the screen's whole width, so that the columns keep their places while the answers come.
+        made = Table(title=Text(visible(instruction)), title_justify="left", caption=_judged_as(known), expand=True)
         for side in wanted:
             made.add_column(_label(asker, side), overflow="fold", ratio=1)
         made.add_row(*(Text(visible(texts[side].strip())) for side in wanted))

@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 from cai_bootstrap import __version__
 from cai_bootstrap.evaluation.beside import NOTE, beside, beside_rows
 from cai_bootstrap.evaluation.results import percent
-from cai_bootstrap.events import utc_now
+from cai_bootstrap.events import Rows, utc_now
 from cai_bootstrap.report import browse, data, findings, plots, training, trust
-from cai_bootstrap.report.files import Rows, RunFiles, dig, load
+from cai_bootstrap.report.files import RunFiles, dig, load
 from cai_bootstrap.report.safe import csp, script_json, visible
 from cai_bootstrap.report.tables import Table, number
 from cai_bootstrap.report.training import Picture
@@ -36,19 +36,28 @@ TEST_HEAD = [
 BARS_HEAD = ["Items", "Model", "Scored by", "Followed", "Count", "95% interval"]
 
 
-def build_report(workspace: Workspace, *, rentals: Sequence[dict[str, Any]] = ()) -> Path:
+def build_report(
+    workspace: Workspace, *, rentals: Sequence[dict[str, Any]] = (), planned: dict[str, Any] | None = None
+) -> Path:
     """Write `results/report.html` atomically and give its path. Files that are missing or unsound are named in it.
 
-    `rentals` are those of the pod's ledger; the one that this run was made in gives the plan and the price.
+    `rentals` are those of the pod's ledger; the one that this run was made in gives the plan and the price. `planned`
+    is the estimate for a run that was made in none.
     """
     path = workspace.results / "report.html"
-    write_atomic(path, report_page(workspace, rentals=rentals))
+    write_atomic(path, report_page(workspace, rentals=rentals, planned=planned))
     return path
 
 
-def report_page(workspace: Workspace, *, live: bool = False, rentals: Sequence[dict[str, Any]] = ()) -> str:
+def report_page(
+    workspace: Workspace,
+    *,
+    live: bool = False,
+    rentals: Sequence[dict[str, Any]] = (),
+    planned: dict[str, Any] | None = None,
+) -> str:
     """The report as HTML, at most 6 MB; `live` adds the panel that follows a run going on."""
-    found = load(workspace, rentals)
+    found = load(workspace, rentals, planned)
     page = ""
     fixed: dict[str, Any] | None = None
     for limits in LIMITS:
@@ -124,7 +133,8 @@ def _part(found: RunFiles, name: str, make: Callable[[], MadeT], otherwise: Othe
 
 
 def _name(found: RunFiles) -> str:
-    return str(dig(found.run, "run") or (found.events[-1].get("run") if found.events else None) or "no run yet")
+    named = dig(found.run, "run") or (found.events[-1].get("run") if found.events else None)
+    return str(named or (found.results_file.stem if found.results_file else "no run yet"))
 
 
 def _facts(found: RunFiles) -> Iterator[tuple[str, str, str]]:
@@ -146,10 +156,9 @@ def _facts(found: RunFiles) -> Iterator[tuple[str, str, str]]:
     if base := models.get("base"):
         yield "Raw base, asked plainly", percent(base["successes"], base["total"]), "whole output, up to EOS"
     if lift := dig(measured, "statistics", "headline", "lift"):
-        interval = (
-            f"{100 * lift['low']:+.1f} to {100 * lift['high']:+.1f} over the best prompted base, both by first line"
-        )
-        yield "Training added", f"{100 * lift['estimate']:+.1f} pts", interval
+        estimate, low, high = (findings.signed(100 * lift[key], 1) for key in ("estimate", "low", "high"))
+        against = f"{low} to {high} against the best prompted base, both by first line"
+        yield "Training added", f"{estimate} pts", against
 
 
 def _result_tables(measured: dict[str, Any]) -> list[Table]:

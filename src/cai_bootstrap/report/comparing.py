@@ -8,7 +8,7 @@ from cai_bootstrap.evaluation.beside import NOTE, beside_rows
 from cai_bootstrap.evaluation.comparison import Comparison, compare_files
 from cai_bootstrap.evaluation.results import percent, read_results
 from cai_bootstrap.evaluation.statistics import wilson
-from cai_bootstrap.evaluation.suite import Suite, load_suite
+from cai_bootstrap.evaluation.suite import NAMED_SUITES, Suite, load_suite
 from cai_bootstrap.events import utc_now
 from cai_bootstrap.records import TASK_TYPES
 from cai_bootstrap.report import browse, findings
@@ -39,13 +39,22 @@ def results_of(path: Path) -> Path:
     return there[-1]
 
 
+def _suite_of(path: Path) -> Suite | None:
+    """The suite of the user's own that a base directory was measured on, by its run.json."""
+    run = Workspace.at(path).results / "run.json"
+    name = dig(read_json(run), "manifest", "config", "evaluation.suite", "value") if run.exists() else None
+    return load_suite(name) if isinstance(name, str) and name not in NAMED_SUITES else None
+
+
 def build_comparison(
     a: Path, b: Path, *, out: Path | None = None, side: str | None = None, suite: Suite | None = None
 ) -> Path:
     """Write the comparison of two results files (or base directories) beside B, or to `out`, and give its path.
 
-    Raises UntrustedResultError if a file cannot be trusted, or the two were measured under other conditions.
+    `suite` is needed for results on a suite of the user's own; a base directory names it itself. Raises
+    UntrustedResultError if a file cannot be trusted, or the two were measured under other conditions.
     """
+    suite = suite or _suite_of(a) or _suite_of(b)
     a, b = results_of(a), results_of(b)
     found = compare_files(a, b, side=side, suite=suite)
     if found.refused:
@@ -96,10 +105,10 @@ def _headline(found: Comparison, before: dict[str, Any], after: dict[str, Any]) 
         word = "B follows fewer than A"
     else:
         word = "No difference between A and B is shown"
+    estimate, low, high = (findings.signed(100 * lift[key], 1) for key in ("estimate", "low", "high"))
     sentence = (
-        f"{word}: {down(strict['rate_after'])} against {down(strict['rate_before'])}, {100 * lift['estimate']:+.1f} "
-        f"points (95% interval {100 * lift['low']:+.1f} to {100 * lift['high']:+.1f}); {len(strict['gained'])} items "
-        f"gained, {len(strict['lost'])} lost."
+        f"{word}: {down(strict['rate_after'])} against {down(strict['rate_before'])}, {estimate} points (95% interval "
+        f"{low} to {high}); {len(strict['gained'])} items gained, {len(strict['lost'])} lost."
     )
     more = (
         f"A: {found.a} ({found.side_a}): {_shown(before, found.side_a)}.",

@@ -16,8 +16,19 @@ REASONS = {
     "no_judge": "no judge could tell",
     "critic_inconsistent": "critic followed the position",
     "truncated_chosen": "chosen text was cut off",
-    "balanced_out": "easy skill or type over-represented",
-    "too_similar": "chosen and rejected too similar",
+    "balanced_out": "too many of an easy kind",
+    "too_similar": "chosen, rejected too similar",
+    # the last look at the pairs, on their tokens
+    "bos_not_once": "start token not exactly once",
+    "eos_in_prompt": "end token in the prompt",
+    "eos_not_once": "end token not exactly once",
+    "eos_after_cut_off_rejected": "end token after a cut text",
+    "empty_chosen": "chosen text is empty",
+    "empty_rejected": "rejected text is empty",
+    "same_texts": "chosen and rejected the same",
+    "run_on_chosen": "chosen text runs on",
+    "echoing_chosen": "chosen text repeats the prompt",
+    "duplicate": "the same pair again",
 }
 _DIVERSITY = {
     "instructions": "Instructions",
@@ -48,7 +59,10 @@ def funnel(found: RunFiles) -> Picture | None:
     steps.append(("preference pairs", _int(summary.get("pairs")), False))
     steps += [(_reason(name), count, True) for name, count in faults]
     if found.preflight is not None:
-        steps.append(("sound pairs, trained on", _int(found.preflight.get("sound")), False))
+        sound = _int(found.preflight.get("sound"))
+        # An earlier round than the last may be the one that is evaluated.
+        all_train = dig(found.checkpoint, "pairs") in (None, sound)
+        steps.append(("sound pairs, trained on" if all_train else "sound pairs of all rounds", sound, False))
     asked = summary.get("requested")
     first = [["asked for", number(asked), ""]] if asked != summary.get("produced") else []
     rows = [
@@ -93,7 +107,7 @@ def tables(found: RunFiles) -> list[Table]:
         rows += [[f"pairs: {n.replace('_', ' ')}", number(c)] for n, c in _counts(summary.get("effective"))]
         made.append(Table("Labels", ["What", "Count"], rows))
     diversity = found.diversity or {}
-    known = [[label, number(diversity[key])] for key, label in _DIVERSITY.items() if key in diversity]
+    known = [[label, _figure(key, diversity[key])] for key, label in _DIVERSITY.items() if key in diversity]
     for name, count in _counts(diversity.get("dropped_by_sampler")):
         if not name.startswith("leak:"):
             known.append([f"Dropped by the sampler: {_reason(name)}", number(count)])
@@ -107,6 +121,10 @@ def tables(found: RunFiles) -> list[Table]:
     return made
 
 
+def _figure(name: str, value: Any) -> str:
+    return f"{value:.1%}" if name.endswith("_share") and isinstance(value, int | float) else number(value)
+
+
 def _counts(value: Any) -> list[tuple[str, int]]:
     if not isinstance(value, dict):
         return []
@@ -118,4 +136,5 @@ def _int(value: Any) -> int:
 
 
 def _reason(name: str) -> str:
-    return REASONS.get(name, name.replace("_", " "))
+    kind, _, how = name.partition("_")
+    return f"leak: {how.replace('_', ' ')}" if kind == "leak" and how else REASONS.get(name, name.replace("_", " "))

@@ -1,7 +1,6 @@
 """What a run left on disk, read without trust and without failing: what is not there or not sound is named instead."""
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,9 @@ from cai_bootstrap.errors import CaiError, DataError
 from cai_bootstrap.evaluation.rescore import rescored_path
 from cai_bootstrap.evaluation.results import read_results
 from cai_bootstrap.evaluation.suite import NAMED_SUITES, Suite, load_suite
+from cai_bootstrap.events import Rows, newest_training, rows, run_logs
 from cai_bootstrap.records import EvalItem
 from cai_bootstrap.workspace import Workspace, read_json
-
-Rows = list[dict[str, Any]]
 
 
 @dataclass
@@ -38,6 +36,7 @@ class RunFiles:
     events: Rows = field(default_factory=list)
     training: Rows = field(default_factory=list)
     rentals: Sequence[dict[str, Any]] = ()
+    planned: dict[str, Any] | None = None
     missing: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
 
@@ -68,9 +67,14 @@ class RunFiles:
         return dig(self.run, "manifest", "config", key, "value")
 
 
-def load(workspace: Workspace, rentals: Sequence[dict[str, Any]] = ()) -> RunFiles:
-    """Read a run; `rentals` are those of the pod's ledger. Raises nothing that the files could be the reason of."""
-    found = RunFiles(workspace, rentals=rentals)
+def load(
+    workspace: Workspace, rentals: Sequence[dict[str, Any]] = (), planned: dict[str, Any] | None = None
+) -> RunFiles:
+    """Read a run; `rentals` are those of the pod's ledger, `planned` what its preset was seen to take.
+
+    Raises nothing that the files could be the reason of.
+    """
+    found = RunFiles(workspace, rentals=rentals, planned=planned)
     results, data, logs = workspace.results, workspace.data, workspace.logs
     found.run = _object(found, results / "run.json", "no run has ended here yet")
     found.events = _newest_events(found)
@@ -80,7 +84,7 @@ def load(workspace: Workspace, rentals: Sequence[dict[str, Any]] = ()) -> RunFil
     found.preflight = _object(found, logs / "pair_preflight.json", "the pairs were not checked on their tokens")
     found.model = _object(found, logs / "model.json", "no model was prepared")
     found.checkpoints = _checkpoints(found)
-    found.training = _newest_training(found)
+    found.training = newest_training(run_logs(logs))
     if not found.checkpoints:
         found.missing.append(f"{_short(found, workspace.checkpoints)}: no finished training (no TRAINING_SUCCESS)")
     if not found.training:
@@ -88,41 +92,11 @@ def load(workspace: Workspace, rentals: Sequence[dict[str, Any]] = ()) -> RunFil
     return found
 
 
-def rows(path: Path) -> tuple[Rows, int]:
-    """The objects of a JSONL file, and how many lines are none. Bytes that are not UTF-8 become U+FFFD."""
-    good: Rows = []
-    bad = 0
-    for value in _lines(path):
-        if isinstance(value, dict):
-            good.append(value)
-        else:
-            bad += 1
-    return good, bad
-
-
 def dig(value: Any, *path: str) -> Any:
     """The value under a path of keys, or None where the path ends early."""
     for key in path:
         value = value.get(key) if isinstance(value, dict) else None
     return value
-
-
-def run_logs(workspace: Workspace) -> list[Path]:
-    """The events files of all runs, oldest first."""
-    return sorted(path for path in workspace.logs.glob("*.jsonl") if path.stem[:8].isdigit())
-
-
-def _lines(path: Path) -> Iterator[Any]:
-    try:
-        with path.open("rb") as source:
-            for line in source:
-                if line.strip():
-                    try:
-                        yield json.loads(line.decode("utf-8", errors="replace"))
-                    except (ValueError, RecursionError):
-                        yield None
-    except OSError:
-        return
 
 
 def _object(found: RunFiles, path: Path, when_missing: str | None) -> dict[str, Any] | None:
@@ -233,7 +207,7 @@ def _trusted(found: RunFiles, path: Path, suite: Suite | None) -> dict[str, Any]
 
 
 def _newest_events(found: RunFiles) -> Rows:
-    logs = run_logs(found.workspace)
+    logs = run_logs(found.workspace.logs)
     if not logs:
         found.missing.append(f"{_short(found, found.workspace.logs)}: no events file")
         return []
@@ -250,24 +224,6 @@ def _checkpoints(found: RunFiles) -> Rows:
         if value is not None:
             marked.append({"folder": path.parent.name, **value})
     return sorted(marked, key=lambda row: str(row.get("finished_at", "")))
-
-
-def _newest_training(found: RunFiles) -> Rows:
-    """The newest training's events: a resumed one goes on from its number, a new one starts again from the first."""
-    kept: dict[tuple[int, str, int], dict[str, Any]] = {}
-    part = 1
-    for path in run_logs(found.workspace):
-        for event in rows(path)[0]:
-            number = event.get("number")
-            if event.get("event") == "step_started":
-                part = event["round"] if isinstance(event.get("round"), int) else 1
-            if event.get("event") not in {"train_step", "watch"} or not isinstance(number, int):
-                continue
-            starts = (event["event"], number) in {("watch", 0), ("train_step", 1)}
-            if starts and any(key[0] == part and key[2] > number for key in kept):
-                kept = {key: row for key, row in kept.items() if key[0] < part}
-            kept[part, event["event"], number] = {**event, "round": part}
-    return [kept[key] for key in sorted(kept)]
 
 
 def _short(found: RunFiles, path: Path) -> str:

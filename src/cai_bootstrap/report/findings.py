@@ -193,7 +193,7 @@ def comparison_cells(found: dict[str, Any]) -> list[str]:
         f"{len(found['gained'])} / {len(found['lost'])}",
         p_value(found["mcnemar_p"]),
         p_value(found["template_flip_p"]),
-        f"{found['cohens_h']:+.2f}",
+        signed(found["cohens_h"], 2),
     ]
 
 
@@ -225,6 +225,11 @@ def up(rate: float) -> str:
     return f"{math.ceil(rate * 1000 - 1e-9) / 10:.1f}%"
 
 
+def signed(value: float, decimals: int) -> str:
+    """A difference, always with its sign; a real minus."""
+    return f"{value:+.{decimals}f}".replace("-", "−")
+
+
 def p_value(value: float) -> str:
     """A p-value with three digits, never as 0."""
     return "< 1e-12" if value < 1e-12 else f"{value:.3g}"
@@ -235,7 +240,7 @@ def _lift(lift: dict[str, Any]) -> str:
 
 
 def _points(lift: dict[str, Any], form: str) -> str:
-    return form.format(*(f"{100 * lift[key]:+.1f}".replace("-", "−") for key in ("estimate", "low", "high")))
+    return form.format(*(signed(100 * lift[key], 1) for key in ("estimate", "low", "high")))
 
 
 def _and(words: list[str]) -> str:

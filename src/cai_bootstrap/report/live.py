@@ -8,8 +8,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from cai_bootstrap.errors import UsageError
+from cai_bootstrap.events import Rows, rows, run_logs
 from cai_bootstrap.report.build import report_page
-from cai_bootstrap.report.files import Rows, rows, run_logs
 from cai_bootstrap.report.safe import shown
 from cai_bootstrap.report.tables import duration, number
 from cai_bootstrap.workspace import Workspace
@@ -45,7 +45,7 @@ def serve(workspace: Workspace, port: int = PORT) -> ThreadingHTTPServer:
 def live_state(workspace: Workspace) -> dict[str, Any]:
     """What the newest run does now, from its events: a line, the step's share done, steps, notices, and a stamp that
     changes whenever the report would."""
-    logs = run_logs(workspace)
+    logs = run_logs(workspace.logs)
     events = rows(logs[-1])[0] if logs else []
     steps = [_step_line(event) for event in events if event.get("event") == "step_finished"]
     notices = [f"{e.get('at', '')} {e.get('step', '')}: {e['message']}" for e in events if e.get("message")]

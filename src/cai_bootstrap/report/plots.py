@@ -147,23 +147,33 @@ def principles_plot(rows: Sequence[Sequence[Any]]) -> str:
 
 
 def curves_plot(
-    title: str, curves: Sequence[tuple[str, str, Sequence[tuple[float, float]]]], looks: Sequence[float], unit: str
+    title: str,
+    curves: Sequence[tuple[str, str, Sequence[Sequence[tuple[float, float]]]]],
+    looks: Sequence[float],
+    unit: str,
+    parts: Sequence[tuple[float, str]] = (),
 ) -> str:
-    """Lines over training steps: (name, colour, points). Ticks along the bottom mark where the watch looked."""
+    """Curves over training steps: (name, colour, lines of points). Ticks along the bottom: the watch looked there.
+
+    `parts` are the rounds and phases: where each begins, and its name.
+    """
 
     def draw(figure: Any) -> None:
-        axes = figure.add_axes((0.14, 0.165, 0.82, 0.68))
-        for at, (name, colour, points) in enumerate(curves):
-            if not points:
-                continue
-            xs, ys = zip(*points, strict=True)
-            few = len(points) < 25
-            axes.plot(xs, ys, color=colour, linewidth=1.8, marker="o" if few else None, markersize=4,
-                      dashes=[(None, None), (5, 2), (1.5, 1.5)][at % 3])  # fmt: skip
-            figure.text(0.14 + 0.29 * at, 0.9, f"{'━┅┈'[at % 3]} {name}", color=colour, size=10)
+        axes = figure.add_axes((0.14, 0.165, 0.82, 0.655))
+        for at, (name, colour, lines) in enumerate(curves):
+            few = sum(map(len, lines)) < 25
+            for points in lines:
+                xs, ys = zip(*points, strict=True)
+                axes.plot(xs, ys, color=colour, linewidth=1.8, marker="o" if few else None, markersize=4,
+                          dashes=[(None, None), (5, 2), (1.5, 1.5)][at % 3])  # fmt: skip
+            figure.text(0.14 + 0.29 * at, 0.92, f"{'━┅┈'[at % 3]} {name}", color=colour)
         if looks:
             axes.plot(looks, [0.0] * len(looks), linestyle="", marker="|", markersize=9, markeredgewidth=1.4,
                       color=MUTED, transform=axes.get_xaxis_transform(), clip_on=False)  # fmt: skip
+        for at, (start, name) in enumerate(parts):
+            if at:
+                axes.axvline(start + 0.5, color=MUTED, linewidth=1, dashes=(2, 3))
+            axes.text(start + 0.5, 1.02, f" {name}", transform=axes.get_xaxis_transform(), color=MUTED)
         axes.grid(axis="y")
         axes.set_axisbelow(True)
         axes.tick_params(length=0)
@@ -172,9 +182,9 @@ def curves_plot(
         if unit == "share":
             axes.set_ylim(-0.03, 1.03)
             axes.set_yticks((0, 0.25, 0.5, 0.75, 1), ("0%", "25%", "50%", "75%", "100%"))
-        axes.set_xlabel("training step", size=10)
+        axes.set_xlabel("training step")
 
-    return _svg(400, 230, draw, f"{title} over training steps", key=title)
+    return _svg(400, 244, draw, f"{title} over training steps", key=title)
 
 
 def _short(text: str, limit: int) -> str:

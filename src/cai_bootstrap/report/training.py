@@ -4,10 +4,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from cai_bootstrap.events import Rows, training_offsets
 from cai_bootstrap.report import plots
-from cai_bootstrap.report.files import Rows, RunFiles, dig
+from cai_bootstrap.report.files import RunFiles, dig
 from cai_bootstrap.report.tables import Table, number, thinned
 
+Part = tuple[int, int]  # a round and a phase of it
+Offsets = dict[Part, int]
+Points = dict[tuple[Part, int], float]
 _LOOK_FIELDS = ("strict_rate", "eos_rate", "silent_rate", "distinct", "words", "chosen_per_token")
 # A picture's title, its unit, and its curves: the name shown, the colour, the name in the events.
 _PICTURES: tuple[tuple[str, str, tuple[tuple[str, str, str], ...]], ...] = (
@@ -42,15 +46,17 @@ class Picture:
 
 def pictures(found: RunFiles) -> list[Picture]:
     """The training curves, each with its numbers. A curve without numbers is left out."""
-    offsets = _offsets(found.training)
+    offsets = training_offsets(found.training)
+    names = _names(found, offsets)
     looks = [_at(row, offsets) for row in found.training if row["event"] == "watch"]
     made = []
     for title, unit, wanted in _PICTURES:
         curves = [(name, colour, _points(found.training, key, offsets)) for name, colour, key in wanted]
         curves = [curve for curve in curves if curve[2]]
         if curves:
-            svg = plots.curves_plot(title, curves, looks, unit)
-            made.append(Picture(svg, _curves_table(title, curves)))
+            lines = [(name, colour, _lines(points)) for name, colour, points in curves]
+            svg = plots.curves_plot(title, lines, looks, unit, [(offsets[part], name) for part, name in names.items()])
+            made.append(Picture(svg, _curves_table(title, curves, names)))
     return made
 
 
@@ -61,15 +67,20 @@ def tables(found: RunFiles) -> list[Table]:
 
 def _looks_table(found: RunFiles) -> Table | None:
     """Where the collapse watch looked, and what it saw."""
-    offsets = _offsets(found.training)
+    offsets = training_offsets(found.training)
     looks = [(_at(row, offsets), row) for row in found.training if row["event"] == "watch"]
     if not looks and found.checkpoint is not None:
         looks = [(row.get("step", 0), row) for row in found.checkpoint.get("watch") or [] if isinstance(row, dict)]
     if not looks:
         return None
     show: dict[str, Callable[[Any], str]] = dict.fromkeys(_LOOK_FIELDS[:4], _share)
+    names = _names(found, offsets)
     rows = [
-        [number(at), *(show.get(name, number)(row.get(name)) for name in _LOOK_FIELDS)] for at, row in thinned(looks)
+        [
+            _step(at, names.get((row.get("round", 1), row.get("phase", 0)), "")),
+            *(show.get(name, number)(row.get(name)) for name in _LOOK_FIELDS),
+        ]
+        for at, row in thinned(looks)
     ]
     on = "Held back, followed" if _held_back(found) else "Dev followed"
     head = ["Step", on, "Ended by EOS", "Empty", "Different words", "Mean words", "Chosen, nats/token"]
@@ -90,12 +101,20 @@ def _adapters_table(found: RunFiles) -> Table | None:
                 number(row.get("pairs")),
                 number(row.get("epochs")),
                 number(row.get("final_loss")),
+                _share(_last_look(row)),
                 str(row.get("finished_at", "–")),
                 "–" if used is None else "yes" if own == used else "no",
             ]
         )
-    head = ["Adapter", "Round", "Method", "Pairs", "Epochs", "Final loss", "Finished", "Evaluated here"]
-    return Table("Finished trainings", head, rows) if rows else None
+    on = "Held back, followed" if _held_back(found) else "Dev followed"
+    head = ["Adapter", "Round", "Method", "Pairs", "Epochs", "Final loss", on, "Finished", "Evaluated here"]
+    note = "Of several rounds the one that followed most at its last look is evaluated; never chosen on the test items."
+    return Table("Finished trainings", head, rows, note=note if len(rows) > 1 else "") if rows else None
+
+
+def _last_look(marker: dict[str, Any]) -> Any:
+    looks = marker.get("watch")
+    return dig(looks[-1], "strict_rate") if isinstance(looks, list) and looks else None
 
 
 def said(found: RunFiles) -> list[str]:
@@ -125,38 +144,53 @@ def _held_back(found: RunFiles) -> bool:
     return any(row.get("watched", "dev") != "dev" for row in found.checkpoints)
 
 
-def _offsets(events: Rows) -> dict[int, int]:
-    """Where each round's steps begin on the common axis."""
-    found: dict[int, int] = {}
-    end = 0
-    for part in sorted({row["round"] for row in events}):
-        found[part] = end
-        end += max(row["number"] for row in events if row["round"] == part)
-    return found
+def _at(row: dict[str, Any], offsets: Offsets) -> int:
+    return int(row["number"]) + offsets[row["round"], row["phase"]]
 
 
-def _at(row: dict[str, Any], offsets: dict[int, int]) -> int:
-    return int(row["number"]) + offsets[row["round"]]
+def _step(at: int, part: str) -> str:
+    return f"{number(at)} ({part})" if part else number(at)
 
 
-def _points(events: Rows, key: str, offsets: dict[int, int]) -> list[tuple[float, float]]:
+def _names(found: RunFiles, offsets: Offsets) -> dict[Part, str]:
+    """What the parts of a training are called, if it has several: rounds, and the phases of `sft+dpo`."""
+    if len(offsets) < 2:
+        return {}
+    phases = str(found.config("training.method") or "").split("+")
+    rounds = max(part for part, _ in offsets) > 1
+    phased = any(phase > 0 for _, phase in offsets)
+    named = {}
+    for part, phase in offsets:
+        words = [f"round {part}"] if rounds else []
+        words += [phases[phase].upper()] if phased and phase < len(phases) else []
+        named[part, phase] = ", ".join(words)
+    return named
+
+
+def _points(events: Rows, key: str, offsets: Offsets) -> Points:
     values = [(row, row.get("figures", row)) for row in events]
-    return [
-        (_at(row, offsets), float(figures[key]))
+    return {
+        ((row["round"], row["phase"]), _at(row, offsets)): float(figures[key])
         for row, figures in values
         if isinstance(figures, dict) and isinstance(figures.get(key), int | float)
-    ]
+    }
 
 
-def _curves_table(title: str, curves: list[tuple[str, str, list[tuple[float, float]]]]) -> Table:
-    values = {name: dict(points) for name, _, points in curves}
-    steps = sorted({x for points in values.values() for x in points})
+def _lines(points: Points) -> list[list[tuple[float, float]]]:
+    """A line for each part: every round trains another adapter, so nothing leads from one to the next."""
+    parts = dict.fromkeys(part for part, _ in points)
+    return [[(at, value) for (own, at), value in points.items() if own == part] for part in parts]
+
+
+def _curves_table(title: str, curves: list[tuple[str, str, Points]], names: dict[Part, str]) -> Table:
+    steps = sorted({place for _, _, points in curves for place in points})
     rows = [
-        [number(int(row[0])), *row[1:]]
-        for row in thinned([[x, *(number(values[n].get(x)) for n in values)] for x in steps])
+        [_step(place[1], names.get(place[0], "")), *(number(points.get(place)) for _, _, points in curves)]
+        for place in steps
     ]
-    note = "" if len(steps) == len(rows) else f"{len(rows)} of {len(steps):,} steps, evenly chosen; the plot has all."
-    return Table(f"{title}: numbers", ["Step", *values], rows, folded=True, note=note)
+    shown = thinned(rows)
+    note = "" if len(steps) == len(shown) else f"{len(shown)} of {len(steps):,} steps, evenly chosen; the plot has all."
+    return Table(f"{title}: numbers", ["Step", *(name for name, _, _ in curves)], shown, folded=True, note=note)
 
 
 def _share(value: Any) -> str:

@@ -4,6 +4,7 @@ from typing import Any
 
 from cai_bootstrap.errors import CaiError
 from cai_bootstrap.evaluation.ledger import openings
+from cai_bootstrap.events import Rows
 from cai_bootstrap.report.files import RunFiles, dig
 from cai_bootstrap.report.findings import SIDE_NAMES
 from cai_bootstrap.report.tables import Table, duration, number
@@ -84,15 +85,26 @@ def _humans(found: RunFiles) -> Table | None:
     if found.summary is None:
         return None
     judges = found.config("generation.select")
+    instructions = found.data_rows("instructions.jsonl")
+    known = sum(bool(row.get("gold")) for row in instructions)
     rows = [
         ["instruction templates and topics", _templates(found)],
-        ["worked exemplars shown when answering", _plain(found.config("generation.shots"))],
+        ["worked exemplars shown before an instruction", _plain(found.config("generation.shots"))],
+        ["kinds of rule that can judge an answer", number(len(_rules(instructions))) if instructions else "–"],
+        ["instructions with a known (gold) answer", f"{known:,} of {len(instructions):,}" if instructions else "–"],
+        ["known answers used for training", "yes" if judges and "gold" in str(judges).split("+") else "no"],
         ["principles of the constitution", number(len(found.summary.get("by_principle") or {}))],
         ["judges that chose the pairs", _plain(judges)],
-        ["known (gold) answers used for training", "yes" if judges and "gold" in str(judges).split("+") else "no"],
         ["labels and texts written by a person for a pair", "none: every chosen and rejected text is the model's own"],
     ]
     return Table("What humans put in", ["What", "How much"], [row for row in rows if row[1] != "–"])
+
+
+def _rules(instructions: Rows) -> set[str]:
+    """The scorers of these instructions, and of those that check the form, each check."""
+    found = {str(row["scorer"]) for row in instructions if row.get("scorer")}
+    entries = (entry for row in instructions for entry in dig(row, "args", "checks") or [])
+    return (found - {"checks"}) | {str(dig(entry, "check")) for entry in entries}
 
 
 def _templates(found: RunFiles) -> str:
@@ -106,7 +118,8 @@ def _time(found: RunFiles) -> Table | None:
     """Seconds a step, planned and actual, its limit, and dollars where the run was made on a rented pod."""
     steps: dict[str, dict[str, Any]] = dict(dig(found.run, "steps") or {})
     rental = _rental(found, steps)
-    planned = {row.get("step"): row for row in dig(rental, "estimate", "steps") or [] if isinstance(row, dict)}
+    estimate = dig(rental, "estimate") or found.planned
+    planned = {row.get("step"): row for row in dig(estimate, "steps") or [] if isinstance(row, dict)}
     price = _figure(dig(rental, "price"))
     rows = []
     total = 0.0
@@ -118,16 +131,25 @@ def _time(found: RunFiles) -> Table | None:
         plan = planned.get(name, {})
         times = [_time_words(value) for value in (seconds, _figure(plan.get("seconds")), limit)]
         cost = None if price is None else seconds / 3600 * price
-        rows.append([name, how, *times, _money(cost), _money(_figure(plan.get("dollars")))])
+        spent = [_money(value) for value in (cost, None if price is None else _figure(plan.get("dollars")))]
+        rows.append([name, how, *times, *spent])
     if rows:
-        whole = _figure(dig(rental, "estimate", "seconds"))
+        whole = _figure(dig(estimate, "seconds"))
         cost = None if price is None else total / 3600 * price
         times = [_time_words(value) for value in (total, whole, None)]
         spent = [_money(cost), _money(_figure(dig(rental, "estimate", "dollars")))]
         rows.append(["all", str(dig(found.run, "verdict")), *times, *spent])
-    note = "No rented pod is recorded for this run, so no plan and no money is shown."
     if price is not None:
         note = f"At {price:g} $ an hour for the steps; setting the pod up and waiting cost besides."
+    elif planned:
+        source = dig(estimate, "source")
+        note = (
+            f"No rented pod is recorded for this run, so no money is shown. Planned is what this preset took, {source}."
+        )
+    else:
+        note = (
+            "No rented pod is recorded for this run and its preset was never timed, so no plan and no money is shown."
+        )
     head = ["Step", "How it ended", "Took", "Planned", "Limit", "Cost", "Planned cost"]
     return Table("Time and money by step", head, rows, note=note)
 

@@ -33,6 +33,7 @@ class StepCallback(TrainerCallback):  # type: ignore[misc] # transformers has no
         watch_every: int,
         *,
         earlier_looks: int = 0,
+        phase: int = 0,
         ranks: Ranks | None = None,
     ) -> None:
         self._ranks = ranks or Ranks()
@@ -40,6 +41,7 @@ class StepCallback(TrainerCallback):  # type: ignore[misc] # transformers has no
         self._watch, self._tokenizer, self._watch_every = watch, tokenizer, watch_every
         self._recent: deque[float] = deque(maxlen=AVERAGED_LOGS)
         self._before = earlier_looks
+        self._phase = phase  # each phase counts its steps from one
         self._first_logs = False
         self.collapse: str | None = None
         self.interrupted = False
@@ -59,7 +61,7 @@ class StepCallback(TrainerCallback):  # type: ignore[misc] # transformers has no
         if not logs or "loss" not in logs:
             return
         figures = {name: value for name, value in logs.items() if isinstance(value, int | float)}
-        self._progress.record("train_step", number=state.global_step, figures=figures)
+        self._progress.record("train_step", number=state.global_step, phase=self._phase, figures=figures)
         if not math.isfinite(logs["loss"]):
             self._stop_if(f"the loss is {logs['loss']}", control)
             return
@@ -108,7 +110,8 @@ class StepCallback(TrainerCallback):  # type: ignore[misc] # transformers has no
         chosen = sum(self._recent) / len(self._recent) if self._recent else None
         seen = self._watch.look(model, self._tokenizer, step, chosen)
         write_looks(_looks_file(args), self._watch.looks[self._before :])
-        self._progress.record("watch", number=step, **{k: v for k, v in vars(seen).items() if k != "step"})
+        figures = {name: value for name, value in vars(seen).items() if name != "step"}
+        self._progress.record("watch", number=step, phase=self._phase, **figures)
 
 
 def _looks_file(args: Any) -> Path:

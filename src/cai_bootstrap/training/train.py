@@ -185,6 +185,7 @@ class TrainingRun:
                     tokenizer,
                     settings.watch_every,
                     earlier_looks=earlier_looks,
+                    phase=number,
                 )
                 trainer.add_callback(callback)
                 resume = ranks.told_by_first(newest_complete(work) if ranks.first else None)

@@ -60,7 +60,8 @@ class Asker:
         if self.rendering is None:
             self.missing["prompted"] = "no baseline chose a best prompt on dev; run `cai baseline`"
         if self.checkpoint is None:
-            self.missing["trained"] = f"no finished training of this model in {workspace.checkpoints}; run `cai train`"
+            there = f"no finished training of {config.model} in {workspace.checkpoints}"
+            self.missing["trained"] = f"{there}; run `cai train`, or name another --model"
         self._suites: list[Suite] | None = None
         self._opened: OpenedModel = open_model(
             prepared,

@@ -4,6 +4,7 @@ Every figure comes from a results file that was read back and scored again. `che
 validation that needs no network; the hub itself validates again when a card is pushed.
 """
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -95,10 +96,13 @@ def terms_of(base: str, license: str | None) -> Terms:
     )
 
 
-def model_card(subject: Subject, results: Mapping[str, Any] | None, details: Mapping[str, Any], pairs: int) -> str:
+def model_card(
+    subject: Subject, results: Mapping[str, Any] | None, details: Mapping[str, Any], pairs: int, *, split: str = "test"
+) -> str:
     """The model card as text. `results` is a file that was read back; without one the card says "not measured".
 
-    `details` is the training's marker. Raises DataError if the card does not pass `check_card`.
+    `details` is the training's marker, `split` that of the measured items. Raises DataError if the card does not pass
+    `check_card`.
     """
     from huggingface_hub import EvalResult, ModelCardData
 
@@ -111,7 +115,7 @@ def model_card(subject: Subject, results: Mapping[str, Any] | None, details: Map
                 task_name="Instruction following, strict",
                 dataset_type="cai-bootstrap",
                 dataset_name=results["suite"]["name"],
-                dataset_split="test",
+                dataset_split=split,
                 metric_type="accuracy",
                 metric_name="share of held-out instructions followed",
                 metric_value=round(trained["success_rate"], 6),
@@ -250,13 +254,13 @@ def _measured(results: Mapping[str, Any] | None) -> str:
         rows.append(_row("trained, first line", trained, statistics["first_line_rates"]["trained"]["wilson"]))
     trained = models["trained"]
     met = 100 * trained["successes"] >= 95 * trained["total"]
-    shown = statistics["rates"]["trained"]["exact_lower"]
+    shown = math.floor(1000 * statistics["rates"]["trained"]["exact_lower"] + 1e-9) / 10
     labels = results.get("run", {}).get("labels", {})
     supervised = any("gold" in name for name in labels)
     conditions = results["conditions"]
     lines = [
         f"{percent(trained['successes'], trained['total'])} of {trained['total']} held-out instructions followed "
-        f"(shown: ≥ {shown:.1%}, exact one-sided 95% bound). Gate of 95% {'met' if met else 'NOT met'}. "
+        f"(shown: ≥ {shown:.1f}%, exact one-sided 95% bound). Gate of 95% {'met' if met else 'NOT met'}. "
         + (
             "Verifier-supervised: gold answers chose training labels."
             if supervised

@@ -153,10 +153,25 @@ def _model() -> Iterator[Finding]:
 
 
 def _optional() -> Iterator[Finding]:
+    """What only some settings need. Their versions are given as ranges: a GPU machine's own torch decides."""
+    ranges = {_plain(re.split(r"[\s<>=!~\[;]", line, maxsplit=1)[0]): line.partition(";")[0] for line in _extras()}
     for name, what in OPTIONAL.items():
+        extra = "track" if "track" in what else "gpu"
+        wanted = ranges.get(name, name)
         try:
-            yield Finding(name, "ok", version(name))
+            here = version(name)
         except PackageNotFoundError:
-            extra = "track" if "track" in what else "gpu"
             advice = f"{what} does not work; pip install 'cai-bootstrap[{extra}]'"
             yield Finding(name, "warning", "not installed", advice)
+            continue
+        if _in_range(wanted, here):
+            yield Finding(name, "ok", here)
+        else:
+            yield Finding(name, "warning", here, f"{what} is tested with '{wanted.strip()}' and may not work")
+
+
+def _extras() -> list[str]:
+    try:
+        return [line for line in requires("cai-bootstrap") or [] if re.search(r"extra == .(gpu|track)", line)]
+    except PackageNotFoundError:
+        return []

@@ -5,16 +5,18 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cai_bootstrap import __version__
 from cai_bootstrap.config import RunConfig
 from cai_bootstrap.errors import DataError, UsageError
+from cai_bootstrap.evaluation.suite import load_suite
 from cai_bootstrap.inference.merge import save_merged
 from cai_bootstrap.inference.models import EMBEDDED, TOKENIZER_FILES, PreparedModel
 from cai_bootstrap.records import PreferencePair
 from cai_bootstrap.training.checkpoints import ADAPTER_FILES, Checkpoint
 from cai_bootstrap.use.cards import Subject, dataset_card, model_card, terms_of
-from cai_bootstrap.use.trained import chosen_adapter, measured, round_files
+from cai_bootstrap.use.trained import chosen_adapter, measured, own_suite, round_files
 from cai_bootstrap.workspace import Workspace, read_json, read_jsonl, sha256_file, write_atomic, write_json
 
 RECORD = "provenance.json"
@@ -68,7 +70,8 @@ def export(
         subject = _subject(prepared, stored, license)
         count = int(checkpoint.details.get("pairs", 0))
         results = None if found is None else found[1]
-        write_atomic(model / "README.md", model_card(subject, results, checkpoint.details, count))
+        split = _split(config, results)
+        write_atomic(model / "README.md", model_card(subject, results, checkpoint.details, count, split=split))
         if subject.terms.notice is not None:
             write_atomic(model / "NOTICE", f"{subject.terms.notice}\n\nThe weights were changed by training.\n")
         write_json(
@@ -96,6 +99,14 @@ def export(
         checkpoint.sha256,
         None if found is None else found[0].name,
     )
+
+
+def _split(config: RunConfig, results: dict[str, Any] | None) -> str:
+    """What the measured items are: those of a quick test, or of a run on dev, are no test items."""
+    if results is None:
+        return "test"
+    suite = own_suite(config) or load_suite(results["suite"]["name"])
+    return "+".join(sorted({item.split for item in suite.items}))
 
 
 def _write_weights(

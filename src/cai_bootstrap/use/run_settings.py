@@ -1,6 +1,8 @@
 """The settings of the run whose base directory is used: its models are asked as they were measured."""
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from cai_bootstrap.config import Resolved, RunConfig, resolve
@@ -24,9 +26,9 @@ def as_the_run(resolved: Resolved, workspace: Workspace, *, say: Callable[[str],
     """The configuration, with what nobody set taken from the newest run in the base directory.
 
     `logs/RUN.config.yaml` holds that run's whole configuration. One that cannot be read (of another version, or torn)
-    is named by `say`, and the defaults stay.
+    is named by `say`, and the defaults stay. One that only prepared a model says nothing about those that are here.
     """
-    files = sorted(workspace.logs.glob("*.config.yaml"))
+    files = [path for path in sorted(workspace.logs.glob("*.config.yaml")) if not _only_prepared(path)]
     if not files:
         return resolved.config
     try:
@@ -44,3 +46,14 @@ def as_the_run(resolved: Resolved, workspace: Workspace, *, say: Callable[[str],
         else:
             config = config.model_copy(update={name: value})
     return config
+
+
+def _only_prepared(config_file: Path) -> bool:
+    """The run of this configuration fetched or converted a model, and did nothing else."""
+    log = config_file.with_name(config_file.name.replace(".config.yaml", ".jsonl"))
+    try:
+        with log.open(encoding="utf-8") as events:
+            started = json.loads(events.readline())
+    except (OSError, ValueError):
+        return False
+    return isinstance(started, dict) and started.get("steps") == ["prepare"]
