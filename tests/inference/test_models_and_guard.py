@@ -1,5 +1,6 @@
 """Which models are taken and which refused; conversions that are broken; bases that behave like tuned models."""
 
+import gc
 import json
 import shutil
 from pathlib import Path
@@ -12,7 +13,8 @@ from cai_bootstrap.errors import EngineError, UsageError
 from cai_bootstrap.inference import models
 from cai_bootstrap.inference.engine import Completion
 from cai_bootstrap.inference.guard import SENTINELS, inspect_base
-from cai_bootstrap.inference.models import check_model, prepare
+from cai_bootstrap.inference.models import check_model, prepare, uncollected
+from cai_bootstrap.inference.transformers_engine import load
 
 
 def quiet(_: str) -> None:
@@ -210,3 +212,19 @@ def test_a_silent_base_is_not_called_tuned() -> None:
 
 def test_four_bit_never_reaches_the_loader(tmp_path: Path, cai: Cai) -> None:
     assert cai("prepare", "--base-dir", tmp_path / "b", "--precision", "4bit")[0] == 2
+
+
+def test_garbage_is_collected_again_after_loading_also_when_loading_fails(folder: Path) -> None:
+    with uncollected():
+        assert not gc.isenabled()
+        with uncollected():
+            pass
+        assert not gc.isenabled(), "the outer one has not ended"
+    assert gc.isenabled()
+    prepared = prepare(str(folder), say=quiet)
+    load(prepared, precision="fp32")
+    assert gc.isenabled()
+    (folder / "config.json").write_text("{}")
+    with pytest.raises(UsageError, match="cannot be loaded"):
+        load(prepared, precision="fp32")
+    assert gc.isenabled()

@@ -10,7 +10,7 @@ import pytest
 from stubs import config_of, progress_at
 
 from cai_bootstrap.errors import CaiError, InterruptedRunError, TrainingCollapsedError
-from cai_bootstrap.inference.models import PreparedModel, prepare
+from cai_bootstrap.inference.models import PreparedModel, load_tokenizer, prepare
 from cai_bootstrap.records import EvalItem, PreferencePair
 from cai_bootstrap.training.checkpoints import Checkpoint, find_checkpoint, read_success
 from cai_bootstrap.training.train import TrainingRun
@@ -60,6 +60,18 @@ def training(
         stopping=stopping,
         dev_items=dev_items(),
     )
+
+
+def test_a_tokenizer_that_was_read_already_is_not_read_again(
+    tmp_path: Path, prepared: PreparedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import AutoTokenizer
+
+    run = training(tmp_path / "run", prepared)
+    run.tokenizer = known = load_tokenizer(prepared)
+    monkeypatch.delattr(AutoTokenizer, "from_pretrained")
+    assert run._load()[1] is known
+    assert (known.padding_side, known.chat_template) == ("left", None)
 
 
 def events(folder: Path, kind: str) -> list[dict[str, Any]]:

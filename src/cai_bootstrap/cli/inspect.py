@@ -78,13 +78,15 @@ def pairs() -> None:
 def check(settings: Settings, as_json: bool) -> int:
     """Check every pair on its token ids: BOS, EOS, truncation, echoes, duplicates, leakage. Exit 1 if none is sound."""
     from cai_bootstrap.events import EventLog, Progress
+    from cai_bootstrap.inference.models import load_tokenizer
     from cai_bootstrap.steps.context import StepContext
     from cai_bootstrap.steps.train import preflight
 
     resolved = settings.resolve()
     workspace = settings.workspace(resolved)
     progress = Progress(EventLog(workspace.logs / "pairs_check.jsonl", "pairs-check"), "pairs")
-    found = preflight(StepContext(resolved.config, workspace, progress, lambda: False, "pairs-check"))
+    context = StepContext(resolved.config, workspace, progress, lambda: False, "pairs-check")
+    found = preflight(context, load_tokenizer(context.prepared()))
     figures = {"checked": len(found.sound) + len(found.faults), "faults": found.fault_counts, **found.figures}
     if as_json:
         print_json(figures)

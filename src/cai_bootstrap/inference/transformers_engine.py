@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from cai_bootstrap.errors import EngineError, UsageError
 from cai_bootstrap.inference.decoding import Pick, decode, greedy, sampler
 from cai_bootstrap.inference.engine import Completion, EngineInfo, Sampling
-from cai_bootstrap.inference.models import PreparedModel
+from cai_bootstrap.inference.models import PreparedModel, uncollected
 from cai_bootstrap.inference.stopping import StopAtStrings, newline_tokens
 from cai_bootstrap.inference.tokens import Tokens
 
@@ -39,6 +39,7 @@ class LoadedModel:
     has_chat_template: bool
 
 
+@uncollected()
 def load(
     prepared: PreparedModel,
     *,

@@ -19,7 +19,7 @@ from typing import Any
 from cai_bootstrap.errors import CaiError, EngineError, UsageError
 from cai_bootstrap.inference.choice import memory_share
 from cai_bootstrap.inference.engine import Completion, EngineInfo, Sampling
-from cai_bootstrap.inference.models import PreparedModel
+from cai_bootstrap.inference.models import PreparedModel, load_tokenizer
 from cai_bootstrap.inference.tokens import Tokens
 from cai_bootstrap.inference.transformers_engine import device_name, is_out_of_memory, release_memory
 from cai_bootstrap.workspace import read_json, sha256_file
@@ -138,12 +138,12 @@ class VllmEngine:
         Raises UsageError if vLLM cannot load it, EngineError if the memory does not suffice.
         """
         import torch
-        from transformers import AutoConfig, AutoTokenizer, GenerationConfig
+        from transformers import AutoConfig, GenerationConfig
 
         for name, value in ENVIRONMENT.items():
             os.environ.setdefault(name, value)
         sample_without_flashinfer_if_missing()
-        tokenizer = AutoTokenizer.from_pretrained(prepared.path, trust_remote_code=False)
+        tokenizer = load_tokenizer(prepared)
         self.has_chat_template = bool(tokenizer.chat_template)
         tokenizer.chat_template = None
         config = AutoConfig.from_pretrained(prepared.path, trust_remote_code=False)

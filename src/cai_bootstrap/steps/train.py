@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from cai_bootstrap.errors import DataError
 from cai_bootstrap.evaluation.suite import load_suite
@@ -35,7 +36,8 @@ def identity(context: StepContext) -> str:
 def run(context: StepContext, expected: str) -> list[Path]:
     """Check the pairs one last time, then train and mark the adapter."""
     config, workspace = context.config, context.workspace
-    checked = preflight(context)
+    tokenizer = load_tokenizer(context.prepared())
+    checked = preflight(context, tokenizer)
     if checked.faults:
         total = len(checked.sound) + len(checked.faults)
         context.progress.say(f"{len(checked.faults)} of {total} pairs do not train: {checked.fault_counts}")
@@ -58,15 +60,15 @@ def run(context: StepContext, expected: str) -> list[Path]:
                 "watched": "dev" if context.dev_items else "held-back instructions",
                 "labels": dict(sorted(Counter(pair.label_source for pair in checked.sound).items())),
             },
+            tokenizer=tokenizer,
         ).run(checked.sound)
     return [checkpoint.path / SUCCESS]
 
 
-def preflight(context: StepContext) -> Preflight:
+def preflight(context: StepContext, tokenizer: Any) -> Preflight:
     """The look at the pairs on disk, with this run's model and held-out suites (also `cai pairs check`)."""
     files = _pairs_files(context)
     pairs = [pair for path in files for pair in read_jsonl(path, PreferencePair)]
-    tokenizer = load_tokenizer(context.prepared())
     leaks = context.leakage()
     critiques = _critiques([path.parent for path in files], {id for p in pairs for id in (p.chosen_id, p.rejected_id)})
     return check_pairs(

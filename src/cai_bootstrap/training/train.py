@@ -15,7 +15,7 @@ from typing import Any
 from cai_bootstrap.config import RunConfig, Training
 from cai_bootstrap.errors import CaiError, InterruptedRunError, TrainingCollapsedError
 from cai_bootstrap.events import Progress
-from cai_bootstrap.inference.models import PreparedModel
+from cai_bootstrap.inference.models import PreparedModel, load_tokenizer, uncollected
 from cai_bootstrap.inference.transformers_engine import is_out_of_memory, release_memory, weight_options
 from cai_bootstrap.records import EvalItem, PreferencePair
 from cai_bootstrap.training.checkpoints import Checkpoint, mark_success, newest_complete, read_success
@@ -53,6 +53,7 @@ class TrainingRun:
     """One training: `folder` gets the adapter and, last, the marker; `work` below it is removed when it is done.
 
     `share` is set in each of several processes that train together (`training.launch`): what it does of every step.
+    `tokenizer`: the prepared model's, where it was read already (Gemma's takes seconds).
     `graphed`: record steps as CUDA graphs, on a GPU and where nothing in a step is drawn or quantised.
     """
 
@@ -66,6 +67,7 @@ class TrainingRun:
     details: dict[str, Any] = field(default_factory=dict)
     share: Share | None = None
     graphed: bool = GRAPHED
+    tokenizer: Any = None
 
     def run(self, pairs: Sequence[PreferencePair]) -> Checkpoint:
         """Train and return the marked checkpoint.
@@ -124,16 +126,18 @@ class TrainingRun:
         ranks.wait()
         return read_success(self.folder)
 
+    @uncollected()
     def _load(self) -> tuple[Any, Any]:
         import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers import AutoModelForCausalLM
 
         if self.config.threads:
             torch.set_num_threads(max(1, self.config.threads // (self.share.processes if self.share else 1)))
         device = "cuda" if torch.cuda.is_available() else "cpu"
         options = weight_options(self.config.training_precision, device)
         model = AutoModelForCausalLM.from_pretrained(self.prepared.path, use_safetensors=True, **options)
-        tokenizer = AutoTokenizer.from_pretrained(self.prepared.path, padding_side="left")
+        tokenizer = load_tokenizer(self.prepared) if self.tokenizer is None else self.tokenizer
+        tokenizer.padding_side = "left"
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
         tokenizer.chat_template = None
