@@ -11,6 +11,7 @@ reader writes one line {"n", "followed", "note"} for each row of the sheet into 
 
 import argparse
 import json
+import os
 import random
 import sys
 from collections import defaultdict
@@ -45,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     asking.add_argument("out", type=Path)
     asking.add_argument("--seed", type=int, default=0)
     asking.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
+    asking.add_argument("--model", default=os.environ.get("CAI_MODEL", "gemma-3-270m"))
     sampling = commands.add_parser("sample")
     sampling.add_argument("folder", type=Path)
     sampling.add_argument("--base", type=Path, help="what `ask` wrote")
@@ -58,21 +60,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     agreeing.add_argument("folder", type=Path, nargs="+")
     given = parser.parse_args(arguments)
     if given.command == "ask":
-        ask(given.out, given.seed, given.precision)
+        ask(given.out, given.seed, given.precision, given.model)
     elif given.command == "sample":
         sample(given)
     else:
         print(report(agreement(row for folder in given.folder for row in judged(folder))))
 
 
-def ask(out: Path, seed: int, precision: str) -> None:
-    """Complete dev items with the real base in three renderings, greedily."""
+def ask(out: Path, seed: int, precision: str, model: str) -> None:
+    """Complete dev items with the base in three renderings, greedily."""
     from cai_bootstrap.evaluation.elicit import GRID, LINE
     from cai_bootstrap.inference.engine import Sampling
-    from cai_bootstrap.inference.models import EMBEDDED, prepare
+    from cai_bootstrap.inference.models import prepare
     from cai_bootstrap.inference.transformers_engine import TransformersEngine, load
 
-    prepared = prepare(EMBEDDED)
+    prepared = prepare(model)
     engine = TransformersEngine(load(prepared, precision=precision), prepared, precision=precision, batch_size=BATCH)
     grid = {rendering.name: rendering for rendering in GRID}
     dev = load_suite("stage1-dev").items

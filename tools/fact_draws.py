@@ -8,6 +8,7 @@ them here, and nothing else reads them. Answers are kept in `--keep`, and not as
 
 import argparse
 import json
+import os
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -70,7 +71,7 @@ def ask(engine: Engine, asked: Sequence[Instruction], draws: int, seed: int, kee
 
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="gemma-3-270m")
+    parser.add_argument("--model", default=os.environ.get("CAI_MODEL", "gemma-3-270m"))
     parser.add_argument("--precision", default="bf16")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--count", type=int, default=8000)

@@ -59,7 +59,7 @@ class ChatEngine(TransformersEngine):
 
 def template_of(model: Path) -> str:
     """The chat template that a GGUF file or a model folder ships. Raises UsageError if it ships none."""
-    if model.suffix == ".gguf":
+    if model.suffix == ".gguf" and model.is_file():
         from gguf import GGUFReader
 
         found = GGUFReader(str(model)).fields.get("tokenizer.chat_template")

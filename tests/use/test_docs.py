@@ -11,17 +11,19 @@ from pathlib import Path
 
 import pytest
 from finished import Finished
+from tiny import make_model
 
-from cai_bootstrap.workspace import write_json
+from cai_bootstrap.workspace import read_json, write_json
 
 CHECKOUT = Path(__file__).parents[2]
 PAGES = [CHECKOUT / "README.md", CHECKOUT / "CONTRIBUTING.md", *sorted((CHECKOUT / "docs").glob("*.md"))]
-# Comments before a block. What cannot be run by a test says what it needs; the rest runs. `minutes`: of the real model.
-NEEDS = {"gpu", "pod", "minutes", "the hub", "the network"}
+# Comments before a block. What cannot be run by a test says what it needs; the rest runs.
+NEEDS = {"gpu", "pod", "the hub", "the network"}
 CI = "ci"  # .ci/run does it
 FINISHED = "a finished run"
 UNTIL_INTERRUPTED = "a finished run, until interrupted"
-SMALL = "a small model"  # ./my-base-model; what runs is cut to seconds
+SMALL = "a small model"  # ./my-base-model in place of gemma-3-270m, and one with a chat template for the peer
+PEER = "SmolLM2-135M-Instruct.Q4_1.gguf"
 SMALL_SETTINGS = {
     "CAI_PAIRS__MIN_PAIRS": "1", "CAI_GENERATION__COUNT": "64", "CAI_GENERATION__MAX_NEW_TOKENS": "8",
     "CAI_GENERATION__CRITIQUE_TOKENS": "4", "CAI_GENERATION__SELECT": "critic", "CAI_TRAINING__MAX_STEPS": "2",
@@ -94,6 +96,10 @@ def test_shell_blocks_run_in_order(page: Path, tmp_path: Path, finished: Finishe
     base = shutil.copytree(finished.workspace.base, tmp_path / "cai-work")
     (tmp_path / "results").symlink_to(base / "results")
     (tmp_path / "my-base-model").symlink_to(finished.environment["CAI_MODEL"])
+    make_model(tmp_path / PEER, chat_template=True)
+    older = read_json(CHECKOUT / "docs/measured/gemma-270m-gpu.json")
+    older["conditions"]["scorer_version"] = "5"
+    write_json(tmp_path / "RESULTS.json", older)
     own_suite = {"evaluation.suite": {"value": finished.environment["CAI_EVALUATION__SUITE"]}}
     ended = {"results_file": finished.results_file.name, "manifest": {"config": own_suite}}
     for name in ("a", "b"):
