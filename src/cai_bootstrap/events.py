@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 PROGRESS_SECONDS = 1.0
+RATE_AFTER = 0.01  # of all there is to do; before, no rate and no ETA are told
 Rows = list[dict[str, Any]]
 
 
@@ -84,15 +85,16 @@ class Progress:
             if now - self._told < PROGRESS_SECONDS and self._done < self._total:
                 return
             self._told = now
-        seconds = now - self._start
-        rate = (self._done - self._before) / seconds if seconds > 0 else 0.0
+        seconds, made = now - self._start, self._done - self._before
+        # The first of a batch comes when the whole batch is done: a rate of it alone once promised 57 hours.
+        known = seconds > 0 and made >= max(2, RATE_AFTER * self._total)
         self._log.emit(
             "progress",
             step=self._step,
             done=self._done,
             total=self._total,
-            tokens_per_second=round(self._tokens / seconds, 1) if self._tokens and seconds > 0 else None,
-            eta_seconds=round((self._total - self._done) / rate, 1) if rate > 0 else None,
+            tokens_per_second=round(self._tokens / seconds, 1) if known and self._tokens else None,
+            eta_seconds=round((self._total - self._done) * seconds / made, 1) if known else None,
         )
 
     @property

@@ -91,3 +91,18 @@ def test_work_that_is_done_again_is_not_counted_twice(tmp_path: Path) -> None:
     progress.advance(4)
     last = json.loads(log.path.read_text().splitlines()[-1])
     assert (last["done"], last["total"]) == (10, 10)
+
+
+def test_no_rate_is_told_from_the_first_of_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("cai_bootstrap.events.time.monotonic", lambda: now[0])
+    log = EventLog(tmp_path / "x.jsonl", "x")
+    progress = Progress(log, "generate")
+    progress.begin(1000)
+    for at, count in ((16.0, 1), (16.5, 255), (32.0, 1)):
+        now[0] = at
+        progress.advance(count, tokens=10 * count)
+    first, last = map(json.loads, log.path.read_text().splitlines())
+    assert (first["done"], "eta_seconds" in first, "tokens_per_second" in first) == (1, False, False)
+    assert last["done"] == 257
+    assert last["eta_seconds"] == pytest.approx(743 * 32 / 257, abs=0.1)
