@@ -126,3 +126,13 @@ def test_config_presets_lists_them_with_a_line_each(cai: Cai) -> None:
     code, out, _ = cai("config", "presets")
     assert code == 0
     assert all(any(line.startswith(name) for line in out.splitlines()) for name in preset_names())
+
+
+def test_a_number_of_instructions_holds_for_later_rounds_too_unless_they_have_their_own() -> None:
+    preset = {"preset": "gemma-270m-gpu", "environment": {}}
+    assert resolve({}, **preset).config.generation.later_count == 12000
+    asked = resolve({"generation.count": 200}, **preset)
+    assert (asked.config.generation.later_count, asked.origins["generation.later_count"]) == (None, "default")
+    both = resolve({"generation.count": 200, "generation.later_count": 300}, **preset)
+    assert both.config.generation.later_count == 300
+    assert resolve({"generation.later_count": 300}, **preset).config.generation.count == 6000

@@ -225,6 +225,10 @@ def resolve(
                 raise UsageError(f"{origin}: unknown key '{key}'{_nearest(key, known)}")
             values[key] = value
             origins[key] = origin
+        if "generation.count" in layer and "generation.later_count" not in layer:
+            # A number of instructions holds for every round, or `--count 200` would ask a preset's 12,000 later.
+            values.pop("generation.later_count", None)
+            origins["generation.later_count"] = "default"
     try:
         config = RunConfig.model_validate(_nest(values))
     except ValidationError as error:

@@ -8,10 +8,12 @@ import pytest
 from stubs import config_of
 
 from cai_bootstrap.events import EventLog, Progress
-from cai_bootstrap.generation.candidates import answers_planned, exemplars_for
+from cai_bootstrap.generation.candidates import Candidate, answers_planned, exemplars_for
+from cai_bootstrap.generation.select import Proposal, propose
 from cai_bootstrap.instructions.pool import templates
 from cai_bootstrap.instructions.sampler import sample, sample_with_report
 from cai_bootstrap.instructions.skills import skills
+from cai_bootstrap.steps import generate
 from cai_bootstrap.steps.context import StepContext
 from cai_bootstrap.steps.generate import _weights
 from cai_bootstrap.workspace import Workspace, write_json
@@ -32,6 +34,12 @@ def test_skills_are_drawn_by_their_weights_and_none_is_left_out() -> None:
     assert set(report.by_type.values()) == {500}
     assert set(counts) == set(skills("transformation"))
     assert drawn == sample_with_report(2000, seed=1, weights=weights)[0]
+
+
+def test_skills_that_are_all_settled_take_turns() -> None:
+    weights = {f"question.{skill}": 0.0 for skill in skills("question")}
+    drawn, _ = sample_with_report(160, seed=1, weights=weights)
+    assert {made.skill for made in drawn if made.type == "question"} == set(skills("question"))
 
 
 def test_without_weights_the_same_instructions_come_as_ever() -> None:
@@ -57,6 +65,23 @@ def test_later_rounds_may_ask_another_number_of_instructions(tmp_path: Path) -> 
     settings = {"generation__count": 12, "generation__later_count": 40}
     assert [in_round(tmp_path, n, **settings).count for n in (1, 2, 3)] == [12, 40, 40]
     assert in_round(tmp_path, 2, generation__count=12).count == 12
+
+
+def test_the_counts_of_the_first_round_that_differs_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {1: 40, 2: 12}
+    monkeypatch.setattr(generate, "check_data", lambda c: {"requested": c.count, "found": found[c.round]})
+    asked = {"generation__count": 24, "generation__later_count": 12}
+    assert generate.check_all_data(in_round(tmp_path, 2, **asked)) == {"requested": 24, "found": 40}
+    found[1] = 24
+    assert generate.check_all_data(in_round(tmp_path, 2, **asked)) == {"requested": 12, "found": 12}
+
+
+def test_where_no_other_judge_can_tell_the_critic_compares_plain_answers_in_a_later_round() -> None:
+    answers = [Candidate(f"q-1.p{n}", text, True, "response", plain=True) for n, text in enumerate(("Ann", "Bob"))]
+    asked = next(made for made in sample(40, seed=0) if made.scorer == "checks")
+    proposal = propose(asked, answers, frozenset({"critic"}), agreement=0.75)
+    assert isinstance(proposal, Proposal)
+    assert (proposal.chosen.text, proposal.rejected.text, proposal.decided_by) == ("Ann", "Bob", "")
 
 
 def test_hard_skills_get_twice_as_many_samples_in_later_rounds() -> None:

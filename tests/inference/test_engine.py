@@ -141,6 +141,33 @@ def test_out_of_memory_halves_the_batch_and_loses_nothing(
     assert max(small_memory) == 6
 
 
+def test_out_of_memory_gives_recorded_steps_back_before_it_halves_the_batch(
+    loaded: LoadedModel, prepared: PreparedModel
+) -> None:
+    import torch
+
+    original, refused = loaded.model.forward, [False, True, False, True, True]
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        if kwargs["input_ids"].shape[1] > 1 and refused and refused.pop(0):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return original(*args, **kwargs)
+
+    told: list[int] = []
+    engine = TransformersEngine(loaded, prepared, precision="fp32", batch_size=4, on_reduce=told.append, recorded=True)
+    first = texts(engine, PROMPTS[:4])
+    assert engine._shapes._known
+    loaded.model.forward = forward
+    try:
+        assert texts(engine, PROMPTS[:4]) == first  # nothing refused yet
+        assert texts(engine, PROMPTS[:4]) == first  # refused once: the same batch again, without what was recorded
+        assert told == []
+        assert texts(engine, PROMPTS[:4]) == first  # refused twice in a row: half the batch
+    finally:
+        loaded.model.forward = original
+    assert told == [2]
+
+
 def test_out_of_memory_halves_the_batch_in_scoring_too(
     loaded: LoadedModel, prepared: PreparedModel, small_memory: list[int]
 ) -> None:

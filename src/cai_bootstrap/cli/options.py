@@ -26,7 +26,7 @@ _FLAGS: list[tuple[str, str, Any, str]] = [
     ("--model", "model", None, "gemma-3-270m (embedded), a local folder, a .gguf file, or a hub id."),
     ("--adapter", "adapter", _FOLDER, "Evaluate this adapter instead of the run's own."),
     ("--constitution", "constitution", _FOLDER, "The constitution (YAML)."),
-    ("--count", "generation.count", int, "How many instructions to generate."),
+    ("--count", "generation.count", int, "How many instructions to generate, in each round."),
     ("--seed", "seed", int, "Seed of everything that is drawn."),
     ("--precision", "precision", None, "fp32, bf16, fp16, int8 or fp8; never 4-bit."),
     ("--engine", "engine", None, "auto, transformers or vllm (the extra gpu)."),

@@ -89,7 +89,9 @@ def _by_agreement(instruction: Instruction, candidates: Sequence[Candidate], sha
 
 
 def _for_critic(candidates: Sequence[Candidate]) -> Proposal | str:
-    taught = [c for c in candidates if not c.plain and c.finished]
+    # In a later round every answer is plain, and the greedy one stands first.
+    later = all(c.plain for c in candidates)
+    taught = [c for c in candidates if c.finished and (later or not c.plain)]
     if not taught:
         return "no_candidate"
     others = [c for c in candidates if c.text != taught[0].text]

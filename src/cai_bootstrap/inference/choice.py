@@ -18,7 +18,7 @@ from cai_bootstrap.inference.devices import Gpu
 # Until the first text, imports included. Eager vLLM's start and rate are of an earlier day, when compiled took 89 s.
 START_SECONDS = {"transformers": 22.0, "eager": 50.0, "compiled": 70.0}
 TOKEN_SECONDS = {"transformers": 1 / 25_119, "eager": 1 / 11_529, "compiled": 1 / 22_295}
-# The GPU's part. Recorded steps (11,011 tokens/s without) leave the host out, so all is the GPU's. That half of a token
+# The GPU's part. Recorded steps (11,012 tokens/s without) leave the host out, so all is the GPU's. That half of a token
 # of compiled vLLM is the host's (scheduling, a request's bookkeeping) is an estimate: no larger model was measured.
 VLLM_GPU_SECONDS = 0.5 / 22_295
 GPU_SECONDS = {"transformers": 1 / 25_119, "eager": VLLM_GPU_SECONDS, "compiled": VLLM_GPU_SECONDS}

@@ -91,9 +91,10 @@ class FixedSteps:
                 self._reset()
         torch.cuda.current_stream().wait_stream(stream)
         torch.cuda.empty_cache()  # a recording has memory of its own, and cannot ask for what is only kept
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             self._logits = self._forward()
+        self._graph = graph  # only now: one that ran out of memory must not be replayed
         self._reset()
 
     def _reset(self) -> None:
@@ -136,8 +137,11 @@ class FixedShapes:
             self._known[key] = FixedSteps(self._model, like, rows, tokens)
         return self._known[key]
 
-    def forget(self) -> None:
+    def forget(self) -> bool:
+        """Drop them all; whether there were any."""
+        had = bool(self._known)
         self._known.clear()
+        return had
 
 
 def adapters_off(model: Any) -> bool:

@@ -139,6 +139,7 @@ class TransformersEngine:
         self._on_reduce = on_reduce
         self.adjust: Adjust | None = None
         self._newlines: Any = None
+        self._tried_without = False
         config = loaded.model.config
         # 8-bit kernels ask the host about outliers, which no recording can.
         can = loaded.device == "cuda" and precision in {"bf16", "fp16", "fp32"}
@@ -196,20 +197,31 @@ class TransformersEngine:
                     raise EngineError(f"decoding failed: {type(error).__name__}: {error}") from error
                 self._reduce(error)
                 continue
+            self._tried_without = False
             done.update(zip(chosen, completions, strict=True))
             position += len(chosen)
             while released in done:
                 yield done.pop(released)
                 released += 1
 
+    def forget_recorded(self) -> bool:
+        """Give back the memory of recorded steps; whether there was any."""
+        held = self._shapes is not None and self._shapes.forget()
+        if held:
+            release_memory()
+        return bool(held)
+
     def _reduce(self, error: Exception) -> None:
+        """Make room after running out of memory: the same again without recorded steps, then with half the batch."""
+        if self.forget_recorded() and not self._tried_without:
+            self._tried_without = True
+            return
+        self._tried_without = False
         if self.batch_size == 1:
             raise EngineError(
                 "the device has not enough memory for one prompt; use a smaller model or fewer tokens"
             ) from error
         self.batch_size //= 2
-        if self._shapes is not None:
-            self._shapes.forget()
         release_memory()
         if self._on_reduce is not None:
             self._on_reduce(self.batch_size)
@@ -285,9 +297,11 @@ class TransformersEngine:
     def _in_batches(self, count: int, work: Callable[[slice], list[ScoreT]]) -> list[ScoreT]:
         """Do `count` rows batch by batch, with half the batch from where the device runs out of memory."""
         made: list[ScoreT] = []
+        self.forget_recorded()  # what is scored may be much longer than what was decoded
         while len(made) < count:
             try:
                 made.extend(work(slice(len(made), len(made) + self.batch_size)))
+                self._tried_without = False
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise

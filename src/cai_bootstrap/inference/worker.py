@@ -43,6 +43,8 @@ def serve(pipe: Connection) -> None:
         except Exception as error:
             answer = (False, _sendable(error))
             if is_out_of_memory(error):
+                if isinstance(engine, TransformersEngine):
+                    engine.forget_recorded()
                 release_memory()
         pipe.send(answer)
 

@@ -151,7 +151,7 @@ def _draw(
 
 def _turns(weights: Mapping[str, float]) -> list[str]:
     """Skills in the order of their turns, spread evenly: ten for the heaviest, one at least for each."""
-    most = max(weights.values())
+    most = max(weights.values()) or 1.0  # all settled: in turn, as without weights
     taken = {name: max(1, round(TURNS * weight / most)) for name, weight in weights.items()}
     places = [((turn + 0.5) / count, name) for name, count in taken.items() for turn in range(count)]
     return [name for _, name in sorted(places)]

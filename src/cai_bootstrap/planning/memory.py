@@ -12,7 +12,9 @@ GIB = 1024**3
 BYTES = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "int8": 1.0, "fp8": 1.0}
 CONTEXT = int(0.6 * GIB)
 GREEDY_LOGITS = 4  # the last token's logits again, in 32 bits
+DRAWN_LOGITS = 16  # in 32 bits; over the temperature; their softmax; the noise of the draw
 SAMPLED_LOGITS = 40  # in 32 bits; over the temperature; sorted values and 64-bit places, and the sort's own 20 bytes
+TOKENS_STEP = 64  # a recorded cache has room for a multiple of so many tokens (`inference.fixed_steps`)
 HEAD_TOKENS, HEAD_VOCABULARY = 4096, 32_768  # TRL's fused head works on tiles of at most so many tokens and words
 
 
@@ -46,22 +48,40 @@ def kv_cache(shape: Shape, tokens: int, rows: int, precision: str) -> int:
 
 
 def generating(
-    shape: Shape, *, precision: str, batch: int, prompt: int, new: int, sampled: bool, lora_r: int = 0
+    shape: Shape,
+    *,
+    precision: str,
+    batch: int,
+    prompt: int,
+    new: int,
+    sampled: bool,
+    nucleus: bool = True,
+    pinned: bool = False,
+    lora_r: int = 0,
 ) -> Memory:
-    """A batch of `batch` prompts of `prompt` tokens decoded for `new` tokens.
+    """Batches of `batch` prompts of `prompt` tokens decoded for `new` tokens with transformers.
 
-    Weights and cache are always there. Beside them: while prompts are read, one layer's activations of every token;
-    while tokens are drawn, the logits, b·V·(bytes + 4) when greedy and b·V·(bytes + 40) when drawn with top-p; a
-    growing cache is copied one tensor at a time.
+    Recorded steps keep their cache and logits from batch to batch, those of half, a quarter … of the rows too (twice
+    the whole in all) unless the batch is `pinned`. Beside them: while prompts are read, their own cache and one layer's
+    activations of every token; while tokens are drawn, b·V·4 bytes when greedy, 16 when drawn (`sampled`), 40 with
+    top-p (`nucleus`). In 8 bits nothing is recorded: one cache, which grows and is copied one tensor at a time.
     """
     number = _number(precision)
     held = weights(shape, precision) + 4 * shape.lora_parameters(lora_r)
-    cache = kv_cache(shape, prompt + new, batch, precision)
     reading = int(batch * prompt * _running(shape, number))
-    logits = int(batch * shape.vocabulary * (number + (SAMPLED_LOGITS if sampled else GREEDY_LOGITS)))
-    copied = cache // (2 * shape.layers)
     read = kv_cache(shape, prompt, batch, precision) + reading
-    peak = held + max(read, cache + copied + logits)
+    extra = GREEDY_LOGITS if not sampled else SAMPLED_LOGITS if nucleus else DRAWN_LOGITS
+    drawing = int(batch * shape.vocabulary * extra)
+    if BYTES[precision] >= 2:
+        shapes = 1 if pinned else 2
+        cache = shapes * kv_cache(shape, -(-(prompt + new) // TOKENS_STEP) * TOKENS_STEP, batch, precision)
+        kept = shapes * int(batch * shape.vocabulary * number)
+        peak = held + cache + kept + max(read, drawing)
+    else:
+        cache = kv_cache(shape, prompt + new, batch, precision)
+        kept = int(batch * shape.vocabulary * number)
+        peak = held + max(read, cache + cache // (2 * shape.layers) + kept + drawing)
+    logits = kept + drawing
     return Memory({"weights": held, "kv_cache": cache, "prompt_activations": reading, "logits": logits}, peak)
 
 

@@ -117,11 +117,13 @@ def step_memory(shape: Shape, config: RunConfig, step: str) -> Memory:
     if step == "generate":
         return generating(
             shape, precision=config.generation_precision, batch=generation.batch_size, prompt=prompt,
-            new=generation.max_new_tokens, sampled=generation.temperature > 0,
+            new=generation.max_new_tokens, sampled=generation.temperature > 0 or config.training.rounds > 1,
+            nucleus=generation.top_p < 1,
         )  # fmt: skip
+    rank = config.training.lora_r if step == "evaluate" else 0
     return generating(
         shape, precision=config.evaluation_precision, batch=evaluation.batch_size, prompt=prompt,
-        new=evaluation.max_new_tokens, sampled=False, lora_r=config.training.lora_r if step == "evaluate" else 0,
+        new=evaluation.max_new_tokens, sampled=False, pinned=True, lora_r=rank,
     )  # fmt: skip
 
 

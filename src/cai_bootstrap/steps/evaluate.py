@@ -83,7 +83,7 @@ def run(context: StepContext, expected: str) -> list[Path]:
                 "adapter": {"sha256": checkpoint.sha256, "finished_at": checkpoint.finished_at},
                 "labels": checkpoint.details.get("labels", {}),
                 "pairs": checkpoint.details.get("pairs"),
-                "reuse": generate.check_data(context) if config.adapter is None else None,
+                "reuse": generate.check_all_data(context) if config.adapter is None else None,
                 "base_from_baseline": baseline is not None,
             }
         },

@@ -74,11 +74,18 @@ def check_data(context: StepContext) -> dict[str, int]:
             "the earlier settings, or --force-data to make them again"
         )
     if known["requested"] != count and not _is_finished(context):
+        setting = "--count " if context.round == 1 else "--set generation.later_count="
         raise UsageError(
             f"{context.data()}: holds an unfinished generation of {known['requested']} instructions, {count} "
-            f"are asked for now; finish it with --count {known['requested']}, or --force-data to start again"
+            f"are asked for now; finish it with {setting}{known['requested']}, or --force-data to start again"
         )
     return {"requested": count, "found": known["requested"]}
+
+
+def check_all_data(context: StepContext) -> dict[str, int]:
+    """`check_data` of this round and those before it: the counts of the first round that differ, else of this one."""
+    counts = [check_data(replace(context, round=number)) for number in range(1, context.round + 1)]
+    return next((n for n in counts if n["requested"] != n["found"]), counts[-1])
 
 
 def _is_finished(context: StepContext) -> bool:
@@ -120,7 +127,7 @@ def run(context: StepContext, _: str) -> list[Path]:
         merge=True,
         threads=config.threads,
         workers=config.workers,
-        tokens_asked=count * config.generation.max_new_tokens * (config.generation.candidates + 2),
+        tokens_asked=count * config.generation.max_new_tokens * _most_answers(context),
         say=context.progress.say,
     )
     instructions, diversity = make_instructions(
@@ -165,6 +172,14 @@ def _asked_before(context: StepContext) -> set[str]:
     """The instructions of earlier rounds, so that each round asks fresh ones."""
     files = [context.data(number) / "instructions.jsonl" for number in range(1, context.round)]
     return {i.instruction for path in files for i in read_jsonl(path, Instruction)}
+
+
+def _most_answers(context: StepContext) -> int:
+    """Texts that are written for one instruction at most."""
+    settings = context.config.generation
+    if context.round > 1:
+        return 1 + 2 * settings.samples
+    return 3 + 2 * settings.candidates
 
 
 def _weights(context: StepContext) -> dict[str, float] | None:
