@@ -19,7 +19,7 @@ def test_a_small_set_runs_reports_its_failure_and_is_finished_the_second_time(
         "generation.critique_tokens": 8, "generation.chunk": 8, "generation.batch_size": 8, "generation.shots": 2,
         "generation.candidates": 2, "training.batch_size": 2, "training.lora_r": 4, "training.watch_every": 0,
     }  # fmt: skip
-    command = ["ablate", "--base-dir", tmp_path, "--model", tiny, "--set-file", SET, "--count", 24,
+    command = ["ablate", "--base-dir", tmp_path, "--model", tiny, "--set-file", SET, "--count", 48,
                "--select", "critic", "--only", "constitution,sft,broken"]  # fmt: skip
     for key, value in small.items():
         command += ["--set", f"{key}={value}"]
