@@ -1,11 +1,16 @@
 """The watchdog on the pod keeps deadline and budget and stops the pod, with nobody connected."""
 
+import fcntl
 import json
+import os
 import subprocess
+import threading
 import time
 from pathlib import Path
 
 import pytest
+
+from cai_bootstrap.pod.onpod import state, watchdog
 
 from .loopback import Pod, RunPodStandIn, until
 
@@ -181,6 +186,22 @@ def test_one_watchdog_per_pod_takes_new_limits(ready: Pod) -> None:
     assert (ready.base / ".pod/watchdog.pid.json").read_text() == first
     assert ready.json("status")["watchdog"]["money"]["budget"] == 20
     assert ready.acts().count("armed") == 1
+
+
+def test_a_watchdog_that_another_command_is_just_starting_is_waited_for(tmp_path: Path) -> None:
+    control = state.Control(str(tmp_path))
+    control.create()
+
+    def write() -> None:
+        state.write_json(control.watchdog_process, state.identity(os.getpid()))
+
+    with open(control.watchdog_lock, "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        soon = threading.Timer(0.5, write)
+        soon.start()
+        found = watchdog.arm(control, {"price": 1.0})
+        soon.join()
+    assert found["alive"]
 
 
 @pytest.mark.parametrize("limit", [{"budget": 10}, {"deadline_hours": 2}])

@@ -21,6 +21,7 @@ from .runpod import ApiError, RunPod
 from .state import Control
 
 WARN_SHARE = 0.8
+START_SECONDS = 20.0  # that a watchdog started by another command is waited for
 DEFAULTS: dict[str, Any] = {
     "price": 0.0,
     "budget": None,
@@ -57,9 +58,7 @@ def arm(control: Control, asked: dict[str, Any]) -> dict[str, Any]:
     state.touch(control.contact)
     state.write_json(control.watchdog_config, config)
     lock = os.open(control.watchdog_lock, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    if not _locked(lock, control):
         os.close(lock)
         return describe(control)
     ready, tell = os.pipe()
@@ -81,6 +80,19 @@ def arm(control: Control, asked: dict[str, Any]) -> dict[str, Any]:
     os.read(ready, 1)
     os.close(ready)
     return describe(control)
+
+
+def _locked(lock: int, control: Control) -> bool:
+    """Whether this process is to start the watchdog. False as soon as one lives: who holds the lock may still be at it."""
+    end = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except OSError:
+            if state.alive(state.read_json(control.watchdog_process)) or time.monotonic() > end:
+                return False
+        time.sleep(0.02)
 
 
 def describe(control: Control) -> dict[str, Any]:
