@@ -83,7 +83,7 @@ def arm(control: Control, asked: dict[str, Any]) -> dict[str, Any]:
 
 
 def _locked(lock: int, control: Control) -> bool:
-    """Whether this process is to start the watchdog. False as soon as one lives: who holds the lock may still be at it."""
+    """Whether this process is to start the watchdog. False once one lives: the lock may be held by one that starts."""
     end = time.monotonic() + START_SECONDS
     while True:
         try:
