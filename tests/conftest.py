@@ -12,6 +12,11 @@ from cai_bootstrap.workspace import Workspace
 REAL_CACHE = Path(os.environ.get("CAI_CACHE_DIR") or Path.home() / ".cache" / "cai-bootstrap")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest test begins first, so that no process waits for another's at the end."""
+    items.sort(key=lambda item: "test_real_model" not in item.nodeid)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Nothing of the user's is read or written: environment, cache, ledgers, pods."""

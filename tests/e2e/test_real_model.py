@@ -29,13 +29,16 @@ def test_quick_test_on_the_real_model_and_again(
     tmp_path: Path, cache: Path, cai: Cai, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     base = tmp_path / "base"
-    monkeypatch.delenv("OMP_NUM_THREADS")
     code, said = run("run", "--quick-test", "--base-dir", base, CAI_CACHE_DIR=str(cache))
     assert code == 0, said
     first = run_json(base)
     print({name: step["seconds"] for name, step in first["steps"].items()})
     assert first["verdict"] in {"not_enforced", "nothing_to_teach"}
     assert "passed" not in said
+    baseline = json.loads((base / "results/baseline_assessment.json").read_text())
+    checked = baseline["run"]["base_model_check"]
+    assert (checked["has_chat_template"], checked["looks_tuned"]) == (False, False)
+    assert "looks chat-tuned" not in said
     assert first["verdict"] == "not_enforced", said
     assert len(rows_of(base / "data/stage1/instructions.jsonl")) == 16
     results_file = base / "results" / first["results_file"]

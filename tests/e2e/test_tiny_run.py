@@ -3,14 +3,17 @@
 import hashlib
 import json
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from once import made_once
 from processes import alive, processes_of, run, run_json, start, wait_for
 from stubs import Cai
+from tiny import make_model, make_suite
 
 pytestmark = pytest.mark.slow
 
@@ -50,13 +53,32 @@ def events(base: Path) -> Iterator[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory, tiny: Path, tiny_suites: Suites) -> Path:
-    """An uninterrupted run. A model of random weights follows little, so it ends at the gate: 3."""
-    base = tmp_path_factory.mktemp("whole") / "base"
-    code, said = run(*arguments(base, tiny, tiny_suites))
-    assert code == 3, said
-    assert "Stage 1 FAILED" in said
-    return base
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model, suites, and an uninterrupted run, which ends at the gate (3): random weights follow little."""
+
+    def make(folder: Path) -> None:
+        suites = make_suite(folder / "test.jsonl", "test"), make_suite(folder / "dev.jsonl", "dev")
+        code, said = run(*arguments(folder / "base", make_model(folder / "model"), suites))
+        assert code == 3, said
+        assert "Stage 1 FAILED" in said
+
+    return made_once(tmp_path_factory, "whole-run", make)
+
+
+@pytest.fixture(scope="module")
+def tiny(made: Path) -> Path:
+    return made / "model"
+
+
+@pytest.fixture(scope="module")
+def tiny_suites(made: Path) -> Suites:
+    return made / "test.jsonl", made / "dev.jsonl"
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, made: Path) -> Path:
+    """This process's copy of the uninterrupted run."""
+    return shutil.copytree(made / "base", tmp_path_factory.mktemp("whole") / "base")
 
 
 def test_c5_killed_in_generation_and_in_training_it_ends_as_if_it_had_not_been(
@@ -139,8 +161,6 @@ def _with_rate(text: str, rate: float) -> dict[str, Any]:
 def test_a_changed_adapter_is_refused_and_removing_it_trains_again(
     tmp_path: Path, tiny: Path, tiny_suites: Suites, whole: Path
 ) -> None:
-    import shutil
-
     base = tmp_path / "base"
     shutil.copytree(whole, base)
     adapter = next(base.glob("checkpoints/stage1/*/adapter_model.safetensors"))
@@ -193,8 +213,6 @@ def test_interrupted_terminated_timed_out_and_locked_then_finished(
 
 
 def test_a_chat_tuned_model_given_as_base_warns_and_is_recorded(tmp_path: Path, tiny_suites: Suites) -> None:
-    from tiny import make_model
-
     instruct = make_model(tmp_path / "instruct", chat_template=True)
     for flags, expected in (((), True), (("--allow-instruct",), False)):
         base = tmp_path / f"base{expected}"

