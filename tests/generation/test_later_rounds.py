@@ -2,7 +2,9 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
+from random import Random
 
 import pytest
 from stubs import config_of
@@ -11,12 +13,12 @@ from cai_bootstrap.events import EventLog, Progress
 from cai_bootstrap.generation.candidates import Candidate, answers_planned, exemplars_for
 from cai_bootstrap.generation.select import Proposal, propose
 from cai_bootstrap.instructions.pool import templates
-from cai_bootstrap.instructions.sampler import sample, sample_with_report
+from cai_bootstrap.instructions.sampler import _draw, _Filter, no_leaks, sample, sample_with_report
 from cai_bootstrap.instructions.skills import skills
 from cai_bootstrap.steps import generate
 from cai_bootstrap.steps.context import StepContext
 from cai_bootstrap.steps.generate import _weights
-from cai_bootstrap.workspace import Workspace, write_json
+from cai_bootstrap.workspace import Workspace, write_json, write_jsonl
 
 
 def in_round(base: Path, number: int, **settings: object) -> StepContext:
@@ -36,10 +38,48 @@ def test_skills_are_drawn_by_their_weights_and_none_is_left_out() -> None:
     assert drawn == sample_with_report(2000, seed=1, weights=weights)[0]
 
 
-def test_skills_that_are_all_settled_take_turns() -> None:
-    weights = {f"question.{skill}": 0.0 for skill in skills("question")}
+def test_a_skill_of_weight_zero_is_drawn_only_where_the_others_do_not_suffice() -> None:
+    asked = {"capital", "who_has"}
+    weights = {f"question.{skill}": float(skill in asked) for skill in skills("question")}
     drawn, _ = sample_with_report(160, seed=1, weights=weights)
-    assert {made.skill for made in drawn if made.type == "question"} == set(skills("question"))
+    assert {made.skill for made in drawn if made.type == "question"} == asked
+    drawn, _ = sample_with_report(80, seed=1, weights=dict.fromkeys(weights, 0.0))
+    assert Counter(made.type for made in drawn)["question"] == 20
+    more = _draw("question", 12_000, Random(1), _Filter(no_leaks), weights)  # the two hold 7,594
+    assert len(more) == 12_000
+    assert [made.skill in asked for made in more] == sorted((made.skill in asked for made in more), reverse=True)
+
+
+def facts_and_others(context: StepContext) -> None:
+    """A finished first round: facts that were agreed on, and a rule's skills."""
+    made = {made.skill: made for made in sample(400, seed=0)}
+    write_jsonl(context.data(1) / "instructions.jsonl", [made[name] for name in ("capital", "sort_words", "repeat")])
+    counts = {f"{made[name].type}.{name}": {"asked": 9, "answered": 3, "settled": 0} for name in ("capital", "repeat")}
+    write_json(context.data(1) / "generation_summary.json", {"by_skill": counts})
+
+
+@pytest.mark.parametrize(
+    ("select", "asked"),
+    [("critic+constraint+agreement", False), ("constraint+agreement+gold", True), ("critic+constraint", True)],
+)
+def test_a_later_round_asks_no_fact_that_nobody_can_label(tmp_path: Path, select: str, asked: bool) -> None:
+    context = in_round(tmp_path, 2, generation__select=select)
+    facts_and_others(context)
+    weights = _weights(context)
+    assert weights is not None
+    (capital,) = (weight for name, weight in weights.items() if name.endswith(".capital"))
+    assert (capital > 0) is asked
+    assert weights["transformation.repeat"] > 0
+    assert "transformation.sort_words" not in weights
+
+
+def test_plain_answers_of_a_later_round_agree_on_nothing() -> None:
+    fact = next(made for made in sample(400, seed=0) if made.skill == "capital")
+    texts = ["Bern"] * 6 + ["Rome"]
+    answers = [Candidate(f"q-1.p{n}", text, True, "response", plain=True) for n, text in enumerate(texts)]
+    assert propose(fact, answers, frozenset({"critic", "agreement"}), agreement=0.75) == "abstained"
+    shown = [replace(answer, plain=False) for answer in answers]
+    assert isinstance(propose(fact, shown, frozenset({"critic", "agreement"}), agreement=0.75), Proposal)
 
 
 def test_without_weights_the_same_instructions_come_as_ever() -> None:
@@ -54,6 +94,7 @@ def test_what_was_settled_is_asked_less_and_what_was_hardly_answered_more(tmp_pa
         "transformation.sort_words": {"asked": 100, "answered": 10, "settled": 0},
     }
     write_json(context.data(1) / "generation_summary.json", {"by_skill": counts})
+    write_jsonl(context.data(1) / "instructions.jsonl", [])
     weights = _weights(context)
     assert weights == pytest.approx(
         {"question.capital": 0.05, "question.compare_pick": 0.54, "transformation.sort_words": 1.4}

@@ -15,6 +15,7 @@ from cai_bootstrap.errors import UsageError
 from cai_bootstrap.generation.candidates import Candidate, label_tier, normalise, passes, repeats_question, says
 from cai_bootstrap.records import Instruction
 
+LABEL_VERSION = "2"  # of the rules below; data of another one are not mixed with these
 JUDGES = ("critic", "constraint", "agreement", "gold")
 MIN_AGREEMENT_ANSWERS = 4
 Judge = Literal["critic", "constraint", "agreement", "gold"]
@@ -39,6 +40,11 @@ def parse_judges(text: str) -> frozenset[str]:
             f"known, joined by +: {', '.join(JUDGES)}"
         )
     return frozenset(names)
+
+
+def can_label(instruction: Instruction, judges: frozenset[str], *, later_round: bool) -> bool:
+    """Whether a judge could tell which answers are better; in a later round nobody votes on a fact."""
+    return not (later_round and label_tier(instruction) == "gold" and "agreement" in judges and "gold" not in judges)
 
 
 def propose(
@@ -71,9 +77,12 @@ def _by_rule(instruction: Instruction, candidates: Sequence[Candidate], judge: s
 
 
 def _by_agreement(instruction: Instruction, candidates: Sequence[Candidate], share: float) -> Proposal | str:
-    """Self-consistency (Wang et al., 2203.11171) over exemplar draws; a copy of the question's words wins no vote."""
-    finished = [c for c in candidates if c.source == "response" and c.finished]
-    answers = [c for c in finished if not c.plain] or finished
+    """Self-consistency (Wang et al., 2203.11171) over exemplar draws; a copy of the question's words wins no vote.
+
+    Plain answers have no vote, so that a later round abstains: what a model agrees on that was taught such answers are
+    its own mistakes as well (55 to 67% were right, 83% over exemplar draws: docs/RESULTS.md).
+    """
+    answers = [c for c in candidates if c.source == "response" and c.finished and not c.plain]
     votes: Counter[str] = Counter()
     for candidate in answers:
         votes[normalise(candidate.text)] += candidate.votes

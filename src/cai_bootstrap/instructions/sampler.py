@@ -126,16 +126,19 @@ def _draw(
     """Up to `count` instructions of a type, one skill after another, so that filtering leaves the skills balanced.
 
     The skills whose answers pass least often take a second turn in each round; with `weights`, each takes its own
-    number of turns.
+    number of turns, and those of weight 0 only what the others cannot give.
     """
     names = list(skills(type))
     random.shuffle(names)
     turns = [*names, *(name for name in names if name in RARE_SKILLS)]
     if weights is not None:
-        turns = _turns({name: weights.get(f"{type}.{name}", 1.0) for name in names})
+        own = {name: weights.get(f"{type}.{name}", 1.0) for name in names}
+        turns = _turns({name: weight for name, weight in own.items() if weight > 0})
     streams = {name: _stream(type, name, Random(f"{random.random()}")) for name in names}
     kept: list[Instruction] = []
     while streams and len(kept) < count:
+        if not streams.keys() & set(turns):
+            turns = list(streams)
         for name in turns:
             if len(kept) == count:
                 break
@@ -151,7 +154,7 @@ def _draw(
 
 def _turns(weights: Mapping[str, float]) -> list[str]:
     """Skills in the order of their turns, spread evenly: ten for the heaviest, one at least for each."""
-    most = max(weights.values()) or 1.0  # all settled: in turn, as without weights
+    most = max(weights.values(), default=1.0)
     taken = {name: max(1, round(TURNS * weight / most)) for name, weight in weights.items()}
     places = [((turn + 0.5) / count, name) for name, count in taken.items() for turn in range(count)]
     return [name for _, name in sorted(places)]
@@ -167,7 +170,8 @@ def sample_with_report(
     """Exactly `count` different instructions in a seeded order, and what was dropped to get them.
 
     `leaks` names why an instruction must not be trained on (or None); such instructions are dropped and replaced.
-    `weights` says by `type.skill` how often a skill is drawn beside the others of its type (1 where it is not named).
+    `weights` says by `type.skill` how often a skill is drawn beside the others of its type: 1 where it is not
+    named; with 0 only where the others do not suffice.
     Raises UsageError if `count` is below one or more than the pool can give; the message names the pool's size.
     """
     if count < 1:

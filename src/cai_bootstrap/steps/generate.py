@@ -12,6 +12,7 @@ from cai_bootstrap.evaluation.suite import load_suite
 from cai_bootstrap.generation.generate import Generator
 from cai_bootstrap.generation.instructions import make_instructions
 from cai_bootstrap.generation.prompts import PROMPT_VERSION
+from cai_bootstrap.generation.select import LABEL_VERSION, can_label, parse_judges
 from cai_bootstrap.inference.open import open_model
 from cai_bootstrap.records import Instruction
 from cai_bootstrap.steps import train
@@ -37,6 +38,7 @@ def data_identity(context: StepContext) -> dict[str, Any]:
         "precision": config.generation_precision,
         "seed": config.seed,
         "prompt_version": PROMPT_VERSION,
+        "label_version": LABEL_VERSION,
         "settings": {**settings, "max_similarity": config.pairs.max_similarity},
         "held_out": [context.suite.sha256, load_suite(config.evaluation.dev_suite).sha256],
     }
@@ -186,15 +188,25 @@ def _weights(context: StepContext) -> dict[str, float] | None:
     """How often each skill is asked in this round, by what the round before gave.
 
     Seldom where all answers were right (such an instruction gives no pair), often where few instructions had a right
-    one: what a small model must do exactly, as sorting or removing a word, takes hundreds of examples.
+    one: what a small model must do exactly, as sorting or removing a word, takes hundreds of examples. What no judge
+    can label any more is not asked.
     """
     if context.round == 1:
         return None
+    judges = parse_judges(context.config.generation.select)
+    skills = {
+        (f"{made.type}.{made.skill}", can_label(made, judges, later_round=True))
+        for number in range(1, context.round)
+        for made in read_jsonl(context.data(number) / "instructions.jsonl", Instruction)
+    }
+    hopeless = {name for name, able in skills if not able and (name, True) not in skills}
     summary = read_json(context.data(context.round - 1) / "generation_summary.json")
-    return {
-        skill: (1.0 - n["settled"] / n["asked"]) * (1.5 - n["answered"] / n["asked"])
-        for skill, n in summary.get("by_skill", {}).items()
-    } or None
+    counted = summary.get("by_skill", {})
+    weights = {
+        skill: max(0.01, (1.0 - n["settled"] / n["asked"]) * (1.5 - n["answered"] / n["asked"]))
+        for skill, n in counted.items()
+    }
+    return (weights | dict.fromkeys(hopeless, 0.0)) or None
 
 
 def _generation_summary(
