@@ -3,18 +3,20 @@
 import copy
 import json
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from fake_run import fake_step_command
-from stubs import Cai, Stage, StubEngine, config_of, resolved_of, results_for
+from stubs import Cai, KilledError, Stage, StubEngine, config_of, resolved_of, results_for, scripted
 
 from cai_bootstrap import pipeline
 from cai_bootstrap.config import preset_names, resolve
 from cai_bootstrap.errors import UntrustedResultError, UsageError
 from cai_bootstrap.evaluation.results import write_results
 from cai_bootstrap.evaluation.suite import load_suite
+from cai_bootstrap.inference.engine import Completion, EngineInfo, Sampling
 from cai_bootstrap.steps.run import run_step
 from cai_bootstrap.workspace import Workspace, resolve_base_dir, resolve_cache_dir
 
@@ -349,6 +351,66 @@ def test_c2_3_a_base_measured_under_other_conditions_is_measured_again(stage: St
     assert results["conditions"]["batch_size"] == 2
     assert all(row["base"]["response"].endswith(" 2") for row in results["items"])
     assert any("the base is measured again: the baseline's conditions differ in batch_size" in m for m in stage.said)
+
+
+@dataclass
+class OnCard(StubEngine):
+    """Every answer names the card that it was made on."""
+
+    card: str = ""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.answer = self._named
+
+    def _named(self, prompt: str, sampling: Sampling) -> Completion:
+        made = scripted(prompt, sampling)
+        return replace(made, text=f"{made.text} {self.card}")
+
+    @property
+    def info(self) -> EngineInfo:
+        return replace(super().info, device=self.card)
+
+
+def moved_to_another_card(stage: Stage, step: Literal["baseline", "evaluate"], done: int) -> Results:
+    """The results of a step that was killed after `done` completions and went on on another card."""
+    context = stage.context(config_of(evaluation__suite="quick", evaluation__elicit_items=4))
+    stage.make_engine = lambda: OnCard(card="A100", batch_size=1, die_after=done)
+    with pytest.raises(KilledError):
+        run_step(step, context)
+    assert list(stage.workspace.results.glob(f"partial/{step}-*/*.jsonl"))
+    stage.make_engine = lambda: OnCard(card="H100", batch_size=1)
+    run_step(step, context)
+    assert not list((stage.workspace.results / "partial").iterdir())
+    pattern = {"baseline": "baseline_assessment.json", "evaluate": "stage1_evaluation_*.json"}[step]
+    found: Results = json.loads(next(stage.workspace.results.glob(pattern)).read_text())
+    assert found["conditions"]["device"] == "H100"
+    return found
+
+
+def test_c2_3_a_baseline_that_goes_on_on_another_card_keeps_nothing_of_the_first(stage: Stage) -> None:
+    results = moved_to_another_card(stage, "baseline", 8 + 24 + 10)
+    assert all(row["base"]["response"].endswith(" H100") for row in results["items"])
+
+
+def test_c2_3_an_evaluation_that_goes_on_on_another_card_keeps_nothing_of_the_first(stage: Stage) -> None:
+    evaluated(stage)
+    for path in stage.workspace.results.glob("stage1_evaluation_*.json"):
+        path.unlink()
+    (stage.workspace.logs / "steps/evaluate.json").unlink()
+    results = moved_to_another_card(stage, "evaluate", 20)
+    assert all(row["trained"]["response"].endswith(" H100") for row in results["items"])
+
+
+def test_c2_3_a_baseline_that_goes_on_under_the_same_conditions_makes_nothing_twice(stage: Stage) -> None:
+    context = stage.context(config_of(evaluation__suite="quick", evaluation__elicit=False))
+    stage.make_engine = lambda: StubEngine(batch_size=1, die_after=8 + 20)
+    with pytest.raises(KilledError):
+        run_step("baseline", context)
+    engine = StubEngine(batch_size=1)
+    stage.make_engine = lambda: engine
+    run_step("baseline", context)
+    assert len(engine.prompts) == 8 + 24 - 16
 
 
 def test_c2_3_comparing_other_conditions_is_refused_naming_each_difference(

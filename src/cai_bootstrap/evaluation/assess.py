@@ -1,5 +1,6 @@
 """Run a suite's items through a model: greedily, in planned batches, resumable, under recorded conditions."""
 
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from cai_bootstrap.evaluation.suite import Suite
 from cai_bootstrap.events import Progress
 from cai_bootstrap.inference.engine import Engine, EngineInfo, Sampling
 from cai_bootstrap.records import EvalItem, Record
+from cai_bootstrap.workspace import fingerprint
 
 PLAIN_RENDERING = "{instruction}\\n"
 EOS_RULE = "eos"
@@ -91,6 +93,18 @@ def conditions_of(info: EngineInfo, suite: Suite, *, max_new_tokens: int) -> Con
         scorer_version=SCORER_VERSION,
         item_order=item_order(suite.items),
     )
+
+
+def partial_folder(results: Path, step: str, expected: str, conditions: Conditions) -> Path:
+    """Where a step keeps its outputs while it goes on: outputs made under other conditions lie in another folder."""
+    key = fingerprint([expected, conditions.model_dump(mode="json")])
+    return results / "partial" / f"{step}-{key[:12]}"
+
+
+def remove_partial(results: Path, step: str) -> None:
+    """Remove what a step kept while it went on, under whatever conditions."""
+    for folder in (results / "partial").glob(f"{step}-*"):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def plain_factors(model: str, adapter: str | None) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Baseline: the untrained base on the held-out suite, as it is and at its best when prompted."""
 
-import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,8 @@ def run(context: StepContext, expected: str) -> list[Path]:
     guard = opened.inspect()
     if (warning := guard.warning(config.model)) and not config.allow_instruct:
         context.progress.say(warning)
-    partial = context.workspace.results / "partial" / expected[:12]
+    conditions = assessing.conditions_of(engine.info, suite, max_new_tokens=settings.max_new_tokens)
+    partial = assessing.partial_folder(context.workspace.results, "baseline", expected, conditions)
     dev = context.dev_items[: settings.elicit_items or None] if settings.elicit else []
     context.progress.begin(len(suite.items) * (2 if dev else 1) + len(dev) * len(GRID))
     opening = open_test(suite, "baseline", model=config.model, run=context.run)
@@ -63,7 +63,7 @@ def run(context: StepContext, expected: str) -> list[Path]:
         }
     results = build_results(
         suite=suite,
-        conditions=assessing.conditions_of(engine.info, suite, max_new_tokens=settings.max_new_tokens),
+        conditions=conditions,
         base=base,
         trained=None,
         factors=factors,
@@ -80,5 +80,5 @@ def run(context: StepContext, expected: str) -> list[Path]:
     )
     path = context.workspace.results / "baseline_assessment.json"
     write_results(path, results)
-    shutil.rmtree(partial, ignore_errors=True)
+    assessing.remove_partial(context.workspace.results, "baseline")
     return [path]

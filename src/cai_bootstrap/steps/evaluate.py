@@ -1,6 +1,5 @@
 """Evaluate: base and trained model on the same items, under the same recorded conditions."""
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +48,7 @@ def run(context: StepContext, expected: str) -> list[Path]:
     checkpoint = _checkpoint(context)
     opened = context.open_for_evaluation(checkpoint.path)
     conditions = assessing.conditions_of(opened.engine.info, suite, max_new_tokens=settings.max_new_tokens)
-    partial = context.workspace.results / "partial" / expected[:12]
+    partial = assessing.partial_folder(context.workspace.results, "evaluate", expected, conditions)
     base, rival, baseline = _baseline_sides(context, conditions)
     context.progress.begin(len(suite.items) * (1 if base else 2))
     opening = open_test(suite, "evaluation", model=config.model, adapter=checkpoint.sha256, run=context.run)
@@ -91,7 +90,7 @@ def run(context: StepContext, expected: str) -> list[Path]:
     )
     path = context.workspace.results / f"stage1_evaluation_{utc_now().replace('-', '').replace(':', '')}.json"
     write_results(path, results)
-    shutil.rmtree(partial, ignore_errors=True)
+    assessing.remove_partial(context.workspace.results, "evaluate")
     return [path]
 
 
