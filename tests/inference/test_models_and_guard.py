@@ -180,6 +180,57 @@ def test_the_embedded_model_that_is_not_installed_is_named_with_its_terms(
         prepare("gemma-3-270m", say=quiet)
 
 
+@pytest.fixture
+def hub(tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """A hub that has own/model, with empty caches; tells into which caches it was fetched."""
+    import huggingface_hub
+
+    monkeypatch.setenv("CAI_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "huggingface"))
+    original = huggingface_hub.snapshot_download
+    fetched: list[Path] = []
+
+    def download(model: str, *, cache_dir: Path, local_files_only: bool, **rest: Any) -> str:
+        if not local_files_only:
+            fetched.append(cache_dir)
+            in_cache(cache_dir, tiny)
+        return str(original(model, cache_dir=cache_dir, local_files_only=True, **rest))
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    return fetched
+
+
+def in_cache(cache: Path, model: Path) -> Path:
+    """Lay a model's files where the hub's client puts those of own/model."""
+    repository = cache / "models--own--model"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs/main").write_text("abc")
+    return Path(shutil.copytree(model, repository / "snapshots/abc"))
+
+
+def test_c2_2_a_hub_model_is_fetched_once_and_into_the_products_cache(tmp_path: Path, hub: list[Path]) -> None:
+    made = prepare("own/model", say=quiet)
+    assert made.path == tmp_path / "cache/hub/models--own--model/snapshots/abc"
+    assert (made.name, made.revision) == ("own/model", "abc")
+    assert prepare("own/model", say=quiet) == made
+    assert hub == [tmp_path / "cache/hub"]
+    assert not (tmp_path / "huggingface").exists()
+
+
+def test_a_hub_model_that_the_hubs_own_cache_has_is_used_there(tmp_path: Path, tiny: Path, hub: list[Path]) -> None:
+    known = in_cache(tmp_path / "huggingface", tiny)
+    assert prepare("own/model", say=quiet).path == known
+    assert hub == []
+
+
+def test_a_hub_model_of_which_only_the_tokenizer_is_cached_is_fetched(
+    tmp_path: Path, tiny: Path, hub: list[Path]
+) -> None:
+    (in_cache(tmp_path / "huggingface", tiny) / "model.safetensors").unlink()
+    assert prepare("own/model", say=quiet).path.is_relative_to(tmp_path / "cache/hub")
+    assert hub == [tmp_path / "cache/hub"]
+
+
 def tuned(ends: int) -> StubEngine:
     """Answers and ends the first `ends` sentinels as a tuned model would; runs on after the others."""
     short = {f"{s}\n" for s in SENTINELS[:ends]}

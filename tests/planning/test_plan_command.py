@@ -143,6 +143,22 @@ def test_unknown_models_and_gpus_are_named(cai: Cai) -> None:
     assert gpu_memory("12.5GiB")[1] == 12.5
 
 
+@pytest.mark.parametrize("cache", ["cache/hub", "huggingface"])
+def test_the_shape_of_a_fetched_hub_model_is_that_of_its_config(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: str
+) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setenv("CAI_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "huggingface"))
+    snapshot = tmp_path / cache / "models--nobody--nothing-9b/snapshots/abc"
+    snapshot.mkdir(parents=True)
+    sizes = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 3, "num_attention_heads": 4}
+    (snapshot / "config.json").write_text(json.dumps({**sizes, "vocab_size": 300}))
+    shape = read_shape("nobody/nothing-9b")
+    assert (shape.layers, shape.vocabulary, shape.source) == (3, 300, "config.json in the model cache")
+
+
 def test_nothing_is_loaded() -> None:
     code = (
         "import sys; from cai_bootstrap.cli import run_command; "

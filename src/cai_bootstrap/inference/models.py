@@ -209,24 +209,37 @@ def _from_folder(path: Path, name: str, revision: str) -> PreparedModel:
     return _read_marker(path, name) or _describe(path, name, revision, None)
 
 
+def hub_caches() -> tuple[Path, Path]:
+    """Where a hub model may lie: the hub's own cache, only read here, and this product's, which it is fetched to."""
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE), resolve_cache_dir() / "hub"
+
+
 def _from_hub(model: str, revision: str | None, say: Say) -> PreparedModel:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     allowed = ["*.json", "*.safetensors", "*.model", "*.txt"]
 
-    def fetch(*, local_files_only: bool) -> Path:
+    def snapshot(cache: Path, *, local_files_only: bool) -> Path:
         found = snapshot_download(
-            model, revision=revision, allow_patterns=allowed, local_files_only=local_files_only, dry_run=False
-        )
+            model, revision=revision, cache_dir=cache, allow_patterns=allowed, local_files_only=local_files_only,
+            dry_run=False,
+        )  # fmt: skip
         return Path(found)
 
+    def find() -> Path:
+        for cache in hub_caches():
+            with contextlib.suppress(LocalEntryNotFoundError, FileNotFoundError):
+                path = snapshot(cache, local_files_only=True)
+                if any(path.glob("*.safetensors")):  # or another program wanted its tokenizer only
+                    return path
+        say(f"fetching {model} from the hub ...")
+        return snapshot(hub_caches()[-1], local_files_only=False)
+
     try:
-        try:
-            path = fetch(local_files_only=True)
-        except (LocalEntryNotFoundError, FileNotFoundError):
-            say(f"fetching {model} from the hub ...")
-            path = fetch(local_files_only=False)
+        path = find()
     except HFValidationError as error:
         raise UsageError(
             f"model '{model}': no such local path, and not a hub id either; give '{EMBEDDED}', a path or owner/name"

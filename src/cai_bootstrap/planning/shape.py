@@ -9,7 +9,7 @@ import yaml
 
 from cai_bootstrap.errors import UsageError
 from cai_bootstrap.inference.attention import MASK_FOR_EACH_KIND
-from cai_bootstrap.workspace import resolve_cache_dir
+from cai_bootstrap.inference.models import hub_caches
 
 KNOWN = Path(__file__).with_name("architectures.yaml")
 FOUR_NORMS = ("gemma2", "gemma3", "gemma3_text")  # before and after attention, before and after the MLP
@@ -81,8 +81,9 @@ def read_shape(model: str) -> Shape:
     folder = Path(model).expanduser()
     if (folder / "config.json").is_file():
         return _shape(model, str(folder / "config.json"), _read(folder / "config.json"))
-    for cached in sorted((resolve_cache_dir() / "models").glob(f"{model.replace('/', '--')}-*/config.json")):
-        return _shape(model, "config.json in the model cache", _read(cached))
+    for cache in hub_caches():
+        for cached in sorted(cache.glob(f"models--{model.replace('/', '--')}/snapshots/*/config.json")):
+            return _shape(model, "config.json in the model cache", _read(cached))
     known = yaml.safe_load(KNOWN.read_text(encoding="utf-8"))
     short = {name.rsplit("/", 1)[-1].lower(): name for name in known}
     name = model if model in known else short.get(model.rsplit("/", 1)[-1].lower())
