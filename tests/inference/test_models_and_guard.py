@@ -68,6 +68,29 @@ def test_pickled_weights_are_refused(folder: Path) -> None:
     refused(folder, "weights in other formats are not loaded")
 
 
+FOUR_BITS = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+
+
+def quantised(model: Path, config: dict[str, Any]) -> Path:
+    file = model / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **config}))
+    return model
+
+
+@pytest.mark.parametrize(
+    ("config", "method"),
+    [
+        ({"quantization_config": FOUR_BITS}, "bitsandbytes"),
+        ({"quantization_config": {"quant_method": "awq", "bits": 4}}, "awq"),
+        ({"text_config": {"quantization_config": {"quant_method": "gptq", "bits": 4}}}, "gptq"),
+    ],
+)
+def test_c2_5_a_model_that_is_quantised_already_is_refused(folder: Path, config: dict[str, Any], method: str) -> None:
+    refused(
+        quantised(folder, config), rf"config\.json: the weights are quantised already .*{method}.* --precision int8"
+    )
+
+
 def test_code_of_a_model_is_not_run(folder: Path, tmp_path: Path) -> None:
     """A folder that brings its own modelling code: nothing of it is executed."""
     config = folder / "config.json"
@@ -229,6 +252,12 @@ def test_a_hub_model_of_which_only_the_tokenizer_is_cached_is_fetched(
     (in_cache(tmp_path / "huggingface", tiny) / "model.safetensors").unlink()
     assert prepare("own/model", say=quiet).path.is_relative_to(tmp_path / "cache/hub")
     assert hub == [tmp_path / "cache/hub"]
+
+
+def test_c2_5_a_hub_model_that_is_quantised_already_is_refused(tmp_path: Path, folder: Path, hub: list[Path]) -> None:
+    in_cache(tmp_path / "cache/hub", quantised(folder, {"quantization_config": FOUR_BITS}))
+    refused("own/model", r"snapshots/abc/config\.json: the weights are quantised already")
+    assert hub == []
 
 
 def tuned(ends: int) -> StubEngine:

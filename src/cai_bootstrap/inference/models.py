@@ -57,8 +57,8 @@ def prepare(model: str, *, revision: str | None = None, say: Say = print) -> Pre
     """Fetch or convert a model if the cache lacks it, and return where it lies.
 
     `model` is the embedded name, a local folder in Hugging Face form, a `.gguf` file, or a hub id. Raises UsageError if
-    there is no such model or it is not a causal language model in safetensors with a tokenizer, EngineError if a
-    conversion fails its checks (nothing stays in the cache then).
+    there is no such model or it is not a causal language model in unquantised safetensors with a tokenizer, EngineError
+    if a conversion fails its checks (nothing stays in the cache then).
     """
     if model == EMBEDDED:
         known = _read_marker(_converted(EMBEDDED, EMBEDDED_SHA256))
@@ -199,6 +199,12 @@ def _from_folder(path: Path, name: str, revision: str) -> PreparedModel:
     if not any("ForCausalLM" in a or "LMHeadModel" in a or "ForConditionalGeneration" in a for a in architectures):
         raise UsageError(
             f"{path}: not a causal language model (config.json names {architectures or 'no architecture'})"
+        )
+    if quantised := config.get("quantization_config") or (config.get("text_config") or {}).get("quantization_config"):
+        method = quantised.get("quant_method", "unnamed method")
+        raise UsageError(
+            f"{config_file}: the weights are quantised already (quantization_config: {method}), which no --precision "
+            "would say in the results; give the model that it was made from, with --precision int8 if memory is short"
         )
     if not list(path.glob("*.safetensors")):
         raise UsageError(f"{path}: no *.safetensors file; weights in other formats are not loaded (they can run code)")
