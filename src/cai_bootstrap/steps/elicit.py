@@ -2,10 +2,12 @@
 
 from typing import Any
 
+from cai_bootstrap.evaluation import assess as assessing
 from cai_bootstrap.evaluation import facts
 from cai_bootstrap.evaluation.elicit import GRID, Elicitation, elicit
 from cai_bootstrap.evaluation.ledger import open_test
 from cai_bootstrap.evaluation.suite import WHOLE_SUITE, load_suite
+from cai_bootstrap.generation.prompts import PROMPT_VERSION
 from cai_bootstrap.steps.context import StepContext
 from cai_bootstrap.workspace import fingerprint, write_json
 
@@ -16,8 +18,9 @@ def run(context: StepContext) -> dict[str, Any]:
     dev = load_suite(settings.dev_suite)
     items = dev.items[: settings.elicit_items or None]
     opened = context.open_for_evaluation()
-    key = fingerprint([context.model_key(), dev.sha256, len(items), opened.engine.info.precision, config.seed])
-    partial = context.workspace.results / "partial" / f"elicit-{key[:12]}"
+    conditions = assessing.conditions_of(opened.engine.info, dev, max_new_tokens=settings.max_new_tokens)
+    key = fingerprint([len(items), config.seed, PROMPT_VERSION])
+    partial = assessing.partial_folder(context.workspace.results, "elicit", key, conditions)
     context.progress.begin(len(items) * len(GRID))
     found: Elicitation = elicit(
         opened.engine,
@@ -36,6 +39,7 @@ def run(context: StepContext) -> dict[str, Any]:
         "nothing_to_teach": found.nothing_to_teach,
     }
     write_json(context.workspace.results / "elicitation.json", report)
+    assessing.remove_partial(context.workspace.results, "elicit")
     return report
 
 
