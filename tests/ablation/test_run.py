@@ -1,5 +1,7 @@
 """The scheduler: order, needs, cards, resuming, and a failure that stays alone. No model and no process."""
 
+import contextlib
+import errno
 import json
 import threading
 from collections.abc import Sequence
@@ -14,7 +16,7 @@ from cai_bootstrap.ablation.outcome import Outcome, compare, write_outcome
 from cai_bootstrap.ablation.plan import Contrast, VariationSet, load_set
 from cai_bootstrap.ablation.show import plot, print_tables, rate_text
 from cai_bootstrap.errors import UsageError
-from cai_bootstrap.supervise import Ended
+from cai_bootstrap.supervise import Ended, Signals
 from cai_bootstrap.workspace import Workspace
 
 SET = """
@@ -155,6 +157,35 @@ def test_several_variations_may_share_a_card(
     assert {card for _, card in processes.started} == {"CUDA_VISIBLE_DEVICES=0"}
     assert sorted(name for name, _ in processes.started) == ["a", "after-a", "b", "maybe", "prompts", "shared"]
     assert content["made"]["at_once"] == 2
+
+
+@pytest.mark.parametrize("failing", ["on_end", "keep"])
+def test_an_end_that_cannot_be_told_or_kept_stops_every_card(
+    plan: VariationSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    """The terminal is gone (EIO) or the disk is full: `run_set` ends with that error, and starts nothing after it."""
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, "cannot be written")
+
+    more = {"on_end": fail} if failing == "on_end" else {}
+    if failing == "keep":
+        monkeypatch.setattr(running._Table, "write", fail)
+    processes = Processes()
+    raised: list[OSError] = []
+
+    def work() -> None:
+        try:
+            start(plan, tmp_path / "base", processes, monkeypatch, devices=["0", "1"], only="a", **more)
+        except OSError as error:
+            raised.append(error)
+
+    monkeypatch.setattr(Signals, "listening", contextlib.nullcontext)  # signals are for the main thread only
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(timeout=20)
+    assert [error.errno for error in raised] == [errno.EIO]
+    assert [name for name, _ in processes.started] == ["shared"]
 
 
 def test_every_variation_is_measured_on_dev_with_its_own_settings(

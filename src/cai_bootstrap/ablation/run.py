@@ -178,14 +178,18 @@ class _Scheduler:
         self._ablation, self._signals = ablation, signals
         self._on_start, self._on_end, self._keep = on_start, on_end, keep
         self._change = threading.Condition()
+        self._error: Exception | None = None
         self.outcomes: dict[str, Outcome] = {}
 
     def run(self, devices: Sequence[str]) -> None:
+        """Serve the cards until no job is left. What `on_end` or `keep` raised comes out once the running ones end."""
         threads = [threading.Thread(target=self._serve, args=(device,), name=f"card {device}") for device in devices]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
+        if self._error is not None:
+            raise self._error
 
     def _serve(self, device: str) -> None:
         while (job := self._next()) is not None:
@@ -195,9 +199,15 @@ class _Scheduler:
                 outcome = Outcome(job.name, "failed", message=f"{type(error).__name__}: {error}", device=device)
             with self._change:
                 self.outcomes[job.name] = outcome
-                self._on_end(outcome)
-                self._keep(self.outcomes)
                 self._change.notify_all()
+                try:
+                    self._keep(self.outcomes)
+                    self._on_end(outcome)
+                except (
+                    Exception
+                ) as error:  # a full disk, a terminal that is gone: the other cards must not wait for ever
+                    self._error = self._error or error
+                    self._waiting.clear()
 
     def _next(self) -> _Job | None:
         """The first waiting job whose needs have ended; waits while there are only others; None when none is left."""
