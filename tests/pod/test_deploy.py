@@ -72,6 +72,13 @@ def test_stop_when_done_without_a_key_says_that_the_pod_was_not_stopped(ready: P
     assert "A RENTED POD MAY STILL BE RUNNING" in done.stderr
 
 
+def test_a_stop_command_that_ends_the_connection_does_not_take_the_jobs_exit_code_away(ready: Pod) -> None:
+    ready.write(stop={"command": "kill $PPID; sleep 5"})
+    words = ("deploy", "--yes", "--stop-when-done", "--source", str(ready.source), "--into", str(ready.target))
+    done = ready.cai(*words, "--", "--exit", "3", code=3)
+    assert "nobody has confirmed that it costs no more" in done.stderr
+
+
 @pytest.mark.usefixtures("rented")
 def test_stop_when_done_stops_only_what_is_fetched(ready: Pod, runpod: RunPodStandIn) -> None:
     ready.target.mkdir()

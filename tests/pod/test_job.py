@@ -237,3 +237,20 @@ def test_on_a_terminal_watch_shows_step_speed_gpu_and_money(ready: Pod) -> None:
             continue
     os.close(ours)
     assert watching.wait(timeout=20) == 130
+
+
+def test_a_job_that_ends_while_its_files_are_hashed_counts_as_running_still(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from cai_bootstrap.pod.onpod import main
+
+    now = {"state": "running", "job": "j1"}
+
+    def manifest(_: Path) -> dict[str, list[str]]:
+        now["state"] = "finished"
+        return {"files": []}
+
+    monkeypatch.setattr(main.files, "manifest", manifest)
+    monkeypatch.setattr(main.jobs, "status", lambda _: dict(now))
+    assert main._verb("manifest", main.Control(str(tmp_path)), []) == 0
+    assert json.loads(capsys.readouterr().out) == {"files": [], "job": "j1", "state": "running"}

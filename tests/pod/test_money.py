@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from cai_bootstrap.errors import UsageError
 from cai_bootstrap.pod import ledger
-from cai_bootstrap.pod.estimate import STEPS, estimate, load_rates, needed_gpu_memory
+from cai_bootstrap.pod.estimate import STEPS, asked_preset, estimate, load_rates, needed_gpu_memory
 from cai_bootstrap.pod.reminder import reminder
 
 from .loopback import Pod
@@ -68,6 +69,38 @@ def test_a_pod_rented_again_is_a_new_rental() -> None:
 def test_a_broken_ledger_is_told_and_breaks_no_command(state: Path) -> None:
     state.mkdir()
     ledger.ledger_path().write_text("{torn")
+    assert "cannot be read" in str(reminder())
+
+
+@pytest.mark.parametrize("content", ["{torn", "[]", '{"rentals": [7]}', '{"rentals": null}'])
+def test_a_torn_ledger_is_named_and_never_overwritten(pod: Pod, content: str) -> None:
+    path = pod.home / "state" / "pods.json"
+    path.write_text(content)
+    done = pod.cai("deploy", "--dry-run", "--source", str(pod.source), code=2)
+    assert f"error: {path}: not a ledger of rentals" in done.stderr
+    assert "move it away" in done.stderr
+    pod.cai("status", code=2)
+    assert path.read_text() == content
+
+
+@pytest.mark.parametrize("price", [None, "1.74"])
+def test_a_rental_without_a_price_is_reminded_of_and_others_too(state: Path, price: str | None) -> None:
+    ledger.open_rental("a", "x@y:1", 2.0, time.time() - 3600)
+    ledger.open_rental("b", "x@y:2", 3.0, time.time() - 3600)
+    path = state / "pods.json"
+    found = json.loads(path.read_text())
+    found["rentals"][0]["price"] = price
+    path.write_text(json.dumps(found))
+    text = str(reminder())
+    assert "pod 'a' (x@y:1) since" in text
+    assert "at what price is not recorded" in text
+    assert "about 3.00 $ so far" in text
+    with pytest.raises(UsageError, match="has no price"):
+        ledger.close("a", "x@y:1", "test")
+
+
+def test_nothing_in_the_ledger_ends_a_command() -> None:
+    ledger.open_rental("a", "x@y:1", 2.0, 1e300)
     assert "cannot be read" in str(reminder())
 
 
@@ -131,6 +164,21 @@ def test_the_shipped_rates_are_whole() -> None:
             assert rate["source"]
         else:
             assert not rate["steps"], name
+
+
+@pytest.mark.parametrize(
+    ("words", "preset"),
+    [
+        ([], "mine"), (["--preset", "other"], "other"), (["--config", "run.yaml"], None), (["--config=run.yaml"], None),
+        (["--quick-test", "--preset", "other"], "quick-test"), (["--config", "run.yaml", "--preset", "p"], "p"),
+    ],
+)  # fmt: skip
+def test_the_estimate_is_that_of_what_will_run(words: list[str], preset: str | None) -> None:
+    assert asked_preset("mine", words) == preset
+
+
+def test_a_card_of_24_gb_is_large_enough_for_the_small_model() -> None:
+    assert needed_gpu_memory("gemma-270m-gpu") == 22
 
 
 def test_deploy_asks_before_it_costs_and_starts_nothing_without_a_yes(pod: Pod) -> None:

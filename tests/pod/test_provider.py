@@ -179,6 +179,13 @@ def test_cai_pod_stop_without_a_key_names_command_and_page(pod: Pod) -> None:
     assert rental(pod)["ended_how"] == "the user says so"
 
 
+def test_cai_pod_stop_needs_no_ssh_key(rented: Pod, runpod: RunPodStandIn) -> None:
+    rented.cai("check", code=None)
+    rented.write(key=str(rented.home / "gone"))
+    assert "stopping the pod nevertheless" in rented.cai("stop", "--yes").stderr
+    assert runpod.pod["status"] == "EXITED"
+
+
 def test_already_stopped_is_not_believed_while_the_provider_says_otherwise(rented: Pod, runpod: RunPodStandIn) -> None:
     rented.cai("status")
     runpod.faults = [("POST", 500, b"", {})] * 400

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import signal
 import subprocess
 import threading
 import time
@@ -115,6 +116,48 @@ def test_done_and_fetched_stops_the_pod(ready: Pod) -> None:
     ready.cai("pull", "--into", str(ready.target))
     until(stopped.exists, "the pod was stopped")
     assert "fetched" in (ready.base / ".pod/watchdog.jsonl").read_text()
+
+
+def test_who_comes_back_to_a_pod_whose_job_was_fetched_long_ago_finds_it_running(ready: Pod) -> None:
+    ready.cai("run", "--", "--lines", "2")
+    ready.cai("watch")
+    ready.cai("pull", "--into", str(ready.target))
+    os.kill(json.loads((ready.base / ".pod/watchdog.pid.json").read_text())["pid"], signal.SIGKILL)
+    fetched = ready.base / ".pod/fetched.json"
+    fetched.write_text(json.dumps({**json.loads(fetched.read_text()), "time": time.time() - 86400}))
+    stopped = with_stop_command(ready)
+    ready.cai("deploy", "--yes", "--source", str(ready.source), "--into", str(ready.target), "--", "--lines", "20")
+    assert not stopped.exists()
+    assert "stopping" not in ready.acts()
+
+
+@pytest.mark.usefixtures("rented")
+def test_a_shell_without_the_key_takes_neither_the_watchdogs_key_nor_the_budget_away(
+    ready: Pod, runpod: RunPodStandIn
+) -> None:
+    runpod.pod["startedAt"] = None
+    ready.cai("run", "--budget", "10", "--", *LONG_JOB[2:])
+    until(lambda: begun(ready), "the job has begun")
+    del ready.environment["RUNPOD_API_KEY"]
+    ready.cai("run", code=75)
+    assert ready.json("status")["watchdog"]["can_stop"]
+    assert ready.json("status")["watchdog"]["money"]["budget"] == 10
+    let_time_pass(ready, 10)
+    until(lambda: runpod.pod["status"] == "EXITED", "the provider stopped the pod")
+
+
+def test_a_pod_that_nobody_can_stop_is_named_when_a_job_is_deployed(ready: Pod) -> None:
+    done = ready.cai("deploy", "--yes", "--source", str(ready.source), "--into", str(ready.target))
+    assert "nobody can stop this pod" in done.stderr
+
+
+def test_a_stop_command_finds_the_variables_of_the_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = tmp_path / "environ"
+    given.write_bytes(b"PATH=/nowhere\0RUNPOD_POD_ID=abc=1\0")
+    monkeypatch.setattr(watchdog, "CONTAINER_ENVIRONMENT", str(given))
+    monkeypatch.delenv("RUNPOD_POD_ID", raising=False)
+    assert watchdog.run_stop_command(f"test \"$RUNPOD_POD_ID\" = abc=1 && touch '{tmp_path}/done'") == 0
+    assert (tmp_path / "done").exists()
 
 
 @pytest.mark.parametrize("job", [["--lines", "2"], ["--lines", "2", "--kill-self"]])

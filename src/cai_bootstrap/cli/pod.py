@@ -149,7 +149,7 @@ def setup(context: Context, arguments: tuple[str, ...], as_json: bool) -> None:
 def run(context: Context, arguments: tuple[str, ...], budget: float | None, as_json: bool) -> None:
     """Start `cai run ARGUMENTS` on the pod, detached; one at a time. Put -- before ARGUMENTS."""
     remote = context.connect(context.load(budget=budget))
-    job.arm_watchdog(remote)
+    job.arm_watchdog(remote, budget=budget)
     status = job.start_run(remote, arguments)
     show(status, as_json, lambda: click.echo(f"started job {status['job']}; follow it with `cai pod watch`"))
 
@@ -244,7 +244,13 @@ def stop(
         return
     else:
         try:
-            _end_job(context.connect(found), yes)
+            remote = context.connect(found)
+        except CaiError as error:
+            remote = None
+            say(f"could not connect to look for a running job ({error}); stopping the pod nevertheless")
+        try:
+            if remote is not None:
+                _end_job(remote, yes)
         except PodError as error:
             say(f"could not look for a running job ({error}); stopping the pod nevertheless")
         stopping.stop_pod(found, say)
@@ -316,6 +322,7 @@ def deploy(
         console=Console(stderr=True),
         as_json=False,
         say=say,
+        budget=budget,
     )
     result = {
         "exit_code": deployed.exit_code,

@@ -83,13 +83,20 @@ def deploy(
     console: Console,
     as_json: bool,
     say: Say,
+    budget: float | None = None,
 ) -> Deployed:
     """Everything after the estimate was agreed to. Whatever way the job ends: pull, then stop or remind.
 
-    Raises CaiError kinds for what fails before the job starts; the watchdog is armed by then.
+    `budget` (dollars) holds for the rental from now on, in place of pod.yaml's. Raises CaiError kinds for what fails
+    before the job starts; the watchdog is armed by then.
     """
     settings = remote.settings
-    job.arm_watchdog(remote)
+    guard = job.arm_watchdog(remote, budget=budget)
+    if not guard["can_stop"]:
+        say(
+            f"NOTE: nobody can stop this pod when you are gone: set {settings.provider.api_key_env} and "
+            "provider.pod_id, or stop.command in pod.yaml"
+        )
     before = job.status(remote)
     if before["state"] in RUNNING and before.get("slot") == "run":
         say(f"a job runs already, following it: {job.describe(before)}")
@@ -151,13 +158,21 @@ def _stop_or_remind(remote: Remote, deployed: Deployed, stop_when_done: bool, sa
         except CaiError as error:
             deployed.problem = str(error)
             if remote.settings.stop.command:
-                answer = remote.run(["/bin/sh", "-c", remote.settings.stop.command], timeout=120)
-                say(f"ran the stop command there (exit code {answer.code}); nobody has confirmed that it costs no more")
+                _run_stop_command(remote, remote.settings.stop.command, say)
             say(str(error))
     elif stop_when_done:
         say("the pod was NOT stopped, because not everything was brought back: run `cai pod pull`, then `cai pod stop`")
     else:
         say(f"STOP THE POD when you need it no longer: `cai pod stop`, or {way_out(remote.settings, keyless=False)}")
+
+
+def _run_stop_command(remote: Remote, command: str, say: Say) -> None:
+    try:
+        code = remote.call("stop", stdin={"command": command}, timeout=150)["code"]
+        done = f"ran the stop command there (exit code {code})"
+    except PodError as error:  # as when it worked at once
+        done = f"sent the stop command ({error})"
+    say(f"{done}; nobody has confirmed that it costs no more")
 
 
 def describe_pull(pulled: Pulled) -> str:

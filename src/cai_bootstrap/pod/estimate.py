@@ -62,8 +62,10 @@ def needed_gpu_memory(preset: str | None) -> float | None:
 
 
 def asked_preset(preset: str | None, arguments: Sequence[str]) -> str | None:
-    """The preset a run will use: that of its arguments, else that of pod.yaml; `quick-test` for --quick-test."""
-    return option(arguments, "--preset") or ("quick-test" if "--quick-test" in arguments else preset)
+    """The preset a run will use: that of its arguments, else that of pod.yaml; None with a --config of the user's."""
+    if "--quick-test" in arguments:
+        return "quick-test"
+    return option(arguments, "--preset") or (None if option(arguments, "--config") else preset)
 
 
 def option(arguments: Sequence[str], name: str) -> str | None:

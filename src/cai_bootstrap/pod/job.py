@@ -47,17 +47,23 @@ def job_mark(settings: PodSettings, arguments: Sequence[str], pushed: dict[str, 
     return fingerprint([job_argv(settings, arguments), job_environment(settings), pushed["sha256"]])
 
 
-def arm_watchdog(remote: Remote) -> dict[str, Any]:
-    """Start or adjust the watchdog on the pod; the provider's key goes there on ssh's stdin."""
+def arm_watchdog(remote: Remote, *, budget: float | None = None) -> dict[str, Any]:
+    """Start or adjust the watchdog on the pod; the provider's key goes there on ssh's stdin. Returns how it stands.
+
+    A `budget` (dollars) that is given here holds for this rental, until another is given; else pod.yaml's does.
+    """
     settings = remote.settings
     open_rental = rental(settings)
     if open_rental is None:
         raise PodError(f"{settings.address}: no rental is open; run `cai pod check` first")
-    _refuse_beyond_limits(settings, open_rental)
+    if budget is not None:
+        ledger.update(settings.name, settings.address, budget=budget)
+    budget = next((b for b in (budget, open_rental.get("budget"), settings.budget) if b is not None), None)
+    _refuse_beyond_limits(settings, open_rental, budget)
     stop, key = settings.stop, settings.provider.api_key
     request = {
         "price": open_rental["price"],
-        "budget": settings.budget,
+        "budget": budget,
         "elapsed_seconds": max(0.0, time.time() - open_rental["started"]),
         "deadline_seconds": None if settings.deadline_hours is None else settings.deadline_hours * 3600,
         "idle_seconds": None if stop.idle_minutes is None else stop.idle_minutes * 60,
@@ -68,7 +74,7 @@ def arm_watchdog(remote: Remote) -> dict[str, Any]:
         "stop_limit_seconds": stop.limit_seconds,
         "retry_seconds": stop.retry_seconds,
         "tick_seconds": stop.check_seconds,
-        "pod_id": settings.provider.pod_id if key else None,
+        "pod_id": settings.provider.pod_id,
         "api_url": settings.provider.api_url,
         "stop_command": stop.command,
         "secrets": {"api_key": key} if key and settings.provider.pod_id else {},
@@ -79,12 +85,12 @@ def arm_watchdog(remote: Remote) -> dict[str, Any]:
     return dict(found)
 
 
-def _refuse_beyond_limits(settings: PodSettings, open_rental: ledger.Rental) -> None:
+def _refuse_beyond_limits(settings: PodSettings, open_rental: ledger.Rental, budget: float | None) -> None:
     spent, hours = ledger.dollars(open_rental), (time.time() - open_rental["started"]) / 3600
-    if settings.budget is not None and spent >= settings.budget:
+    if budget is not None and spent >= budget:
         raise PodError(
             f"{settings.address}: {spent:.2f} $ are spent since this rental began, the budget is "
-            f"{settings.budget:.2f} $: stop the pod with `cai pod stop`, or raise the budget (--budget, or pod.yaml)"
+            f"{budget:.2f} $: stop the pod with `cai pod stop`, or raise the budget with --budget"
         )
     if settings.deadline_hours is not None and hours >= settings.deadline_hours:
         raise PodError(

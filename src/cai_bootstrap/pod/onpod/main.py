@@ -44,8 +44,8 @@ def _verb(verb: str, control: Control, rest: list[str]) -> int:
     elif verb == "logs":
         _answer({"lines": _log_lines(control, rest[0], int(rest[1]))})
     elif verb == "manifest":
+        status = jobs.status(control)  # first: a job that ends while files are hashed counts as running still
         found = files.manifest(control.base)
-        status = jobs.status(control)
         _answer(dict(found, job=status.get("job"), state=status["state"]))
     elif verb == "fetched":
         jobs.mark_fetched(control, rest[0])
@@ -65,6 +65,8 @@ def _verb(verb: str, control: Control, rest: list[str]) -> int:
             (control.dir / Path(rest[0]).name).unlink()
     elif verb == "noted":
         _answer(state.read_json(control.dir / Path(rest[0]).name))
+    elif verb == "stop":
+        _answer({"code": watchdog.run_stop_command(json.load(sys.stdin)["command"])})
     elif verb == "arm":
         _answer(watchdog.arm(control, json.load(sys.stdin)))
     else:

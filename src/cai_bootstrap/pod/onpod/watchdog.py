@@ -14,6 +14,7 @@ import signal
 import subprocess
 import time
 import traceback
+from pathlib import Path
 from typing import Any
 
 from . import jobs, secrets, state
@@ -21,11 +22,14 @@ from .runpod import ApiError, RunPod
 from .state import Control
 
 WARN_SHARE = 0.8
+CONTAINER_ENVIRONMENT = "/proc/1/environ"
 START_SECONDS = 20.0  # that a watchdog started by another command is waited for
 DEFAULTS: dict[str, Any] = {
     "price": 0.0,
     "budget": None,
     "started_at": 0.0,
+    "armed_at": 0.0,
+    "keyed": False,
     "deadline_at": None,
     "idle_seconds": 1800.0,
     "fetched_seconds": 300.0,
@@ -48,11 +52,16 @@ def arm(control: Control, asked: dict[str, Any]) -> dict[str, Any]:
     `secrets` may hold `api_key`.
     """
     control.create()
+    earlier = state.read_json(control.watchdog_config)
+    alive = state.alive(state.read_json(control.watchdog_process))
     config = dict(DEFAULTS, **{key: value for key, value in asked.items() if key in DEFAULTS})
-    config["started_at"] = time.time() - float(asked.get("elapsed_seconds", 0))
+    config["armed_at"] = time.time()
+    config["started_at"] = config["armed_at"] - float(asked.get("elapsed_seconds", 0))
     deadline = asked.get("deadline_seconds")
     config["deadline_at"] = None if deadline is None else config["started_at"] + float(deadline)
     hidden = asked.get("secrets") or {}
+    # A watchdog that lives keeps the key that it was given, also where this caller has none.
+    config["keyed"] = bool(hidden) or (alive and isinstance(earlier, dict) and earlier.get("keyed", False))
     if hidden:
         config["secret"] = secrets.put(control, hidden)
     state.touch(control.contact)
@@ -102,7 +111,8 @@ def describe(control: Control) -> dict[str, Any]:
         "armed": isinstance(config, dict),
         "alive": state.alive(state.read_json(control.watchdog_process)),
         "money": money(control),
-        "can_stop": bool(isinstance(config, dict) and (config.get("pod_id") or config.get("stop_command"))),
+        "can_stop": isinstance(config, dict)
+        and bool((config.get("keyed") and config.get("pod_id")) or config.get("stop_command")),
         "acts": state.last_lines(control.watchdog_log, 10),
     }
 
@@ -183,7 +193,9 @@ class _Watchdog:
         quiet = min(state.age(self.control.contact), state.age(self.control.client))
         if status["state"] in ("finished", "lost"):
             fetched = state.read_json(self.control.fetched) if status["fetched"] else None
-            if fetched is not None and time.time() - fetched["time"] >= config["fetched_seconds"]:
+            # What was fetched before somebody came back to this pod says nothing of what he wants with it now.
+            came_back = fetched is not None and fetched["time"] < config["armed_at"]
+            if fetched is not None and not came_back and time.time() - fetched["time"] >= config["fetched_seconds"]:
                 return "fetched"
             ended = status.get("ended")
             quiet = min(quiet, time.time() - ended) if ended else quiet
@@ -228,7 +240,7 @@ class _Watchdog:
             except (ApiError, ValueError) as error:
                 self.log("problem", str(error))
         if config["stop_command"]:
-            code = self._run_stop_command(config["stop_command"])
+            code = run_stop_command(config["stop_command"])
             self.log("stop_command", f"exit code {code}")
             if code == 0:
                 return True
@@ -239,13 +251,25 @@ class _Watchdog:
         time.sleep(config["retry_seconds"])
         return False
 
-    def _run_stop_command(self, command: str) -> int | None:
-        with contextlib.suppress(OSError, subprocess.SubprocessError):
-            return subprocess.run(
-                ["/bin/sh", "-c", command],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                timeout=120,
-            ).returncode
-        return None
+
+def run_stop_command(command: str) -> int | None:
+    """Run a command that stops this pod; its exit code, None if it did not end.
+
+    It finds the variables `RUNPOD_*`: the provider gives them to the container's first process, sshd hands none on.
+    """
+    given = {}
+    with contextlib.suppress(OSError):
+        for entry in Path(CONTAINER_ENVIRONMENT).read_bytes().split(b"\0"):
+            name, _, value = entry.partition(b"=")
+            if name.startswith(b"RUNPOD_"):
+                given[os.fsdecode(name)] = os.fsdecode(value)
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        return subprocess.run(
+            ["/bin/sh", "-c", command],
+            env={**given, **os.environ},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=120,
+        ).returncode
+    return None
