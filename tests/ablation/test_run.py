@@ -117,6 +117,41 @@ def test_another_configuration_is_another_set_of_outcomes(
     assert len(again.started) == 6
 
 
+def test_a_constitution_with_other_words_is_another_set_of_outcomes(
+    plan: VariationSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text("principles:\n  - {id: short, text: Be short., category: form}\n")
+    values = {"constitution": str(path)}
+    start(plan, tmp_path / "base", Processes(), monkeypatch, values=values)
+    path.write_text("# A comment changes nothing.\n" + path.read_text())
+    same, other = Processes(), Processes()
+    start(plan, tmp_path / "base", same, monkeypatch, values=values)
+    path.write_text(path.read_text().replace("Be short.", "Be long."))
+    start(plan, tmp_path / "base", other, monkeypatch, values=values)
+    assert (len(same.started), len(other.started)) == (0, 6)
+
+
+@pytest.mark.parametrize("form", ["folder", "gguf"])
+def test_a_model_with_other_weights_is_another_set_of_outcomes(
+    plan: VariationSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    """Neither file is a real one: weights are hashed here, and read by nobody."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"architectures": ["LlamaForCausalLM"]}')
+    (folder / "tokenizer.json").write_text("{}")
+    weights = folder / ("model.safetensors" if form == "folder" else "model.gguf")
+    values = {"model": str(folder if form == "folder" else weights)}
+    started = []
+    for content in (b"first", b"first", b"the second"):
+        weights.write_bytes(content)
+        processes = Processes()
+        start(plan, tmp_path / "base", processes, monkeypatch, values=values)
+        started.append(len(processes.started))
+    assert started == [6, 0, 6]
+
+
 def test_only_runs_what_is_named_and_shows_what_was_finished_before(
     plan: VariationSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

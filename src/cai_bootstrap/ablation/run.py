@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,15 @@ from cai_bootstrap import __version__, provenance
 from cai_bootstrap.ablation.outcome import Outcome, compare, read_outcome
 from cai_bootstrap.ablation.plan import SHARED, Variation, VariationSet
 from cai_bootstrap.config import Resolved, RunConfig, resolve, show
+from cai_bootstrap.constitution import load_constitution
 from cai_bootstrap.errors import UsageError
 from cai_bootstrap.evaluation.scorers import SCORER_VERSION
 from cai_bootstrap.evaluation.suite import Suite, load_suite
 from cai_bootstrap.events import utc_now
 from cai_bootstrap.generation.prompts import PROMPT_VERSION
+from cai_bootstrap.inference.models import EMBEDDED, EMBEDDED_SHA256, prepare
 from cai_bootstrap.supervise import Signals, supervise
-from cai_bootstrap.workspace import Workspace, fingerprint, hold, write_json
+from cai_bootstrap.workspace import Workspace, fingerprint, hold, sha256_file, write_json
 
 RESULTS = "ablation.json"
 SCHEMA_VERSION = 1
@@ -53,7 +56,7 @@ def run_set(
     `only` names variations (comma-separated) to run, with those that they need; the others stand in the table if they
     are finished. `devices` are CUDA device numbers, `at_once` processes on each; without any they see what this one
     sees. Raises LockedError if another run holds the base directory, UsageError for a
-    suite that is not dev.
+    suite that is not dev, or for a model or constitution that is not there.
     """
     suite = dev_suite(resolved)
     jobs = _jobs(plan.only(only), resolved, workspace, suite)
@@ -96,6 +99,8 @@ def _jobs(plan: VariationSet, resolved: Resolved, workspace: Workspace, suite: S
     """The variations in their order, the shared run before the first that needs it."""
     jobs: list[_Job] = []
     prints: dict[str, str] = {}
+    constitution = cache(load_constitution)
+    weights = cache(_weights)
 
     def add(name: str, variation: Variation | None, waits_for: tuple[str, ...]) -> None:
         config = _config(plan, variation, resolved, workspace)
@@ -103,6 +108,7 @@ def _jobs(plan: VariationSet, resolved: Resolved, workspace: Workspace, suite: S
         # Where and how long does not change what comes out.
         prints[name] = fingerprint(
             [variation.model_dump(mode="json", exclude={"what", "group"}) if variation else None, held, suite.sha256,
+             constitution(config.constitution).sha256, weights(config.model, config.revision),
              SCORER_VERSION, PROMPT_VERSION, __version__, [prints[other] for other in waits_for]]
         )  # fmt: skip
         jobs.append(_Job(name, variation, waits_for, config, prints[name]))
@@ -113,6 +119,17 @@ def _jobs(plan: VariationSet, resolved: Resolved, workspace: Workspace, suite: S
         waits = ([SHARED] if variation.uses_shared else []) + ([variation.needs] if variation.needs else [])
         add(variation.name, variation, tuple(waits))
     return jobs
+
+
+def _weights(model: str, revision: str | None) -> list[str]:
+    """What a model is, beyond its name. A GGUF file is known by its own hash: converting it is the work of a step."""
+    path = Path(model).expanduser()
+    if model == EMBEDDED:
+        return [EMBEDDED_SHA256]
+    if path.suffix == ".gguf" and path.is_file():
+        return [sha256_file(path)]
+    prepared = prepare(model, revision=revision, say=lambda message: print(message, file=sys.stderr))
+    return [prepared.weights_sha256, prepared.tokenizer_sha256]
 
 
 def _config(plan: VariationSet, variation: Variation | None, resolved: Resolved, workspace: Workspace) -> RunConfig:
