@@ -11,9 +11,11 @@ from unittest import mock
 
 import pytest
 
+from cai_bootstrap.errors import UsageError
 from cai_bootstrap.pod import pull as pulling
 from cai_bootstrap.pod.errors import PodError
-from cai_bootstrap.workspace import sha256_file
+from cai_bootstrap.pod.settings import load_settings
+from cai_bootstrap.workspace import Workspace, hold, sha256_file
 
 from .loopback import Pod, until
 
@@ -202,6 +204,43 @@ def test_the_pulled_runs_steps_come_into_the_ledger(done: Pod) -> None:
     rental = json.loads((done.home / "state" / "pods.json").read_text())["rentals"][0]
     assert rental["steps"] == {"train": 12.5}
     assert "12 s" in done.cai("cost").stdout
+
+
+def test_a_run_that_was_made_here_is_not_replaced(done: Pod) -> None:
+    mine = done.target / "data" / "stage1" / "preference_pairs.jsonl"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    said = done.cai("pull", "--into", str(done.target), code=2).stderr
+    assert "holds a run that was made here" in said
+    assert "--into" in said
+    assert mine.read_text() == "mine"
+    assert list(files(done.target)) == ["data/stage1/preference_pairs.jsonl"]
+
+
+def test_what_was_pulled_from_another_pod_is_not_replaced(done: Pod) -> None:
+    done.cai("pull", "--into", str(done.target))
+    before = files(done.target)
+    (done.base / "results/run.json").write_text("{}")
+    done.write(name="other")
+    assert "from the pod 'loop'" in done.cai("pull", "--into", str(done.target), code=2).stderr
+    assert files(done.target) == before
+
+
+def test_a_target_is_checked_without_being_made(done: Pod) -> None:
+    pulling.check_target(done.target, load_settings(done.path))
+    assert not done.target.exists()
+    Workspace.at(done.target).create()  # empty folders hold no run
+    pulling.check_target(done.target, load_settings(done.path))
+    (done.target / "results" / "baseline_assessment.json").write_text("{}")
+    with pytest.raises(UsageError, match="--into"):
+        pulling.check_target(done.target, load_settings(done.path))
+
+
+def test_a_run_that_goes_on_in_the_target_is_not_written_into(done: Pod) -> None:
+    done.target.mkdir()
+    with hold(Workspace.at(done.target), "cai run here"):
+        assert "held by cai run here" in done.cai("pull", "--into", str(done.target), code=75).stderr
+    assert files(done.target) == {}
 
 
 def test_a_full_disk_here_is_named(done: Pod, tmp_path: Path) -> None:

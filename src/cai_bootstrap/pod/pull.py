@@ -1,26 +1,29 @@
 """Fetch what a run left on the pod: hashes there, transfer, hashes here; only verified files reach their place.
 
 Files arrive in `TARGET/.cai-pull/` and are moved into place once their hash is right, so a killed pull leaves whole,
-true files and goes on where it was. Nothing is deleted on the pod. Paths that would leave the target are refused;
-symlinks are neither sent nor followed.
+true files and goes on where it was. Nothing is deleted on the pod, and no run that was made here is replaced. Paths
+that would leave the target are refused; symlinks are neither sent nor followed.
 """
 
+import contextlib
 import json
 import os
 import shutil
 import stat
 import subprocess
 import tarfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from cai_bootstrap.errors import DataError, UsageError
 from cai_bootstrap.pod.errors import PodError, UnreachableError
 from cai_bootstrap.pod.onpod.files import FOLDERS
 from cai_bootstrap.pod.push import raise_transfer
+from cai_bootstrap.pod.settings import PodSettings
 from cai_bootstrap.pod.ssh import Remote, clean_environment, rsync_host, rsync_shell
-from cai_bootstrap.workspace import sha256_file, write_json
+from cai_bootstrap.workspace import Workspace, hold, read_json, sha256_file, write_json
 
 ROUNDS = 4
 LIMIT_SECONDS = 3600.0
@@ -57,10 +60,50 @@ def pull(remote: Remote, target: Path, say: Callable[[str], None]) -> Pulled:
     """Bring results, adapters, data and logs into `target`, verified.
 
     Tells the pod that a finished job's files are fetched. Raises PodError for a path that leaves the target or a full
-    disk here; UnreachableError if the connection breaks (what has come stays and is resumed from).
+    disk here; UnreachableError if the connection breaks (what has come stays and is resumed from); and what
+    `check_target` raises, before anything is fetched.
     """
+    target.mkdir(parents=True, exist_ok=True)
+    with _held(target, remote.settings):
+        return _pull(remote, target, say)
+
+
+def check_target(target: Path, settings: PodSettings) -> None:
+    """See that this pod's files may be written into `target`; makes no folder.
+
+    Raises UsageError if it holds a run that was made here or another pod's, LockedError if a run holds it now.
+    """
+    if target.is_dir():
+        with _held(target, settings):
+            pass
+
+
+@contextlib.contextmanager
+def _held(target: Path, settings: PodSettings) -> Iterator[None]:
+    workspace = Workspace.at(target)
+    with hold(workspace, f"cai pod pull ({settings.name})"):
+        folders = (workspace.results, workspace.data, workspace.checkpoints)
+        pod = _pulled_from(target)
+        if pod != settings.name and any(folder.is_dir() and any(folder.iterdir()) for folder in folders):
+            whose = "a run that was made here" if pod is None else f"what was pulled from the pod '{pod}'"
+            raise UsageError(
+                f"{target}: holds {whose}, which the files of the pod '{settings.name}' would replace; name another "
+                "folder with --into"
+            )
+        yield
+
+
+def _pulled_from(target: Path) -> str | None:
+    """The pod whose files lie here, by the record of the last pull; None without one that can be read."""
+    try:
+        return str(read_json(target / "logs" / RECORD)["pod"])
+    except (DataError, KeyError, TypeError):
+        return None
+
+
+def _pull(remote: Remote, target: Path, say: Callable[[str], None]) -> Pulled:
     staging = target / STAGING
-    staging.mkdir(parents=True, exist_ok=True)
+    staging.mkdir(exist_ok=True)
     has_rsync = shutil.which("rsync") is not None and remote.run(["/bin/sh", "-c", "command -v rsync"]).code == 0
     report = Pulled(target)
     tried: set[str] = set()
@@ -73,6 +116,9 @@ def pull(remote: Remote, target: Path, say: Callable[[str], None]) -> Pulled:
         lacking = [name for name, entry in wanted.items() if not _is_here(target, name, entry["sha256"])]
         if turn == 0:
             report.unchanged = len(wanted) - len(lacking)
+            if _pulled_from(target) != remote.settings.name:
+                # First of all, so that what a killed pull leaves is known as this pod's.
+                _record(target, remote.settings.name, None, {})
         report.differing = lacking
         if not lacking:
             break
@@ -92,10 +138,15 @@ def pull(remote: Remote, target: Path, say: Callable[[str], None]) -> Pulled:
     if report.verified:
         shutil.rmtree(staging, ignore_errors=True)
         hashes = {name: entry["sha256"] for name, entry in wanted.items()}
-        write_json(target / "logs" / RECORD, {"job": report.job, "pod": remote.settings.name, "files": hashes})
+        _record(target, remote.settings.name, report.job, hashes)
         if report.job and report.job_state in ("finished", "lost"):
             remote.call("fetched", report.job)
     return report
+
+
+def _record(target: Path, pod: str, job: str | None, hashes: dict[str, str]) -> None:
+    _refuse_symlinks(target, f"logs/{RECORD}")
+    write_json(target / "logs" / RECORD, {"job": job, "pod": pod, "files": hashes})
 
 
 def safe_name(name: Any) -> str:
