@@ -18,6 +18,7 @@ def manifest(resolved: Resolved, workspace: Workspace) -> dict[str, Any]:
     """Versions, configuration with origins, and the hashes of the run's files. Missing files are left out."""
     files = [
         *sorted(workspace.data.glob("*.jsonl")),
+        *sorted(workspace.data.glob("round-*/*.jsonl")),  # later rounds trained the evaluated adapter too
         *sorted(workspace.results.glob("*.json")),
         *sorted(workspace.checkpoints.glob("*/TRAINING_SUCCESS")),
     ]

@@ -21,7 +21,7 @@ from cai_bootstrap.report.browse import principle_rows
 from cai_bootstrap.report.build import build_report, report_page
 from cai_bootstrap.report.data import REASONS
 from cai_bootstrap.report.files import load
-from cai_bootstrap.workspace import Workspace, read_json, write_json
+from cai_bootstrap.workspace import Workspace, read_json, sha256_file, write_json
 
 
 def sentence(workspace: Workspace) -> str:
@@ -274,6 +274,17 @@ def test_without_a_rental_the_plan_is_what_the_preset_was_seen_to_take(small: Wo
     write_json(small.results / "run.json", run)
     assert run_command(["--base-dir", str(small.base)], report) == 0
     assert "its preset was never timed, so no plan and no money" in (small.results / "report.html").read_text()
+
+
+def test_the_hashes_of_later_rounds_data_are_in_the_manifest_and_shown(small: Workspace) -> None:
+    later = small.data / "round-2" / "preference_pairs.jsonl"
+    later.parent.mkdir()
+    later.write_text("{}\n")
+    finish(small)
+    files = read_json(small.results / "run.json")["manifest"]["files"]
+    assert files["data/stage1/round-2/preference_pairs.jsonl"] == sha256_file(later)
+    assert files["data/stage1/preference_pairs.jsonl"] == sha256_file(small.data / "preference_pairs.jsonl")
+    assert sha256_file(later) in report_page(small)
 
 
 @pytest.mark.parametrize(
