@@ -45,6 +45,8 @@ def test_instructions_of_a_count_below_one_is_2(tmp_path: Path, cai: Cai, count:
         (("--timeout", "trian=5"), "did you mean 'timeouts.train'?"),
         (("--timeout", "train=0"), "timeouts.train"),
         (("--set", "training.epochs"), "expected KEY=VALUE"),
+        (("--set", "training.epochs=[1"), "--set training.epochs = '[1': not a YAML value"),
+        (("--set", "seed=2024-13-45"), "--set seed = '2024-13-45': not a YAML value"),
         (("--set", "training.epoch=2"), "did you mean 'training.epochs'?"),
         (("--preset", "quick"), "did you mean 'quick-test'?"),
         (("--config", "absent.yaml"), "no such configuration file"),

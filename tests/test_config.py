@@ -45,6 +45,13 @@ def test_variables_with_other_purposes_are_no_configuration_keys(name: str) -> N
     assert resolve({}, environment={name: "x"}).config == resolve({}, environment={}).config
 
 
+def test_a_variable_that_is_no_yaml_is_named_with_what_it_holds(cai: Cai, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CAI_SEED", "[1")
+    code, _, err = cai("config", "show")
+    assert code == 2
+    assert "CAI_SEED = '[1': not a YAML value" in err
+
+
 @pytest.mark.parametrize(
     ("key", "nearest"),
     [

@@ -239,6 +239,18 @@ def resolve(
     return Resolved(config=config, origins=origins)
 
 
+def parse_value(text: str, source: str) -> Any:
+    """A value as YAML reads it. Raises UsageError naming `source`, where it was given."""
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: something like a date that is none
+        reason = getattr(error, "problem", None) or error
+        raise UsageError(
+            f"{source} = {text!r}: not a YAML value: {reason}; close what is open, or put quotes around the text: "
+            """'"..."'"""
+        ) from error
+
+
 def show(resolved: Resolved) -> list[tuple[str, Any, str]]:
     """Each key with its value and origin, in the order of the model."""
     dumped = _flatten(resolved.config.model_dump(mode="json"), "config")
@@ -306,7 +318,7 @@ def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     names = sorted(name for name in environment if name.startswith("CAI_") and name not in NOT_CONFIG)
-    return {name[4:].lower().replace("__", "."): yaml.safe_load(environment[name]) for name in names}
+    return {name[4:].lower().replace("__", "."): parse_value(environment[name], name) for name in names}
 
 
 def _nearest(key: str, known: Mapping[str, Any] | list[str]) -> str:

@@ -155,12 +155,12 @@ def _timeouts(given: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _settings(given: tuple[str, ...]) -> dict[str, Any]:
-    import yaml
+    from cai_bootstrap.config import parse_value
 
     found: dict[str, Any] = {}
     for text in given:
         key, equals, value = text.partition("=")
         if not equals:
             raise UsageError(f"--set {text}: expected KEY=VALUE, for example training.epochs=2")
-        found[key] = yaml.safe_load(value)
+        found[key] = parse_value(value, f"--set {key}")
     return found
