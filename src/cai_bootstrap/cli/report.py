@@ -103,11 +103,12 @@ def _planned(workspace: Workspace) -> dict[str, Any] | None:
 
 
 def _rentals() -> list[dict[str, Any]]:
+    from cai_bootstrap.errors import UsageError
     from cai_bootstrap.pod.ledger import rentals
 
     try:
         return rentals()
-    except (OSError, ValueError):
+    except (OSError, UsageError):
         return []
 
 

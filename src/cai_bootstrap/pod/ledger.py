@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from cai_bootstrap.errors import UsageError
+
 Rental = dict[str, Any]
 
 
@@ -30,14 +32,20 @@ def ledger_path() -> Path:
 
 
 def rentals() -> list[Rental]:
-    """All rentals, oldest first; empty if there is no ledger. Raises ValueError for a file that is not a ledger."""
+    """All rentals, oldest first; empty if there is no ledger. Raises UsageError for a file that is not a ledger."""
+    path = ledger_path()
     try:
-        found = json.loads(ledger_path().read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if not all(isinstance(rental, dict) for rental in found["rentals"]):
+            raise TypeError("a rental is no object")
+        return list(found["rentals"])
     except FileNotFoundError:
         return []
-    if not isinstance(found, dict) or not isinstance(found.get("rentals"), list):
-        raise ValueError(f"{ledger_path()}: not a ledger of rentals; move it away to begin a new one")
-    return list(found["rentals"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(
+            f"{path}: not a ledger of rentals ({error}), and left as it is; move it away to begin a new one, and look "
+            "at your provider's site for a pod that still runs"
+        ) from error
 
 
 @contextlib.contextmanager
@@ -113,6 +121,12 @@ def close(pod: str, address: str, how: str, pod_id: str | None = None) -> float 
 
 
 def dollars(rental: Rental, now: float | None = None) -> float:
-    """What a rental has cost so far, or in all if it has ended."""
+    """What a rental has cost so far, or in all if it has ended. Raises UsageError where price or start is no number."""
     until = rental["ended"] or now or time.time()
-    return float(max(0.0, until - rental["started"]) / 3600 * rental["price"])
+    try:
+        return float(max(0.0, until - rental["started"]) / 3600 * rental["price"])
+    except (KeyError, TypeError) as error:
+        raise UsageError(
+            f"{ledger_path()}: the rental of pod '{rental['pod']}' ({rental['address']}) has no price or no start; "
+            "write it there ('price' in $/h, 'started' in seconds since 1970)"
+        ) from error

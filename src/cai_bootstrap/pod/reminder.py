@@ -10,12 +10,14 @@ RULE = "!" * 78
 
 
 def reminder() -> str | None:
-    """Text that names every pod that may still cost money, since when and how much; None if there is none."""
+    """Text that names every pod that may still cost money, since when and how much; None if there is none.
+
+    Raises nothing: a ledger or a rental that cannot be read is told in the text.
+    """
     try:
-        found = ledger.rentals()
-    except (OSError, ValueError) as error:
+        lines = [_line(rental) for rental in ledger.rentals() if not rental.get("ended") and rental.get("price") != 0]
+    except Exception as error:  # asked while a command ends, whose own error or exit code this one would replace
         return f"{RULE}\nA rented pod may be running: the ledger cannot be read ({error}).\n{RULE}"
-    lines = [_line(rental) for rental in found if not rental.get("ended") and rental.get("price", 0) > 0]
     if not lines:
         return None
     return "\n".join(
@@ -30,11 +32,14 @@ def reminder() -> str | None:
 
 
 def _line(rental: ledger.Rental) -> str:
-    if "started" not in rental:
-        return f"  pod '{rental.get('pod', '?')}' ({rental.get('address', '?')}), since when is not recorded"
-    since = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(rental["started"]))
-    minutes = int(max(0.0, time.time() - rental["started"]) // 60)
-    return (
-        f"  pod '{rental['pod']}' ({rental['address']}) since {since} ({minutes // 60} h {minutes % 60:02d} min): "
-        f"about {ledger.dollars(rental):.2f} $ so far at {rental['price']:.2f} $/h"
-    )
+    pod = f"  pod '{rental.get('pod', '?')}' ({rental.get('address', '?')})"
+    started, price = rental.get("started"), rental.get("price")
+    if not isinstance(started, int | float):
+        return f"{pod}, since when is not recorded"
+    since = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(started))
+    seconds = max(0.0, time.time() - started)
+    minutes = int(seconds // 60)
+    pod += f" since {since} ({minutes // 60} h {minutes % 60:02d} min)"
+    if not isinstance(price, int | float):
+        return f"{pod}, at what price is not recorded"
+    return f"{pod}: about {seconds / 3600 * price:.2f} $ so far at {price:.2f} $/h"
