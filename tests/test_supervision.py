@@ -157,6 +157,19 @@ def test_a_steps_own_exit_code_and_message_become_the_runs(base: Path, code: int
     assert "evaluate" not in run_json(base)["steps"]
 
 
+@pytest.mark.parametrize("step", ["train", "evaluate"])
+def test_a_single_step_that_fails_leaves_the_record_of_a_finished_run(base: Path, step: str) -> None:
+    record = base / "results/run.json"
+    record.parent.mkdir(parents=True)
+    record.write_text('{"verdict": "passed"}')
+    code, said = run(step, "--base-dir", base, fake=True, **{f"FAKE_{step.upper()}": "fail:1"})
+    assert code == 1
+    assert f"{step} failed as told" in said
+    assert run_json(base) == {"verdict": "passed"}
+    assert run("run", "--base-dir", base, fake=True, FAKE_TRAIN="fail:1")[0] == 1
+    assert run_json(base)["verdict"] == "error"
+
+
 def test_events_tell_the_run(base: Path) -> None:
     run("run", "--base-dir", base, fake=True, FAKE_TRAIN="fail:1")
     log = next(path for path in (base / "logs").glob("*.jsonl"))

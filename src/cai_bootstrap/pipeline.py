@@ -1,6 +1,7 @@
 """A whole run: steps in order, each supervised, resumed and reported; then the gate, read back from disk.
 
-The pipeline knows steps by their commands and files only. Whatever happens, `results/run.json` tells how it ended.
+The pipeline knows steps by their commands and files only. However a whole run ends, `results/run.json` tells it; a
+single step writes there only what it measured.
 """
 
 import contextlib
@@ -100,8 +101,9 @@ def run_pipeline(
         log = EventLog(workspace.logs / f"{run}.jsonl", run)
         follow = _Follower(log.path, on_event or (lambda _: None))
         outcome = _Run(resolved, workspace, log, follow, signals).through(steps)
-        whole = "evaluate" in steps
-        if whole or outcome.exit_code != EXIT_OK:
+        # Exit code and events tell that a single step failed; the record of a finished run stays, for it is still true.
+        measured = outcome.exit_code == EXIT_OK or outcome.results_file is not None
+        if "evaluate" in steps and ("baseline" in steps or measured):
             _write_run(resolved, workspace, run, outcome)
         with contextlib.suppress(OSError):
             log.emit("run_finished", exit_code=outcome.exit_code, verdict=outcome.verdict, message=outcome.message)
