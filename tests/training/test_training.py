@@ -345,6 +345,41 @@ def test_out_of_memory_halves_the_batch_and_doubles_the_accumulation(
     assert any("out of memory: going on with 1 pairs a step, 4 steps added up" in message for message in said)
 
 
+@pytest.mark.parametrize("noise", [0.0, 5.0])
+def test_out_of_memory_before_a_checkpoint_begins_again_with_untrained_adapters(
+    tmp_path: Path, prepared: PreparedModel, monkeypatch: pytest.MonkeyPatch, noise: float
+) -> None:
+    """Memory runs out at step 2 of batches of 4; what comes is the training that began with batches of 2."""
+    from safetensors.torch import load_file
+
+    from cai_bootstrap.training import trainer as module
+
+    settings = {
+        "training__max_steps": 4, "training__save_every": 4, "training__learning_rate": 1e-2,
+        "training__warmup_ratio": 0, "training__neftune_alpha": noise,
+    }  # fmt: skip
+    halved = training(tmp_path / "a/run", prepared, training__batch_size=2, training__accumulate=2, **settings)
+    expected = halved.run(pairs_of())
+    original = module.answer_logps
+    fits = iter([True, False])  # then all batches do
+
+    def full_once(model: Any, batch: Any) -> Any:
+        if model.training and not next(fits, True):
+            raise MemoryError
+        return original(model, batch)
+
+    monkeypatch.setattr(module, "answer_logps", full_once)
+    made = training(tmp_path / "b/run", prepared, training__batch_size=4, training__accumulate=1, **settings).run(
+        pairs_of()
+    )
+    losses = [[e["figures"]["loss"] for e in events(tmp_path / run, "train_step")] for run in ("a/run", "b/run")]
+    assert len(losses[0]) == 4
+    assert losses[1][-4:] == pytest.approx(losses[0], rel=1e-4)
+    weights, others = (load_file(c.path / "adapter_model.safetensors") for c in (made, expected))
+    assert weights.keys() == others.keys()
+    assert all(weights[name].allclose(others[name], rtol=1e-3, atol=1e-5) for name in weights)
+
+
 def test_a_copied_adapter_is_still_believed(tmp_path: Path, trained: Checkpoint) -> None:
     copied = tmp_path / "elsewhere"
     shutil.copytree(trained.path, copied)

@@ -178,8 +178,10 @@ class TrainingRun:
             batch_size, accumulate = self.share.batch_size, self.share.accumulate
         work = self.folder / "work" / f"{number}-{phase.name}"
         earlier_looks = len(watch.looks) if watch else 0
+        start: dict[str, Any] = {}
         while True:
             trainer = self._trainer(phase, model, tokenizer, pairs, work, batch_size, accumulate)
+            start = start or _adapters(trainer.model)
             try:
                 self._reference(trainer, phase, pairs, work)
                 callback = StepCallback(
@@ -205,6 +207,8 @@ class TrainingRun:
                     f"out of memory: going on with {batch_size} pairs a step, {accumulate} steps added up"
                 )
                 model = trainer.model
+                # Without a checkpoint it begins again at step 0, which is no beginning for adapters of later steps.
+                _put_back(model, start)
                 trainer.forget()
                 release_memory()
                 continue
@@ -311,6 +315,18 @@ class TrainingRun:
             if Ranks().first:
                 write_json(path, rows)
         trainer.train_dataset = rows_of(pairs, rows)
+
+
+def _adapters(model: Any) -> dict[str, Any]:
+    """A copy, in the host's memory, of the weights that are trained."""
+    trained = [(name, weights) for name, weights in model.named_parameters() if weights.requires_grad]
+    return {name: weights.detach().to("cpu", copy=True) for name, weights in trained}
+
+
+def _put_back(model: Any, adapters: dict[str, Any]) -> None:
+    for name, weights in model.named_parameters():
+        if name in adapters:
+            weights.detach().copy_(adapters[name])
 
 
 def _refuse_collapsed(model: Any, losses: Sequence[float]) -> None:

@@ -102,9 +102,12 @@ class PreferenceTrainer(DPOTrainer):  # type: ignore[misc] # trl has no types
         return loss
 
     def forget(self) -> None:
-        """Drop recorded steps and the memory that they hold."""
+        """Drop recorded steps and the memory that they hold, and the noise on the embeddings: an error leaves it
+        there, and the next trainer would add its own."""
         if self._graphs is not None:
             self._graphs.forget()
+        if hasattr(self, "neftune_hook_handle"):
+            self.neftune_hook_handle.remove()
 
     def floating_point_ops(self, inputs: Any) -> int:  # noqa: ARG002 - transformers' signature
         """Not counted: transformers goes through all parameters for it, at every step."""
