@@ -13,7 +13,7 @@ from pathlib import Path
 
 import yaml
 
-from cai_bootstrap.events import EventLog
+from cai_bootstrap.events import EventLog, utc_now
 from cai_bootstrap.supervise import StopRequest, die_with_parent
 from cai_bootstrap.workspace import Workspace, hold, sha256_file, write_json
 
@@ -43,7 +43,8 @@ def main(name: str, config_file: str, run: str, number: int) -> int:
             write_json(path, {"watch": [] if rate == "-" else [{"strict_rate": float(rate)}], "watched": "dev"})
             shown = name if number == 1 else f"{name}-{number}"
             outputs = {str(path.relative_to(workspace.base)): sha256_file(path)}
-            write_json(workspace.logs / "steps" / f"{shown}.json", {"fingerprint": "f", "outputs": outputs})
+            done = {"fingerprint": "f", "outputs": outputs, "finished_at": utc_now()}
+            write_json(workspace.logs / "steps" / f"{shown}.json", done)
         if behaviour in {"polite", "stubborn"}:
             child = subprocess.Popen(["sleep", "600"])
             write_json(workspace.base / "ready.json", {"pids": [os.getpid(), child.pid]})

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -485,3 +486,18 @@ def test_c2_5_not_by_the_environment_or_a_file_either(tmp_path: Path) -> None:
     path.write_text("generation: {precision: nf4}\n")
     with pytest.raises(UsageError, match="4-bit is refused"):
         resolve({}, config_file=path, environment={})
+
+
+def test_c2_4_a_model_that_has_gone_from_the_cache_is_prepared_again(tmp_path: Path, tiny: Path) -> None:
+    from cai_bootstrap.events import EventLog, Progress
+    from cai_bootstrap.steps.context import StepContext
+
+    model = shutil.copytree(tiny, tmp_path / "model")
+    workspace = Workspace.at(tmp_path / "base").create()
+    progress = Progress(EventLog(workspace.logs / "x.jsonl", "x"), "prepare")
+    context = StepContext(config_of(model=str(model)), workspace, progress, lambda: False, "x")
+    assert run_step("prepare", context)
+    assert not run_step("prepare", context)
+    model.rename(tmp_path / "elsewhere")
+    with pytest.raises(UsageError, match="model"):
+        run_step("prepare", context)

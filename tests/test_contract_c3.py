@@ -293,6 +293,30 @@ def test_c3_9_more_than_the_pool_holds_is_exit_2_with_its_size(tmp_path: Path, c
     assert not (tmp_path / "i.jsonl").exists()
 
 
+@pytest.mark.parametrize("more", [{"generation__count": 1_000_000}, {"generation__later_count": 1_000_000}])
+def test_c3_9_more_than_the_pool_holds_is_refused_before_anything_is_done(more: dict[str, int]) -> None:
+    from cai_bootstrap.cli.run import _check_early
+    from cai_bootstrap.errors import UsageError
+
+    with pytest.raises(UsageError, match="the pool holds"):
+        _check_early(config_of(**more), ("prepare", "baseline", "generate"))
+
+
+def test_c3_9_a_count_that_the_pool_cannot_give_leaves_no_data_to_fit(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cai_bootstrap.errors import UsageError
+    from cai_bootstrap.instructions import sampler
+    from cai_bootstrap.steps.run import run_step
+
+    monkeypatch.setattr(sampler, "most_of", lambda _: 5)
+    monkeypatch.setattr(sampler, "pool_size", lambda: 20)
+    with pytest.raises(UsageError, match="holds 20 instructions"):
+        run_step("generate", stage.context(config_of(generation__count=400)))
+    assert not (stage.workspace.data / "data_identity.json").exists()
+    run_step("generate", stage.context(config_of(generation__count=8)))
+
+
 def test_c3_9_generation_makes_what_was_asked_for(stage: Stage) -> None:
     from cai_bootstrap.steps.run import run_step
 

@@ -63,6 +63,37 @@ def test_the_best_round_is_evaluated_and_an_unseen_one_is_never_chosen(
     assert [notice.startswith(said) for notice in notices] == [True] if said else not notices
 
 
+def evaluated_alone(base: Path, rounds: int) -> int:
+    config = resolved_of(paths__base_dir=str(base), training__rounds=rounds)
+    pipeline.run_pipeline(config, Workspace.at(base), ("evaluate",))
+    found: int = json.loads((base / "logs/steps/evaluate.json").read_text())["round"]
+    return found
+
+
+def test_an_evaluation_of_its_own_takes_the_round_that_the_run_took(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = tmp_path / "b"
+    assert through(base, "0.3/0.5/0.6", 3, monkeypatch)[0] == 3
+    assert evaluated_alone(base, 3) == 3
+    assert evaluated_alone(base, 2) == 2
+    # Round 1 was trained anew after rounds 2 and 3, which went on from another model.
+    marker = base / "logs/steps/train.json"
+    marker.write_text(json.dumps({**json.loads(marker.read_text()), "finished_at": "2999-01-01T00:00:00Z"}))
+    assert evaluated_alone(base, 3) == 1
+
+
+def test_training_alone_says_that_it_is_the_first_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "step_command", fake_step_command)
+    monkeypatch.setenv("FAKE_TRAIN", "looks:0.3")
+    told: list[dict[str, Any]] = []
+    config = resolved_of(paths__base_dir=str(tmp_path / "b"), training__rounds=3)
+    pipeline.run_pipeline(config, Workspace.at(tmp_path / "b"), ("train",), on_event=told.append)
+    assert [e["message"] for e in told if e["event"] == "notice"] == [
+        "this is the first round; `cai run` goes on with those after it"
+    ]
+
+
 def texts(items: Sequence[EvalItem]) -> set[str]:
     return {item.instruction.strip() for item in items}
 

@@ -138,10 +138,13 @@ class _Run:
                     outcome.verdict, outcome.exit_code = "nothing_to_teach", EXIT_OK
                     outcome.message = "the best prompted base already reaches the threshold on dev; nothing was trained"
                     return outcome
-                best = self._best_round(outcome) if name == "evaluate" else 1
+                best = self._best_round(outcome, steps) if name == "evaluate" else 1
                 self._step(name, config_file, outcome, number=best)
                 if name == "train" and "generate" in steps:
                     self._later_rounds(config_file, outcome)
+                elif name == "train" and self.resolved.config.training.rounds > 1:
+                    message = "this is the first round; `cai run` goes on with those after it"
+                    self.log.emit("notice", step="train", message=message)
             if "evaluate" in steps:
                 self._gate(outcome)
             else:
@@ -191,11 +194,24 @@ class _Run:
         looks = success.get("watch") or []
         return _Watched(float(looks[-1]["strict_rate"]), success.get("watched", "dev")) if looks else None
 
-    def _best_round(self, outcome: RunOutcome) -> int:
-        """The round that followed most of what it was watched on (the earlier one if equal); never chosen on test."""
-        done = [n for n in range(1, self.resolved.config.training.rounds + 1) if _named("train", n) in outcome.steps]
+    def _best_round(self, outcome: RunOutcome, steps: Sequence[Step]) -> int:
+        """The round that followed most of what it was watched on (the earlier one if equal); never chosen on test.
+
+        Where nothing is trained now, the rounds are those that an earlier run has trained one after the other.
+        """
+        rounds = range(1, self.resolved.config.training.rounds + 1)
+        if "train" in steps:
+            done = [n for n in rounds if _named("train", n) in outcome.steps]
+        else:
+            ended = [self._trained_at(n) for n in rounds]
+            done = [n for n in rounds if all(ended[:n]) and sorted(ended[:n]) == ended[:n]]
         seen = {n: watched for n in done if (watched := self._watched(n)) is not None}
         return max(seen, key=lambda n: (seen[n].rate, -n), default=1)
+
+    def _trained_at(self, number: int) -> str:
+        """When a round's training ended, in UTC; empty if it did not."""
+        marker = self.workspace.logs / "steps" / f"{_named('train', number)}.json"
+        return str(read_json(marker).get("finished_at", "")) if marker.exists() else ""
 
     def _step(self, name: Step, config_file: Path, outcome: RunOutcome, *, number: int = 1) -> None:
         limit = getattr(self.resolved.config.timeouts, name)

@@ -179,7 +179,7 @@ def sample_with_report(
     drawn: list[Instruction] = []
     admit = _Filter(leaks)
     for kind, wanted in type_counts(count).items():
-        part = [] if wanted > _most(kind) else _draw(kind, wanted, Random(f"{seed}:{kind}"), admit, weights)
+        part = [] if wanted > most_of(kind) else _draw(kind, wanted, Random(f"{seed}:{kind}"), admit, weights)
         if len(part) < wanted:
             held_out = sum(n for reason, n in admit.dropped.items() if reason.startswith("leak:"))
             raise UsageError(
@@ -202,7 +202,7 @@ def sample(count: int, *, seed: int, leaks: Callable[[Instruction], str | None] 
     return sample_with_report(count, seed=seed, leaks=leaks)[0]
 
 
-def _most(type: TaskType) -> int:
+def most_of(type: TaskType) -> int:
     """More than the pool can give of a type: every wording of every fill, told apart or not."""
     return sum((len(wordings(skill, type)) if fills.reused else 1) * fills.size for skill in skills(type)
                for fills in [supply(skill)])  # fmt: skip

@@ -132,17 +132,21 @@ def run(context: StepContext, _: str) -> list[Path]:
         tokens_asked=count * config.generation.max_new_tokens * _most_answers(context),
         say=context.progress.say,
     )
-    instructions, diversity = make_instructions(
-        config,
-        folder,
-        opened.engine,
-        context.leakage(),
-        context.progress,
-        context.stopping,
-        _asked_before(context),
-        context.held_back,
-        _weights(context),
-    )
+    try:
+        instructions, diversity = make_instructions(
+            config,
+            folder,
+            opened.engine,
+            context.leakage(),
+            context.progress,
+            context.stopping,
+            _asked_before(context),
+            context.held_back,
+            _weights(context),
+        )
+    except UsageError:  # more than the pool gives: nothing was made that another count would have to fit
+        (folder / "data_identity.json").unlink()
+        raise
     generator = Generator(
         config,
         opened.engine,

@@ -41,7 +41,7 @@ def run_step(name: Step, context: StepContext) -> bool:
     marker = context.workspace.logs / "steps" / f"{shown}.json"
     expected = fingerprint_of(context)
     forced = name == "generate" and context.config.force_data
-    if not forced and _is_finished(marker, expected, context.workspace.base):
+    if not forced and _is_finished(marker, expected, context.workspace.base) and _model_is_there(name, context):
         return False
     marker.unlink(missing_ok=True)
     outputs = body(context, expected)
@@ -56,6 +56,14 @@ def run_step(name: Step, context: StepContext) -> bool:
         },
     )
     return True
+
+
+def _model_is_there(name: Step, context: StepContext) -> bool:
+    """False if the model is to be prepared and has gone from the cache, as with a pod's disk."""
+    if name != "prepare":
+        return True
+    path = Path(read_json(context.workspace.logs / "model.json")["path"])
+    return any(path.glob("*.safetensors"))
 
 
 def _check_data(name: Step, context: StepContext) -> None:
