@@ -25,6 +25,13 @@ def test_deploy_runs_the_job_and_brings_verified_results_back(pod: Pod) -> None:
     assert "A RENTED POD MAY STILL BE RUNNING" in done.stderr
 
 
+def test_nothing_is_started_where_a_run_that_was_made_here_would_be_replaced(ready: Pod) -> None:
+    (ready.target / "results").mkdir(parents=True)
+    (ready.target / "results" / "run.json").write_text("{}")
+    assert "--into" in ready.cai(*words(ready, "--lines", "2"), code=2).stderr
+    assert ready.json("status")["state"] == "none"
+
+
 def test_a_failed_job_is_pulled_too_and_its_exit_code_handed_on(ready: Pod) -> None:
     done = ready.cai(*words(ready, "--lines", "2", "--exit", "3"), code=3)
     assert json.loads((ready.target / "results" / "run.json").read_text())["exit_code"] == 3

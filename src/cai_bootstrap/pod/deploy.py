@@ -14,7 +14,7 @@ from cai_bootstrap.pod import install, job, ledger
 from cai_bootstrap.pod.check import check_pod
 from cai_bootstrap.pod.errors import PodError
 from cai_bootstrap.pod.estimate import Estimate
-from cai_bootstrap.pod.pull import Pulled, pull
+from cai_bootstrap.pod.pull import Pulled, check_target, pull
 from cai_bootstrap.pod.push import push
 from cai_bootstrap.pod.settings import PodSettings
 from cai_bootstrap.pod.ssh import Remote
@@ -91,6 +91,7 @@ def deploy(
     before the job starts; the watchdog is armed by then.
     """
     settings = remote.settings
+    check_target(target, settings)
     guard = job.arm_watchdog(remote, budget=budget)
     if not guard["can_stop"]:
         say(
