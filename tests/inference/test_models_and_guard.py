@@ -219,7 +219,11 @@ def hub(tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> list[Pat
             in_cache(cache_dir, tiny)
         return str(original(model, cache_dir=cache_dir, local_files_only=True, **rest))
 
+    def one_file(_: str, name: str, **__: Any) -> str:
+        return str(tiny / name)
+
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", one_file)
     return fetched
 
 
@@ -257,6 +261,17 @@ def test_a_hub_model_of_which_only_the_tokenizer_is_cached_is_fetched(
 def test_c2_5_a_hub_model_that_is_quantised_already_is_refused(tmp_path: Path, folder: Path, hub: list[Path]) -> None:
     in_cache(tmp_path / "cache/hub", quantised(folder, {"quantization_config": FOUR_BITS}))
     refused("own/model", r"snapshots/abc/config\.json: the weights are quantised already")
+    assert hub == []
+
+
+def test_c2_5_a_quantised_model_is_refused_before_its_weights_are_fetched(
+    folder: Path, hub: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub
+
+    config = quantised(folder, {"quantization_config": FOUR_BITS}) / "config.json"
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *_, **__: str(config))
+    refused("own/model", "the weights are quantised already")
     assert hub == []
 
 

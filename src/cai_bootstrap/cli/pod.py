@@ -299,7 +299,7 @@ def deploy(
     from cai_bootstrap.pod.tables import print_estimate
 
     found = context.load(via=via, budget=budget)
-    price = (session.rental(found) or {}).get("price", found.hourly_price)
+    price = (session.rental(found) or {}).get("price") or found.hourly_price
     planned = estimate(found.preset, arguments, price)
     stop_when_done = stop_when_done or found.stop.when_done
     target = resolve_base_dir(into)
@@ -344,10 +344,7 @@ def cost(context: Context, as_json: bool) -> None:
 
     if context.path.exists():
         _refresh(context)
-    try:
-        found = ledger.rentals()
-    except ValueError as error:
-        raise UsageError(str(error)) from None
+    found = ledger.rentals()
     totals = [{**rental, "total": ledger.dollars(rental)} for rental in found]
     show({"rentals": totals, "total": sum(r["total"] for r in totals)}, as_json, lambda: print_costs(Console(), totals))
 

@@ -194,18 +194,7 @@ def _from_folder(path: Path, name: str, revision: str) -> PreparedModel:
     config_file = path / "config.json"
     if not config_file.is_file():
         raise UsageError(f"{path}: no config.json, so this is not a model folder; give a folder saved by transformers")
-    config = read_json(config_file)
-    architectures = config.get("architectures") or []
-    if not any("ForCausalLM" in a or "LMHeadModel" in a or "ForConditionalGeneration" in a for a in architectures):
-        raise UsageError(
-            f"{path}: not a causal language model (config.json names {architectures or 'no architecture'})"
-        )
-    if quantised := config.get("quantization_config") or (config.get("text_config") or {}).get("quantization_config"):
-        method = quantised.get("quant_method", "unnamed method")
-        raise UsageError(
-            f"{config_file}: the weights are quantised already (quantization_config: {method}), which no --precision "
-            "would say in the results; give the model that it was made from, with --precision int8 if memory is short"
-        )
+    _check_config(config_file)
     if not list(path.glob("*.safetensors")):
         raise UsageError(f"{path}: no *.safetensors file; weights in other formats are not loaded (they can run code)")
     if not any((path / file).is_file() for file in TOKENIZER_FILES[:2]):
@@ -213,6 +202,21 @@ def _from_folder(path: Path, name: str, revision: str) -> PreparedModel:
             f"{path}: no tokenizer (tokenizer.json or tokenizer.model); save the tokenizer beside the model"
         )
     return _read_marker(path, name) or _describe(path, name, revision, None)
+
+
+def _check_config(config_file: Path) -> None:
+    """See that these are the unquantised weights of a causal language model. Raises UsageError."""
+    config = read_json(config_file)
+    architectures = config.get("architectures") or []
+    if not any("ForCausalLM" in a or "LMHeadModel" in a or "ForConditionalGeneration" in a for a in architectures):
+        named = architectures or "no architecture"
+        raise UsageError(f"{config_file.parent}: not a causal language model (config.json names {named})")
+    if quantised := config.get("quantization_config") or (config.get("text_config") or {}).get("quantization_config"):
+        method = quantised.get("quant_method", "unnamed method")
+        raise UsageError(
+            f"{config_file}: the weights are quantised already (quantization_config: {method}), which no --precision "
+            "would say in the results; give the model that it was made from, with --precision int8 if memory is short"
+        )
 
 
 def hub_caches() -> tuple[Path, Path]:
@@ -223,7 +227,7 @@ def hub_caches() -> tuple[Path, Path]:
 
 
 def _from_hub(model: str, revision: str | None, say: Say) -> PreparedModel:
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import hf_hub_download, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     allowed = ["*.json", "*.safetensors", "*.model", "*.txt"]
@@ -241,8 +245,11 @@ def _from_hub(model: str, revision: str | None, say: Say) -> PreparedModel:
                 path = snapshot(cache, local_files_only=True)
                 if any(path.glob("*.safetensors")):  # or another program wanted its tokenizer only
                     return path
+        cache = hub_caches()[-1]
+        # Before gigabytes of weights that would be refused.
+        _check_config(Path(hf_hub_download(model, "config.json", revision=revision, cache_dir=cache, dry_run=False)))
         say(f"fetching {model} from the hub ...")
-        return snapshot(hub_caches()[-1], local_files_only=False)
+        return snapshot(cache, local_files_only=False)
 
     try:
         path = find()

@@ -116,7 +116,7 @@ def deploy(
         done = set_up(remote, arguments, console, as_json=as_json)
         say("set up" if done else "set up already")
         job_id = _start_or_resume(remote, arguments, before, say)
-    ledger.update(settings.name, settings.address, estimate=planned.record())
+    _remember(settings, say, estimate=planned.record())
     status, view = watch(remote, console, as_json=as_json, job_id=job_id)
     say(job.describe(status))
     if job.exit_code(status) != 0:
@@ -124,7 +124,7 @@ def deploy(
             say(f"  | {line}")
     deployed = Deployed(status)
     if view.steps:
-        ledger.update(settings.name, settings.address, steps=view.steps)
+        _remember(settings, say, steps=view.steps)
     try:
         deployed.pulled = pull(remote, target, say)
         say(describe_pull(deployed.pulled))
@@ -135,6 +135,14 @@ def deploy(
         say(f"NOT ALL WAS BROUGHT BACK: {error}")
     _stop_or_remind(remote, deployed, stop_when_done, say)
     return deployed
+
+
+def _remember(settings: PodSettings, say: Say, **values: Any) -> None:
+    """Enter figures in the ledger; a torn one must not keep the results on the pod."""
+    try:
+        ledger.update(settings.name, settings.address, **values)
+    except CaiError as error:
+        say(str(error))
 
 
 def _start_or_resume(remote: Remote, arguments: Sequence[str], before: dict[str, Any], say: Say) -> str:
