@@ -140,8 +140,9 @@ def _disk(base: Path | None) -> Iterator[Finding]:
 
 
 def _model() -> Iterator[Finding]:
-    models = resolve_cache_dir() / "models"
+    models, hub = resolve_cache_dir() / "models", resolve_cache_dir() / "hub"
     cached = sorted(folder.name for folder in models.glob("*") if folder.is_dir() and not folder.name.startswith("."))
+    cached += sorted(folder.name.removeprefix("models--").replace("--", "/") for folder in hub.glob("models--*"))
     if cached:
         yield Finding("model cache", "ok", ", ".join(cached))
     elif importlib.util.find_spec(EMBEDDED_PACKAGE) is not None:
