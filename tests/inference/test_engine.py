@@ -1,6 +1,8 @@
 """The transformers engine on a tiny model: order, padding, stops, BOS, memory, scores."""
 
+import copy
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -217,6 +219,27 @@ def test_a_text_scores_what_the_model_gives_its_tokens(loaded: LoadedModel, prep
     token = loaded.tokenizer("s", add_special_tokens=False)["input_ids"]
     expected = float(torch.log_softmax(logits, -1)[token[0]])
     assert engine.text_logprobs(["Say "], ["s"]) == [(pytest.approx(expected, abs=1e-4), 1)]
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_without_bos_the_first_token_of_a_text_is_neither_scored_nor_counted(
+    loaded: LoadedModel, prepared: PreparedModel, batch_size: int
+) -> None:
+    import torch
+    from tokenizers.processors import TemplateProcessing
+
+    tokenizer = copy.deepcopy(loaded.tokenizer)
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="$A", special_tokens=[])
+    engine = engine_of(replace(loaded, tokenizer=tokenizer), prepared, batch_size)
+    assert engine.encode([""]) == [[]]
+    passages = ["a river runs", "the longest of the passages fills the batch", "s"]
+    expected = []
+    for ids in engine.encode(passages):
+        with torch.inference_mode():
+            scores = torch.log_softmax(loaded.model(input_ids=torch.tensor([ids])).logits[0], -1)
+        total = sum(float(scores[place, token]) for place, token in enumerate(ids[1:]))
+        expected.append((pytest.approx(total, abs=1e-3), len(ids) - 1))
+    assert engine.text_logprobs([""] * 3, passages) == expected
 
 
 def test_a_choice_must_be_one_token(loaded: LoadedModel, prepared: PreparedModel) -> None:

@@ -7,13 +7,14 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 
 from cai_bootstrap.errors import EngineError, UsageError
 from cai_bootstrap.inference.models import prepare
+from cai_bootstrap.inference.tokens import Tokens
 from cai_bootstrap.inference.vllm_engine import AHEAD, VllmEngine
 
 
@@ -73,6 +74,27 @@ def test_no_more_is_asked_ahead_than_what_keeps_the_engine_full() -> None:
     assert library.most == AHEAD * 2
     stream.close()
     assert library.running == [], "what nobody waits for is ended"
+
+
+@pytest.mark.parametrize("adapter", [None, "adapter"])
+def test_a_text_that_nothing_stands_before_has_one_token_less_to_score(
+    adapter: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = engine_on(LatestFirst())
+    engine._adapter, engine._longest, engine._tokens = adapter, 100, object.__new__(Tokens)
+    monkeypatch.setattr(engine._tokens, "encode", lambda prompts: [[1] * len(prompt) for prompt in prompts])
+    monkeypatch.setattr(engine._tokens, "encode_rest", lambda texts: [[7] * len(text) for text in texts])
+    monkeypatch.setattr(engine, "_greedy", lambda **_: None)
+
+    def run(requests: Iterator[tuple[list[int], object]]) -> Iterator[Any]:
+        """Every token that has one before it at -1."""
+        one = {7: SimpleNamespace(logprob=-1.0), 1: SimpleNamespace(logprob=-1.0)}
+        for ids, _ in requests:
+            rows = [None, *[one] * (len(ids) - 1)]
+            yield SimpleNamespace(prompt_logprobs=rows, outputs=[SimpleNamespace(logprobs=[one])])
+
+    monkeypatch.setattr(engine, "_run", run)
+    assert engine.text_logprobs(["", "ab", ""], ["four", "four", "x"]) == [(-3.0, 3), (-4.0, 4), (0, 0)]
 
 
 def test_requests_carry_the_adapter_only_while_it_is_on() -> None:

@@ -75,5 +75,6 @@ class Engine(Protocol):
         ...
 
     def text_logprobs(self, prompts: Sequence[str], texts: Sequence[str]) -> list[tuple[float, int]]:
-        """Summed log-probability (nats) of `texts[i]` after `prompts[i]`, and its number of tokens."""
+        """Summed log-probability (nats) of `texts[i]` after `prompts[i]`, and of how many tokens: all, or all but the
+        first where nothing stands before it (an empty prompt, and a tokenizer without BOS)."""
         ...

@@ -33,6 +33,11 @@ class Tokens:
         encoded: list[list[int]] = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
         return encoded
 
+    @staticmethod
+    def scored(head: Sequence[int], tail: Sequence[int]) -> int:
+        """How many tokens of `tail` can be scored after `head`: the first of all has nothing to be predicted from."""
+        return len(tail) if head else max(0, len(tail) - 1)
+
     def single(self, choice: str) -> int:
         """The one token that a choice is. Raises EngineError if it is several."""
         ids = self.encode_rest([choice])[0]

@@ -320,8 +320,8 @@ class TransformersEngine:
                 positions = (mask.cumsum(-1) - 1).clamp(min=0)
                 logits = self._model(input_ids=inputs, attention_mask=mask, position_ids=positions).logits
                 scores = torch.log_softmax(logits[:, :-1].float(), -1).gather(-1, inputs[:, 1:, None])[..., 0]
-            rows = zip(scores, tails[part], strict=True)
-            return [(float(row[len(row) - len(tail) :].sum()), len(tail)) for row, tail in rows]
+            counts = map(self._tokens.scored, heads[part], tails[part])
+            return [(float(row[len(row) - n :].sum()), n) for row, n in zip(scores, counts, strict=True)]
 
         return self._in_batches(len(heads), score)
 

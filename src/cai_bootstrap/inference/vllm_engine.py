@@ -234,7 +234,7 @@ class VllmEngine:
         tails = self._tokens.encode_rest(texts)
         self._refuse_long([head + tail for head, tail in zip(heads, tails, strict=True)], 1)
         score = self._whole_texts if self._adapter is None else self._token_by_token
-        return [(total, len(tail)) for total, tail in zip(score(heads, tails), tails, strict=True)]
+        return list(zip(score(heads, tails), map(self._tokens.scored, heads, tails), strict=True))
 
     def _whole_texts(self, heads: Sequence[list[int]], tails: Sequence[list[int]]) -> Iterator[float]:
         asked = self._greedy(max_tokens=1, prompt_logprobs=0)
