@@ -259,6 +259,19 @@ def test_gate_asks_for_the_file_of_a_users_own_suite(small_suite: Suite, write: 
         judge_file(write(results_with(small_suite, trained_failures=0)))
 
 
+@pytest.mark.parametrize(
+    "changed", [{"total": 400, "success_rate": 0.075}, {"successes": 10, "success_rate": 0.25}, None]
+)
+def test_a_rival_that_is_made_smaller_is_not_believed(
+    small_suite: Suite, write: Write, changed: dict[str, float] | None
+) -> None:
+    rival = {"rendering": "six-shot", "shots": 6, "outputs": outputs_with(small_suite, 10)}
+    results = results_with(small_suite, trained_failures=1, rival=rival)
+    results["rival"] = None if changed is None else results["rival"] | changed
+    with pytest.raises(UntrustedResultError, match=r"rival"):
+        judge_file(write(results), suite=small_suite)
+
+
 def test_the_rivals_rate_is_judged_from_its_responses(small_suite: Suite, write: Write) -> None:
     rival = {"rendering": "six-shot", "shots": 6, "outputs": outputs_with(small_suite, 10)}
     results = results_with(small_suite, trained_failures=1, rival=rival)

@@ -62,6 +62,11 @@ def test_one_template_shows_nothing() -> None:
     assert not statistics.shown([True] * 500, ["only"] * 500)
 
 
+def test_one_template_tells_nothing_of_a_difference() -> None:
+    found = statistics.paired_lift([False] * 10, [True] + [False] * 9, ["only"] * 10)
+    assert (found.estimate, found.low, found.high) == (0.1, -1.0, 1.0)
+
+
 def test_a_true_95_percent_model_is_shown_about_5_percent_of_the_time_though_templates_cluster() -> None:
     """40 templates of 12 items, ICC .3: the exact bound alone would show it about 20% of the time."""
     random = np.random.default_rng(1)

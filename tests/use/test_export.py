@@ -14,7 +14,7 @@ from cai_bootstrap.errors import DataError
 from cai_bootstrap.inference.engine import Sampling
 from cai_bootstrap.inference.transformers_engine import TransformersEngine, load
 from cai_bootstrap.training.checkpoints import Checkpoint
-from cai_bootstrap.use.cards import GEMMA_NOTICE, check_card, terms_of
+from cai_bootstrap.use.cards import GEMMA_NOTICE, _measured, check_card, terms_of
 from cai_bootstrap.use.export import public_name
 from cai_bootstrap.use.trained import chosen_adapter
 from cai_bootstrap.workspace import read_json, sha256_file
@@ -80,6 +80,16 @@ def test_the_pairs_load_with_datasets_as_they_were(cai: Cai, finished: Finished,
     loaded = load_dataset(str(folder), split="train", cache_dir=str(tmp_path / "cache"))
     original = (finished.workspace.data / "preference_pairs.jsonl").read_text().splitlines()
     assert [dict(row) for row in loaded] == [json.loads(line) for line in original]
+
+
+def test_the_card_of_a_subset_says_that_it_decides_nothing(finished: Finished) -> None:
+    results = read_json(finished.results_file)
+    results["suite"] |= {"name": "stage1-dev", "version": "1"}
+    results["models"]["trained"] |= {"successes": 8, "total": 8}
+    results["statistics"]["rates"]["trained"] |= {"exact_lower": 0.977, "cluster_lower": 0.9519}
+    said = _measured(results)
+    assert "100.0% of 8 dev instructions followed (shown: ≥ 95.1%, " in said
+    assert "95% reached on the subset 'stage1-dev', which does not decide Stage 1." in said
 
 
 def test_the_card_gives_the_measured_figures_with_their_conditions(

@@ -12,7 +12,7 @@ from pathlib import Path
 from cai_bootstrap.errors import GateError, UntrustedResultError
 from cai_bootstrap.evaluation.results import percent, read_results
 from cai_bootstrap.evaluation.statistics import THRESHOLD_PERCENT, meets_gate
-from cai_bootstrap.evaluation.suite import USER_VERSION, WHOLE_SUITE, Suite, load_suite
+from cai_bootstrap.evaluation.suite import WHOLE_SUITE, Suite, load_suite, subset_of
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def judge_file(path: Path, *, enforce: bool = True, suite: Suite | None = None) 
     """
     results = read_results(path, suite)
     held_out = suite if suite is not None else load_suite(results["suite"]["name"])
-    subset = held_out.name if held_out.version != USER_VERSION and held_out.name != WHOLE_SUITE else None
+    subset = subset_of(held_out.name, held_out.version)
     if subset is None and any(item.split != "test" for item in held_out.items):
         raise UntrustedResultError(f"{path}: measured on dev items ({held_out.name}); the gate judges test items only")
     trained = results["models"].get("trained")

@@ -347,14 +347,17 @@ def _say(answer: Answer) -> str:
 
 def _rival_faults(described: Mapping[str, Any] | None, measured: Mapping[str, Any] | None) -> Iterator[str]:
     if described is None:
+        if measured is not None:
+            yield "rival is missing, though its responses are there"
         return
     counts = [described.get(key) for key in ("successes", "total", "success_rate")]
     if all(isinstance(value, int | float) for value in counts):
         successes, total, rate = counts
         if not total or not _same(rate, successes / total):
             yield f"rival.success_rate is {rate}, {successes} of {total} is another rate"
-    if measured is not None and counts[0] is not None:
-        yield from _different("rival.successes", counts[0], measured["first_line"]["successes"])
+    if measured is not None:
+        for key in ("successes", "total", "success_rate"):
+            yield from _different(f"rival.{key}", described.get(key), measured["first_line"][key])
 
 
 def _different(path: str, found: Any, expected: Any) -> Iterator[str]:

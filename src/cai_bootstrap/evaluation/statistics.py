@@ -147,7 +147,8 @@ def paired_lift(
 ) -> Lift:
     """The rate of b minus the rate of a, with a percentile interval from resampling whole templates.
 
-    The same seed gives the same interval. Time and memory grow with templates, not items.
+    The same seed gives the same interval. Time and memory grow with templates, not items. With a single template
+    nothing is known of how templates differ, and the interval is all that is possible: −1 to 1.
     """
     _must_pair(a, b, templates)
     totals, right = _by_template(b, templates)
@@ -161,6 +162,8 @@ def paired_lift(
         drawn = random.integers(0, len(totals), size=(size, len(totals)))
         lifts[start : start + size] = change[drawn].sum(axis=1) / totals[drawn].sum(axis=1)
     low, high = np.quantile(lifts, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    if len(totals) < 2:
+        low, high = -1.0, 1.0
     return Lift(float(change.sum() / totals.sum()), float(low), float(high), samples)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from cai_bootstrap.evaluation.results import percent
 from cai_bootstrap.evaluation.statistics import THRESHOLD_PERCENT, meets_gate
+from cai_bootstrap.evaluation.suite import DEV_SUITE, subset_of
 from cai_bootstrap.records import TASK_TYPES
 from cai_bootstrap.report.files import RunFiles, dig
 
@@ -65,9 +66,13 @@ def _of_trained(found: RunFiles, verdict: Any) -> Headline:
     trained, rate = results["models"]["trained"], results["statistics"]["rates"]["trained"]
     passed = meets_gate(trained["successes"], trained["total"])
     enforced = verdict != "not_enforced" and bool(results["gate"].get("enforced", True))
+    subset = subset_of(results["suite"]["name"], results["suite"]["version"])
     gate = f"gate of {THRESHOLD_PERCENT}% {'met' if passed else 'not met'}"
+    if subset is not None:
+        gate += f" on the subset '{subset}', which does not decide Stage 1"
     sentence = (
-        f"{percent(trained['successes'], trained['total'])} of {trained['total']} held-out instructions followed "
+        f"{percent(trained['successes'], trained['total'])} of {trained['total']} "
+        f"{'dev' if subset == DEV_SUITE else 'held-out'} instructions followed "
         f"(shown: ≥ {down(min(rate['exact_lower'], rate['cluster_lower']))}); {_rival_words(results)}; "
         f"{gate}{'' if enforced else ', which this run does not enforce'}; {_label_words(found)}."
     )

@@ -13,6 +13,7 @@ from typing import Any
 from cai_bootstrap import __version__
 from cai_bootstrap.errors import DataError
 from cai_bootstrap.evaluation.results import percent
+from cai_bootstrap.evaluation.suite import DEV_SUITE, subset_of
 from cai_bootstrap.records import TASK_TYPES
 
 GEMMA_NOTICE = "Gemma is provided under and subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms"
@@ -254,13 +255,19 @@ def _measured(results: Mapping[str, Any] | None) -> str:
         rows.append(_row("trained, first line", trained, statistics["first_line_rates"]["trained"]["wilson"]))
     trained = models["trained"]
     met = 100 * trained["successes"] >= 95 * trained["total"]
-    shown = math.floor(1000 * statistics["rates"]["trained"]["exact_lower"] + 1e-9) / 10
+    rate = statistics["rates"]["trained"]
+    shown = math.floor(1000 * min(rate["exact_lower"], rate["cluster_lower"]) + 1e-9) / 10
+    subset = subset_of(suite["name"], suite["version"])
+    gate = f"Gate of 95% {'met' if met else 'NOT met'}."
+    if subset is not None:
+        gate = f"95% {'reached' if met else 'NOT reached'} on the subset '{subset}', which does not decide Stage 1."
     labels = results.get("run", {}).get("labels", {})
     supervised = any("gold" in name for name in labels)
     conditions = results["conditions"]
+    items = "dev" if subset == DEV_SUITE else "held-out"
     lines = [
-        f"{percent(trained['successes'], trained['total'])} of {trained['total']} held-out instructions followed "
-        f"(shown: ≥ {shown:.1f}%, exact one-sided 95% bound). Gate of 95% {'met' if met else 'NOT met'}. "
+        f"{percent(trained['successes'], trained['total'])} of {trained['total']} {items} instructions followed "
+        f"(shown: ≥ {shown:.1f}%, the lower of the exact and the template-cluster one-sided 95% bound). {gate} "
         + (
             "Verifier-supervised: gold answers chose training labels."
             if supervised

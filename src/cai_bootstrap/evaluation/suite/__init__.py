@@ -23,7 +23,8 @@ from cai_bootstrap.workspace import canonical_json, fingerprint, read_json, sha2
 SUITE_VERSION = "1"
 SUITE_SHA256 = "3ee3227adb780139f4cd26063552889ce117f2dfb240f69306b83c2f7b0c601e"
 WHOLE_SUITE = "stage1"
-NAMED_SUITES = (WHOLE_SUITE, "stage1-dev", "stage1-120", "quick")
+DEV_SUITE = "stage1-dev"
+NAMED_SUITES = (WHOLE_SUITE, DEV_SUITE, "stage1-120", "quick")
 USER_VERSION = "user"
 HERE = Path(__file__).parent
 HELD_OUT_SKILLS: dict[TaskType, str] = {
@@ -32,6 +33,11 @@ HELD_OUT_SKILLS: dict[TaskType, str] = {
     "generation": "numbered_list",
     "transformation": "surround",
 }
+
+
+def subset_of(name: str, version: str) -> str | None:
+    """The name of a shipped suite that is not the whole one, so that Stage 1 is not decided on it; None for others."""
+    return name if version != USER_VERSION and name != WHOLE_SUITE else None
 
 
 @dataclass(frozen=True)
