@@ -15,7 +15,7 @@ from cai_bootstrap.ablation import run as running
 from cai_bootstrap.ablation.outcome import Outcome, compare, write_outcome
 from cai_bootstrap.ablation.plan import Contrast, VariationSet, load_set
 from cai_bootstrap.ablation.show import plot, print_tables, rate_text
-from cai_bootstrap.errors import UsageError
+from cai_bootstrap.errors import DataError, UsageError
 from cai_bootstrap.supervise import Ended, Signals
 from cai_bootstrap.workspace import Workspace
 
@@ -161,6 +161,41 @@ def test_only_runs_what_is_named_and_shows_what_was_finished_before(
     content = start(plan, tmp_path / "base", second, monkeypatch, only="after-a")
     assert [name for name, _ in second.started] == ["shared", "a", "after-a"]
     assert set(statuses(content)) == {"shared", "prompts", "a", "after-a"}
+
+
+def test_only_prepares_no_model_for_what_is_neither_named_nor_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "set.yaml"
+    path.write_text(SET.replace("{training.epochs: 9}", "{model: other/model}"))
+    plan = load_set(path)
+    asked: list[str] = []
+
+    def weights(model: str, _: str | None) -> list[str]:
+        asked.append(model)
+        return [model]
+
+    def gone(model: str, revision: str | None) -> list[str]:
+        if weights(model, revision) == ["other/model"]:
+            raise DataError("the model is gone")
+        return [model]
+
+    monkeypatch.setattr(running, "_weights", weights)
+    start(plan, tmp_path / "base", Processes(b="failed"), monkeypatch, only="prompts,b")
+    assert "other/model" in asked
+    asked.clear()
+    start(plan, tmp_path / "base", Processes(), monkeypatch, only="prompts")
+    assert "other/model" not in asked
+    assert set(statuses(start(plan, tmp_path / "base", Processes(), monkeypatch, only="b"))) == {
+        "shared", "prompts", "b",
+    }  # fmt: skip
+    monkeypatch.setattr(running, "_weights", gone)
+    asked.clear()
+    shown = statuses(start(plan, tmp_path / "base", Processes(), monkeypatch, only="prompts"))
+    assert set(shown) == {"shared", "prompts"}
+    assert "other/model" in asked
+    with pytest.raises(DataError, match="the model is gone"):
+        start(plan, tmp_path / "base", Processes(), monkeypatch, only="b")
 
 
 def test_each_card_serves_one_process_that_sees_only_that_card(

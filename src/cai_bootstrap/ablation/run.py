@@ -1,5 +1,6 @@
 """Run a set of variations side by side, one process each and one card each; a failed one does not stop the others."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from cai_bootstrap.ablation.outcome import Outcome, compare, read_outcome
 from cai_bootstrap.ablation.plan import SHARED, Variation, VariationSet
 from cai_bootstrap.config import Resolved, RunConfig, resolve, show
 from cai_bootstrap.constitution import load_constitution
-from cai_bootstrap.errors import UsageError
+from cai_bootstrap.errors import CaiError, UsageError
 from cai_bootstrap.evaluation.scorers import SCORER_VERSION
 from cai_bootstrap.evaluation.suite import Suite, load_suite
 from cai_bootstrap.events import utc_now
@@ -59,17 +60,14 @@ def run_set(
     suite that is not dev, or for a model or constitution that is not there.
     """
     suite = dev_suite(resolved)
-    jobs = _jobs(plan.only(only), resolved, workspace, suite)
-    others = _jobs(plan, resolved, workspace, suite)
+    jobs, others = _jobs(plan, only, resolved, workspace, suite)
     workspace.create()
     signals = Signals()
     with hold(workspace, f"cai ablate ({plan.name})"), signals.listening():
         table = _Table(plan, {job.name for job in jobs}, resolved, workspace, suite, at_once)
         scheduler = _Scheduler(jobs, workspace.base / "ablation", signals, on_start, on_end, table.write)
-        chosen = {job.name for job in jobs}
         for job in others:
-            known = _finished(job, workspace.base / "ablation")
-            if known is not None and job.name not in chosen:
+            if known := _finished(job, workspace.base / "ablation"):
                 scheduler.outcomes[job.name] = known
         scheduler.run([device for device in devices or [""] for _ in range(at_once)])
         return table.write(scheduler.outcomes)
@@ -95,14 +93,22 @@ def visible_devices(given: str | None) -> list[str]:
     return [str(n) for n, line in enumerate(listed.stdout.splitlines()) if line.startswith("GPU ")]
 
 
-def _jobs(plan: VariationSet, resolved: Resolved, workspace: Workspace, suite: Suite) -> list[_Job]:
-    """The variations in their order, the shared run before the first that needs it."""
+def _jobs(
+    plan: VariationSet, only: str | None, resolved: Resolved, workspace: Workspace, suite: Suite
+) -> tuple[list[_Job], list[_Job]]:
+    """The variations to run in their order, the shared run before those that need it; and the others that have ended.
+
+    No model is prepared for what is neither to be run nor done; an error in what is not to be run leaves it out.
+    """
+    variations = plan.only(only).variations
+    chosen = {v.name for v in variations} | {SHARED for v in variations if v.uses_shared}
     jobs: list[_Job] = []
+    others: list[_Job] = []
     prints: dict[str, str] = {}
     constitution = cache(load_constitution)
     weights = cache(_weights)
 
-    def add(name: str, variation: Variation | None, waits_for: tuple[str, ...]) -> None:
+    def make(name: str, variation: Variation | None, waits_for: tuple[str, ...]) -> _Job:
         config = _config(plan, variation, resolved, workspace)
         held = {key: value for key, value in _flat(config).items() if not key.startswith(("paths.", "timeouts."))}
         # Where and how long does not change what comes out.
@@ -111,14 +117,24 @@ def _jobs(plan: VariationSet, resolved: Resolved, workspace: Workspace, suite: S
              constitution(config.constitution).sha256, weights(config.model, config.revision),
              SCORER_VERSION, PROMPT_VERSION, __version__, [prints[other] for other in waits_for]]
         )  # fmt: skip
-        jobs.append(_Job(name, variation, waits_for, config, prints[name]))
+        return _Job(name, variation, waits_for, config, prints[name])
 
+    def add(name: str, variation: Variation | None, waits_for: tuple[str, ...]) -> None:
+        if name in chosen:
+            jobs.append(make(name, variation, waits_for))
+            return
+        known = read_outcome(workspace.base / "ablation" / name)
+        if known is not None and known.status == "done" and all(other in prints for other in waits_for):
+            with contextlib.suppress(CaiError):
+                others.append(make(name, variation, waits_for))
+
+    first = next((v.name for v in plan.variations if v.uses_shared), None)
     for variation in plan.variations:
-        if variation.uses_shared and SHARED not in prints:
+        if variation.name == first:
             add(SHARED, None, ())
         waits = ([SHARED] if variation.uses_shared else []) + ([variation.needs] if variation.needs else [])
         add(variation.name, variation, tuple(waits))
-    return jobs
+    return jobs, others
 
 
 def _weights(model: str, revision: str | None) -> list[str]:
