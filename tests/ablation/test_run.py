@@ -132,6 +132,17 @@ def test_a_constitution_with_other_words_is_another_set_of_outcomes(
     assert (len(same.started), len(other.started)) == (0, 6)
 
 
+@pytest.mark.parametrize("rules", ["SCORER_VERSION", "PROMPT_VERSION", "LABEL_VERSION"])
+def test_other_rules_are_another_set_of_outcomes(
+    plan: VariationSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rules: str
+) -> None:
+    start(plan, tmp_path / "base", Processes(), monkeypatch, only="prompts")
+    monkeypatch.setattr(running, rules, "another")
+    again = Processes()
+    start(plan, tmp_path / "base", again, monkeypatch, only="prompts")
+    assert [name for name, _ in again.started] == ["prompts"]
+
+
 @pytest.mark.parametrize("form", ["folder", "gguf"])
 def test_a_model_with_other_weights_is_another_set_of_outcomes(
     plan: VariationSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str

@@ -21,6 +21,7 @@ from cai_bootstrap.evaluation.scorers import SCORER_VERSION
 from cai_bootstrap.evaluation.suite import Suite, load_suite
 from cai_bootstrap.events import utc_now
 from cai_bootstrap.generation.prompts import PROMPT_VERSION
+from cai_bootstrap.generation.select import LABEL_VERSION
 from cai_bootstrap.inference.models import EMBEDDED, EMBEDDED_SHA256, prepare
 from cai_bootstrap.supervise import Signals, supervise
 from cai_bootstrap.workspace import Workspace, fingerprint, hold, sha256_file, write_json
@@ -115,7 +116,7 @@ def _jobs(
         prints[name] = fingerprint(
             [variation.model_dump(mode="json", exclude={"what", "group"}) if variation else None, held, suite.sha256,
              constitution(config.constitution).sha256, weights(config.model, config.revision),
-             SCORER_VERSION, PROMPT_VERSION, __version__, [prints[other] for other in waits_for]]
+             SCORER_VERSION, PROMPT_VERSION, LABEL_VERSION, __version__, [prints[other] for other in waits_for]]
         )  # fmt: skip
         return _Job(name, variation, waits_for, config, prints[name])
 
