@@ -48,6 +48,15 @@ def test_a_set_that_cannot_be_run_is_refused_with_its_place(tmp_path: Path, vari
     assert str(path) in str(caught.value)
 
 
+def test_two_contrasts_of_one_name_are_refused(tmp_path: Path) -> None:
+    """Their adjusted p-values are kept by name."""
+    path = tmp_path / "set.yaml"
+    twice = ", ".join(["{name: gain, before: 'shared:strict', after: 'a:strict'}"] * 2)
+    path.write_text(f"name: mine\nvariations: [{{name: a, group: g, what: w}}]\ncontrasts: [{twice}]\n")
+    with pytest.raises(UsageError, match="contrast 'gain': this name is taken"):
+        load_set(path)
+
+
 def test_a_missing_or_torn_file_is_a_usage_error(tmp_path: Path, cai: Cai) -> None:
     (tmp_path / "torn.yaml").write_text("name: [")
     assert cai("ablate", "--set-file", tmp_path / "torn.yaml", "--list")[0] == 2

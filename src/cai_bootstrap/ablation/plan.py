@@ -116,7 +116,11 @@ def _check(found: VariationSet, path: Path) -> None:
         if variation.data == "own" and variation.pairs != "as_made":
             raise UsageError(f"{where}: 'pairs' turns the shared data into pairs; leave out 'data: own'")
         earlier[variation.name] = variation
+    names: set[str] = set()
     for contrast in found.contrasts:
+        if contrast.name in names:
+            raise UsageError(f"{path}: contrast '{contrast.name}': this name is taken; each contrast needs its own")
+        names.add(contrast.name)
         for side in (contrast.before, contrast.after):
             name = side.partition(":")[0]
             if name not in earlier and name != SHARED:
