@@ -4,6 +4,7 @@ import gc
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from cai_bootstrap.inference.engine import Completion
 from cai_bootstrap.inference.guard import SENTINELS, inspect_base
 from cai_bootstrap.inference.models import check_model, prepare, uncollected
 from cai_bootstrap.inference.transformers_engine import load
+from cai_bootstrap.steps.run import _model_is_there
 
 
 def quiet(_: str) -> None:
@@ -66,6 +68,40 @@ def test_a_model_without_a_tokenizer_is_refused(folder: Path) -> None:
 def test_pickled_weights_are_refused(folder: Path) -> None:
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     refused(folder, "weights in other formats are not loaded")
+
+
+SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
+
+
+def in_shards(model: Path) -> None:
+    """Lay a model's weights in two files with an index, as large models have them."""
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(model / "model.safetensors")
+    (model / "model.safetensors").unlink()
+    parts: dict[str, dict[str, Any]] = {SHARDS[0]: {}, SHARDS[1]: {}}
+    for n, (name, tensor) in enumerate(weights.items()):
+        parts[SHARDS[n % 2]][name] = tensor
+    for shard, tensors in parts.items():
+        save_file(tensors, model / shard, metadata={"format": "pt"})
+    index = {"metadata": {}, "weight_map": {name: shard for shard, tensors in parts.items() for name in tensors}}
+    (model / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def test_missing_shards_are_named(folder: Path) -> None:
+    in_shards(folder)
+    prepare(str(folder), say=quiet)
+    (folder / SHARDS[1]).unlink()
+    refused(folder, f"the weights are not complete, without {SHARDS[1]};")
+
+
+def test_a_model_of_which_a_shard_is_gone_is_prepared_again(tmp_path: Path, folder: Path) -> None:
+    in_shards(folder)
+    context = SimpleNamespace(workspace=SimpleNamespace(logs=tmp_path))
+    (tmp_path / "model.json").write_text(json.dumps({"path": str(folder)}))
+    assert _model_is_there("prepare", context)
+    (folder / SHARDS[0]).unlink()
+    assert not _model_is_there("prepare", context)
 
 
 FOUR_BITS = {"quant_method": "bitsandbytes", "load_in_4bit": True}
@@ -254,6 +290,18 @@ def test_a_hub_model_of_which_only_the_tokenizer_is_cached_is_fetched(
     tmp_path: Path, tiny: Path, hub: list[Path]
 ) -> None:
     (in_cache(tmp_path / "huggingface", tiny) / "model.safetensors").unlink()
+    assert prepare("own/model", say=quiet).path.is_relative_to(tmp_path / "cache/hub")
+    assert hub == [tmp_path / "cache/hub"]
+
+
+@pytest.mark.parametrize("absent", [SHARDS[1], "model.safetensors.index.json", "tokenizer.json"])
+def test_a_hub_model_of_which_a_part_is_cached_is_fetched(
+    tmp_path: Path, folder: Path, hub: list[Path], absent: str
+) -> None:
+    in_shards(folder)
+    known = in_cache(tmp_path / "huggingface", folder)
+    assert prepare("own/model", say=quiet).path == known
+    (known / absent).unlink()
     assert prepare("own/model", say=quiet).path.is_relative_to(tmp_path / "cache/hub")
     assert hub == [tmp_path / "cache/hub"]
 

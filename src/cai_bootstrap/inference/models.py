@@ -33,6 +33,7 @@ CHECK_TEXT = (
 MAX_PERPLEXITY = 40.0
 CHECK_PROMPT, CHECK_ANSWER = "Monday, Tuesday, Wednesday, Thursday,", "Friday"
 MARKER = "cai_model.json"
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json")
 Say = Callable[[str], None]
 
@@ -197,11 +198,30 @@ def _from_folder(path: Path, name: str, revision: str) -> PreparedModel:
     _check_config(config_file)
     if not list(path.glob("*.safetensors")):
         raise UsageError(f"{path}: no *.safetensors file; weights in other formats are not loaded (they can run code)")
-    if not any((path / file).is_file() for file in TOKENIZER_FILES[:2]):
+    if missing := missing_weights(path):
+        raise UsageError(
+            f"{path}: the weights are not complete, without {', '.join(missing)}; copy or fetch them again"
+        )
+    if not _has_tokenizer(path):
         raise UsageError(
             f"{path}: no tokenizer (tokenizer.json or tokenizer.model); save the tokenizer beside the model"
         )
     return _read_marker(path, name) or _describe(path, name, revision, None)
+
+
+def missing_weights(folder: Path) -> list[str]:
+    """The weight files that are not there: of those that the index names, where the weights are in several files."""
+    if (folder / INDEX).is_file() and not (folder / WEIGHTS).is_file():
+        named = sorted(set(read_json(folder / INDEX).get("weight_map", {}).values()))
+        return [name for name in named if not (folder / name).is_file()]
+    there = [file.name for file in folder.glob("*.safetensors") if file.is_file()]
+    if WEIGHTS not in there and any("-of-" in name for name in there):
+        return [INDEX]  # a large model's index may be fetched after its first files
+    return [] if there else [WEIGHTS]
+
+
+def _has_tokenizer(folder: Path) -> bool:
+    return any((folder / file).is_file() for file in TOKENIZER_FILES[:2])
 
 
 def _check_config(config_file: Path) -> None:
@@ -243,7 +263,8 @@ def _from_hub(model: str, revision: str | None, say: Say) -> PreparedModel:
         for cache in hub_caches():
             with contextlib.suppress(LocalEntryNotFoundError, FileNotFoundError):
                 path = snapshot(cache, local_files_only=True)
-                if any(path.glob("*.safetensors")):  # or another program wanted its tokenizer only
+                # Else its fetching was interrupted, or another program wanted a part of it only.
+                if not missing_weights(path) and _has_tokenizer(path):
                     return path
         cache = hub_caches()[-1]
         # Before gigabytes of weights that would be refused.

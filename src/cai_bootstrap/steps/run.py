@@ -7,6 +7,7 @@ from pathlib import Path
 from cai_bootstrap.config import Step
 from cai_bootstrap.errors import DataError
 from cai_bootstrap.events import utc_now
+from cai_bootstrap.inference.models import missing_weights
 from cai_bootstrap.steps import baseline, evaluate, generate, train
 from cai_bootstrap.steps.context import StepContext
 from cai_bootstrap.workspace import fingerprint, read_json, sha256_file, write_json
@@ -59,11 +60,11 @@ def run_step(name: Step, context: StepContext) -> bool:
 
 
 def _model_is_there(name: Step, context: StepContext) -> bool:
-    """False if the model is to be prepared and has gone from the cache, as with a pod's disk."""
+    """False if the model is to be prepared and has gone from the cache, or a part of it, as with a pod's disk."""
     if name != "prepare":
         return True
     path = Path(read_json(context.workspace.logs / "model.json")["path"])
-    return any(path.glob("*.safetensors"))
+    return not missing_weights(path)
 
 
 def _check_data(name: Step, context: StepContext) -> None:
