@@ -13,9 +13,14 @@ from typing import Any
 import pytest
 
 from cai_bootstrap.errors import EngineError, UsageError
+from cai_bootstrap.evaluation.assess import conditions_of
+from cai_bootstrap.evaluation.conditions import differences
+from cai_bootstrap.evaluation.suite import load_suite
+from cai_bootstrap.inference import vllm_engine
 from cai_bootstrap.inference.models import prepare
 from cai_bootstrap.inference.tokens import Tokens
 from cai_bootstrap.inference.vllm_engine import AHEAD, VllmEngine
+from cai_bootstrap.inference.vllm_parallel import ParallelVllm
 
 
 @dataclass
@@ -139,3 +144,19 @@ def test_vllm_starts_without_flashinfer_unless_the_user_says_otherwise(
     with pytest.raises(UsageError, match="cannot import name 'LLM'"):
         VllmEngine(prepare(str(tiny)), precision="fp32", batch_size=2)
     assert found == [seen]
+
+
+def test_the_number_of_engines_is_one_of_the_conditions(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    monkeypatch.setattr(vllm_engine, "_load", lambda _: None)
+    monkeypatch.setattr(vllm_engine, "_end", lambda _: None)
+    monkeypatch.setattr(vllm_engine, "vllm_version", lambda: "0.26.0")
+    monkeypatch.setattr(vllm_engine, "device_name", lambda _: "NVIDIA H100")
+    prepared = prepare(str(tiny), say=lambda _: None)
+    one = VllmEngine(prepared, precision="bf16", batch_size=2).info
+    split = VllmEngine(prepared, precision="bf16", batch_size=2, tensor_parallel=2).info
+    two = ParallelVllm(prepared, [object()], precision="bf16", batch_size=2).info
+    assert [info.device for info in (one, split, two)] == ["NVIDIA H100", "2 x NVIDIA H100", "2 engines x NVIDIA H100"]
+    suite = load_suite("quick")
+    left, right = (conditions_of(info, suite, max_new_tokens=16) for info in (one, two))
+    assert [difference.field for difference in differences(left, right)] == ["device"]

@@ -1,13 +1,15 @@
 """vLLM on several GPUs: one engine for each, this process's and its workers', and every call shared out among them.
 
 A part is larger than what one engine decodes at once, so that its slow rows have others beside them. Seeds belong to
-places in the call; how many engines there are changes who has which neighbours, and nothing else.
+places in the call; how many engines there are changes who has which neighbours, and nothing else. bf16 answers may
+depend on those, so the number stands in the conditions, as part of the device.
 """
 
 import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from cai_bootstrap.inference.engine import Completion, Sampling
@@ -26,6 +28,8 @@ class ParallelVllm(VllmEngine):
         self._workers = list(workers)
         self._off = False
         super().__init__(prepared, **options)
+        # Not "4 x": that is one engine on four GPUs.
+        self._info = replace(self._info, device=f"{len(self._workers) + 1} engines x {self._info.device}")
 
     @contextlib.contextmanager
     def without_adapter(self) -> Iterator[None]:
