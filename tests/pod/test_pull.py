@@ -6,14 +6,17 @@ import os
 import shutil
 import signal
 import tarfile
+import threading
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
 
-from cai_bootstrap.errors import UsageError
+from cai_bootstrap.errors import LockedError, UsageError
 from cai_bootstrap.pod import pull as pulling
 from cai_bootstrap.pod.errors import PodError
+from cai_bootstrap.pod.onpod.state import Control
 from cai_bootstrap.pod.settings import load_settings
 from cai_bootstrap.workspace import Workspace, hold, sha256_file
 
@@ -226,6 +229,44 @@ def test_what_was_pulled_from_another_pod_is_not_replaced(done: Pod) -> None:
     assert files(done.target) == before
 
 
+def test_what_was_pulled_from_another_rental_of_the_same_name_is_not_replaced(done: Pod) -> None:
+    done.cai("pull", "--into", str(done.target))
+    before, record = files(done.target), done.target / "logs" / pulling.RECORD
+    id_file, known = done.base / ".pod" / "id", record.read_text()
+    (done.base / "results/run.json").write_text("{}")
+    mine = id_file.read_text()
+    id_file.unlink()  # another rental has another volume
+    said = done.cai("pull", "--into", str(done.target), code=2).stderr
+    assert "an earlier rental, also named 'loop'" in said
+    assert "--into" in said
+    assert files(done.target) == before
+    assert record.read_text() == known
+    assert id_file.read_text() != mine
+    id_file.write_text(mine)
+    assert done.json("pull", "--into", str(done.target))["fetched"] == 1
+
+
+def test_a_record_from_before_pods_had_an_id_is_known_by_its_name(done: Pod) -> None:
+    done.cai("pull", "--into", str(done.target))
+    record = done.target / "logs" / pulling.RECORD
+    written = json.loads(record.read_text())
+    record.write_text(json.dumps({key: value for key, value in written.items() if key != "pod_id"}))
+    assert done.json("pull", "--into", str(done.target))["verified"]
+    assert json.loads(record.read_text()) == written
+    assert written["pod_id"]
+
+
+def test_a_pod_has_one_id_that_is_its_own(tmp_path: Path) -> None:
+    pods = [Control(str(tmp_path / name)) for name in ("a", "b")]
+    assert pods[0].pod_id() is None  # no folder to keep it in
+    for pod in pods:
+        pod.create()
+    ids = [pod.pod_id() for pod in pods]
+    assert None not in ids
+    assert ids[0] != ids[1]
+    assert [Control(str(pod.base)).pod_id() for pod in pods] == ids
+
+
 def test_a_target_is_checked_without_being_made(done: Pod) -> None:
     pulling.check_target(done.target, load_settings(done.path))
     assert not done.target.exists()
@@ -238,9 +279,31 @@ def test_a_target_is_checked_without_being_made(done: Pod) -> None:
 
 def test_a_run_that_goes_on_in_the_target_is_not_written_into(done: Pod) -> None:
     done.target.mkdir()
-    with hold(Workspace.at(done.target), "cai run here"):
+    with hold(Workspace.at(done.target), "cai run here"), mock.patch.object(pulling, "PATIENCE_SECONDS", 0.1):
         assert "held by cai run here" in done.cai("pull", "--into", str(done.target), code=75).stderr
     assert files(done.target) == {}
+
+
+def test_a_target_held_for_a_moment_is_waited_for_before_a_pull_and_not_before_a_job(done: Pod) -> None:
+    workspace = Workspace.at(done.target)
+    workspace.create()
+    held, ended = threading.Event(), threading.Event()
+
+    def work() -> None:
+        with hold(workspace, "cai run here"):
+            held.set()
+            ended.wait(30)
+
+    def hold_soon(*arguments: Any, **more: Any) -> Any:
+        threading.Timer(0.3, ended.set).start()  # long after a pull without patience would have failed
+        return hold(*arguments, **more)
+
+    threading.Thread(target=work, daemon=True).start()
+    assert held.wait(30)
+    with pytest.raises(LockedError, match="cai run here"):
+        pulling.check_target(done.target, load_settings(done.path))
+    with mock.patch.object(pulling, "hold", hold_soon):
+        assert done.json("pull", "--into", str(done.target))["verified"]
 
 
 def test_a_full_disk_here_is_named(done: Pod, tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from cai_bootstrap.workspace import Workspace, hold, read_json, sha256_file, wri
 
 ROUNDS = 4
 LIMIT_SECONDS = 3600.0
+PATIENCE_SECONDS = 60.0  # a limit stops the pod after a pull that failed, so a lock held for a moment must not fail it
 STAGING = ".cai-pull"
 RECORD = "pulled.json"
 
@@ -60,31 +61,31 @@ def pull(remote: Remote, target: Path, say: Callable[[str], None]) -> Pulled:
     """Bring results, adapters, data and logs into `target`, verified.
 
     Tells the pod that a finished job's files are fetched. Raises PodError for a path that leaves the target or a full
-    disk here; UnreachableError if the connection breaks (what has come stays and is resumed from); and what
-    `check_target` raises, before anything is fetched.
+    disk here; UnreachableError if the connection breaks (what has come stays and is resumed from); and, before
+    anything is fetched, what `check_target` raises: LockedError after a minute, UsageError also for files of another
+    rental under the same name.
     """
     target.mkdir(parents=True, exist_ok=True)
-    with _held(target, remote.settings):
+    with _held(target, remote.settings, PATIENCE_SECONDS):
         return _pull(remote, target, say)
 
 
 def check_target(target: Path, settings: PodSettings) -> None:
     """See that this pod's files may be written into `target`; makes no folder.
 
-    Raises UsageError if it holds a run that was made here or another pod's, LockedError if a run holds it now.
+    Raises UsageError if it holds a run that was made here or that of a pod of another name, LockedError if a run holds
+    it now.
     """
     if target.is_dir():
-        with _held(target, settings):
+        with _held(target, settings, 0.0):
             pass
 
 
 @contextlib.contextmanager
-def _held(target: Path, settings: PodSettings) -> Iterator[None]:
-    workspace = Workspace.at(target)
-    with hold(workspace, f"cai pod pull ({settings.name})"):
-        folders = (workspace.results, workspace.data, workspace.checkpoints)
-        pod = _pulled_from(target)
-        if pod != settings.name and any(folder.is_dir() and any(folder.iterdir()) for folder in folders):
+def _held(target: Path, settings: PodSettings, patience: float) -> Iterator[None]:
+    with hold(Workspace.at(target), f"cai pod pull ({settings.name})", patience=patience):
+        pod, _ = _pulled_from(target)
+        if pod != settings.name and _holds_run(target):
             whose = "a run that was made here" if pod is None else f"what was pulled from the pod '{pod}'"
             raise UsageError(
                 f"{target}: holds {whose}, which the files of the pod '{settings.name}' would replace; name another "
@@ -93,12 +94,29 @@ def _held(target: Path, settings: PodSettings) -> Iterator[None]:
         yield
 
 
-def _pulled_from(target: Path) -> str | None:
-    """The pod whose files lie here, by the record of the last pull; None without one that can be read."""
+def _refuse_other_rental(target: Path, name: str, pod_id: str | None) -> None:
+    """Names are not enough: by default every rental is called `pod`. An older record has no id; its name decides."""
+    _, known_id = _pulled_from(target)
+    if known_id is not None and known_id != pod_id and _holds_run(target):
+        raise UsageError(
+            f"{target}: holds what was pulled from an earlier rental, also named '{name}', which the files of this one "
+            "would replace; name another folder with --into"
+        )
+
+
+def _holds_run(target: Path) -> bool:
+    workspace = Workspace.at(target)
+    folders = (workspace.results, workspace.data, workspace.checkpoints)
+    return any(folder.is_dir() and any(folder.iterdir()) for folder in folders)
+
+
+def _pulled_from(target: Path) -> tuple[str | None, str | None]:
+    """Name and id of the pod whose files lie here, by the record of the last pull; None for what is not known."""
     try:
-        return str(read_json(target / "logs" / RECORD)["pod"])
+        record = read_json(target / "logs" / RECORD)
+        return str(record["pod"]), record.get("pod_id")
     except (DataError, KeyError, TypeError):
-        return None
+        return None, None
 
 
 def _pull(remote: Remote, target: Path, say: Callable[[str], None]) -> Pulled:
@@ -109,6 +127,8 @@ def _pull(remote: Remote, target: Path, say: Callable[[str], None]) -> Pulled:
     tried: set[str] = set()
     for turn in range(ROUNDS):
         listing = remote.call("manifest", timeout=LIMIT_SECONDS)
+        pod = (remote.settings.name, listing["pod_id"])
+        _refuse_other_rental(target, *pod)
         report.job, report.job_state = listing["job"], listing["state"]
         report.left_out = list(listing["left_out"])
         wanted = {safe_name(entry["path"]): entry for entry in listing["files"]}
@@ -116,9 +136,9 @@ def _pull(remote: Remote, target: Path, say: Callable[[str], None]) -> Pulled:
         lacking = [name for name, entry in wanted.items() if not _is_here(target, name, entry["sha256"])]
         if turn == 0:
             report.unchanged = len(wanted) - len(lacking)
-            if _pulled_from(target) != remote.settings.name:
+            if _pulled_from(target) != pod:
                 # First of all, so that what a killed pull leaves is known as this pod's.
-                _record(target, remote.settings.name, None, {})
+                _record(target, pod, None, {})
         report.differing = lacking
         if not lacking:
             break
@@ -138,15 +158,15 @@ def _pull(remote: Remote, target: Path, say: Callable[[str], None]) -> Pulled:
     if report.verified:
         shutil.rmtree(staging, ignore_errors=True)
         hashes = {name: entry["sha256"] for name, entry in wanted.items()}
-        _record(target, remote.settings.name, report.job, hashes)
+        _record(target, pod, report.job, hashes)
         if report.job and report.job_state in ("finished", "lost"):
             remote.call("fetched", report.job)
     return report
 
 
-def _record(target: Path, pod: str, job: str | None, hashes: dict[str, str]) -> None:
+def _record(target: Path, pod: tuple[str, str | None], job: str | None, hashes: dict[str, str]) -> None:
     _refuse_symlinks(target, f"logs/{RECORD}")
-    write_json(target / "logs" / RECORD, {"job": job, "pod": pod, "files": hashes})
+    write_json(target / "logs" / RECORD, {"job": job, "pod": pod[0], "pod_id": pod[1], "files": hashes})
 
 
 def safe_name(name: Any) -> str:

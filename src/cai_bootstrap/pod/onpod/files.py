@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from .state import Control
+
 FOLDERS = ("results", "data", "checkpoints", "logs")
 BLOCK = 1 << 20
 
@@ -36,11 +38,14 @@ def _walk(top: Path) -> Iterator[tuple[Path, os.stat_result]]:
             yield from _walk(Path(entry.path))
 
 
-def manifest(base: Path) -> dict[str, Any]:
-    """Every regular file under the fetched folders: path relative to `base`, size and SHA-256; and what was left out.
+def manifest(control: Control) -> dict[str, Any]:
+    """Every regular file under the fetched folders: path relative to the base, size and SHA-256; and what was left out.
+
+    With the pod's id, by which files of another rental are known.
 
     Symlinks and special files are named in `left_out`, never followed.
     """
+    base = control.base
     files: list[dict[str, Any]] = []
     left_out: list[str] = []
     for folder in FOLDERS:
@@ -61,7 +66,7 @@ def manifest(base: Path) -> dict[str, Any]:
                     left_out.append(f"{name} ({error.strerror})")
             elif not stat.S_ISDIR(found.st_mode):
                 left_out.append(name)
-    return {"files": files, "left_out": left_out}
+    return {"pod_id": control.pod_id(), "files": files, "left_out": left_out}
 
 
 def pack(base: Path, names: list[str], target: BinaryIO) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import time
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +15,14 @@ TAIL_BYTES = 8192
 
 
 class Control:
-    """Paths under `BASE/.pod`: `jobs/<id>/…`, `current.json`, `lock`, and the watchdog's files."""
+    """Paths under `BASE/.pod`: `jobs/<id>/…`, `current.json`, `lock`, `id`, and the watchdog's files."""
 
     def __init__(self, base: str) -> None:
         self.base = Path(base)
         self.dir = self.base / ".pod"
         self.jobs = self.dir / "jobs"
         self.lock = self.dir / "lock"
+        self.id = self.dir / "id"
         self.current = self.dir / "current.json"
         self.fetched = self.dir / "fetched.json"
         self.client = self.dir / "client"
@@ -32,6 +35,19 @@ class Control:
     def create(self) -> None:
         self.jobs.mkdir(parents=True, exist_ok=True)
         os.chmod(self.dir, 0o700)
+        self.pod_id()
+
+    def pod_id(self) -> str | None:
+        """Tells this volume's pod from every other, whatever their names; made once, random.
+
+        None if it cannot be kept (a full disk).
+        """
+        with contextlib.suppress(OSError), open(self.dir / "id.lock", "wb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # two first pulls at once must not be told two ids
+            if not self.id.exists():
+                write_json(self.id, uuid.uuid4().hex)
+        kept: str | None = read_json(self.id)
+        return kept
 
 
 def utc(seconds: float | None = None) -> str:
