@@ -32,6 +32,14 @@ def test_nothing_is_started_where_a_run_that_was_made_here_would_be_replaced(rea
     assert ready.json("status")["state"] == "none"
 
 
+def test_nothing_is_started_where_an_earlier_rentals_run_would_be_replaced(ready: Pod) -> None:
+    ready.cai(*words(ready, "--lines", "2"))
+    job = ready.job_folder()
+    (ready.base / ".pod/id").write_text('"another"')
+    assert "an earlier rental" in ready.cai(*words(ready, "--lines", "3"), code=2).stderr
+    assert ready.job_folder() == job
+
+
 def test_a_failed_job_is_pulled_too_and_its_exit_code_handed_on(ready: Pod) -> None:
     done = ready.cai(*words(ready, "--lines", "2", "--exit", "3"), code=3)
     assert json.loads((ready.target / "results" / "run.json").read_text())["exit_code"] == 3

@@ -14,7 +14,7 @@ from cai_bootstrap.pod import install, job, ledger
 from cai_bootstrap.pod.check import check_pod
 from cai_bootstrap.pod.errors import PodError
 from cai_bootstrap.pod.estimate import Estimate
-from cai_bootstrap.pod.pull import Pulled, check_target, pull
+from cai_bootstrap.pod.pull import Pulled, check_rental, check_target, pull
 from cai_bootstrap.pod.push import push
 from cai_bootstrap.pod.settings import PodSettings
 from cai_bootstrap.pod.ssh import Remote
@@ -93,6 +93,7 @@ def deploy(
     settings = remote.settings
     check_target(target, settings)
     guard = job.arm_watchdog(remote, budget=budget)
+    check_rental(remote, target)
     if not guard["can_stop"]:
         say(
             f"NOTE: nobody can stop this pod when you are gone: set {settings.provider.api_key_env} and "

@@ -81,6 +81,11 @@ def check_target(target: Path, settings: PodSettings) -> None:
             pass
 
 
+def check_rental(remote: Remote, target: Path) -> None:
+    """See that `target` holds no files of another rental under this pod's name. Raises UsageError."""
+    _refuse_other_rental(target, remote.settings.name, remote.call("noted", "id"))
+
+
 @contextlib.contextmanager
 def _held(target: Path, settings: PodSettings, patience: float) -> Iterator[None]:
     with hold(Workspace.at(target), f"cai pod pull ({settings.name})", patience=patience):
