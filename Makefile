@@ -9,7 +9,7 @@ run: setup
 	$(BIN)/cai run --quick-test --base-dir $(BASE)
 
 test: setup tuned lint
-	$(BIN)/python -m pytest -n 3 --dist worksteal
+	$(BIN)/python -m pytest -n 4 --dist worksteal
 
 # The weights of a chat-tuned model (89 MiB) for a test of the guard. What the package itself needs to run it is not wanted.
 tuned: setup

@@ -129,13 +129,13 @@ def _check_early(config: Any, steps: Sequence[Any]) -> None:
     from cai_bootstrap.errors import UsageError
     from cai_bootstrap.evaluation.suite import USER_VERSION, load_suite
     from cai_bootstrap.generation.select import parse_judges
-    from cai_bootstrap.instructions.sampler import most_of, pool_size, type_counts
+    from cai_bootstrap.instructions.sampler import pool_size
 
     if {"generate"} & set(steps):
         load_constitution(config.constitution)
         parse_judges(config.generation.select)
         for count in (config.generation.count, config.generation.later_count or 1):
-            if any(wanted > most_of(kind) for kind, wanted in type_counts(count).items()):
+            if count > pool_size():
                 raise UsageError(f"--count {count}: the pool holds {pool_size()} instructions; ask for fewer")
     if {"baseline", "evaluate", "train", "generate"} & set(steps):
         suite = load_suite(config.evaluation.suite)
