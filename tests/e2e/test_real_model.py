@@ -29,13 +29,12 @@ def test_quick_test_on_the_real_model_and_again(
     tmp_path: Path, cache: Path, cai: Cai, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     base = tmp_path / "base"
-    # `make run` does it with the preset's own numbers; here some fewer prompts choose the rival.
-    command = ("run", "--quick-test", "--set", "evaluation.elicit_items=2", "--base-dir", base)
+    # `make run` does it with the preset's own numbers; here two items choose the rival, which may well follow both.
+    command = ("run", "--quick-test", "--train-anyway", "--set", "evaluation.elicit_items=2", "--base-dir", base)
     code, said = run(*command, CAI_CACHE_DIR=str(cache))
     assert code == 0, said
     first = run_json(base)
     print({name: step["seconds"] for name, step in first["steps"].items()})
-    assert first["verdict"] in {"not_enforced", "nothing_to_teach"}
     assert "passed" not in said
     baseline = json.loads((base / "results/baseline_assessment.json").read_text())
     checked = baseline["run"]["base_model_check"]
