@@ -237,9 +237,8 @@ class _Scheduler:
                 try:
                     self._keep(self.outcomes)
                     self._on_end(outcome)
-                except (
-                    Exception
-                ) as error:  # a full disk, a terminal that is gone: the other cards must not wait for ever
+                except Exception as error:
+                    # A full disk, a terminal that is gone: the other cards must not wait for ever.
                     self._error = self._error or error
                     self._waiting.clear()
 

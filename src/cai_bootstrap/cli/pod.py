@@ -246,13 +246,12 @@ def stop(
         try:
             remote = context.connect(found)
         except CaiError as error:
-            remote = None
             say(f"could not connect to look for a running job ({error}); stopping the pod nevertheless")
-        try:
-            if remote is not None:
+        else:
+            try:
                 _end_job(remote, yes)
-        except PodError as error:
-            say(f"could not look for a running job ({error}); stopping the pod nevertheless")
+            except PodError as error:
+                say(f"could not look for a running job ({error}); stopping the pod nevertheless")
         stopping.stop_pod(found, say)
     show({"stopped": True}, as_json, lambda: None)
 

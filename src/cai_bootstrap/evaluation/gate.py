@@ -12,7 +12,7 @@ from pathlib import Path
 from cai_bootstrap.errors import GateError, UntrustedResultError
 from cai_bootstrap.evaluation.results import percent, read_results
 from cai_bootstrap.evaluation.statistics import THRESHOLD_PERCENT, meets_gate
-from cai_bootstrap.evaluation.suite import WHOLE_SUITE, Suite, load_suite, subset_of
+from cai_bootstrap.evaluation.suite import WHOLE_SUITE, Suite, kind_of_items, load_suite, subset_of
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,8 @@ def judge_file(path: Path, *, enforce: bool = True, suite: Suite | None = None) 
     successes, total = trained["successes"], trained["total"]
     passed = meets_gate(successes, total)
     message = (
-        f"{_verdict(passed, enforce, subset)}: {percent(successes, total)} of {total} held-out instructions followed, "
+        f"{_verdict(passed, enforce, subset)}: {percent(successes, total)} of {total} "
+        f"{kind_of_items(held_out.name)} instructions followed, "
         f"{THRESHOLD_PERCENT}% needed"
     )
     if subset is not None and passed:

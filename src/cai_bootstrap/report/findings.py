@@ -7,7 +7,7 @@ from typing import Any
 
 from cai_bootstrap.evaluation.results import percent
 from cai_bootstrap.evaluation.statistics import THRESHOLD_PERCENT, meets_gate
-from cai_bootstrap.evaluation.suite import DEV_SUITE, subset_of
+from cai_bootstrap.evaluation.suite import kind_of_items, subset_of
 from cai_bootstrap.records import TASK_TYPES
 from cai_bootstrap.report.files import RunFiles, dig
 
@@ -72,7 +72,7 @@ def _of_trained(found: RunFiles, verdict: Any) -> Headline:
         gate += f" on the subset '{subset}', which does not decide Stage 1"
     sentence = (
         f"{percent(trained['successes'], trained['total'])} of {trained['total']} "
-        f"{'dev' if subset == DEV_SUITE else 'held-out'} instructions followed "
+        f"{kind_of_items(results['suite']['name'])} instructions followed "
         f"(shown: ≥ {down(min(rate['exact_lower'], rate['cluster_lower']))}); {_rival_words(results)}; "
         f"{gate}{'' if enforced else ', which this run does not enforce'}; {_label_words(found)}."
     )
@@ -134,7 +134,8 @@ def _baseline_lines(found: RunFiles) -> tuple[str, ...]:
     if results is None or results["models"].get("base") is None:
         return ()
     base, rival = results["models"]["base"], results.get("rival") or {}
-    said = f"The raw base follows {percent(base['successes'], base['total'])} of {base['total']} held-out instructions"
+    said = f"The raw base follows {percent(base['successes'], base['total'])} of {base['total']} "
+    said += f"{kind_of_items(results['suite']['name'])} instructions"
     if rival.get("total") is not None:
         how = rival.get("rendering", "")
         said += f", the best prompted base {percent(rival['successes'], rival['total'])} by first line ({how})"

@@ -81,7 +81,7 @@ def rates_plot(bars: Sequence[Bar], names: dict[str, str], *, narrow: bool) -> s
         axes.grid(axis="x")
         axes.set_axisbelow(True)
 
-    title = "Share of held-out instructions followed, with 95% intervals; the table below has the numbers"
+    title = "Share of instructions followed, with 95% intervals; the table below has the numbers"
     return _svg(width, round(lines * row + 50), draw, title, key=f"rates{narrow}{len(bars)}")
 
 

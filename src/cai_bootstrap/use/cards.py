@@ -13,7 +13,8 @@ from typing import Any
 from cai_bootstrap import __version__
 from cai_bootstrap.errors import DataError
 from cai_bootstrap.evaluation.results import percent
-from cai_bootstrap.evaluation.suite import DEV_SUITE, subset_of
+from cai_bootstrap.evaluation.statistics import meets_gate
+from cai_bootstrap.evaluation.suite import kind_of_items, subset_of
 from cai_bootstrap.records import TASK_TYPES
 
 GEMMA_NOTICE = "Gemma is provided under and subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms"
@@ -118,7 +119,7 @@ def model_card(
                 dataset_name=results["suite"]["name"],
                 dataset_split=split,
                 metric_type="accuracy",
-                metric_name="share of held-out instructions followed",
+                metric_name="share of instructions followed",
                 metric_value=round(trained["success_rate"], 6),
             )
         )
@@ -254,7 +255,7 @@ def _measured(results: Mapping[str, Any] | None) -> str:
         trained = models["trained"]["first_line"]
         rows.append(_row("trained, first line", trained, statistics["first_line_rates"]["trained"]["wilson"]))
     trained = models["trained"]
-    met = 100 * trained["successes"] >= 95 * trained["total"]
+    met = meets_gate(trained["successes"], trained["total"])
     rate = statistics["rates"]["trained"]
     shown = math.floor(1000 * min(rate["exact_lower"], rate["cluster_lower"]) + 1e-9) / 10
     subset = subset_of(suite["name"], suite["version"])
@@ -264,9 +265,9 @@ def _measured(results: Mapping[str, Any] | None) -> str:
     labels = results.get("run", {}).get("labels", {})
     supervised = any("gold" in name for name in labels)
     conditions = results["conditions"]
-    items = "dev" if subset == DEV_SUITE else "held-out"
     lines = [
-        f"{percent(trained['successes'], trained['total'])} of {trained['total']} {items} instructions followed "
+        f"{percent(trained['successes'], trained['total'])} of {trained['total']} "
+        f"{kind_of_items(suite['name'])} instructions followed "
         f"(shown: ≥ {shown:.1f}%, the lower of the exact and the template-cluster one-sided 95% bound). {gate} "
         + (
             "Verifier-supervised: gold answers chose training labels."

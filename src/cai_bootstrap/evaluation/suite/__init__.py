@@ -40,6 +40,11 @@ def subset_of(name: str, version: str) -> str | None:
     return name if version != USER_VERSION and name != WHOLE_SUITE else None
 
 
+def kind_of_items(name: str) -> str:
+    """What a suite's items are called where a rate is told: `dev` items were looked at while recipes were made."""
+    return "dev" if name == DEV_SUITE else "held-out"
+
+
 @dataclass(frozen=True)
 class Suite:
     """A named, ordered set of items. `sha256` is the hash of the items themselves, so two equal suites share it."""
