@@ -4,7 +4,7 @@ Run on a GPU machine: python benchmarks/on_gpus.py --out FOLDER [--devices 0,1] 
 The model is converted first if it has to be. What a measurement found is in FOLDER as soon as it is there; one that
 fails or takes too long is reported, and others go on. `--only` takes names of measurements or of files (`generation`,
 `training`, `memory`, `stage1`, `several`, `large`, `where`); `--budget` seconds after which nothing more is started;
-`--list` shows what there is. A table comes last. Names that need two cards are left out with one.
+`--list` shows what there is. A table comes last. Names that need more cards than there are are left out.
 """
 
 import argparse
@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ QUICK = {
     "training.py": ["--quick", "--batch", "4", "--steps", "20"],
     "stage1.py": ["--count", "8", "--preset", "quick-test"],
 }  # fmt: skip
-# By their worth; those on two cards last, so that no card waits for another before.
+# By their worth; those on several cards last, so that no card waits for another before.
 MEASUREMENTS = (
     _generation("vllm", "vllm", limit=280, expected=150, cache="vllm"),
     _generation("raw vllm", "raw vllm", limit=280, expected=150),
@@ -84,6 +85,9 @@ MEASUREMENTS = (
     _generation("transformers on 2", "transformers", "--workers", "2", file="several", cards=2, limit=150, expected=60),
     _large("large vllm on 2", "vllm-two", after="large build", cards=2, limit=220, expected=90),
     _generation("vllm on 2", "vllm", "--workers", "2", file="several", cards=2, limit=220, expected=90, cache="vllm"),
+    Measurement("dpo on 4", "several", [*DPO, "--processes", "4"], cards=4, limit=180, expected=70),
+    _generation("transformers on 4", "transformers", "--workers", "4", file="several", cards=4, limit=150, expected=60),
+    _generation("vllm on 4", "vllm", "--workers", "4", file="several", cards=4, limit=220, expected=90, cache="vllm"),
 )  # fmt: skip
 
 
@@ -232,16 +236,18 @@ def conclusions(out: Path) -> list[str]:
         sides = files["training"]["training"]["sides"]
         losses = f"{sides[name]['final_loss']:.4f} and {sides['TRL defaults']['final_loss']:.4f}"
         lines.append(f"training, {name} against TRL's defaults: {ratio:.2f} (aim >= 3), final losses {losses}")
-    one, two = (several.get(f"dpo on {n}", {}).get("sides", {}) for n in (1, 2))
-    for name in one.keys() & two.keys():
-        if not {"failed"} & (one[name].keys() | two[name].keys()):
-            ratio = two[name]["pairs_per_second"] / one[name]["pairs_per_second"]
-            lines.append(f"DPO on 2 cards, {name}: {ratio:.2f} (aim >= 1.8)")
-    for name in ("transformers", "vllm"):
-        alone, both = files.get("generation", {}).get(name, {}), several.get(f"{name} on 2", {})
-        if "warm" in alone and "warm" in both:
-            ratio = both["warm"]["tokens_per_second"] / alone["warm"]["tokens_per_second"]
-            lines.append(f"generation on 2 cards, {name}: {ratio:.2f} (aim >= 1.9)")
+    one = several.get("dpo on 1", {}).get("sides", {})
+    for cards, aim in ((2, 1.8), (4, 3.2)):
+        more = several.get(f"dpo on {cards}", {}).get("sides", {})
+        for name in sorted(one.keys() & more.keys()):
+            if not {"failed"} & (one[name].keys() | more[name].keys()):
+                ratio = more[name]["pairs_per_second"] / one[name]["pairs_per_second"]
+                lines.append(f"DPO on {cards} cards, {name}: {ratio:.2f} (aim >= {aim})")
+    for name, (cards, aim) in product(("transformers", "vllm"), ((2, 1.9), (4, 3.6))):
+        alone, all_of_them = files.get("generation", {}).get(name, {}), several.get(f"{name} on {cards}", {})
+        if "warm" in alone and "warm" in all_of_them:
+            ratio = all_of_them["warm"]["tokens_per_second"] / alone["warm"]["tokens_per_second"]
+            lines.append(f"generation on {cards} cards, {name}: {ratio:.2f} (aim >= {aim})")
     for row in files.get("memory", {}).get("memory", {}).get("rows", []):
         lines.append(
             f"memory, {row['what']}: plan {row['planned_gib']} GiB, peak {row['measured_gib']}, {row['ratio']}"

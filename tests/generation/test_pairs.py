@@ -86,6 +86,42 @@ def test_every_fault_of_a_pair_has_its_reason(chosen: Candidate, rejected: Candi
     assert fault(instruction(), chosen, rejected, max_similarity=95.0) == reason
 
 
+def test_where_a_rule_tells_them_apart_case_and_punctuation_count() -> None:
+    """Else the pairs that teach capitals, and what to leave out, are those that are dropped."""
+    shouted = instruction(
+        type="transformation", instruction="Write in capital letters: fern, moss", skill="uppercase",
+        scorer="exact", args={}, gold=["FERN, MOSS"],
+    )  # fmt: skip
+    right, wrong, other = candidate("FERN, MOSS"), candidate("fern, moss"), candidate("FERN,  MOSS", finished=False)
+    pair = build_pair(shouted, Proposal(right, wrong, "constraint"), None, "clear", max_similarity=95.0)
+    assert isinstance(pair, PreferencePair)
+    assert (pair.chosen, pair.rejected) == ("FERN, MOSS", "fern, moss")
+    sure = Judgement(
+        instruction_id="q-1", chosen_id="a", rejected_id="b", principle_id="clear", margin=2.0, consistent=True,
+        prompt_version="v",
+    )  # fmt: skip
+    by_critic = build_pair(shouted, Proposal(right, wrong, ""), sure, "clear", max_similarity=95.0)
+    assert isinstance(by_critic, RejectedPair)
+    assert by_critic.reason == "too_similar"
+    spaces = build_pair(shouted, Proposal(right, other, "constraint"), None, "clear", max_similarity=95.0)
+    assert isinstance(spaces, RejectedPair)
+
+
+def test_an_answer_that_is_not_nearly_the_chosen_one_is_rejected_before_one_that_is() -> None:
+    long = "the grey cat and the old dog sat by the river"
+    asked = instruction(
+        instruction=f"Repeat: {long}", type="transformation", skill="repeat", scorer="exact", args={}, gold=[long]
+    )
+    near, far = candidate(long.replace("old", "olds")), candidate("a cat and a dog", finished=False)
+    answers = [candidate(long), near, far]
+    proposal = propose(asked, answers, parse_judges("constraint"), agreement=0.75)
+    assert isinstance(proposal, Proposal)
+    assert proposal.rejected is far
+    alone = propose(asked, answers[:2], parse_judges("constraint"), agreement=0.75)
+    assert isinstance(alone, Proposal)
+    assert alone.rejected is near
+
+
 def test_an_answer_that_echoes_the_instruction_is_dropped() -> None:
     long = instruction(instruction="Ann has a kite and Bob has a drum. Who has the drum?")
     echo = candidate("Ann has a kite and Bob has a drum. Who has the drum? Bob")

@@ -81,8 +81,11 @@ def _without_revisions(shared: Path, made: dict[str, PreferencePair], config: Ru
         known = made.get(instruction.id)
         if known is None:
             continue
-        proposal = propose(instruction, collect(own, []), judges, agreement=config.generation.agreement)
-        pair = build_pair(instruction, proposal, None, known.principle_id, max_similarity=config.pairs.max_similarity)
+        limit = config.pairs.max_similarity
+        proposal = propose(
+            instruction, collect(own, []), judges, agreement=config.generation.agreement, max_similarity=limit
+        )
+        pair = build_pair(instruction, proposal, None, known.principle_id, max_similarity=limit)
         if isinstance(pair, PreferencePair):
             yield pair
         elif known.label_source == "critic" and known.chosen_source == "response" and known.rejected_id[-2:] != ".r":

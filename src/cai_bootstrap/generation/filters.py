@@ -14,16 +14,21 @@ SHORT = 40
 MIN_PER_SKILL = 8
 
 
-def similar(first: str, second: str, *, limit: float) -> bool:
-    """More than `limit` percent identical after normalising; below 40 characters only when equal."""
-    a, b = normalise(first), normalise(second)
+def similar(first: str, second: str, *, limit: float, exact: bool = False) -> bool:
+    """More than `limit` percent identical after normalising; below 40 characters only when equal.
+
+    `exact`: a rule tells the two apart, so case and punctuation count ("FERN" and "fern" where capitals are asked).
+    """
+    a, b = (" ".join(text.split()) if exact else normalise(text) for text in (first, second))
     if a == b:
         return True
     return max(len(a), len(b)) >= SHORT and fuzz.ratio(a, b) > limit
 
 
-def fault(instruction: Instruction, chosen: Candidate, rejected: Candidate, *, max_similarity: float) -> str | None:
-    """The reason why a pair must not train, or None.
+def fault(
+    instruction: Instruction, chosen: Candidate, rejected: Candidate, *, max_similarity: float, exact: bool = False
+) -> str | None:
+    """The reason why a pair must not train, or None. `exact` as in `similar`.
 
     A rejected text that is the chosen one and then runs on is kept: stopping is what such a pair teaches.
     """
@@ -37,7 +42,7 @@ def fault(instruction: Instruction, chosen: Candidate, rejected: Candidate, *, m
         return "run_on_chosen"
     if len(normalise(instruction.instruction)) >= 20 and normalise(instruction.instruction) in normalise(chosen.text):
         return "echoing_chosen"
-    if similar(chosen.text, rejected.text, limit=max_similarity):
+    if similar(chosen.text, rejected.text, limit=max_similarity, exact=exact):
         return "too_similar"
     return None
 

@@ -290,7 +290,10 @@ class Generator:
         for instruction in chunk:
             own = answers[instruction.id]
             candidates: list[Candidate] = collect(own, [r for made in own for r in revised.get(made.id, ())])
-            proposals.append(propose(instruction, candidates, judges, agreement=settings.agreement))
+            limit = self.config.pairs.max_similarity
+            proposals.append(
+                propose(instruction, candidates, judges, agreement=settings.agreement, max_similarity=limit)
+            )
         return proposals
 
     def _wants_critic(self, proposal: Proposal | str) -> bool:

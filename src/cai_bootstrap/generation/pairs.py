@@ -8,7 +8,7 @@ from cai_bootstrap.constitution import Constitution, Principle
 from cai_bootstrap.generation import filters
 from cai_bootstrap.generation.candidates import Candidate
 from cai_bootstrap.generation.prompts import plain_prompt
-from cai_bootstrap.generation.select import Proposal
+from cai_bootstrap.generation.select import RULES, Proposal
 from cai_bootstrap.records import Instruction, PreferencePair, Record, RejectedPair
 
 # Reasons for which an instruction gave no pair although one of its answers was right.
@@ -48,7 +48,8 @@ def build_pair(
         label = f"critic+{label}" if label else "critic"
     elif not label:
         reason = "critic_inconsistent"
-    reason = reason or filters.fault(instruction, chosen, rejected, max_similarity=max_similarity)
+    exact = proposal.decided_by in RULES
+    reason = reason or filters.fault(instruction, chosen, rejected, max_similarity=max_similarity, exact=exact)
     if reason is not None:
         return RejectedPair(
             instruction_id=instruction.id,

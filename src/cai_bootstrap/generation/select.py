@@ -13,10 +13,12 @@ from typing import Literal
 
 from cai_bootstrap.errors import UsageError
 from cai_bootstrap.generation.candidates import Candidate, label_tier, normalise, passes, repeats_question, says
+from cai_bootstrap.generation.filters import similar
 from cai_bootstrap.records import Instruction
 
-LABEL_VERSION = "2"  # of the rules below; data of another one are not mixed with these
+LABEL_VERSION = "3"  # of the rules below; data of another one are not mixed with these
 JUDGES = ("critic", "constraint", "agreement", "gold")
+RULES = frozenset({"constraint", "gold"})  # judges that tell two answers apart by a rule, to the letter where it asks
 MIN_AGREEMENT_ANSWERS = 4
 Judge = Literal["critic", "constraint", "agreement", "gold"]
 
@@ -48,35 +50,45 @@ def can_label(instruction: Instruction, judges: frozenset[str], *, later_round: 
 
 
 def propose(
-    instruction: Instruction, candidates: Sequence[Candidate], judges: frozenset[str], *, agreement: float
+    instruction: Instruction,
+    candidates: Sequence[Candidate],
+    judges: frozenset[str],
+    *,
+    agreement: float,
+    max_similarity: float = 95.0,
 ) -> Proposal | str:
-    """Propose a pair, or give the reason why there is none (for example `none_passed` or `abstained`)."""
+    """Propose a pair, or give the reason why there is none (for example `none_passed` or `abstained`).
+
+    Of the worse answers one that is at most `max_similarity` percent the chosen one is taken, if there is any.
+    """
     able = [c for c in candidates if c.finished]
     if not able:
         return "no_candidate"
     tier = label_tier(instruction)
     if tier == "constraint" and "constraint" in judges:
-        return _by_rule(instruction, candidates, "constraint")
+        return _by_rule(instruction, candidates, "constraint", max_similarity)
     if tier == "gold" and "gold" in judges:
-        return _by_rule(instruction, candidates, "gold")
+        return _by_rule(instruction, candidates, "gold", max_similarity)
     if tier == "gold" and "agreement" in judges:
-        return _by_agreement(instruction, candidates, agreement)
+        return _by_agreement(instruction, candidates, agreement, max_similarity)
     if "critic" in judges:
-        return _for_critic(candidates)
+        return _for_critic(candidates, max_similarity)
     return "no_judge"
 
 
-def _by_rule(instruction: Instruction, candidates: Sequence[Candidate], judge: str) -> Proposal | str:
+def _by_rule(instruction: Instruction, candidates: Sequence[Candidate], judge: str, limit: float) -> Proposal | str:
     right = [
         c for c in candidates if c.finished and not (c.plain and c.text.count("\n")) and passes(instruction, c.text)
     ]
     if not right:
         return "none_passed"
     wrong = [c for c in candidates if c not in right and (not c.finished or not passes(instruction, c.text))]
-    return _pair(right, wrong, judge)
+    return _pair(right, wrong, judge, limit)
 
 
-def _by_agreement(instruction: Instruction, candidates: Sequence[Candidate], share: float) -> Proposal | str:
+def _by_agreement(
+    instruction: Instruction, candidates: Sequence[Candidate], share: float, limit: float
+) -> Proposal | str:
     """Self-consistency (Wang et al., 2203.11171) over exemplar draws; a copy of the question's words wins no vote.
 
     Plain answers have no vote, so that a later round abstains: what a model agrees on that was taught such answers are
@@ -94,23 +106,27 @@ def _by_agreement(instruction: Instruction, candidates: Sequence[Candidate], sha
     right = [c for c in candidates if c.finished and normalise(c.text) == answer]
     # A whole sentence that says the agreed answer is no wrong answer to train against.
     wrong = [c for c in candidates if normalise(c.text) != answer and not says(instruction, right[0].text, c.text)]
-    return _pair(right, wrong, "agreement")
+    return _pair(right, wrong, "agreement", limit)
 
 
-def _for_critic(candidates: Sequence[Candidate]) -> Proposal | str:
+def _for_critic(candidates: Sequence[Candidate], limit: float) -> Proposal | str:
     # In a later round every answer is plain, and the greedy one stands first.
     later = all(c.plain for c in candidates)
     taught = [c for c in candidates if c.finished and (later or not c.plain)]
     if not taught:
         return "no_candidate"
     others = [c for c in candidates if c.text != taught[0].text]
-    return _pair(taught[:1], others, "")
+    return _pair(taught[:1], others, "", limit)
 
 
-def _pair(right: Sequence[Candidate], wrong: Sequence[Candidate], judge: str) -> Proposal | str:
-    """A revision is chosen before a response; a finished wrong answer is rejected before one that ran on."""
+def _pair(right: Sequence[Candidate], wrong: Sequence[Candidate], judge: str, limit: float) -> Proposal | str:
+    """A revision is chosen before a response; a finished wrong answer is rejected before one that ran on.
+
+    What nearly is the chosen answer is rejected only where nothing else is wrong: such a pair is dropped afterwards.
+    """
     if not wrong:
         return "none_failed"
     chosen = min(right, key=lambda c: (c.source != "revision", c.plain))
-    rejected = min(wrong, key=lambda c: (not c.finished, c.plain))
+    apart = [c for c in wrong if not similar(chosen.text, c.text, limit=limit, exact=judge in RULES)]
+    rejected = min(apart or wrong, key=lambda c: (not c.finished, c.plain))
     return Proposal(chosen, rejected, judge)

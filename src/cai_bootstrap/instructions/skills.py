@@ -26,7 +26,8 @@ HARD_SKILLS = frozenset(
 # Of these, the ones whose answers pass least often, which are asked twice as often as the others.
 RARE_SKILLS = frozenset(
     {"sort_words", "reverse_words", "remove_word", "replace_word", "number_sequence", "letter_sequence", "swap_ends",
-     "first_letters", "which_first", "letter_position"}
+     "first_letters", "which_first", "letter_position", "uppercase", "two_words", "nth_word", "fill_form",
+     "count_words", "remove_punctuation", "join_with"}
 )  # fmt: skip
 
 
