@@ -1,4 +1,4 @@
-"""An exported, merged model asked by transformers and by vLLM: on how many dev instructions do the greedy answers agree?
+"""An exported, merged model asked by transformers and by vLLM: on how many dev instructions do greedy answers agree?
 
 python tools/export_answers.py EXPORT/model [--precision float32] [--count 208]     the libraries alone, no own engine
 """
