@@ -110,6 +110,8 @@ def raw_vllm(prepared: PreparedModel, given: argparse.Namespace, clock: Clock) -
     import torch
 
     sample_without_flashinfer_if_missing()
+    # Its own process is forked unless told otherwise, and CUDA is known to this one already.
+    os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
     from vllm import LLM
 
     room = {} if torch.cuda.is_available() else {"kv_cache_memory_bytes": 1024**3, "enforce_eager": True}

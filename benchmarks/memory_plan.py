@@ -20,6 +20,7 @@ import torch
 from cai_bootstrap.config import RunConfig, resolve
 from cai_bootstrap.events import EventLog, Progress
 from cai_bootstrap.inference.engine import Sampling
+from cai_bootstrap.inference.fixed_steps import FEWEST_ROWS
 from cai_bootstrap.inference.models import PreparedModel, prepare
 from cai_bootstrap.inference.open import open_model
 from cai_bootstrap.planning.memory import GIB, generating, training
@@ -59,8 +60,13 @@ def generation_work(prepared: PreparedModel, batch: int, temperature: float, new
         opened = open_model(
             prepared, engine="transformers", precision="bf16", batch_size=batch, tokens_asked=0, say=lambda _: None
         )
-        # EOS may end a row early, which frees nothing: the longest row decides.
-        list(opened.engine.stream([text_of(prepared, PROMPT_TOKENS)] * batch, Sampling(new, temperature, 0.95)))
+        # EOS may end a row early, which frees nothing: the longest row decides. A job leaves rows of every shape, half
+        # of the batch, a quarter and so on, and then reads the next whole batch beside them.
+        text, sizes = text_of(prepared, PROMPT_TOKENS), [batch]
+        while sizes[-1] > FEWEST_ROWS:
+            sizes.append(sizes[-1] // 2)
+        for size in [*sizes, batch]:
+            list(opened.engine.stream([text] * size, Sampling(new, temperature, 0.95)))
 
     return work
 

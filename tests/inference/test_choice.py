@@ -53,6 +53,16 @@ def test_the_larger_the_model_the_fewer_tokens_are_worth_vllm() -> None:
     assert len(set(least)) == len(least)
 
 
+def test_on_a_gpu_vllm_has_adapters_in_16_bits_only() -> None:
+    asked = {"tokens": 10_000_000, "weights": SEVEN, "precision": "fp32"}
+    assert chosen(**asked).name == "vllm"  # type: ignore[arg-type]
+    assert chosen(**asked, adapter=True).reason == "on a GPU vLLM applies adapters in 16 bits only"  # type: ignore[arg-type]
+    assert chosen(tokens=10, adapter=True, asked="vllm").name == "vllm"
+    assert chosen(tokens=10, adapter=True, asked="vllm", precision="fp32", gpus=[]).name == "vllm"
+    with pytest.raises(UsageError, match="cai export --merge"):
+        chosen(tokens=10, adapter=True, asked="vllm", precision="fp32")
+
+
 def test_several_gpus_make_the_start_up_weigh_more() -> None:
     assert chosen(tokens=300_000, weights=SEVEN).name == "vllm"
     assert chosen(tokens=300_000, weights=SEVEN, gpus=[H100] * 4).name == "transformers"

@@ -168,15 +168,26 @@ def theirs(prepared: PreparedModel, adapter: Path, merged: PreparedModel) -> Ans
 
 
 @pytest.fixture(scope="module")
-def vllm(prepared: PreparedModel, adapter: Path, theirs: Answers) -> Iterator[OpenedModel]:  # noqa: ARG001 - comes first
-    made = opened(prepared, "vllm", adapter)
+def taught(prepared: PreparedModel, adapter: Path, merged: PreparedModel) -> tuple[PreparedModel, Path | None]:
+    """The trained model as vLLM can have it in fp32: with its adapter beside it; on a GPU merged."""
+    return (merged, None) if gpus() else (prepared, adapter)
+
+
+@pytest.fixture(scope="module")
+def vllm(taught: tuple[PreparedModel, Path | None], theirs: Answers) -> Iterator[OpenedModel]:  # noqa: ARG001 - first
+    made = opened(taught[0], "vllm", taught[1])
     yield made
     made.engine.close()
 
 
 @pytest.fixture(scope="module")
-def ours(vllm: OpenedModel) -> Answers:
-    return answers(vllm, adapter=True)
+def ours(vllm: OpenedModel, prepared: PreparedModel) -> Answers:
+    found = answers(vllm, adapter=not gpus())
+    if gpus():
+        base = opened(prepared, "vllm").engine
+        found.base, found.base_texts = list(base.stream(PROMPTS, GREEDY)), base.text_logprobs(PROMPTS[:4], TEXTS[:4])
+        base.close()
+    return found
 
 
 def test_greedy_texts_and_their_ends_are_the_same(ours: Answers, theirs: Answers) -> None:
@@ -269,23 +280,24 @@ def test_results_of_the_two_engines_cannot_be_compared(ours: Answers, theirs: An
     left, right = (conditions_of(found.info, suite, max_new_tokens=16) for found in (ours, theirs))
     names = {difference.field for difference in differences(left, right)}
     assert {"engine", "versions.vllm"} <= names
-    assert ours.info.adapter == theirs.info.adapter
+    assert gpus() or ours.info.adapter == theirs.info.adapter
     assert not differences(left, conditions_of(ours.info, suite, max_new_tokens=16))
 
 
 def test_several_engines_give_what_one_gives(
-    vllm: OpenedModel, ours: Answers, prepared: PreparedModel, adapter: Path
+    vllm: OpenedModel, ours: Answers, taught: tuple[PreparedModel, Path | None]
 ) -> None:
     if workers() == 1:
         pytest.skip("needs two GPUs, or none")
-    two = opened(prepared, "vllm", adapter, workers=2)
+    two = opened(taught[0], "vllm", taught[1], workers=2)
     pid = two.engine._workers[0]._process.pid
     sampling = Sampling(12, temperature=1.0, seed=3)
     try:
         assert list(two.engine.stream(PROMPTS, GREEDY)) == ours.greedy
         assert list(two.engine.stream(PROMPTS, sampling)) == list(vllm.engine.stream(PROMPTS, sampling))
-        with two.without_adapter():
-            assert list(two.engine.stream(PROMPTS, GREEDY)) == ours.base
+        if taught[1] is not None:
+            with two.without_adapter():
+                assert list(two.engine.stream(PROMPTS, GREEDY)) == ours.base
         for row, expected in zip(two.engine.choice_logprobs(PROMPTS, [" A", " B"]), ours.choices, strict=True):
             assert row == pytest.approx(expected, abs=1e-3)
     finally:
@@ -300,6 +312,33 @@ def test_a_merged_export_answers_as_the_adapter_did(merged: PreparedModel, ours:
     with pytest.raises(UsageError, match="no adapter"), made.without_adapter():
         pass
     made.engine.close()
+
+
+def test_in_16_bits_an_adapter_answers_as_the_merged_weights_do(
+    prepared: PreparedModel, adapter: Path, merged: PreparedModel
+) -> None:
+    """Rounded in other places, so a near tie may go either way; the base's texts are others altogether."""
+    beside, folded = opened(prepared, "vllm", adapter, precision="bf16"), opened(merged, "vllm", precision="bf16")
+    texts = [[made.text for made in each.engine.stream(PROMPTS, GREEDY)] for each in (beside, folded)]
+    scores = [each.engine.text_logprobs(PROMPTS, TEXTS) for each in (beside, folded)]
+    with beside.without_adapter():
+        base = [made.text for made in beside.engine.stream(PROMPTS, GREEDY)]
+    for each in (beside, folded):
+        each.engine.close()
+    same, still_base = (sum(a == b for a, b in zip(side, texts[0], strict=True)) for side in (texts[1], base))
+    apart = max(abs(a[0] - b[0]) / a[1] for a, b in zip(*scores, strict=True))
+    print(f"bf16: adapter and merged agree in {same} of {len(PROMPTS)} texts, scores by up to {apart:.2g} nats a token")
+    assert same > still_base
+    assert apart < 0.2
+
+
+@pytest.mark.skipif(not gpus(), reason="needs a GPU")
+def test_on_a_gpu_an_adapter_in_fp32_is_refused_before_anything_is_loaded(
+    prepared: PreparedModel, adapter: Path
+) -> None:
+    with pytest.raises(UsageError, match="16 bits only"):
+        opened(prepared, "vllm", adapter)
+    assert "16 bits only" not in str(opened(prepared, "transformers", adapter).engine.info)
 
 
 def test_a_model_that_vllm_cannot_load_is_an_error_that_names_it(tmp_path: Path, prepared: PreparedModel) -> None:
@@ -353,7 +392,7 @@ def gemma() -> PreparedModel:
     return prepare(str(folder), say=lambda _: None)
 
 
-@pytest.mark.parametrize(("precision", "tolerance"), [("bf16", 0.25), ("fp32", 1e-3)])
+@pytest.mark.parametrize(("precision", "tolerance"), [("bf16", 0.25), ("fp32", 1e-2 if gpus() else 1e-3)])
 def test_gemma_answers_and_scores_alike(gemma: PreparedModel, precision: str, tolerance: float) -> None:
     """In fp32 word for word (on a GPU all but one).
 

@@ -50,13 +50,21 @@ class Weights:
 
 
 def choose_engine(
-    asked: str, *, precision: str, tokens: int, weights: Weights, gpus: Sequence[Gpu], vllm: str | None
+    asked: str,
+    *,
+    precision: str,
+    tokens: int,
+    weights: Weights,
+    gpus: Sequence[Gpu],
+    vllm: str | None,
+    adapter: bool = False,
 ) -> Choice:
     """The engine for `tokens` new tokens in one process life, on these GPUs, with this version of vLLM if any.
 
-    Raises UsageError for what was asked for and cannot be: vLLM that is not installed, a precision that it lacks, a
-    model that does not fit.
+    Raises UsageError for what was asked for and cannot be: vLLM that is not installed, a precision that it lacks (with
+    an `adapter` beside the weights fp32 too), a model that does not fit.
     """
+    no_adapters = adapter and precision == "fp32" and bool(gpus)  # vLLM 0.26 asserts 16 bits in its LoRA kernels
     if asked == "transformers":
         return Choice("transformers", "as asked")
     if asked == "vllm":
@@ -65,6 +73,11 @@ def choose_engine(
                 "--engine vllm: vLLM is not installed here; pip install 'cai-bootstrap[gpu]', or --engine transformers"
             )
         refuse_precision(precision)
+        if no_adapters:
+            raise UsageError(
+                "--engine vllm with precision fp32: on a GPU vLLM applies adapters in 16 bits only; use bf16, "
+                "--engine transformers, or a merged export (`cai export --merge`)"
+            )
         mode = _mode(tokens, weights, _processes(weights, precision, gpus)) if gpus else "eager"
         return Choice("vllm", f"as asked, {vllm}, {mode}", mode == "eager")
     if vllm is None:
@@ -73,6 +86,8 @@ def choose_engine(
         return Choice("transformers", "vLLM's costs are known for GPUs only, and there is none")
     if precision == "int8":
         return Choice("transformers", "vLLM has no 8-bit integers for plain weights")
+    if no_adapters:
+        return Choice("transformers", "on a GPU vLLM applies adapters in 16 bits only")
     try:
         processes = _processes(weights, precision, gpus)
     except UsageError as error:

@@ -75,6 +75,7 @@ def open_model(
         weights=weights_of(prepared.path),
         gpus=visible_gpus()[1],
         vllm=vllm_version(),
+        adapter=adapter is not None,
     )
     say(f"engine {choice.name}: {choice.reason}")
     if choice.name == "vllm":

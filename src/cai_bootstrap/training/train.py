@@ -294,10 +294,16 @@ class TrainingRun:
         )
 
     def _can_be_graphed(self) -> bool:
-        """Nothing that is drawn at each step, recomputed in the backward pass, or quantised with the host's help."""
+        """Nothing that is drawn at each step, recomputed in the backward pass, or quantised with the host's help.
+
+        And one process: beside NCCL's own thread a recording is broken off (cudaErrorStreamCaptureInvalidated).
+        """
+        from cai_bootstrap.training.ranks import Ranks
+
         settings = self.config.training
         drawn = settings.lora_dropout or settings.neftune_alpha
-        return not drawn and not settings.gradient_checkpointing and self.config.training_precision != "int8"
+        plain = not drawn and not settings.gradient_checkpointing and self.config.training_precision != "int8"
+        return plain and Ranks().count == 1
 
     def _reference(self, trainer: Any, phase: Phase, pairs: Sequence[TokenisedPair], work: Path) -> None:
         """Give the trainer the reference's log-probabilities: of the model as it is when the phase begins."""
