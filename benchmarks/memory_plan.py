@@ -45,14 +45,15 @@ def text_of(prepared: PreparedModel, tokens: int) -> str:
 
 
 def peak_of(work: Callable[[], object]) -> int | None:
-    """Peak bytes allocated on the GPU during `work`; None without one."""
+    """Peak bytes that `work` allocates on the GPU beside what was there before; None without one."""
     if not torch.cuda.is_available():
         return None
     gc.collect()
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
     work()
-    return int(torch.cuda.max_memory_allocated())
+    return int(torch.cuda.max_memory_allocated() - before)
 
 
 def generation_work(prepared: PreparedModel, batch: int, temperature: float, new: int) -> Callable[[], object]:

@@ -57,7 +57,7 @@ def _large(name: str, part: str, **fields: Any) -> Measurement:
     return Measurement(name, "large", ["large.py", part], sized=False, **fields)
 
 
-DPO = ("training.py", "--batch", "256", "--steps", "30", "--sides", "product,recorded")
+DPO = ("training.py", "--batch", "256", "--steps", "30", "--sides", "product")
 QUICK = {
     "generation.py": ["--quick"], "memory_plan.py": ["--quick"],
     "training.py": ["--quick", "--batch", "4", "--steps", "20"],

@@ -42,6 +42,7 @@ def test_recorded_steps_have_the_losses_of_plain_ones(tmp_path: Path, prepared: 
     [
         ({}, True), ({"training__lora_dropout": 0.1}, False), ({"training__neftune_alpha": 5.0}, False),
         ({"training__gradient_checkpointing": True}, False), ({"training__precision": "int8"}, False),
+        ({"training__batch_size": 64}, True), ({"training__batch_size": 65}, False),
     ],
 )  # fmt: skip
 def test_what_is_drawn_or_recomputed_at_each_step_is_not_recorded(

@@ -13,6 +13,7 @@ from cai_bootstrap.errors import CaiError, InterruptedRunError, TrainingCollapse
 from cai_bootstrap.inference.models import PreparedModel, load_tokenizer, prepare
 from cai_bootstrap.records import EvalItem, PreferencePair
 from cai_bootstrap.training.checkpoints import Checkpoint, find_checkpoint, read_success
+from cai_bootstrap.training.graphs import NotRecordedError
 from cai_bootstrap.training.train import TrainingRun
 
 TRAINING: dict[str, Any] = {
@@ -378,6 +379,47 @@ def test_out_of_memory_before_a_checkpoint_begins_again_with_untrained_adapters(
     weights, others = (load_file(c.path / "adapter_model.safetensors") for c in (made, expected))
     assert weights.keys() == others.keys()
     assert all(weights[name].allclose(others[name], rtol=1e-3, atol=1e-5) for name in weights)
+
+
+@pytest.mark.parametrize("error", [NotRecordedError("capture was broken off"), MemoryError()])
+def test_steps_that_cannot_be_recorded_are_made_without(
+    tmp_path: Path, prepared: PreparedModel, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """The second shape of a batch fails; what comes is the training that recorded nothing, with the same batches."""
+    settings = {"training__max_steps": 4, "training__save_every": 4, "training__batch_size": 4}
+    training(tmp_path / "a/run", prepared, **settings).run(pairs_of())
+    make = TrainingRun._trainer
+
+    def recording(self: TrainingRun, *given: Any, recorded: bool) -> Any:
+        trainer = make(self, *given, recorded=recorded)
+        trainer._graphs = FailingGraphs(trainer._loss, error) if recorded else None
+        return trainer
+
+    monkeypatch.setattr(TrainingRun, "_trainer", recording)
+    training(tmp_path / "b/run", prepared, **settings).run(pairs_of())
+    losses = [[e["figures"]["loss"] for e in events(tmp_path / run, "train_step")] for run in ("a/run", "b/run")]
+    assert losses[1][-4:] == pytest.approx(losses[0], rel=1e-4)
+    said = [event["message"] for event in events(tmp_path / "b/run", "notice")]
+    why = "out of memory" if isinstance(error, MemoryError) else "capture was broken off"
+    assert f"training steps are not recorded as CUDA graphs ({why}): going on without" in said
+
+
+class FailingGraphs:
+    """Stands for `GraphedSteps` where there is no GPU: one step works, the next cannot be recorded."""
+
+    def __init__(self, loss_of: Any, error: Exception) -> None:
+        self._loss_of, self._error, self._steps = loss_of, error, 0
+
+    def __call__(self, batch: Any, share: float) -> Any:
+        self._steps += 1
+        if self._steps > 1:
+            raise self._error
+        loss, figures = self._loss_of(batch)
+        (loss * share).backward()
+        return loss.detach(), figures
+
+    def forget(self) -> None:
+        pass
 
 
 def test_a_copied_adapter_is_still_believed(tmp_path: Path, trained: Checkpoint) -> None:

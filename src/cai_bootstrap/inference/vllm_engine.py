@@ -37,6 +37,8 @@ ENVIRONMENT = {
     "DO_NOT_TRACK": "1",
 }
 
+_alive: set[int] = set()  # this process's engines, by `id`
+
 
 def sample_without_flashinfer_if_missing() -> None:
     """Before vLLM is imported: where the package flashinfer is not installed, vLLM (0.26) must not sample with it.
@@ -329,7 +331,9 @@ def _load(given: dict[str, Any]) -> Any:
     try:
         from vllm import LLM
 
-        return LLM(**given)
+        llm = LLM(**given)
+        _alive.add(id(llm))
+        return llm
     except Exception as error:
         release_memory()
         raise _explained(error, f"{given['model']}: vLLM cannot load it", UsageError) from error
@@ -347,10 +351,12 @@ def _explained(error: Exception, what: str, kind: type[CaiError] = EngineError) 
 
 
 def _end(llm: Any) -> None:
-    """Shut vLLM down in this process, its workers with it."""
+    """Shut vLLM down in this process, its workers with it. What engines of one process share goes with the last."""
     from vllm.distributed.parallel_state import cleanup_dist_env_and_memory
 
     close: Callable[[], None] = llm.llm_engine.engine_core.shutdown
+    _alive.discard(id(llm))
     with contextlib.suppress(Exception):  # at the process's end parts of it may be gone already
         close()
-        cleanup_dist_env_and_memory()
+        if not _alive:
+            cleanup_dist_env_and_memory()

@@ -11,10 +11,16 @@ from typing import Any
 
 import torch
 
+from cai_bootstrap.inference.transformers_engine import is_out_of_memory
+
 WIDTH_STEP, ANSWER_STEP = 32, 1024  # shapes are rounded up to these: one or two recordings for a set of pairs
 WARM_UPS = 2
 Batch = Mapping[str, torch.Tensor]
 LossOf = Callable[[Batch], tuple[torch.Tensor, dict[str, torch.Tensor]]]
+
+
+class NotRecordedError(Exception):
+    """A step could not be recorded, for another reason than memory."""
 
 
 @dataclass
@@ -35,7 +41,10 @@ class GraphedSteps:
         self._pool: Any = None
 
     def __call__(self, batch: Batch, share: float) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """The loss and its figures; `share` times the gradients are added to the parameters' own."""
+        """The loss and its figures; `share` times the gradients are added to the parameters' own.
+
+        Raises NotRecordedError, or what tells of too little memory, for a batch of a new shape.
+        """
         key = tuple((name, *batch[name].shape) for name in sorted(batch))
         known = self._recorded.get(key)
         if known is None:
@@ -55,6 +64,14 @@ class GraphedSteps:
         self._pool = None
 
     def _record(self, batch: Batch) -> _Recorded:
+        try:
+            return self._recording(batch)
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            raise NotRecordedError(f"{type(error).__name__}: {error}") from error
+
+    def _recording(self, batch: Batch) -> _Recorded:
         inputs = {name: tensor.clone() for name, tensor in batch.items()}
         cuda: Any = torch.cuda  # its streams have no types
         stream = cuda.Stream()

@@ -43,6 +43,11 @@ class PreferenceTrainer(DPOTrainer):  # type: ignore[misc] # trl has no types
             trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
             self._graphs = GraphedSteps(self._loss, trained)
 
+    @property
+    def records(self) -> bool:
+        """Steps are recorded as CUDA graphs."""
+        return self._graphs is not None
+
     def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ARG002 - TRL's signature
         return dataset
 
