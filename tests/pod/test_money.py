@@ -154,6 +154,24 @@ def test_the_estimate_counts_items_hours_and_dollars(tmp_path: Path) -> None:
     assert estimate("small", [], 2.0, rates).seconds == 360 * 4 + 120
 
 
+@pytest.mark.parametrize(
+    ("words", "seconds"),
+    [
+        ([], 100 + 20 + 2 * 50), (["--rounds", "1"], 120), (["--set", "training.rounds=2"], 170),
+        (["--set=training.rounds=2", "--set", "generation.count=0"], 150), (["--set", "training.epochs=9"], 220),
+    ],
+)  # fmt: skip
+def test_rounds_after_the_first_are_estimated_apart(tmp_path: Path, words: list[str], seconds: float) -> None:
+    data = {
+        "measured": True, "gpu_memory_gib": 8, "count": 10, "rounds": 3, "device": "D", "date": "2026-01-01",
+        "source": "s", "steps": {"generate": {"fixed": 100, "per_item": 2, "later_round": 50}},
+    }  # fmt: skip
+    rates = tmp_path / "rates.yaml"
+    rates.write_text(yaml.safe_dump({"presets": {"small": data}}))
+    steps = {step.step: step.seconds for step in estimate("small", words, 2.0, rates).steps}
+    assert steps["generate"] == seconds
+
+
 def test_the_shipped_rates_are_whole() -> None:
     for name, rate in load_rates().items():
         assert needed_gpu_memory(name) is not None

@@ -79,22 +79,31 @@ def option(arguments: Sequence[str], name: str) -> str | None:
     return value
 
 
+def setting(arguments: Sequence[str], flag: str, key: str) -> str | None:
+    """What a command line sets a key to, by its own flag or by `--set KEY=VALUE`; None if it does neither."""
+    plain = [word.removeprefix("--set=") for word in arguments]
+    values = [word[len(key) + 1 :] for word in plain if word.startswith(f"{key}=")]
+    return option(arguments, flag) or (values[-1] if values else None)
+
+
 def estimate(preset: str | None, arguments: Sequence[str], price: float, rates_path: Path = RATES) -> Estimate:
     """The estimate for `cai run ARGUMENTS` at `price` dollars per hour."""
     preset = asked_preset(preset, arguments)
     known = load_rates(rates_path).get(preset or "", {})
     if not known.get("measured"):
         return Estimate(preset, "not measured", tuple(StepEstimate(step, None, None) for step in STEPS))
-    asked = option(arguments, "--count")
+    asked = setting(arguments, "--count", "generation.count")
     count = int(asked) if asked and asked.isdigit() else known.get("count")
+    asked = setting(arguments, "--rounds", "training.rounds")
+    rounds = int(asked) if asked and asked.isdigit() else int(known.get("rounds", 1))
     steps = []
     for step in STEPS:
-        seconds = _seconds(known.get("steps", {}).get(step), count)
+        seconds = _seconds(known.get("steps", {}).get(step), count, rounds)
         steps.append(StepEstimate(step, seconds, None if seconds is None else seconds / 3600 * price))
     return Estimate(preset, f"measured {known['date']} on {known['device']} ({known['source']})", tuple(steps))
 
 
-def _seconds(rate: Any, count: int | None) -> float | None:
+def _seconds(rate: Any, count: int | None, rounds: int) -> float | None:
     if isinstance(rate, int | float):
         return float(rate)
     if not isinstance(rate, dict):
@@ -102,4 +111,5 @@ def _seconds(rate: Any, count: int | None) -> float | None:
     per_item = float(rate.get("per_item", 0))
     if per_item and count is None:
         return None
-    return float(rate.get("fixed", 0)) + per_item * (count or 0)
+    later = float(rate.get("later_round", 0)) * (rounds - 1)
+    return float(rate.get("fixed", 0)) + per_item * (count or 0) + later
