@@ -29,6 +29,7 @@ from cai_bootstrap.inference.engine import Completion, EngineInfo, Sampling
 from cai_bootstrap.inference.merge import save_merged
 from cai_bootstrap.inference.models import EMBEDDED_SHA256, TOKENIZER_FILES, PreparedModel, prepare
 from cai_bootstrap.inference.open import OpenedModel, open_model
+from cai_bootstrap.workspace import sha256_file
 
 pytestmark = [
     pytest.mark.slow,
@@ -353,7 +354,8 @@ def test_on_a_gpu_an_adapter_in_fp32_is_refused_before_anything_is_loaded(
 ) -> None:
     with pytest.raises(UsageError, match="16 bits only"):
         opened(prepared, "vllm", adapter)
-    assert "16 bits only" not in str(opened(prepared, "transformers", adapter).engine.info)
+    chosen = opened(prepared, "auto", adapter).engine.info
+    assert (chosen.engine, chosen.adapter) == ("transformers", sha256_file(adapter / "adapter_model.safetensors"))
 
 
 def test_a_model_that_vllm_cannot_load_is_an_error_that_names_it(tmp_path: Path, prepared: PreparedModel) -> None:

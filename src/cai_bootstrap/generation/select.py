@@ -9,7 +9,7 @@ critic's opinion is recorded in the label and in the summary, and does not overr
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from cai_bootstrap.errors import UsageError
 from cai_bootstrap.generation.candidates import Candidate, label_tier, normalise, passes, repeats_question, says
@@ -30,6 +30,14 @@ class Proposal:
     chosen: Candidate
     rejected: Candidate
     decided_by: str
+
+
+class Sides(NamedTuple):
+    """The answers that a judge holds to be right, those that it holds to be wrong, and its name (none: the critic)."""
+
+    right: Sequence[Candidate]
+    wrong: Sequence[Candidate]
+    judge: str
 
 
 def parse_judges(text: str) -> frozenset[str]:
@@ -61,34 +69,39 @@ def propose(
 
     Of the worse answers one that is at most `max_similarity` percent the chosen one is taken, if there is any.
     """
+    found = _sides(instruction, candidates, judges, agreement)
+    return found if isinstance(found, str) else _pair(found, max_similarity)
+
+
+def _sides(
+    instruction: Instruction, candidates: Sequence[Candidate], judges: frozenset[str], agreement: float
+) -> Sides | str:
     able = [c for c in candidates if c.finished]
     if not able:
         return "no_candidate"
     tier = label_tier(instruction)
     if tier == "constraint" and "constraint" in judges:
-        return _by_rule(instruction, candidates, "constraint", max_similarity)
+        return _by_rule(instruction, candidates, "constraint")
     if tier == "gold" and "gold" in judges:
-        return _by_rule(instruction, candidates, "gold", max_similarity)
+        return _by_rule(instruction, candidates, "gold")
     if tier == "gold" and "agreement" in judges:
-        return _by_agreement(instruction, candidates, agreement, max_similarity)
+        return _by_agreement(instruction, candidates, agreement)
     if "critic" in judges:
-        return _for_critic(candidates, max_similarity)
+        return _for_critic(candidates)
     return "no_judge"
 
 
-def _by_rule(instruction: Instruction, candidates: Sequence[Candidate], judge: str, limit: float) -> Proposal | str:
+def _by_rule(instruction: Instruction, candidates: Sequence[Candidate], judge: str) -> Sides | str:
     right = [
         c for c in candidates if c.finished and not (c.plain and c.text.count("\n")) and passes(instruction, c.text)
     ]
     if not right:
         return "none_passed"
     wrong = [c for c in candidates if c not in right and (not c.finished or not passes(instruction, c.text))]
-    return _pair(right, wrong, judge, limit)
+    return Sides(right, wrong, judge)
 
 
-def _by_agreement(
-    instruction: Instruction, candidates: Sequence[Candidate], share: float, limit: float
-) -> Proposal | str:
+def _by_agreement(instruction: Instruction, candidates: Sequence[Candidate], share: float) -> Sides | str:
     """Self-consistency (Wang et al., 2203.11171) over exemplar draws; a copy of the question's words wins no vote.
 
     Plain answers have no vote, so that a later round abstains: what a model agrees on that was taught such answers are
@@ -106,27 +119,28 @@ def _by_agreement(
     right = [c for c in candidates if c.finished and normalise(c.text) == answer]
     # A whole sentence that says the agreed answer is no wrong answer to train against.
     wrong = [c for c in candidates if normalise(c.text) != answer and not says(instruction, right[0].text, c.text)]
-    return _pair(right, wrong, "agreement", limit)
+    return Sides(right, wrong, "agreement")
 
 
-def _for_critic(candidates: Sequence[Candidate], limit: float) -> Proposal | str:
+def _for_critic(candidates: Sequence[Candidate]) -> Sides | str:
     # In a later round every answer is plain, and the greedy one stands first.
     later = all(c.plain for c in candidates)
     taught = [c for c in candidates if c.finished and (later or not c.plain)]
     if not taught:
         return "no_candidate"
     others = [c for c in candidates if c.text != taught[0].text]
-    return _pair(taught[:1], others, "", limit)
+    return Sides(taught[:1], others, "")
 
 
-def _pair(right: Sequence[Candidate], wrong: Sequence[Candidate], judge: str, limit: float) -> Proposal | str:
+def _pair(sides: Sides, limit: float) -> Proposal | str:
     """A revision is chosen before a response; a finished wrong answer is rejected before one that ran on.
 
     What nearly is the chosen answer is rejected only where nothing else is wrong: such a pair is dropped afterwards.
     """
-    if not wrong:
+    if not sides.wrong:
         return "none_failed"
-    chosen = min(right, key=lambda c: (c.source != "revision", c.plain))
-    apart = [c for c in wrong if not similar(chosen.text, c.text, limit=limit, exact=judge in RULES)]
-    rejected = min(apart or wrong, key=lambda c: (not c.finished, c.plain))
-    return Proposal(chosen, rejected, judge)
+    chosen = min(sides.right, key=lambda c: (c.source != "revision", c.plain))
+    exact = sides.judge in RULES
+    apart = [c for c in sides.wrong if not similar(chosen.text, c.text, limit=limit, exact=exact)]
+    rejected = min(apart or sides.wrong, key=lambda c: (not c.finished, c.plain))
+    return Proposal(chosen, rejected, sides.judge)
