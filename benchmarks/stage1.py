@@ -95,14 +95,16 @@ def step(arguments: list[str], began: float) -> int:
 
 def run(model: str, count: int, preset: str, folder: Path) -> dict[str, Any]:
     """The run and its notes."""
-    from cai_bootstrap import pipeline
+    from cai_bootstrap import pipeline, standby
     from cai_bootstrap.config import resolve
     from cai_bootstrap.workspace import Workspace
 
     notes = folder / "notes"
     notes.mkdir()
     os.environ[NOTES] = str(notes)
-    pipeline.step_command = lambda arguments: [sys.executable, str(Path(__file__).absolute()), "--step", *arguments]
+    this = [sys.executable, str(Path(__file__).absolute())]
+    pipeline.step_command = standby.step_command = lambda arguments: [*this, "--step", *arguments]
+    standby.waiting_command = lambda base: [*this, "--standby", str(base)]
     resolved = resolve(
         {
             "model": model, "generation.count": count, "training.rounds": 1, "evaluation.train_anyway": True,
@@ -133,6 +135,11 @@ def run(model: str, count: int, preset: str, folder: Path) -> dict[str, Any]:
 def main() -> int:
     if sys.argv[1:2] == ["--step"]:
         return step(sys.argv[2:], time.time())
+    if sys.argv[1:2] == ["--standby"]:
+        from cai_bootstrap.standby import wait
+
+        arguments = wait()
+        return 0 if arguments is None else step(arguments, time.time())
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="gemma-3-270m")
     parser.add_argument("--preset", default="gemma-270m-gpu")

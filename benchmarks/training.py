@@ -7,7 +7,7 @@ Run on a GPU: python benchmarks/training.py [--model gemma-3-270m] [--json FILE]
 All train LoRA adapters of the same rank with DPO alone, at the same batch, learning rate and number of steps. Pairs a
 second are those of the steps after the first `WARM`; the loss is the mean of the last ten. The seeds are the same, the
 kernels are not: losses agree within noise, not bit by bit. `--quick` is for a CPU and a tiny model. `--processes 2`
-trains on two GPUs, `--batch` pairs a step in all; the product's sides alone can.
+trains on two GPUs, `--batch` times `--accumulate` pairs a step in all; the product's sides alone can.
 """
 
 import argparse
@@ -54,9 +54,10 @@ def pairs_of(count: int) -> list[PreferencePair]:
     return made
 
 
-def config_of(batch: int, steps: int, precision: str, processes: int = 1) -> RunConfig:
+def config_of(batch: int, steps: int, precision: str, processes: int = 1, accumulate: int = 1) -> RunConfig:
     values = {
-        "precision": precision, "training.method": "dpo", "training.batch_size": batch, "training.max_steps": steps,
+        "precision": precision, "training.method": "dpo", "training.batch_size": batch,
+        "training.accumulate": accumulate, "training.max_steps": steps,
         "training.epochs": 100, "training.watch_every": 0, "training.save_every": 10_000,
         "training.learning_rate": 5e-5, "training.processes": processes, "pairs.min_pairs": 1,
     }  # fmt: skip
@@ -130,7 +131,8 @@ def ours(
         whole = time.perf_counter() - start
         following.ended.set()
         following.join()
-    return {**watch.figures(config.training.batch_size, config.training.max_steps), "whole_seconds": whole}
+    settings = config.training
+    return {**watch.figures(settings.batch_size * settings.accumulate, settings.max_steps), "whole_seconds": whole}
 
 
 def trl_defaults(prepared: PreparedModel, config: RunConfig, pairs: list[PreferencePair]) -> dict[str, Any]:
@@ -193,6 +195,7 @@ def main() -> None:
     parser.add_argument("--model", default="gemma-3-270m")
     parser.add_argument("--precision", default="bf16" if torch.cuda.is_available() else "fp32")
     parser.add_argument("--batch", type=int, default=0, help="pairs a step; 0: 32, or 4 with --quick")
+    parser.add_argument("--accumulate", type=int, default=1, help="so many batches make a step (the product's sides)")
     parser.add_argument("--steps", type=int, default=0, help="0: 50, or 20 with --quick")
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--sides", default=",".join(SIDES), help="which sides, joined by commas")
@@ -201,8 +204,8 @@ def main() -> None:
     given = parser.parse_args()
     batch, steps = given.batch or (4 if given.quick else 32), given.steps or (20 if given.quick else 50)
     prepared = prepare(given.model)
-    config = config_of(batch, steps, given.precision, given.processes)
-    pairs = pairs_of(batch * steps)
+    config = config_of(batch, steps, given.precision, given.processes, given.accumulate)
+    pairs = pairs_of(batch * given.accumulate * steps)
     ways: dict[str, Callable[[], dict[str, Any]]] = {
         "product": lambda: ours(prepared, config, pairs),
         "not recorded": lambda: ours(prepared, config, pairs, recorded=False),
@@ -210,8 +213,9 @@ def main() -> None:
     }
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
     found: dict[str, Any] = {
-        "device": device, "model": given.model, "precision": given.precision, "batch": batch, "steps": steps,
-        "processes": given.processes, "torch": torch.__version__, "sides": {},
+        "device": device, "model": given.model, "precision": given.precision, "batch": batch,
+        "accumulate": given.accumulate, "steps": steps, "processes": given.processes,
+        "torch": torch.__version__, "sides": {},
     }  # fmt: skip
     sides = found["sides"]
     print(f"\n{'':<16}{'pairs/s':>10}{'final loss':>12}{'whole s':>10}")

@@ -26,6 +26,7 @@ from cai_bootstrap.errors import (
 from cai_bootstrap.evaluation.gate import judge_file
 from cai_bootstrap.evaluation.suite import NAMED_SUITES, load_suite
 from cai_bootstrap.events import EventLog
+from cai_bootstrap.standby import Standby
 from cai_bootstrap.supervise import Ended, Signals, step_command, supervise
 from cai_bootstrap.workspace import Workspace, hold, read_json, write_atomic, write_json
 
@@ -100,7 +101,8 @@ def run_pipeline(
             pass
         log = EventLog(workspace.logs / f"{run}.jsonl", run)
         follow = _Follower(log.path, on_event or (lambda _: None))
-        outcome = _Run(resolved, workspace, log, follow, signals).through(steps)
+        with Standby(workspace.base, workspace.logs / f"{run}.standby.log") as standby:
+            outcome = _Run(resolved, workspace, log, follow, signals, standby).through(steps)
         # Exit code and events tell that a single step failed; the record of a finished run stays, for it is still true.
         measured = outcome.exit_code == EXIT_OK or outcome.results_file is not None
         if "evaluate" in steps and ("baseline" in steps or measured):
@@ -126,6 +128,7 @@ class _Run:
     log: EventLog
     follow: _Follower
     signals: Signals
+    standby: Standby
 
     def through(self, steps: Sequence[Step]) -> RunOutcome:
         outcome = RunOutcome("error", 1)
@@ -139,7 +142,7 @@ class _Run:
                     outcome.message = "the best prompted base already reaches the threshold on dev; nothing was trained"
                     return outcome
                 best = self._best_round(outcome, steps) if name == "evaluate" else 1
-                self._step(name, config_file, outcome, number=best)
+                self._step(name, config_file, outcome, number=best, last=name == steps[-1])
                 if name == "train" and "generate" in steps:
                     self._later_rounds(config_file, outcome)
                 elif name == "train" and self.resolved.config.training.rounds > 1:
@@ -213,7 +216,7 @@ class _Run:
         marker = self.workspace.logs / "steps" / f"{_named('train', number)}.json"
         return str(read_json(marker).get("finished_at", "")) if marker.exists() else ""
 
-    def _step(self, name: Step, config_file: Path, outcome: RunOutcome, *, number: int = 1) -> None:
+    def _step(self, name: Step, config_file: Path, outcome: RunOutcome, *, number: int = 1, last: bool = False) -> None:
         limit = getattr(self.resolved.config.timeouts, name)
         shown = _named(name, number) if name != "evaluate" else name
         outcome.steps[shown] = {"status": "running", "seconds": 0.0, "skipped": False}
@@ -222,7 +225,16 @@ class _Run:
         self.follow.last.pop("step_skipped", None)
         self.follow.last.pop("error", None)
         command = step_command([name, "--config", str(config_file), "--run", self.log.run, "--round", str(number)])
-        ended = supervise(command, timeout=limit, log=output, signals=self.signals, on_tick=self.follow)
+        began = time.monotonic()
+
+        def on_tick() -> None:
+            self.follow()
+            if not last:
+                self.standby.prepare(began)
+
+        ended = supervise(
+            command, timeout=limit, log=output, signals=self.signals, on_tick=on_tick, start=self.standby.start
+        )
         skipped = "step_skipped" in self.follow.last
         status = "done" if ended.code == EXIT_OK else "failed"
         outcome.steps[shown] = {"status": status, "seconds": round(ended.seconds, 2), "skipped": skipped}

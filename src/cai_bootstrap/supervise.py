@@ -55,6 +55,43 @@ class Signals:
                 signal.signal(kind, handler)
 
 
+@dataclass(frozen=True)
+class Child:
+    """A process that leads a group of its own. It ends when `lifeline`, an end of a pipe that only this process has,
+    is closed."""
+
+    process: "subprocess.Popen[bytes]"
+    lifeline: int
+
+    def end(self) -> None:
+        """Leave nothing of its group."""
+        _end_group(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        _wait_for_group(self.process.pid)
+
+
+def start_child(command: Sequence[str], log: Path, *, asked: bool = False) -> Child:
+    """Start a command, its output going to the end of `log`; one that is `asked` later reads what to do from stdin."""
+    read_end, write_end = os.pipe()
+    try:
+        with log.open("ab") as output:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE if asked else subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, PARENT_PIPE: str(read_end)},
+                pass_fds=[read_end],
+                start_new_session=True,
+            )
+    except BaseException:
+        os.close(write_end)
+        raise
+    finally:
+        os.close(read_end)
+    return Child(process, write_end)
+
+
 def supervise(
     command: Sequence[str],
     *,
@@ -63,37 +100,24 @@ def supervise(
     signals: Signals,
     on_tick: Callable[[], None] = lambda: None,
     grace: float = GRACE_SECONDS,
+    start: Callable[[Sequence[str], Path], Child] = start_child,
 ) -> Ended:
     """Run a command to its end, its output going to `log`; `timeout` and `grace` are in seconds.
 
     The first SIGINT asks the step to finish its record and stop, a second one ends it at once; SIGTERM and SIGHUP ask,
     also after a SIGINT, and end it after the grace period. When this returns, nothing of the process group is left.
     """
-    start = time.monotonic()
-    read_end, write_end = os.pipe()
-    environment = {**os.environ, PARENT_PIPE: str(read_end)}
+    began = time.monotonic()
+    child = start(command, log)
     try:
-        with log.open("ab") as output:
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env=environment,
-                pass_fds=[read_end],
-                start_new_session=True,
-            )
-        os.close(read_end)
         try:
-            code = _wait(process, start + timeout, signals, on_tick, grace)
+            code = _wait(child.process, began + timeout, signals, on_tick, grace)
         finally:
-            _end_group(process.pid, signal.SIGKILL)
-            process.wait()
-            _wait_for_group(process.pid)
+            child.end()
             on_tick()
     finally:
-        os.close(write_end)
-    return Ended(code, time.monotonic() - start)
+        os.close(child.lifeline)
+    return Ended(code, time.monotonic() - began)
 
 
 def _wait(

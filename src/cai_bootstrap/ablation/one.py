@@ -4,6 +4,7 @@ Its steps run as `cai` runs them, each supervised, skipped when finished, and go
 written last. Expected failures are an outcome too, with their message.
 """
 
+import functools
 import shutil
 import sys
 import time
@@ -23,6 +24,7 @@ from cai_bootstrap.config import RunConfig, dump_yaml, resolve
 from cai_bootstrap.errors import EXIT_FAILURE, EXIT_OK, CaiError, DataError, InterruptedRunError
 from cai_bootstrap.evaluation.suite import held_out_skills
 from cai_bootstrap.events import EventLog, Progress
+from cai_bootstrap.standby import Standby
 from cai_bootstrap.steps.context import StepContext
 from cai_bootstrap.supervise import Signals, StopRequest, die_with_parent, step_command, supervise
 from cai_bootstrap.workspace import Workspace, hold, read_json, write_atomic
@@ -50,11 +52,17 @@ class _Job:
         signals = Signals()
         config_file = self.workspace.logs / f"{self.run}.config.yaml"
         write_atomic(config_file, dump_yaml(self.config))
-        with signals.listening():
+        standby_log = self.workspace.logs / f"{self.run}.standby.log"
+        with signals.listening(), Standby(self.workspace.base, standby_log) as standby:
             for name, number in steps:
+                last = (name, number) == steps[-1]
+                prepare = functools.partial(standby.prepare, time.monotonic())
                 log = self.workspace.logs / f"{self.run}.{name}-{number}.log"
                 command = step_command([name, "--config", str(config_file), "--run", self.run, "--round", str(number)])
-                ended = supervise(command, timeout=getattr(self.config.timeouts, name), log=log, signals=signals)
+                ended = supervise(
+                    command, timeout=getattr(self.config.timeouts, name), log=log, signals=signals,
+                    on_tick=(lambda: None) if last else prepare, start=standby.start,
+                )  # fmt: skip
                 if signals.received:
                     raise InterruptedRunError(f"interrupted during '{name}'; start again to go on")
                 if ended.code != EXIT_OK:

@@ -1,5 +1,7 @@
 """What torch sees on this machine."""
 
+import contextlib
+import threading
 from dataclasses import dataclass
 
 
@@ -18,3 +20,17 @@ def visible_gpus() -> tuple[str, list[Gpu]]:
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     found = [torch.cuda.get_device_properties(number) for number in range(count)]
     return torch.__version__, [Gpu(properties.name, properties.total_memory) for properties in found]
+
+
+def wake(device: str) -> None:
+    """Begin to use the first GPU without waiting for it: that takes seconds, in which other things can be read."""
+    if device != "cuda":
+        return
+
+    def use() -> None:
+        import torch
+
+        with contextlib.suppress(RuntimeError):  # whoever needs it is told
+            torch.zeros(1, device=device)
+
+    threading.Thread(target=use, name="wake", daemon=True).start()

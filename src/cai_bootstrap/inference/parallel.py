@@ -128,13 +128,20 @@ class ParallelEngine(TransformersEngine):
             worker.close()
 
     def _window(self, prompts: Sequence[str], sampling: Sampling, offset: int) -> Iterator[Completion]:
-        encoded = self.encode(prompts)
+        encoded = self._encode_shared(prompts)
         order = sorted(range(len(prompts)), key=lambda i: (-len(encoded[i]), i))
         running: deque[tuple[list[int], Future[list[Completion]]]] = deque()
         try:
             yield from self._share_out(encoded, order, sampling, offset, running)
         finally:
             _forget(running)
+
+    def _encode_shared(self, prompts: Sequence[str]) -> list[list[int]]:
+        """`encode`, each process a part: no batch is planned before all lengths are known, and GPUs would wait."""
+        part = max(self.batch_size, -(-len(prompts) // (len(self._workers) + 1)))
+        parts = [prompts[start : start + part] for start in range(0, len(prompts), part)]
+        futures = [self._threads.submit(self._anywhere, "encode", (list(texts),)) for texts in parts]
+        return [ids for future in futures for ids in future.result()]
 
     def _share_out(
         self,

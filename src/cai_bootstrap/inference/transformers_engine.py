@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from cai_bootstrap.errors import EngineError, UsageError
 from cai_bootstrap.inference.decoding import Pick, decode, greedy, sampler
+from cai_bootstrap.inference.devices import wake
 from cai_bootstrap.inference.engine import Completion, EngineInfo, Sampling
 from cai_bootstrap.inference.models import PreparedModel, uncollected
 from cai_bootstrap.inference.stopping import StopAtStrings, newline_tokens
@@ -59,6 +60,7 @@ def load(
     if threads:
         torch.set_num_threads(threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    wake(device)
     try:
         tokenizer = AutoTokenizer.from_pretrained(prepared.path, padding_side="left", trust_remote_code=False)
         model = AutoModelForCausalLM.from_pretrained(
