@@ -2,11 +2,12 @@
 
 Each step is a process of its own, so that a time limit, a crash or a full device ends that step alone. What every one
 of them imports first (torch, transformers, PEFT, TRL: 5 to 9 s on a GPU machine) is the same, needs no GPU and no
-configuration, and is imported here meanwhile. `python -m cai_bootstrap.standby` then waits for a line with the step's
-arguments; without one it ends, as it does with its parent.
+configuration, and is imported meanwhile (`cli.waiting`). That process then waits for a line with the step's arguments;
+without one it ends, as it does with its parent.
 """
 
 import contextlib
+import gc
 import json
 import os
 import sys
@@ -19,15 +20,16 @@ from cai_bootstrap.supervise import Child, die_with_parent, start_child, step_co
 
 AFTER_SECONDS = 8.0  # what works would have to share its processors while it imports the same
 NEEDED_BYTES = 4 * 2**30  # of free memory: a waiting process takes about 0.8 GiB
+# By name: nothing here depends on them.
 MODULES = (
-    "peft", "cai_bootstrap.inference.vllm_engine", "cai_bootstrap.inference.open", "cai_bootstrap.training.trainer",
-    "cai_bootstrap.steps.run",
+    "transformers", "peft", "cai_bootstrap.inference.open", "cai_bootstrap.training.trainer", "cai_bootstrap.steps.run",
 )  # fmt: skip
+FOUND_LATE = ("AutoModelForCausalLM", "AutoTokenizer")  # transformers imports these when they are asked for
 
 
 def waiting_command(base: Path) -> list[str]:
     """The command of a process that waits; `base` tells a reader of the process list whose it is."""
-    return [sys.executable, "-m", "cai_bootstrap.standby", str(base)]
+    return [sys.executable, "-m", "cai_bootstrap.cli.waiting", str(base)]
 
 
 class Standby:
@@ -91,28 +93,13 @@ class Standby:
 def wait() -> list[str] | None:
     """Import, then wait for a step's arguments; None if there is nothing to do."""
     die_with_parent()
-    from cai_bootstrap.inference.models import uncollected
-
-    with uncollected():
-        for name in MODULES:
-            with contextlib.suppress(Exception):  # what is missing is the step's to tell
-                import_module(name)
-        with contextlib.suppress(Exception):
-            from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: F401 - found at first use only
+    gc.disable()  # there is none in what is imported
+    for name in MODULES:
+        with contextlib.suppress(Exception):  # what is missing is the step's to tell
+            module = import_module(name)
+            if name == "transformers":
+                _ = [getattr(module, found) for found in FOUND_LATE]
+    gc.enable()
     asked = sys.stdin.readline()
     arguments: list[str] | None = json.loads(asked) if asked else None
     return arguments
-
-
-def main() -> None:
-    """Wait, then be the step."""
-    arguments = wait()
-    if arguments is not None:
-        from cai_bootstrap.cli import main as cai
-
-        sys.argv[1:] = ["step", *arguments]
-        cai()
-
-
-if __name__ == "__main__":
-    main()

@@ -50,7 +50,11 @@ class Processes:
         status = self.ends.get(name, "done")
         if status == "killed":
             return Ended(137, 1.0)
-        outcome = Outcome(name, status, job["fingerprint"], message=None if status == "done" else "why")  # type: ignore[arg-type]
+        message = None if status == "done" else "why"
+        if status == "crowded":  # the first time
+            self.ends.pop(name)
+            status, message = "failed", "OutOfMemoryError: CUDA out of memory."
+        outcome = Outcome(name, status, job["fingerprint"], message=message)  # type: ignore[arg-type]
         right = name != "shared"
         outcome.add("strict", {f"i{n}": right or n % 2 == 0 for n in range(20)})
         write_outcome(log.parent, outcome)
@@ -96,6 +100,18 @@ def test_a_failure_stays_alone_and_what_needs_it_is_not_run(
     messages = {entry["name"]: entry["message"] for entry in content["variations"]}
     assert messages["after-a"] == "needs 'a', which did not finish"
     assert "ended with code 137" in messages["prompts"]
+
+
+def test_what_found_no_memory_beside_others_is_run_again_alone_with_what_needs_it(
+    plan: VariationSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    processes = Processes(a="crowded", b="failed")
+    content = start(plan, tmp_path / "base", processes, monkeypatch, devices=["3"], at_once=2)
+    assert [name for name, _ in processes.started[-3:]] == ["a", "after-a", "maybe"]
+    assert statuses(content) == {**dict.fromkeys(["shared", "prompts", "a", "after-a", "maybe"], "done"), "b": "failed"}
+    alone = Processes(a="crowded")
+    content = start(plan, tmp_path / "other", alone, monkeypatch, devices=["3"])
+    assert statuses(content)["a"] == "failed"
 
 
 def test_started_again_only_what_is_not_finished_runs(

@@ -216,7 +216,7 @@ def test_without_its_adapter_it_is_the_base_again(ours: Answers, theirs: Answers
 
 def test_choices_have_the_same_log_probabilities(ours: Answers, theirs: Answers) -> None:
     for row, expected in zip(ours.choices, theirs.choices, strict=True):
-        assert row == pytest.approx(expected, abs=1e-2 if gpus() else 1e-3)
+        assert row == pytest.approx(expected, abs=5e-2 if gpus() else 1e-3)  # of -12: TF32 on a GPU, see below
 
 
 def same_scores(found: list[tuple[float, int]], expected: list[tuple[float, int]]) -> bool:
@@ -251,6 +251,13 @@ def test_long_prompts_can_be_drawn_from_too(vllm: OpenedModel) -> None:
     prompts = [f"{n} {'long ' * 600}" for n in range(6)]
     sampling = Sampling(4, temperature=1.0, seed=1)
     assert list(vllm.engine.stream(prompts, sampling)) == list(vllm.engine.stream(prompts, sampling))
+
+
+def test_closing_one_engine_leaves_another_whole(vllm: OpenedModel, ours: Answers, prepared: PreparedModel) -> None:
+    other = opened(prepared, "vllm").engine
+    assert alike(list(other.stream(PROMPTS, GREEDY)), ours.base)
+    other.close()
+    assert alike(list(vllm.engine.stream(PROMPTS, GREEDY)), ours.greedy)
 
 
 def test_a_stream_that_nobody_reads_on_leaves_nothing_running(vllm: OpenedModel, ours: Answers) -> None:
@@ -309,7 +316,7 @@ def test_several_engines_give_what_one_gives(
             with two.without_adapter():
                 assert list(two.engine.stream(PROMPTS, GREEDY)) == ours.base
         for row, expected in zip(two.engine.choice_logprobs(PROMPTS, [" A", " B"]), ours.choices, strict=True):
-            assert row == pytest.approx(expected, abs=1e-3)
+            assert row == pytest.approx(expected, abs=5e-2 if gpus() else 1e-3)
     finally:
         two.engine.close()
     wait_for(lambda: not alive(pid), seconds=10)

@@ -160,3 +160,31 @@ def test_the_number_of_engines_is_one_of_the_conditions(tiny: Path, monkeypatch:
     suite = load_suite("quick")
     left, right = (conditions_of(info, suite, max_new_tokens=16) for info in (one, two))
     assert [difference.field for difference in differences(left, right)] == ["device"]
+
+
+def test_what_engines_of_one_process_share_ends_with_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    """vLLM itself ends it with any of them."""
+    ended: list[str] = []
+    core, state = ModuleType("vllm.v1.engine.core"), ModuleType("vllm.distributed.parallel_state")
+    shared = "cleanup_dist_env_and_memory"
+    for module in (core, state):
+        setattr(module, shared, lambda: ended.append("shared"))
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    for name in ("vllm", "vllm.v1", "vllm.v1.engine", "vllm.distributed"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    monkeypatch.setattr(vllm_engine, "_alive", set())
+
+    def library(name: str) -> Any:
+        def shutdown() -> None:
+            ended.append(name)
+            getattr(core, shared)()
+
+        made = SimpleNamespace(llm_engine=SimpleNamespace(engine_core=SimpleNamespace(shutdown=shutdown)))
+        vllm_engine._alive.add(id(made))
+        return made
+
+    one, two = library("one"), library("two")
+    vllm_engine._end(one)
+    assert ended == ["one"]
+    vllm_engine._end(two)
+    assert ended == ["one", "two", "shared", "shared"]

@@ -196,6 +196,11 @@ def _finished(job: _Job, ablation: Path) -> Outcome | None:
     return known if known and known.status == "done" and known.fingerprint == job.fingerprint else None
 
 
+def _crowded(outcome: Outcome) -> bool:
+    """It failed for want of memory, which others on its card may have taken."""
+    return outcome.status == "failed" and "out of memory" in (outcome.message or "").lower()
+
+
 class _Scheduler:
     """Gives each card the next variation whose needs are met."""
 
@@ -208,7 +213,7 @@ class _Scheduler:
         on_end: OnEnd,
         keep: Callable[[dict[str, Outcome]], Any],
     ) -> None:
-        self._waiting = list(jobs)
+        self._jobs, self._waiting = jobs, list(jobs)
         self._ablation, self._signals = ablation, signals
         self._on_start, self._on_end, self._keep = on_start, on_end, keep
         self._change = threading.Condition()
@@ -216,14 +221,30 @@ class _Scheduler:
         self.outcomes: dict[str, Outcome] = {}
 
     def run(self, devices: Sequence[str]) -> None:
-        """Serve the cards until no job is left. What `on_end` or `keep` raised comes out once the running ones end."""
+        """Serve the cards until no job is left. What `on_end` or `keep` raised comes out once the running ones end.
+
+        A card that is named several times has as many jobs at once. One that then found no memory gets its card alone
+        when all others have ended, and with it those that need it.
+        """
+        self._serve_all(devices)
+        alone = list(dict.fromkeys(devices))
+        if len(alone) < len(devices) and self._error is None and not self._signals.received:
+            for job in self._jobs:
+                again = {other.name for other in self._waiting}
+                if _crowded(self.outcomes[job.name]) or again & set(job.waits_for):
+                    self._waiting.append(job)
+            for job in self._waiting:
+                del self.outcomes[job.name]
+            self._serve_all(alone)
+        if self._error is not None:
+            raise self._error
+
+    def _serve_all(self, devices: Sequence[str]) -> None:
         threads = [threading.Thread(target=self._serve, args=(device,), name=f"card {device}") for device in devices]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        if self._error is not None:
-            raise self._error
 
     def _serve(self, device: str) -> None:
         while (job := self._next()) is not None:

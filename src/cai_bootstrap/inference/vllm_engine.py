@@ -7,6 +7,7 @@ the keyboard does not reach it first; `VLLM_ENABLE_V1_MULTIPROCESSING=1` gives i
 
 import contextlib
 import hashlib
+import importlib
 import importlib.util
 import itertools
 import os
@@ -37,6 +38,7 @@ ENVIRONMENT = {
     "DO_NOT_TRACK": "1",
 }
 
+SHARED_END = "cleanup_dist_env_and_memory"
 _alive: set[int] = set()  # this process's engines, by `id`
 
 
@@ -357,6 +359,21 @@ def _end(llm: Any) -> None:
     close: Callable[[], None] = llm.llm_engine.engine_core.shutdown
     _alive.discard(id(llm))
     with contextlib.suppress(Exception):  # at the process's end parts of it may be gone already
-        close()
+        with _others_go_on() if _alive else contextlib.nullcontext():
+            close()
         if not _alive:
             cleanup_dist_env_and_memory()
+
+
+@contextlib.contextmanager
+def _others_go_on() -> Iterator[None]:
+    """vLLM ends the process groups of its process with any engine in it (0.26 to 0.32): not meanwhile."""
+    core: Any = importlib.import_module("vllm.v1.engine.core")
+    usual = getattr(core, SHARED_END, None)
+    if usual is not None:
+        setattr(core, SHARED_END, release_memory)
+    try:
+        yield
+    finally:
+        if usual is not None:
+            setattr(core, SHARED_END, usual)
