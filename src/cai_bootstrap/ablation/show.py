@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 # Rows that break a rate down further stand in the JSON; these tell the story.
+DARK, LIGHT = "#1f5a8a", "#8fb4d0"
 LEFT_OUT = ("question", "completion", "generation", "transformation")
 
 
@@ -62,28 +63,50 @@ def rate_text(row: Mapping[str, Any]) -> str:
 
 
 def plot(content: Mapping[str, Any], folder: Path) -> list[Path]:
-    """Write `ablation.svg` and `ablation.png`: one point with its interval for each row; returns the files."""
+    """Write `ablation.svg` and `ablation.png`: one point with its interval for each row; returns the files.
+
+    A panel for each group. A variation's first row is dark, those that belong to it are light; a first-line rate that
+    is its strict rate is left out.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    rows = [(f"{e['name']} · {r['row']}", r) for e in content["variations"] for r in shown_rows(e)]
-    if not rows:
+    groups: dict[str, list[tuple[str, str, dict[str, Any]]]] = {}
+    for entry in content["variations"]:
+        first = True
+        for row in _plotted(entry):
+            label = entry["name"] if first and row["row"] == "strict" else f"{entry['name']} · {row['row']}"
+            groups.setdefault(entry["group"], []).append((label, DARK if first else LIGHT, row))
+            first = False
+    if not groups:
         return []
-    figure, axes = pyplot.subplots(figsize=(9, 1.2 + 0.24 * len(rows)), layout="constrained")
-    places = range(len(rows), 0, -1)
-    rates = [row["rate"] for _, row in rows]
-    low = [max(0.0, row["rate"] - row["wilson"][0]) for _, row in rows]
-    high = [max(0.0, row["wilson"][1] - row["rate"]) for _, row in rows]
-    axes.errorbar(rates, places, xerr=[low, high], fmt="o", markersize=4, capsize=2, linewidth=1, color="#1f5a8a")
-    axes.set_yticks(list(places), [label for label, _ in rows], fontsize=7)
-    axes.set_xlim(-0.02, 1.02)
-    axes.set_xlabel("rate, with its 95% Wilson interval")
-    axes.set_title(f"{content['set']} on {content['suite']['name']}", loc="left", fontsize=10)
-    axes.grid(axis="x", linewidth=0.4)
+    heights = [len(rows) for rows in groups.values()]
+    size = (9, 1.0 + 0.24 * sum(heights) + 0.4 * len(groups))
+    figure, panels = pyplot.subplots(
+        len(groups), 1, figsize=size, height_ratios=heights, sharex=True, squeeze=False, layout="constrained"
+    )
+    for axes, (group, rows) in zip(panels[:, 0], groups.items(), strict=True):
+        for place, (_, colour, row) in enumerate(rows):
+            low, high = (abs(row["rate"] - bound) for bound in row["wilson"])
+            axes.errorbar(
+                row["rate"], place, xerr=[[low], [high]], fmt="o", markersize=4, capsize=2, linewidth=1, color=colour
+            )
+        axes.set_yticks(range(len(rows)), [label for label, _, _ in rows], fontsize=7)
+        axes.set_ylim(len(rows) - 0.4, -0.6)
+        axes.set_title(group, loc="left", fontsize=9)
+        axes.grid(axis="x", linewidth=0.4)
+    panels[-1, 0].set_xlim(-0.02, 1.02)
+    panels[-1, 0].set_xlabel("rate, with its 95% Wilson interval")
+    figure.suptitle(f"{content['set']} on {content['suite']['name']}", x=0.0, ha="left", fontsize=10)
     made = [folder / "ablation.svg", folder / "ablation.png"]
     for path in made:
         figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
     pyplot.close(figure)
     return made
+
+
+def _plotted(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
+    strict = next((row["rate"] for row in entry["rows"] if row["row"] == "strict"), None)
+    return [row for row in shown_rows(entry) if row["row"] != "first line" or row["rate"] != strict]
