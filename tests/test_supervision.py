@@ -53,6 +53,23 @@ def test_c2_4_a_step_that_ignores_term_is_killed_after_the_grace_period(tmp_path
     assert not alive(int((tmp_path / "pid").read_text()))
 
 
+def test_c2_4_the_limit_holds_for_a_step_that_does_not_heed_an_interrupt(tmp_path: Path) -> None:
+    from cai_bootstrap.supervise import Signals, supervise
+
+    code = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nprint('on', flush=True)\nsignal.pause()"
+    signals = Signals()
+
+    def interrupt() -> None:
+        if not signals.received and "on" in (tmp_path / "log").read_text():
+            signals.received.append(signal.SIGINT)
+
+    ended = supervise(
+        ["python3", "-c", code], timeout=2, log=tmp_path / "log", signals=signals, on_tick=interrupt, grace=0.3
+    )
+    assert ended.code == 130
+    assert 2 <= ended.seconds < 15
+
+
 def test_c2_4_the_default_limits() -> None:
     from cai_bootstrap.config import resolve
 

@@ -226,15 +226,10 @@ class _Run:
         self.follow.last.pop("error", None)
         command = step_command([name, "--config", str(config_file), "--run", self.log.run, "--round", str(number)])
         began = time.monotonic()
-
-        def on_tick() -> None:
-            self.follow()
-            if not last:
-                self.standby.prepare(began)
-
         ended = supervise(
-            command, timeout=limit, log=output, signals=self.signals, on_tick=on_tick, start=self.standby.start
-        )
+            command, timeout=limit, log=output, signals=self.signals, on_tick=self.follow,
+            meanwhile=(lambda: None) if last else (lambda: self.standby.prepare(began)), start=self.standby.start,
+        )  # fmt: skip
         skipped = "step_skipped" in self.follow.last
         status = "done" if ended.code == EXIT_OK else "failed"
         outcome.steps[shown] = {"status": status, "seconds": round(ended.seconds, 2), "skipped": skipped}

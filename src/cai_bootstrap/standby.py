@@ -2,15 +2,18 @@
 
 Each step is a process of its own, so that a time limit, a crash or a full device ends that step alone. What every one
 of them imports first (torch, transformers, PEFT, TRL: 5 to 9 s on a GPU machine) is the same, needs no GPU and no
-configuration, and is imported meanwhile (`cli.waiting`). That process then waits for a line with the step's arguments;
-without one it ends, as it does with its parent.
+configuration, and is imported meanwhile (`cli.waiting`). That process then says that it is ready and waits for a line
+with the step's arguments. One that is not ready, or not sound, is ended, and the step starts as it would without.
 """
 
 import contextlib
 import gc
 import json
 import os
+import signal
+import socket
 import sys
+import sysconfig
 import time
 from collections.abc import Sequence
 from importlib import import_module
@@ -19,12 +22,15 @@ from pathlib import Path
 from cai_bootstrap.supervise import Child, die_with_parent, start_child, step_command
 
 AFTER_SECONDS = 8.0  # what works would have to share its processors while it imports the same
-NEEDED_BYTES = 4 * 2**30  # of free memory: a waiting process takes about 0.8 GiB
+NEEDED_BYTES = 4 * 2**30  # of free memory, to start a process that waits; it takes about 0.8 GiB
+SCARCE_BYTES = 2**30  # with less it is ended again
 # By name: nothing here depends on them.
 MODULES = (
     "transformers", "peft", "cai_bootstrap.inference.open", "cai_bootstrap.training.trainer", "cai_bootstrap.steps.run",
 )  # fmt: skip
 FOUND_LATE = ("AutoModelForCausalLM", "AutoTokenizer")  # transformers imports these when they are asked for
+READY = b"\n"
+CGROUP = Path("/sys/fs/cgroup")
 
 
 def waiting_command(base: Path) -> list[str]:
@@ -38,6 +44,8 @@ class Standby:
     def __init__(self, base: Path, log: Path) -> None:
         self._base, self._log = base, log
         self._waiting: Child | None = None
+        self._line: socket.socket | None = None  # to its stdin, which is the other end
+        self._since = 0.0
 
     def __enter__(self) -> "Standby":
         return self
@@ -48,58 +56,118 @@ class Standby:
 
     def prepare(self, began: float) -> None:
         """Once a step that `began` (`time.monotonic`) is past its own start: a process that waits for the next one,
-        where none does and there is memory for it."""
-        import psutil
-
-        early = time.monotonic() - began < AFTER_SECONDS
-        if early or self._waiting is not None or psutil.virtual_memory().available < NEEDED_BYTES:
+        where there is memory for it. It is ended when memory becomes scarce."""
+        if time.monotonic() - began < AFTER_SECONDS:
             return
         with contextlib.suppress(OSError):  # nothing depends on it
-            self._waiting = start_child(waiting_command(self._base), self._log, asked=True)
+            free = free_memory()
+            if self._waiting is not None and free < SCARCE_BYTES:
+                self.end()
+            elif self._waiting is None and free > NEEDED_BYTES:
+                self._start()
 
     def start(self, command: Sequence[str], log: Path) -> Child:
-        """`supervise.start_child`, by the process that waits where the command is a step's and there is one."""
-        prefix = step_command([])
-        child = self._waiting
-        fits = list(command[: len(prefix)]) == prefix and not log.exists()
-        if child is None or not fits or not self._handed(child, command[len(prefix) :]):
-            self.end()
-            return start_child(command, log)
-        self._waiting = None
-        self._log.replace(log)
-        return child
+        """`supervise.start_child`, by the process that waits where it is ready and the command is a step's."""
+        child, self._waiting = self._waiting, None
+        handed = False
+        try:
+            handed = child is not None and self._hand(child, command, log)
+        except OSError:
+            log.unlink(missing_ok=True)
+        finally:
+            self._clear(None if handed else child)
+        return child if child is not None and handed else start_child(command, log)
 
     def end(self) -> None:
         """End a process that waits."""
-        if self._waiting is not None:
-            self._waiting.end()
-            os.close(self._waiting.lifeline)
-            self._log.unlink(missing_ok=True)
-        self._waiting = None
+        child, self._waiting = self._waiting, None
+        self._clear(child)
 
-    @staticmethod
-    def _handed(child: Child, arguments: Sequence[str]) -> bool:
-        pipe = child.process.stdin
-        if pipe is None or child.process.poll() is not None:
-            return False
+    def _start(self) -> None:
+        ours, theirs = socket.socketpair()
         try:
-            pipe.write(json.dumps(list(arguments)).encode() + b"\n")
-            pipe.close()
+            with theirs:
+                self._since = time.time()
+                self._waiting = start_child(waiting_command(self._base), self._log, stdin=theirs.fileno())
         except OSError:
+            ours.close()
+            raise
+        self._line = ours
+
+    def _is_ready(self, child: Child) -> bool:
+        if self._line is None or child.process.poll() is not None:
             return False
+        self._line.setblocking(False)
+        try:
+            return self._line.recv(1) == READY
+        except BlockingIOError:
+            return False
+
+    def _hand(self, child: Child, command: Sequence[str], log: Path) -> bool:
+        """Whether the process has become the command, its log `log`. After an OSError neither is to be used."""
+        prefix = step_command([])
+        fits = list(command[: len(prefix)]) == prefix and not log.exists() and not changed_since(self._since)
+        if not fits or self._line is None or not self._is_ready(child):
+            return False
+        self._log.replace(log)
+        self._line.setblocking(True)
+        self._line.sendall(json.dumps(list(command[len(prefix) :])).encode() + b"\n")
         return True
+
+    def _clear(self, child: Child | None) -> None:
+        """Close the line, and leave nothing of a process that nobody needs any more."""
+        if self._line is not None:
+            self._line.close()
+            self._line = None
+        if child is not None:
+            try:
+                child.end()
+            finally:
+                os.close(child.lifeline)
+        with contextlib.suppress(OSError):
+            self._log.unlink(missing_ok=True)
 
 
 def wait() -> list[str] | None:
-    """Import, then wait for a step's arguments; None if there is nothing to do."""
+    """Import, say that all is there, and wait for a step's arguments; None if there is nothing to do.
+
+    Raises what an import raised: half of a library cannot be imported once more, so this process is no good.
+    """
     die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # an exception in the middle of anything could be swallowed there
     gc.disable()  # there is none in what is imported
     for name in MODULES:
-        with contextlib.suppress(Exception):  # what is missing is the step's to tell
-            module = import_module(name)
-            if name == "transformers":
-                _ = [getattr(module, found) for found in FOUND_LATE]
+        module = import_module(name)
+        if name == "transformers":
+            _ = [getattr(module, found) for found in FOUND_LATE]
     gc.enable()
-    asked = sys.stdin.readline()
-    arguments: list[str] | None = json.loads(asked) if asked else None
+    line = socket.socket(fileno=os.dup(sys.stdin.fileno()))
+    with line:
+        line.sendall(READY)
+        asked = line.makefile("r", encoding="utf-8").readline()
+    arguments: list[str] | None = json.loads(asked) if asked.endswith("\n") else None
     return arguments
+
+
+def free_memory() -> int:
+    """Bytes that this process could still take: of the machine, and of its container where that has a limit."""
+    import psutil
+
+    free = int(psutil.virtual_memory().available)
+    with contextlib.suppress(OSError, ValueError):  # no second version of control groups, or no limit: "max"
+        limit = int((CGROUP / "memory.max").read_text())
+        used = int((CGROUP / "memory.current").read_text())
+        cached = dict(line.split() for line in (CGROUP / "memory.stat").read_text().splitlines())
+        free = min(free, limit - used + int(cached.get("inactive_file", 0)))
+    with contextlib.suppress(OSError, ValueError):  # the first version
+        limit = int((CGROUP / "memory/memory.limit_in_bytes").read_text())
+        used = int((CGROUP / "memory/memory.usage_in_bytes").read_text())
+        free = min(free, limit - used)
+    return free
+
+
+def changed_since(moment: float) -> bool:
+    """This package's code, or what is installed beside it, has changed after `moment` (`time.time`)."""
+    code = Path(__file__).parent.rglob("*.py")
+    installed = {Path(sysconfig.get_path(name)) for name in ("purelib", "platlib")}
+    return any(path.stat().st_mtime > moment for path in (*code, *installed) if path.exists())

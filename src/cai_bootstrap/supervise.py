@@ -70,14 +70,14 @@ class Child:
         _wait_for_group(self.process.pid)
 
 
-def start_child(command: Sequence[str], log: Path, *, asked: bool = False) -> Child:
-    """Start a command, its output going to the end of `log`; one that is `asked` later reads what to do from stdin."""
+def start_child(command: Sequence[str], log: Path, *, stdin: int = subprocess.DEVNULL) -> Child:
+    """Start a command, its output going to the end of `log`; it reads nothing, or the file `stdin`."""
     read_end, write_end = os.pipe()
     try:
         with log.open("ab") as output:
             process = subprocess.Popen(
                 command,
-                stdin=subprocess.PIPE if asked else subprocess.DEVNULL,
+                stdin=stdin,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, PARENT_PIPE: str(read_end)},
@@ -99,10 +99,12 @@ def supervise(
     log: Path,
     signals: Signals,
     on_tick: Callable[[], None] = lambda: None,
+    meanwhile: Callable[[], None] = lambda: None,
     grace: float = GRACE_SECONDS,
     start: Callable[[Sequence[str], Path], Child] = start_child,
 ) -> Ended:
-    """Run a command to its end, its output going to `log`; `timeout` and `grace` are in seconds.
+    """Run a command to its end, its output going to `log`; `timeout` and `grace` are in seconds. `on_tick` is called
+    now and then and at the end, `meanwhile` only while it runs.
 
     The first SIGINT asks the step to finish its record and stop, a second one ends it at once; SIGTERM and SIGHUP ask,
     also after a SIGINT, and end it after the grace period. When this returns, nothing of the process group is left.
@@ -111,7 +113,7 @@ def supervise(
     child = start(command, log)
     try:
         try:
-            code = _wait(child.process, began + timeout, signals, on_tick, grace)
+            code = _wait(child.process, began + timeout, signals, on_tick, meanwhile, grace)
         finally:
             child.end()
             on_tick()
@@ -121,7 +123,12 @@ def supervise(
 
 
 def _wait(
-    process: "subprocess.Popen[bytes]", deadline: float, signals: Signals, on_tick: Callable[[], None], grace: float
+    process: "subprocess.Popen[bytes]",
+    deadline: float,
+    signals: Signals,
+    on_tick: Callable[[], None],
+    meanwhile: Callable[[], None],
+    grace: float,
 ) -> int:
     """The exit code, after passing on what was asked; negative codes become 128 + signal."""
     asked: int | None = None
@@ -131,6 +138,8 @@ def _wait(
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(POLL_SECONDS)
         on_tick()
+        if process.returncode is None:
+            meanwhile()
         now = time.monotonic()
         for number in signals.received[handled:]:
             handled += 1
@@ -144,8 +153,8 @@ def _wait(
                     asked = EXIT_TERMINATED
                     _end_group(process.pid, signal.SIGTERM)
                 kill_at = min(kill_at, now + grace)
-        if now >= deadline and asked is None:
-            asked = EXIT_TIMEOUT
+        if now >= deadline and kill_at == float("inf"):  # also of a step that was asked to stop and does not
+            asked = asked or EXIT_TIMEOUT
             _end_group(process.pid, signal.SIGTERM)
             kill_at = now + grace
         if now >= kill_at:

@@ -53,7 +53,7 @@ class Processes:
         message = None if status == "done" else "why"
         if status == "crowded":  # the first time
             self.ends.pop(name)
-            status, message = "failed", "OutOfMemoryError: CUDA out of memory."
+            status, message = "failed", "the device has not enough memory for one prompt"
         outcome = Outcome(name, status, job["fingerprint"], message=message)  # type: ignore[arg-type]
         right = name != "shared"
         outcome.add("strict", {f"i{n}": right or n % 2 == 0 for n in range(20)})

@@ -61,7 +61,7 @@ class _Job:
                 command = step_command([name, "--config", str(config_file), "--run", self.run, "--round", str(number)])
                 ended = supervise(
                     command, timeout=getattr(self.config.timeouts, name), log=log, signals=signals,
-                    on_tick=(lambda: None) if last else prepare, start=standby.start,
+                    meanwhile=(lambda: None) if last else prepare, start=standby.start,
                 )  # fmt: skip
                 if signals.received:
                     raise InterruptedRunError(f"interrupted during '{name}'; start again to go on")

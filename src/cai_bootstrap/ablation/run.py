@@ -28,6 +28,8 @@ from cai_bootstrap.workspace import Workspace, fingerprint, hold, sha256_file, w
 
 RESULTS = "ablation.json"
 SCHEMA_VERSION = 1
+# What steps say, ours and libraries', and the exit code of a process that the kernel ended for its memory.
+WITHOUT_MEMORY = ("out of memory", "not enough memory", "code 137")
 OnEnd = Callable[[Outcome], None]
 
 
@@ -198,7 +200,8 @@ def _finished(job: _Job, ablation: Path) -> Outcome | None:
 
 def _crowded(outcome: Outcome) -> bool:
     """It failed for want of memory, which others on its card may have taken."""
-    return outcome.status == "failed" and "out of memory" in (outcome.message or "").lower()
+    said = (outcome.message or "").lower()
+    return outcome.status == "failed" and any(sign in said for sign in WITHOUT_MEMORY)
 
 
 class _Scheduler:
