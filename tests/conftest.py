@@ -1,6 +1,7 @@
 """What all tests share: no network, no cache but the tests' own, a tiny model, and command lines that are run here."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def _apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Nothing of the user's is read or written: environment, cache, ledgers, pods."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        # As a shell starts what goes to the background; the processes that tests interrupt would not hear of it.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     kept = dict(os.environ)
     for name in [name for name in os.environ if name.startswith("CAI_")]:
         del os.environ[name]
