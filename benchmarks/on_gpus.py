@@ -57,8 +57,8 @@ def _large(name: str, part: str, **fields: Any) -> Measurement:
     return Measurement(name, "large", ["large.py", part], sized=False, **fields)
 
 
-# 1,024 pairs a step in all, 256 at once on each card: with fewer a card waits for the host.
 MANY = ("--count", "16384")  # prompts: enough batches for every card
+# 1,024 pairs a step in all, 256 at once on each card: with fewer a card waits for the host.
 DPO = ("training.py", "--batch", "256", "--accumulate", "4", "--steps", "24", "--sides", "product")
 QUICK = {
     "generation.py": ["--quick"], "memory_plan.py": ["--quick"],

@@ -136,7 +136,7 @@ def main() -> int:
     if sys.argv[1:2] == ["--step"]:
         return step(sys.argv[2:], time.time())
     if sys.argv[1:2] == ["--standby"]:
-        from cai_bootstrap.standby import wait
+        from cai_bootstrap.cli.waiting import wait
 
         arguments = wait()
         return 0 if arguments is None else step(arguments, time.time())

@@ -15,7 +15,7 @@ from cai_bootstrap import standby as waiting
 from cai_bootstrap.standby import Standby
 from cai_bootstrap.supervise import Signals, step_command, supervise
 
-QUICK = "from cai_bootstrap import standby\nstandby.MODULES = ()\nfrom cai_bootstrap.cli.waiting import main\nmain()"
+QUICK = "from cai_bootstrap.cli import waiting\nwaiting.MODULES = ()\nwaiting.main()"
 SAID = "Do one step with a resolved configuration file"
 
 
@@ -34,13 +34,9 @@ def becomes(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
     monkeypatch.setattr(waiting, "waiting_command", lambda base: [sys.executable, "-c", code, str(base)])
 
 
-def long_ago() -> float:
-    return time.monotonic() - waiting.AFTER_SECONDS
-
-
 def started(standby: Standby, tmp_path: Path) -> int:
     """Start one and wait until it is ready; its process id."""
-    standby.prepare(long_ago())
+    standby.prepare(waiting.AFTER_SECONDS)
     line, child = standby._line, standby._waiting
     assert line is not None
     assert child is not None
@@ -72,19 +68,19 @@ def test_nobody_waits_early_or_twice_or_where_memory_is_scarce(
     standby: Standby, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with standby:
-        standby.prepare(time.monotonic())
+        standby.prepare(waiting.AFTER_SECONDS - 1)
         assert standby._waiting is None
         monkeypatch.setattr(waiting, "free_memory", lambda: waiting.NEEDED_BYTES - 1)
-        standby.prepare(long_ago())
+        standby.prepare(waiting.AFTER_SECONDS)
         assert standby._waiting is None
         monkeypatch.setattr(waiting, "free_memory", lambda: waiting.NEEDED_BYTES + 1)
         pid = started(standby, tmp_path)
         monkeypatch.setattr(waiting, "free_memory", lambda: waiting.SCARCE_BYTES + 1)
-        standby.prepare(long_ago())
+        standby.prepare(waiting.AFTER_SECONDS)
         assert standby._waiting is not None
         assert alive(pid)
         monkeypatch.setattr(waiting, "free_memory", lambda: waiting.SCARCE_BYTES - 1)
-        standby.prepare(long_ago())
+        standby.prepare(waiting.AFTER_SECONDS)
         assert not alive(pid)
     assert list(tmp_path.iterdir()) == []
 
@@ -131,7 +127,7 @@ def test_a_process_of_its_own_where_the_one_that_waits_will_not_do(
 def test_one_that_cannot_import_is_not_asked(standby: Standby, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     becomes(monkeypatch, QUICK.replace("()", "('no_such_module',)"))
     with standby:
-        standby.prepare(long_ago())
+        standby.prepare(waiting.AFTER_SECONDS)
         child = standby._waiting
         assert child is not None
         assert child.process.wait(60) not in {0, None}
@@ -146,7 +142,7 @@ def test_one_that_is_not_ready_yet_is_not_waited_for(
 ) -> None:
     becomes(monkeypatch, "import time\ntime.sleep(600)")
     with standby:
-        standby.prepare(long_ago())
+        standby.prepare(waiting.AFTER_SECONDS)
         assert supervise(
             step_command(["--help"]), timeout=120, log=tmp_path / "step.log", signals=Signals(), start=standby.start
         ).code == 0  # fmt: skip
@@ -169,7 +165,7 @@ def test_the_code_that_is_there_has_not_changed() -> None:
 def test_it_ends_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     code = (
         "import time\nfrom pathlib import Path\nfrom cai_bootstrap.standby import Standby\n"
-        f"base = Path({str(tmp_path)!r})\nwaits = Standby(base / 'base', base / 'log')\nwaits.prepare(-1e9)\n"
+        f"base = Path({str(tmp_path)!r})\nwaits = Standby(base / 'base', base / 'log')\nwaits.prepare(1e9)\n"
         "time.sleep(600)"
     )
     parent = subprocess.Popen([sys.executable, "-c", code])

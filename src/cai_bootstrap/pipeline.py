@@ -225,10 +225,10 @@ class _Run:
         self.follow.last.pop("step_skipped", None)
         self.follow.last.pop("error", None)
         command = step_command([name, "--config", str(config_file), "--run", self.log.run, "--round", str(number)])
-        began = time.monotonic()
+        more: dict[str, Any] = {} if last else {"meanwhile": self.standby.prepare}
         ended = supervise(
-            command, timeout=limit, log=output, signals=self.signals, on_tick=self.follow,
-            meanwhile=(lambda: None) if last else (lambda: self.standby.prepare(began)), start=self.standby.start,
+            command, timeout=limit, log=output, signals=self.signals, on_tick=self.follow, start=self.standby.start,
+            **more,
         )  # fmt: skip
         skipped = "step_skipped" in self.follow.last
         status = "done" if ended.code == EXIT_OK else "failed"

@@ -7,29 +7,21 @@ with the step's arguments. One that is not ready, or not sound, is ended, and th
 """
 
 import contextlib
-import gc
 import json
 import os
-import signal
 import socket
 import sys
 import sysconfig
 import time
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
 
-from cai_bootstrap.supervise import Child, die_with_parent, start_child, step_command
+from cai_bootstrap.supervise import Child, start_child, step_command
 
 AFTER_SECONDS = 8.0  # what works would have to share its processors while it imports the same
 NEEDED_BYTES = 4 * 2**30  # of free memory, to start a process that waits; it takes about 0.8 GiB
 SCARCE_BYTES = 2**30  # with less it is ended again
-# By name: nothing here depends on them.
-MODULES = (
-    "transformers", "peft", "cai_bootstrap.inference.open", "cai_bootstrap.training.trainer", "cai_bootstrap.steps.run",
-)  # fmt: skip
-FOUND_LATE = ("AutoModelForCausalLM", "AutoTokenizer")  # transformers imports these when they are asked for
-READY = b"\n"
+READY = b"\n"  # what a process says when all is imported
 CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -54,10 +46,10 @@ class Standby:
         """End a process that still waits."""
         self.end()
 
-    def prepare(self, began: float) -> None:
-        """Once a step that `began` (`time.monotonic`) is past its own start: a process that waits for the next one,
+    def prepare(self, seconds: float) -> None:
+        """After so many seconds of a step, once it is past its own start: a process that waits for the next one,
         where there is memory for it. It is ended when memory becomes scarce."""
-        if time.monotonic() - began < AFTER_SECONDS:
+        if seconds < AFTER_SECONDS:
             return
         with contextlib.suppress(OSError):  # nothing depends on it
             free = free_memory()
@@ -126,27 +118,6 @@ class Standby:
                 os.close(child.lifeline)
         with contextlib.suppress(OSError):
             self._log.unlink(missing_ok=True)
-
-
-def wait() -> list[str] | None:
-    """Import, say that all is there, and wait for a step's arguments; None if there is nothing to do.
-
-    Raises what an import raised: half of a library cannot be imported once more, so this process is no good.
-    """
-    die_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # an exception in the middle of anything could be swallowed there
-    gc.disable()  # there is none in what is imported
-    for name in MODULES:
-        module = import_module(name)
-        if name == "transformers":
-            _ = [getattr(module, found) for found in FOUND_LATE]
-    gc.enable()
-    line = socket.socket(fileno=os.dup(sys.stdin.fileno()))
-    with line:
-        line.sendall(READY)
-        asked = line.makefile("r", encoding="utf-8").readline()
-    arguments: list[str] | None = json.loads(asked) if asked.endswith("\n") else None
-    return arguments
 
 
 def free_memory() -> int:

@@ -99,12 +99,12 @@ def supervise(
     log: Path,
     signals: Signals,
     on_tick: Callable[[], None] = lambda: None,
-    meanwhile: Callable[[], None] = lambda: None,
+    meanwhile: Callable[[float], None] = lambda _seconds: None,
     grace: float = GRACE_SECONDS,
     start: Callable[[Sequence[str], Path], Child] = start_child,
 ) -> Ended:
     """Run a command to its end, its output going to `log`; `timeout` and `grace` are in seconds. `on_tick` is called
-    now and then and at the end, `meanwhile` only while it runs.
+    now and then and at the end, `meanwhile(seconds so far)` only while it runs.
 
     The first SIGINT asks the step to finish its record and stop, a second one ends it at once; SIGTERM and SIGHUP ask,
     also after a SIGINT, and end it after the grace period. When this returns, nothing of the process group is left.
@@ -113,7 +113,7 @@ def supervise(
     child = start(command, log)
     try:
         try:
-            code = _wait(child.process, began + timeout, signals, on_tick, meanwhile, grace)
+            code = _wait(child.process, began, timeout, signals, on_tick, meanwhile, grace)
         finally:
             child.end()
             on_tick()
@@ -124,10 +124,11 @@ def supervise(
 
 def _wait(
     process: "subprocess.Popen[bytes]",
-    deadline: float,
+    began: float,
+    timeout: float,
     signals: Signals,
     on_tick: Callable[[], None],
-    meanwhile: Callable[[], None],
+    meanwhile: Callable[[float], None],
     grace: float,
 ) -> int:
     """The exit code, after passing on what was asked; negative codes become 128 + signal."""
@@ -139,7 +140,7 @@ def _wait(
             process.wait(POLL_SECONDS)
         on_tick()
         if process.returncode is None:
-            meanwhile()
+            meanwhile(time.monotonic() - began)
         now = time.monotonic()
         for number in signals.received[handled:]:
             handled += 1
@@ -153,7 +154,7 @@ def _wait(
                     asked = EXIT_TERMINATED
                     _end_group(process.pid, signal.SIGTERM)
                 kill_at = min(kill_at, now + grace)
-        if now >= deadline and kill_at == float("inf"):  # also of a step that was asked to stop and does not
+        if now >= began + timeout and kill_at == float("inf"):  # also of a step that was asked to stop and does not
             asked = asked or EXIT_TIMEOUT
             _end_group(process.pid, signal.SIGTERM)
             kill_at = now + grace

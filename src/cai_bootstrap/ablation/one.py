@@ -4,7 +4,6 @@ Its steps run as `cai` runs them, each supervised, skipped when finished, and go
 written last. Expected failures are an outcome too, with their message.
 """
 
-import functools
 import shutil
 import sys
 import time
@@ -55,13 +54,12 @@ class _Job:
         standby_log = self.workspace.logs / f"{self.run}.standby.log"
         with signals.listening(), Standby(self.workspace.base, standby_log) as standby:
             for name, number in steps:
-                last = (name, number) == steps[-1]
-                prepare = functools.partial(standby.prepare, time.monotonic())
+                more: dict[str, Any] = {} if (name, number) == steps[-1] else {"meanwhile": standby.prepare}
                 log = self.workspace.logs / f"{self.run}.{name}-{number}.log"
                 command = step_command([name, "--config", str(config_file), "--run", self.run, "--round", str(number)])
                 ended = supervise(
                     command, timeout=getattr(self.config.timeouts, name), log=log, signals=signals,
-                    meanwhile=(lambda: None) if last else prepare, start=standby.start,
+                    start=standby.start, **more,
                 )  # fmt: skip
                 if signals.received:
                     raise InterruptedRunError(f"interrupted during '{name}'; start again to go on")
