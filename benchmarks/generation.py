@@ -4,7 +4,7 @@ Run on a GPU: python benchmarks/generation.py [--model gemma-3-270m] [--json FIL
 Every row is a process of its own, so that start-ups are whole (imports included) and memory is free again:
     vllm                the product's engine, compiled; also `LLM.generate` of that very vLLM on the same token ids
     raw vllm            `LLM.generate` with vLLM's own settings (its scheduler in a process of its own), same token ids
-    transformers        the product's engine; then with recorded steps (`inference.fixed_steps`)
+    transformers        the product's engine; then with recorded steps (`inference.fast.fixed_steps`)
     raw transformers    `generate`, batches sorted by length; and one prompt at a time, a few of them, extrapolated
 Two measurements of each, on different prompts of the same kind (other examples, so that a prefix cache helps no more
 than in a run):

@@ -20,7 +20,7 @@ import torch
 from cai_bootstrap.config import RunConfig, resolve
 from cai_bootstrap.events import EventLog, Progress
 from cai_bootstrap.inference.engine import Sampling
-from cai_bootstrap.inference.fixed_steps import FEWEST_ROWS
+from cai_bootstrap.inference.fast.fixed_steps import FEWEST_ROWS
 from cai_bootstrap.inference.models import PreparedModel, prepare
 from cai_bootstrap.inference.open import open_model
 from cai_bootstrap.planning.memory import GIB, generating, training

@@ -1,7 +1,7 @@
 """Training speed: the product's trainer against TRL's `DPOTrainer` with its default settings, same pairs, same run.
 
 Run on a GPU: python benchmarks/training.py [--model gemma-3-270m] [--json FILE]; under 120 s. Sides, one after another:
-    product             as `cai train` trains: up to 64 pairs a step, recorded as CUDA graphs (`training.graphs`)
+    product             as `cai train` trains: up to 64 pairs a step, recorded as CUDA graphs (`training.fast.graphs`)
     TRL defaults        gradient checkpointing, the reference computed at every step, each pair's rows masked
     not recorded        the product with steps that the host starts kernel by kernel
 All train LoRA adapters of the same rank with DPO alone, at the same batch, learning rate and number of steps. Pairs a

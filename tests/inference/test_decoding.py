@@ -52,7 +52,7 @@ def test_greedy_tokens_are_those_of_transformers_generate(
 @pytest.mark.parametrize("pinned", [True, False])
 def test_fixed_steps_give_the_same_tokens(loaded: LoadedModel, pinned: bool) -> None:
     """With a cache of a fixed length, used again by the next batch, in halves as rows end."""
-    from cai_bootstrap.inference.fixed_steps import FixedShapes
+    from cai_bootstrap.inference.fast.fixed_steps import FixedShapes
 
     prompts = [f"{prompt[:-1]} {n}\n" for n in range(4) for prompt in PROMPTS]
     rows = loaded.tokenizer(prompts, padding=True, return_tensors="pt")
@@ -70,7 +70,7 @@ def test_a_sliding_window_that_the_tokens_would_pass_keeps_the_growing_cache(tmp
     import torch
     from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 
-    from cai_bootstrap.inference.fixed_steps import FixedShapes
+    from cai_bootstrap.inference.fast.fixed_steps import FixedShapes
 
     torch.manual_seed(0)
     config = Gemma3TextConfig(
@@ -97,7 +97,7 @@ def test_steps_with_an_adapter_are_not_those_without(loaded: LoadedModel) -> Non
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
-    from cai_bootstrap.inference.fixed_steps import FixedShapes
+    from cai_bootstrap.inference.fast.fixed_steps import FixedShapes
 
     torch.manual_seed(0)
     base = AutoModelForCausalLM.from_pretrained(loaded.model.config._name_or_path)

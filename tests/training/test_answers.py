@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from cai_bootstrap.training.answers import add_answer_head, answer_logps, mask_for
 from cai_bootstrap.training.collate import Collator
+from cai_bootstrap.training.fast.answer_head import add_answer_head, answer_logps, mask_for
 
 ROWS: list[dict[str, Any]] = [
     {"prompt_ids": [1, 9, 8, 7], "chosen_ids": [5, 6, 2], "rejected_ids": [4, 4, 4, 4, 4]},

@@ -13,7 +13,7 @@ from cai_bootstrap.errors import CaiError, InterruptedRunError, TrainingCollapse
 from cai_bootstrap.inference.models import PreparedModel, load_tokenizer, prepare
 from cai_bootstrap.records import EvalItem, PreferencePair
 from cai_bootstrap.training.checkpoints import Checkpoint, find_checkpoint, read_success
-from cai_bootstrap.training.graphs import NotRecordedError
+from cai_bootstrap.training.fast.graphs import NotRecordedError
 from cai_bootstrap.training.train import TrainingRun
 
 TRAINING: dict[str, Any] = {

@@ -330,7 +330,7 @@ class TransformersEngine:
 
 def fixed_shapes(model: Any) -> Any:
     """Recorded decoding steps for a model, none of them recorded yet."""
-    from cai_bootstrap.inference.fixed_steps import FixedShapes
+    from cai_bootstrap.inference.fast.fixed_steps import FixedShapes
 
     return FixedShapes(model)
 

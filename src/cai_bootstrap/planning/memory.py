@@ -14,7 +14,7 @@ CONTEXT = int(0.6 * GIB)
 GREEDY_LOGITS = 4  # the last token's logits again, in 32 bits
 DRAWN_LOGITS = 16  # in 32 bits; over the temperature; their softmax; the noise of the draw
 SAMPLED_LOGITS = 40  # in 32 bits; over the temperature; sorted values and 64-bit places, and the sort's own 20 bytes
-TOKENS_STEP = 64  # a recorded cache has room for a multiple of so many tokens (`inference.fixed_steps`)
+TOKENS_STEP = 64  # a recorded cache has room for a multiple of so many tokens (`inference.fast.fixed_steps`)
 HEAD_TOKENS, HEAD_VOCABULARY = 4096, 32_768  # TRL's fused head works on tiles of at most so many tokens and words
 
 

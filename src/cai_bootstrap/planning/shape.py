@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from cai_bootstrap.errors import UsageError
-from cai_bootstrap.inference.attention import MASK_FOR_EACH_KIND
+from cai_bootstrap.inference.fast.attention import MASK_FOR_EACH_KIND
 from cai_bootstrap.inference.models import hub_caches
 
 KNOWN = Path(__file__).with_name("architectures.yaml")

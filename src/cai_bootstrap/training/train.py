@@ -176,7 +176,7 @@ class TrainingRun:
         """Train one phase; when the device runs out of memory, without recorded steps, then with half the batch (and
         twice the accumulation)."""
         from cai_bootstrap.training.callback import StepCallback
-        from cai_bootstrap.training.graphs import NotRecordedError
+        from cai_bootstrap.training.fast.graphs import NotRecordedError
         from cai_bootstrap.training.ranks import Ranks
 
         settings, ranks = self.config.training, Ranks()

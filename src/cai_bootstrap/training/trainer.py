@@ -3,7 +3,7 @@
 Three differences from TRL's own loss: the SFT term is each answer's mean negative log-likelihood, averaged over answers
 (TRL pools a batch's tokens, so that one-word answers hardly count); the reference is measured once before training
 instead of at every step; and only what is logged is computed. With `dpo_weight` 0 the rejected half is not run at all.
-Where the time of a small model's step goes is the host, not the GPU: see `training.answers` and `training.graphs`.
+The host, not the GPU, limits a small model's step: `training.fast` holds what is done about that.
 """
 
 import contextlib
@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as functional
 from trl import DPOTrainer
 
-from cai_bootstrap.training.answers import add_answer_head, answer_logps
 from cai_bootstrap.training.collate import Collator
-from cai_bootstrap.training.graphs import ANSWER_STEP, WIDTH_STEP, GraphedSteps
+from cai_bootstrap.training.fast.answer_head import add_answer_head, answer_logps
+from cai_bootstrap.training.fast.graphs import ANSWER_STEP, WIDTH_STEP, GraphedSteps
 from cai_bootstrap.training.ranks import Ranks
 
 
@@ -24,7 +24,8 @@ class PreferenceTrainer(DPOTrainer):  # type: ignore[misc] # trl has no types
     """Trains on tokenised pairs (`training.pairs.dataset`) with loss = dpo_weight · DPO + sft_weight · NLL.
 
     DPO is the sigmoid loss of Rafailov et al. (2305.18290, eq. 7); NLL after Pang et al. (2404.19733, eq. 1).
-    `graphed`: steps are recorded as CUDA graphs (`training.graphs`); for LoRA without dropout, checkpointing or noise.
+    `graphed`: steps are recorded as CUDA graphs (`training.fast.graphs`), for LoRA without dropout, checkpointing or
+    noise.
     """
 
     def __init__(self, *args: Any, dpo_weight: float, sft_weight: float, graphed: bool = False, **kwargs: Any) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from trl.kernels import ChunkedLogProbFunction
 
-from cai_bootstrap.inference.attention import layer_kinds, window_of
+from cai_bootstrap.inference.fast.attention import layer_kinds, window_of
 
 VOCABULARY_TILE = 32_768
 # Attributes by which some models scale their logits; TRL's own fused head knows them all.

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from transformers.cache_utils import Cache, DynamicLayer, DynamicSlidingWindowLayer, StaticLayer
 
-from cai_bootstrap.inference.attention import layer_kinds, window_of
+from cai_bootstrap.inference.fast.attention import layer_kinds, window_of
 
 TOKENS_STEP = 64  # a cache is this much longer than needed at most, so that batches of similar lengths share a shape
 FEWEST_ROWS = 32

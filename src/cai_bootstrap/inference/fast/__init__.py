@@ -1,0 +1,1 @@
+"""What makes inference fast and says nothing about the method. `--set fast=false` runs everything without it."""
