@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cai_bootstrap.errors import UsageError
-from cai_bootstrap.inference.choice import Choice, choose_engine, tensor_parallel, weights_of
 from cai_bootstrap.inference.devices import visible_gpus
+from cai_bootstrap.inference.engine_choice import Choice, choose_engine, tensor_parallel, weights_of
 from cai_bootstrap.inference.guard import BaseModelReport, inspect_base
 from cai_bootstrap.inference.models import PreparedModel
 from cai_bootstrap.inference.parallel import ParallelEngine, WorkerSettings, start_workers

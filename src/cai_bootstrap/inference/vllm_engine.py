@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from cai_bootstrap.errors import CaiError, EngineError, UsageError
-from cai_bootstrap.inference.choice import memory_share
 from cai_bootstrap.inference.engine import Completion, EngineInfo, Sampling
+from cai_bootstrap.inference.engine_choice import memory_share
 from cai_bootstrap.inference.models import PreparedModel, load_tokenizer
 from cai_bootstrap.inference.tokens import Tokens
 from cai_bootstrap.inference.transformers_engine import device_name, is_out_of_memory, release_memory

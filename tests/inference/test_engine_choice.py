@@ -8,8 +8,15 @@ import pytest
 
 from cai_bootstrap.errors import EngineError, UsageError
 from cai_bootstrap.inference import open as opening
-from cai_bootstrap.inference.choice import Choice, Weights, choose_engine, memory_share, tensor_parallel, weights_of
 from cai_bootstrap.inference.devices import Gpu
+from cai_bootstrap.inference.engine_choice import (
+    Choice,
+    Weights,
+    choose_engine,
+    memory_share,
+    tensor_parallel,
+    weights_of,
+)
 from cai_bootstrap.inference.models import PreparedModel, prepare
 from cai_bootstrap.inference.vllm_engine import arguments, lora_rank, vllm_version
 

@@ -1,8 +1,6 @@
-"""Which engine, and on how many GPUs at once: arithmetic on measured costs, so that it can be read and tested.
+"""Which engine, and on how many GPUs at once: rules that can be read and tested, without loading anything.
 
-The costs are those of gemma-3-270m in bf16 on one H100, 1,024 prompts at a time × 64 tokens (benchmarks/generation.py,
-2026-11-25: transformers with recorded steps, vLLM 0.26.0). What the GPU does for a token grows with the model in
-proportion; what the host does stays.
+Where several engines can do the work, `inference.fast.costs` weighs their seconds.
 """
 
 import json
@@ -14,17 +12,8 @@ from pathlib import Path
 
 from cai_bootstrap.errors import EngineError, UsageError
 from cai_bootstrap.inference.devices import Gpu
+from cai_bootstrap.inference.fast import costs
 
-# Until the first text, imports included. Eager vLLM's start and rate are of an earlier day, when compiled took 89 s.
-START_SECONDS = {"transformers": 22.0, "eager": 50.0, "compiled": 70.0}
-TOKEN_SECONDS = {"transformers": 1 / 25_119, "eager": 1 / 11_529, "compiled": 1 / 22_295}
-# The GPU's part. Recorded steps (11,012 tokens/s without) leave the host out, so all is the GPU's. That half of a token
-# of compiled vLLM is the host's (scheduling, a request's bookkeeping) is an estimate: no larger model was measured.
-VLLM_GPU_SECONDS = 0.5 / 22_295
-GPU_SECONDS = {"transformers": 1 / 25_119, "eager": VLLM_GPU_SECONDS, "compiled": VLLM_GPU_SECONDS}
-MEASURED_PARAMETERS = 268_000_000
-# vLLM is taken unasked only where it is expected to save a fifth: the rates are those of one card and one model.
-WORTH_IT = 0.8
 BYTES = {"fp32": 4, "bf16": 2, "fp16": 2, "int8": 1, "fp8": 1}
 WEIGHTS_SHARE = 0.8  # of a GPU's memory; cache and logits need the rest
 GPUS_FOR_ONE_MODEL = (1, 2, 4, 8)
@@ -58,8 +47,11 @@ def choose_engine(
     gpus: Sequence[Gpu],
     vllm: str | None,
     adapter: bool = False,
+    fast: bool = True,
 ) -> Choice:
     """The engine for `tokens` new tokens in one process life, on these GPUs, with this version of vLLM if any.
+
+    Without `fast`, `auto` takes transformers wherever that can do the work.
 
     Raises UsageError for what was asked for and cannot be: vLLM that is not installed, a precision that it lacks (with
     an `adapter` beside the weights fp32 too), a model that does not fit.
@@ -78,7 +70,7 @@ def choose_engine(
                 "--engine vllm with precision fp32: on a GPU vLLM applies adapters in 16 bits only; use bf16, "
                 "--engine transformers, or a merged export (`cai export --merge`)"
             )
-        mode = _mode(tokens, weights, _processes(weights, precision, gpus)) if gpus else "eager"
+        mode = costs.vllm_mode(tokens, weights.parameters, _processes(weights, precision, gpus)) if gpus else "eager"
         return Choice("vllm", f"as asked, {vllm}, {mode}", mode == "eager")
     if vllm is None:
         return Choice("transformers", "vLLM is not installed here")
@@ -92,16 +84,23 @@ def choose_engine(
         processes = _processes(weights, precision, gpus)
     except UsageError as error:
         return Choice("transformers", str(error))
-    mode = _mode(tokens, weights, processes)
+    mode = costs.vllm_mode(tokens, weights.parameters, processes)
     if precision == "fp8":
         return Choice("vllm", f"{vllm}, {mode}: fp8 is vLLM's alone", mode == "eager")
     if processes < len(gpus):
         return Choice("vllm", f"{vllm}, {mode}: the weights need {len(gpus) // processes} GPUs", mode == "eager")
-    fast, plain = (_seconds(name, tokens, weights, processes) for name in (mode, "transformers"))
-    shown = f"{tokens:,} tokens and the start take about {plain:.0f} s, with vLLM {vllm}, {mode}, {fast:.0f} s"
-    if fast <= WORTH_IT * plain:
-        return Choice("vllm", f"{shown}: a fifth less, or better", mode == "eager")
-    return Choice("transformers", f"{shown}: not a fifth less")
+    if not fast:
+        return Choice("transformers", "the plain path (fast=false) weighs no engines")
+    vllm_seconds, plain_seconds = (
+        costs.seconds(name, tokens, weights.parameters, processes) for name in (mode, "transformers")
+    )
+    figures = (
+        f"{tokens:,} tokens and the start take about {plain_seconds:.0f} s, with vLLM {vllm}, {mode}, "
+        f"{vllm_seconds:.0f} s"
+    )
+    if vllm_seconds <= costs.WORTH_IT * plain_seconds:
+        return Choice("vllm", f"{figures}: a fifth less, or better", mode == "eager")
+    return Choice("transformers", f"{figures}: not a fifth less")
 
 
 def refuse_precision(precision: str) -> None:
@@ -161,13 +160,3 @@ def weights_of(folder: Path) -> Weights:
 
 def _processes(weights: Weights, precision: str, gpus: Sequence[Gpu]) -> int:
     return max(1, len(gpus) // tensor_parallel(weights, precision, gpus))
-
-
-def _mode(tokens: int, weights: Weights, processes: int) -> str:
-    return min(("eager", "compiled"), key=lambda name: _seconds(name, tokens, weights, processes))
-
-
-def _seconds(name: str, tokens: int, weights: Weights, processes: int) -> float:
-    larger = max(1.0, weights.parameters / MEASURED_PARAMETERS)
-    token = TOKEN_SECONDS[name] + (larger - 1.0) * GPU_SECONDS[name]
-    return START_SECONDS[name] + tokens * token / processes
