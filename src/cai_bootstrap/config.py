@@ -153,6 +153,7 @@ class RunConfig(Section):
     engine: Literal["auto", "transformers", "vllm"] = "auto"
     workers: Count = Field("auto", description="processes that generate and evaluate; auto: one a GPU")
     threads: int = Field(0, ge=0, description="CPU threads; 0 takes all")
+    fast: bool = Field(True, description="recorded steps, the fused head, a warm next process; false: the plain path")
     force_data: bool = Field(False, description="make data again instead of reusing or refusing them")
     track: Literal["trackio", "wandb"] | None = None
     paths: Paths = Paths()

@@ -101,7 +101,8 @@ def run_pipeline(
             pass
         log = EventLog(workspace.logs / f"{run}.jsonl", run)
         follow = _Follower(log.path, on_event or (lambda _: None))
-        with Standby(workspace.base, workspace.logs / f"{run}.standby.log") as standby:
+        standby_log = workspace.logs / f"{run}.standby.log"
+        with Standby(workspace.base, standby_log, enabled=resolved.config.fast) as standby:
             outcome = _Run(resolved, workspace, log, follow, signals, standby).through(steps)
         # Exit code and events tell that a single step failed; the record of a finished run stays, for it is still true.
         measured = outcome.exit_code == EXIT_OK or outcome.results_file is not None

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from cai_bootstrap.supervise import Child, start_child, step_command
 
-AFTER_SECONDS = 8.0  # what works would have to share its processors while it imports the same
+AFTER_SECONDS = 8.0  # earlier, the standby's imports would slow the running step, which is importing the same
 NEEDED_BYTES = 4 * 2**30  # of free memory, to start a process that waits; it takes about 0.8 GiB
 SCARCE_BYTES = 2**30  # with less it is ended again
 READY = b"\n"  # what a process says when all is imported
@@ -31,10 +31,10 @@ def waiting_command(base: Path) -> list[str]:
 
 
 class Standby:
-    """At most one process that waits for a step, its output going to `log` until it has one."""
+    """At most one process that waits for a step, its output going to `log` until it has one; none if not `enabled`."""
 
-    def __init__(self, base: Path, log: Path) -> None:
-        self._base, self._log = base, log
+    def __init__(self, base: Path, log: Path, *, enabled: bool = True) -> None:
+        self._base, self._log, self._enabled = base, log, enabled
         self._waiting: Child | None = None
         self._line: socket.socket | None = None  # to its stdin, which is the other end
         self._since = 0.0
@@ -49,7 +49,7 @@ class Standby:
     def prepare(self, seconds: float) -> None:
         """After so many seconds of a step, once it is past its own start: a process that waits for the next one,
         where there is memory for it. It is ended when memory becomes scarce."""
-        if seconds < AFTER_SECONDS:
+        if not self._enabled or seconds < AFTER_SECONDS:
             return
         with contextlib.suppress(OSError):  # nothing depends on it
             free = free_memory()

@@ -81,6 +81,17 @@ def whole(tmp_path_factory: pytest.TempPathFactory, made: Path) -> Path:
     return shutil.copytree(made / "base", tmp_path_factory.mktemp("whole") / "base")
 
 
+def test_the_plain_path_makes_the_same_data_and_reaches_the_same_loss_and_verdict(
+    tmp_path: Path, tiny: Path, tiny_suites: Suites, whole: Path
+) -> None:
+    base = tmp_path / "base"
+    code, said = run(*arguments(base, tiny, tiny_suites, "--set", "fast=false"))
+    assert code == 3, said
+    assert pairs_sha256(base) == pairs_sha256(whole)
+    assert marker(base)["final_loss"] == pytest.approx(marker(whole)["final_loss"], rel=1e-4)
+    assert run_json(base)["message"] == run_json(whole)["message"]
+
+
 def test_c5_killed_in_generation_and_in_training_it_ends_as_if_it_had_not_been(
     tmp_path: Path, tiny: Path, tiny_suites: Suites, whole: Path
 ) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from cai_bootstrap.training import logprobs
 from cai_bootstrap.training.collate import Collator
 from cai_bootstrap.training.fast.answer_head import add_answer_head, answer_logps, mask_for
 
@@ -49,6 +50,9 @@ def test_they_are_those_of_plain_logits_with_and_without_padding(tmp_path: Path,
     add_answer_head(model)
     found, lengths = answer_logps(model, batch)
     assert torch.allclose(found, wanted, atol=1e-4)
+    plain, plain_lengths = logprobs.answer_logps(model, batch)
+    assert torch.allclose(plain, wanted, atol=1e-4)
+    assert torch.equal(plain_lengths, lengths)
     assert lengths.tolist() == [3, 2, 5, 1]
 
 

@@ -329,7 +329,7 @@ def test_a_resumed_training_is_judged_against_the_untrained_model(tmp_path: Path
 def test_out_of_memory_halves_the_batch_and_doubles_the_accumulation(
     tmp_path: Path, prepared: PreparedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cai_bootstrap.training import trainer as module
+    from cai_bootstrap.training.fast import answer_head as module
 
     original = module.answer_logps
 
@@ -353,7 +353,7 @@ def test_out_of_memory_before_a_checkpoint_begins_again_with_untrained_adapters(
     """Memory runs out at step 2 of batches of 4; what comes is the training that began with batches of 2."""
     from safetensors.torch import load_file
 
-    from cai_bootstrap.training import trainer as module
+    from cai_bootstrap.training.fast import answer_head as module
 
     settings = {
         "training__max_steps": 4, "training__save_every": 4, "training__learning_rate": 1e-2,

@@ -52,7 +52,8 @@ class _Job:
         config_file = self.workspace.logs / f"{self.run}.config.yaml"
         write_atomic(config_file, dump_yaml(self.config))
         standby_log = self.workspace.logs / f"{self.run}.standby.log"
-        with signals.listening(), Standby(self.workspace.base, standby_log) as standby:
+        enabled = self.config.fast
+        with signals.listening(), Standby(self.workspace.base, standby_log, enabled=enabled) as standby:
             for name, number in steps:
                 more: dict[str, Any] = {} if (name, number) == steps[-1] else {"meanwhile": standby.prepare}
                 log = self.workspace.logs / f"{self.run}.{name}-{number}.log"

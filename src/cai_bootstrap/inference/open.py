@@ -59,6 +59,7 @@ def open_model(
     threads: int = 0,
     workers: Literal["auto"] | int = 1,
     exact: bool = False,
+    fast: bool = True,
 ) -> OpenedModel:
     """Load a model into the engine that was asked for, or that `auto` chooses, which says why.
 
@@ -66,7 +67,8 @@ def open_model(
     (faster; only for generation, in 16 bit or more: an evaluation applies it unmerged). With several `workers` the
     batches are shared out to as many processes, each with a GPU and the whole model (with vLLM: with as many GPUs as
     the model needs). `exact`: the same call must give the same answers again, at the cost of speed (vLLM only; the
-    other engine always does). Raises UsageError if the engine, or that many GPUs, are not there.
+    other engine always does). Without `fast` nothing is recorded, and `auto` weighs no engines. Raises UsageError if
+    the engine, or that many GPUs, are not there.
     """
     choice = choose_engine(
         engine,
@@ -76,6 +78,7 @@ def open_model(
         gpus=visible_gpus()[1],
         vllm=vllm_version(),
         adapter=adapter is not None,
+        fast=fast,
     )
     say(f"engine {choice.name}: {choice.reason}")
     if choice.name == "vllm":
@@ -84,13 +87,13 @@ def open_model(
     if count > 1:
         say(f"{count} processes generate, each with the whole model")
         threads = max(1, (threads or os.cpu_count() or 1) // count)
-    settings = WorkerSettings(prepared, precision, batch_size, adapter, merge, threads)
+    settings = WorkerSettings(prepared, precision, batch_size, adapter, merge, threads, fast=fast)
     others = start_workers(count, settings)  # they load while this process does
     loaded = load(prepared, precision=precision, adapter=adapter, threads=threads)
     if merge and adapter is not None and precision in {"fp32", "bf16", "fp16"}:
         loaded.model = loaded.model.merge_and_unload()
     adapter_hash = sha256_file(adapter / "adapter_model.safetensors") if adapter is not None else None
-    options: dict[str, Any] = {"precision": precision, "batch_size": batch_size, "adapter": adapter_hash}
+    options: dict[str, Any] = {"precision": precision, "batch_size": batch_size, "adapter": adapter_hash, "fast": fast}
     for other in others:
         other.ready()
     made = (

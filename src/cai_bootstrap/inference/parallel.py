@@ -40,7 +40,7 @@ class WorkerSettings:
     adapter: Path | None
     merge: bool
     threads: int
-    attention: str | None = None
+    fast: bool = True
     engine: str = "transformers"
     eager: bool = True
     exact: bool = False

@@ -1,7 +1,6 @@
 """The engine on plain transformers: sorted by length, batched, left-padded, streamed in input order.
 
-The batch is halved when the device runs out of memory, and the reduction stays; `on_reduce` hears of it, so that a
-resumed run decodes with the same batches.
+The batch is halved when the device runs out of memory, and stays so: `batch_size` tells.
 """
 
 import gc
@@ -22,11 +21,7 @@ from cai_bootstrap.inference.tokens import Tokens
 
 VERSIONS = ("torch", "transformers", "tokenizers", "peft")
 WINDOW_BATCHES = 64
-# Whether decoding steps are recorded as CUDA graphs: 512 of 512 answers the same, 2.3 times the tokens a second on an
-# H100 with gemma-3-270m (benchmarks/generation.py, 2026-11-25).
-RECORDED = True
 Adjust = Callable[[Any, int], Any]
-Reduced = Callable[[int], None]
 ScoreT = TypeVar("ScoreT")
 
 
@@ -46,7 +41,6 @@ def load(
     *,
     precision: str,
     adapter: Path | None = None,
-    attention: str | None = None,
     threads: int = 0,
 ) -> LoadedModel:
     """Load a model for inference. This is the one way in which a trained model is loaded: base weights in `precision`,
@@ -67,7 +61,6 @@ def load(
             prepared.path,
             trust_remote_code=False,
             use_safetensors=True,
-            attn_implementation=attention,
             **weight_options(precision, device),
         )
     except (ValueError, OSError, KeyError) as error:
@@ -122,7 +115,8 @@ class TransformersEngine:
 
     `batch_size` is how many prompts are decoded together now: what was asked for, or less after running out of memory.
     `ends` are the end-of-sequence tokens. `adjust(logits, step)`, where set, changes the scores before each token.
-    `recorded`: decode with steps of fixed shapes (`fixed_steps`), for weights that stay as they are.
+    `fast`: on a GPU, decode with recorded steps of fixed shapes (`inference.fast.fixed_steps`), for weights that stay
+    as they are; `recorded` decides it whatever the device is.
     """
 
     def __init__(
@@ -133,19 +127,18 @@ class TransformersEngine:
         precision: str,
         batch_size: int,
         adapter: str | None = None,
-        on_reduce: Reduced | None = None,
+        fast: bool = True,
         recorded: bool | None = None,
     ) -> None:
         self._model, self._tokenizer, self._device = loaded.model, loaded.tokenizer, loaded.device
         self.batch_size = batch_size
-        self._on_reduce = on_reduce
         self.adjust: Adjust | None = None
         self._newlines: Any = None
         self._tried_without = False
         config = loaded.model.config
         # 8-bit kernels ask the host about outliers, which no recording can.
         can = loaded.device == "cuda" and precision in {"bf16", "fp16", "fp32"}
-        self._shapes = fixed_shapes(loaded.model) if (can and RECORDED if recorded is None else recorded) else None
+        self._shapes = fixed_shapes(loaded.model) if (can and fast if recorded is None else recorded) else None
         self._tokens = Tokens(loaded.tokenizer, loaded.model.generation_config.eos_token_id)
         self.ends = self._tokens.ends
         self._info = EngineInfo(
@@ -225,8 +218,6 @@ class TransformersEngine:
             ) from error
         self.batch_size //= 2
         release_memory()
-        if self._on_reduce is not None:
-            self._on_reduce(self.batch_size)
 
     def _decode(
         self,
@@ -330,6 +321,8 @@ class TransformersEngine:
 
 def fixed_shapes(model: Any) -> Any:
     """Recorded decoding steps for a model, none of them recorded yet."""
+    # 512 of 512 answers the same, 2.3 times the tokens a second on an H100 with gemma-3-270m (benchmarks/generation.py,
+    # 2026-11-25).
     from cai_bootstrap.inference.fast.fixed_steps import FixedShapes
 
     return FixedShapes(model)

@@ -66,7 +66,6 @@ def _open(settings: WorkerSettings) -> tuple[Any, Callable[[], AbstractContextMa
         settings.prepared,
         precision=settings.precision,
         adapter=settings.adapter,
-        attention=settings.attention,
         threads=settings.threads,
     )
     adapter = settings.adapter
@@ -74,7 +73,12 @@ def _open(settings: WorkerSettings) -> tuple[Any, Callable[[], AbstractContextMa
         loaded.model = loaded.model.merge_and_unload()
     known = sha256_file(adapter / "adapter_model.safetensors") if adapter is not None else None
     engine = TransformersEngine(
-        loaded, settings.prepared, precision=settings.precision, batch_size=settings.batch_size, adapter=known
+        loaded,
+        settings.prepared,
+        precision=settings.precision,
+        batch_size=settings.batch_size,
+        adapter=known,
+        fast=settings.fast,
     )
     return engine, lambda: loaded.model.disable_adapter()
 

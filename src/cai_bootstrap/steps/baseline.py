@@ -21,7 +21,7 @@ def identity(context: StepContext) -> str:
     dev = [item.id for item in context.dev_items]
     return fingerprint(
         [context.model_key(), measured, config.evaluation_precision, config.engine, config.seed,
-         context.suite.sha256, dev, SCORER_VERSION, SCHEMA_VERSION, config.allow_instruct]
+         context.suite.sha256, dev, SCORER_VERSION, SCHEMA_VERSION, config.allow_instruct, *context.path_key()]
     )  # fmt: skip
 
 

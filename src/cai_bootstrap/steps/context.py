@@ -68,6 +68,10 @@ class StepContext:
     def prepared(self) -> PreparedModel:
         return prepare(self.config.model, revision=self.config.revision, say=self.progress.say)
 
+    def path_key(self) -> list[str]:
+        """What a fingerprint holds of `fast`: nothing where it is on, so that earlier fingerprints stay."""
+        return [] if self.config.fast else ["plain path"]
+
     def model_key(self) -> list[str]:
         """What identifies the base model in a fingerprint."""
         prepared = self.prepared()
@@ -92,6 +96,7 @@ class StepContext:
             threads=config.threads,
             workers=config.workers,
             exact=True,
+            fast=config.fast,
             tokens_asked=len(self.suite.items) * config.evaluation.max_new_tokens,
             say=self.progress.say,
         )

@@ -30,8 +30,10 @@ def data_identity(context: StepContext) -> dict[str, Any]:
     constitution = load_constitution(config.constitution)
     earlier = [] if context.round == 1 else [train.checkpoint_of(replace(context, round=context.round - 1)).sha256]
     held_back = {"held_back": fingerprint(sorted(context.held_back))} if context.held_back else {}
+    plain_path = {} if config.fast else {"fast": False}
     return {
         **held_back,
+        **plain_path,
         "answering adapter": earlier,
         "model": context.model_key(),
         "constitution": constitution.sha256,
@@ -127,6 +129,7 @@ def run(context: StepContext, _: str) -> list[Path]:
         batch_size=config.generation.batch_size,
         adapter=_answering_adapter(context),
         merge=True,
+        fast=config.fast,
         threads=config.threads,
         workers=config.workers,
         tokens_asked=count * config.generation.max_new_tokens * _most_answers(context),

@@ -29,6 +29,7 @@ def identity(context: StepContext) -> str:
             config.pairs.min_pairs,
             config.seed,
             context.model_key(),
+            *context.path_key(),
         ]
     )
 

@@ -26,9 +26,8 @@ from cai_bootstrap.training.watch import CollapseWatch
 from cai_bootstrap.workspace import read_json, write_json
 
 FINAL_LOSS_STEPS = 10
-# Whether steps are recorded as CUDA graphs where they can be (benchmarks/training.py: 1.86 times as fast for 32 pairs a
-# step), and up to how many pairs: with 256 the host no longer is what a step waits for, and a recording takes memory.
-GRAPHED = True
+# Steps of up to so many pairs are recorded as CUDA graphs where they can be (benchmarks/training.py: 1.86 times as fast
+# for 32 pairs a step): with 256 the host no longer is what a step waits for, and a recording takes memory.
 MOST_GRAPHED_PAIRS = 64
 
 
@@ -69,7 +68,7 @@ class TrainingRun:
     dev_items: Sequence[EvalItem] = ()
     details: dict[str, Any] = field(default_factory=dict)
     share: Share | None = None
-    graphed: bool = GRAPHED
+    graphed: bool = True
     tokenizer: Any = None
 
     def run(self, pairs: Sequence[PreferencePair]) -> Checkpoint:
@@ -186,7 +185,7 @@ class TrainingRun:
         work = self.folder / "work" / f"{number}-{phase.name}"
         earlier_looks = len(watch.looks) if watch else 0
         start: dict[str, Any] = {}
-        recorded = self.graphed
+        recorded = self.graphed and self.config.fast
         while True:
             trainer = self._trainer(phase, model, tokenizer, pairs, work, batch_size, accumulate, recorded=recorded)
             start = start or _adapters(trainer.model)
@@ -307,6 +306,7 @@ class TrainingRun:
             dpo_weight=phase.dpo_weight,
             sft_weight=phase.sft_weight,
             graphed=recorded and cuda and self._can_be_graphed(),
+            fast=self.config.fast,
         )
 
     def _can_be_graphed(self) -> bool:

@@ -14,8 +14,9 @@ import torch
 import torch.nn.functional as functional
 from trl import DPOTrainer
 
+from cai_bootstrap.training import logprobs
 from cai_bootstrap.training.collate import Collator
-from cai_bootstrap.training.fast.answer_head import add_answer_head, answer_logps
+from cai_bootstrap.training.fast import answer_head
 from cai_bootstrap.training.fast.graphs import ANSWER_STEP, WIDTH_STEP, GraphedSteps
 from cai_bootstrap.training.ranks import Ranks
 
@@ -24,11 +25,20 @@ class PreferenceTrainer(DPOTrainer):  # type: ignore[misc] # trl has no types
     """Trains on tokenised pairs (`training.pairs.dataset`) with loss = dpo_weight · DPO + sft_weight · NLL.
 
     DPO is the sigmoid loss of Rafailov et al. (2305.18290, eq. 7); NLL after Pang et al. (2404.19733, eq. 1).
+    `fast`: log-probabilities come from the fused head (`training.fast.answer_head`), else from the model's own logits.
     `graphed`: steps are recorded as CUDA graphs (`training.fast.graphs`), for LoRA without dropout, checkpointing or
     noise.
     """
 
-    def __init__(self, *args: Any, dpo_weight: float, sft_weight: float, graphed: bool = False, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        dpo_weight: float,
+        sft_weight: float,
+        graphed: bool = False,
+        fast: bool = True,
+        **kwargs: Any,
+    ) -> None:
         self._dpo_weight, self._sft_weight = dpo_weight, sft_weight
         tokenizer = kwargs["processing_class"]
         steps = {"width_step": WIDTH_STEP, "answer_step": ANSWER_STEP} if graphed else {}
@@ -36,8 +46,10 @@ class PreferenceTrainer(DPOTrainer):  # type: ignore[misc] # trl has no types
         super().__init__(*args, data_collator=collator, **kwargs)
         if "ref" in getattr(self.model, "peft_config", {}):
             self.model.delete_adapter("ref")  # the reference is in the data set already
-        base = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
-        add_answer_head(base)
+        self.answer_logps = answer_head.answer_logps if fast else logprobs.answer_logps
+        if fast:
+            base = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+            answer_head.add_answer_head(base)
         self._adapted = [module for module in self.model.modules() if hasattr(module, "lora_A")]
         self._graphs: GraphedSteps | None = None
         if graphed:
@@ -61,7 +73,7 @@ class PreferenceTrainer(DPOTrainer):  # type: ignore[misc] # trl has no types
 
     def _loss(self, inputs: Any, model: Any = None) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         with self._uncast():
-            logps, lengths = answer_logps(model or self.model, inputs)
+            logps, lengths = self.answer_logps(model or self.model, inputs)
         pairs = len(logps) // 2 if self._dpo_weight else len(logps)
         chosen, chosen_lengths = logps[:pairs], lengths[:pairs]
         nll = -(chosen / chosen_lengths).mean()
@@ -144,7 +156,7 @@ def reference_logps(trainer: PreferenceTrainer, dataset: Any, batch_size: int) -
         for start in range(ranks.rank * batch_size, len(order), ranks.count * batch_size):
             places = order[start : start + batch_size]
             batch = trainer._prepare_inputs(trainer.data_collator([dataset[i] for i in places]))
-            logps, _ = answer_logps(model, batch)
+            logps, _ = trainer.answer_logps(model, batch)
             chosen, rejected = logps.chunk(2)
             found.update(zip(places, zip(chosen.tolist(), rejected.tolist(), strict=True), strict=True))
     for others in ranks.all_of(found):
