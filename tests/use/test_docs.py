@@ -91,7 +91,7 @@ def test_shell_blocks_run_in_order(page: Path, tmp_path: Path, finished: Finishe
     kept = {name: value for name, value in os.environ.items() if not name.startswith("CAI_")}
     plain = {
         **kept, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HOME": str(tmp_path / "home"),
-        "CAI_CACHE_DIR": os.environ["CAI_CACHE_DIR"], "HF_HUB_OFFLINE": "1",
+        "CAI_CACHE_DIR": os.environ["CAI_CACHE_DIR"], "HF_HUB_OFFLINE": "1", "CAI_FAST": "false",
     }  # fmt: skip
     base = shutil.copytree(finished.workspace.base, tmp_path / "cai-work")
     (tmp_path / "results").symlink_to(base / "results")
