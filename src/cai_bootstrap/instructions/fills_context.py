@@ -2,10 +2,11 @@
 
 from random import Random
 
-from cai_bootstrap.instructions.fill import Fill, Supply, drawn, gold_answer
+from cai_bootstrap.instructions.fill import Fill, gold_answer
 from cai_bootstrap.instructions.fills_facts import OWNING, UNCOUNTED, overlap
 from cai_bootstrap.instructions.materials import joined, material, number_word, plain, row, some_things, told
 from cai_bootstrap.instructions.pool import capitalised, facts, handwritten, is_train, nouns, with_article, words
+from cai_bootstrap.instructions.registry import skill
 
 # What one person is more than another, and the same seen from the other side.
 DEGREES = (("taller", "shorter"), ("older", "younger"), ("faster", "slower"), ("stronger", "weaker"),
@@ -42,17 +43,20 @@ def _claim(random: Random) -> tuple[dict[str, str], bool]:
     return {**told(random, texts), "claim": claim}, holds
 
 
+@skill("true_false", "question", hard=True, two_answers=True)
 def _true_false(random: Random) -> Fill:
     slots, holds = _claim(random)
     return gold_answer(slots, [str(holds)], content=(slots["claim"],), rivals=[str(not holds)], in_context=True)
 
 
+@skill("yes_no_told", "question", hard=True, two_answers=True)
 def _yes_no_told(random: Random) -> Fill:
     slots, holds = _claim(random)
     answer, claim = "yes" if holds else "no", slots["claim"]
     return Fill(slots, "yes_no", {"in_context": True}, [answer], None, capitalised(answer), (claim,), claim)
 
 
+@skill("where_is", "question")
 def _where_is(random: Random) -> Fill:
     """Two to four people in cities, or things in rooms, and one of them is asked for."""
     count = random.choice((2, 2, 3, 4))
@@ -70,6 +74,7 @@ def _where_is(random: Random) -> Fill:
     return gold_answer(slots, golds, content=(who[asked].removeprefix("the "),), rivals=rivals, in_context=True)
 
 
+@skill("who_is_taller", "question")
 def _who_is_taller(random: Random) -> Fill:
     x, y = random.sample(words()["names"], 2)
     pair = random.choice(DEGREES)
@@ -80,6 +85,7 @@ def _who_is_taller(random: Random) -> Fill:
     return gold_answer(slots, [gold], content=(f"{x} {more}",), rivals=[rival], in_context=True)
 
 
+@skill("how_many", "question", hard=True)
 def _how_many(random: Random) -> Fill:
     n = random.randint(2, 7)
     things = some_things(random, n)
@@ -91,6 +97,7 @@ def _how_many(random: Random) -> Fill:
     return gold_answer(slots, golds, content=(shown,), rivals=[r for r in rivals if r != "one"], in_context=True)
 
 
+@skill("which_first", "question", hard=True, rare=True)
 def _which_first(random: Random) -> Fill:
     """The first or last of two to four words in the alphabet; no two begin with the same letter."""
     while True:
@@ -105,6 +112,7 @@ def _which_first(random: Random) -> Fill:
     return gold_answer(slots, [gold], content=(" ".join(options),), rivals=rivals, in_context=True)
 
 
+@skill("letter_position", "question", hard=True, rare=True)
 def _letter_position(random: Random) -> Fill:
     """The first or last letter of a word, where that is no word by itself."""
     while True:
@@ -120,6 +128,7 @@ def _letter_position(random: Random) -> Fill:
     return gold_answer(slots, [letter], content=(word,), rivals=rivals, in_context=True)
 
 
+@skill("odd_one_out", "question")
 def _odd_one_out(random: Random) -> Fill:
     """Two to four of one kind and one of another."""
     known = facts()["categories"]
@@ -137,6 +146,7 @@ def _odd_one_out(random: Random) -> Fill:
 _ANIMALS = {"bird", "fish", "insect", "mammal", "reptile"}
 
 
+@skill("fill_blank", "completion")
 def _fill_blank(random: Random) -> Fill:
     sentence, unfinished, slot = random.choice(handwritten()["told"])
     values = material(random)
@@ -148,6 +158,7 @@ def _fill_blank(random: Random) -> Fill:
                        in_context=True)  # fmt: skip
 
 
+@skill("count_on", "completion", hard=True)
 def _count_on(random: Random) -> Fill:
     """Numbers in words, counted up or down by ones, twos, fives or tens."""
     while True:
@@ -162,43 +173,3 @@ def _count_on(random: Random) -> Fill:
     text = random.choice((", ", ", ", " ")).join(shown)
     return gold_answer({"list": text}, golds, content=(" ".join(shown[-2:]),), fact_key=key, rivals=[shown[-1]],
                        in_context=True)  # fmt: skip
-
-
-def true_false() -> Supply:
-    return drawn("true_false", _true_false)
-
-
-def yes_no_told() -> Supply:
-    return drawn("yes_no_told", _yes_no_told)
-
-
-def where_is() -> Supply:
-    return drawn("where_is", _where_is)
-
-
-def who_is_taller() -> Supply:
-    return drawn("who_is_taller", _who_is_taller)
-
-
-def how_many() -> Supply:
-    return drawn("how_many", _how_many)
-
-
-def which_first() -> Supply:
-    return drawn("which_first", _which_first)
-
-
-def letter_position() -> Supply:
-    return drawn("letter_position", _letter_position)
-
-
-def odd_one_out() -> Supply:
-    return drawn("odd_one_out", _odd_one_out)
-
-
-def fill_blank() -> Supply:
-    return drawn("fill_blank", _fill_blank)
-
-
-def count_on() -> Supply:
-    return drawn("count_on", _count_on)

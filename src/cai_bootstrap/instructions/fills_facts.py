@@ -3,9 +3,10 @@
 from functools import lru_cache
 from random import Random
 
-from cai_bootstrap.instructions.fill import Fill, Supply, drawn, gold_answer, listed
+from cai_bootstrap.instructions.fill import Fill, gold_answer
 from cai_bootstrap.instructions.materials import DAYS, MONTHS, joined, number_word, plain, some_things, told
 from cai_bootstrap.instructions.pool import capitalised, facts, is_train, nouns, plain_words, with_article, words
+from cai_bootstrap.instructions.registry import fact_skill, skill
 
 UNCOUNTED = {"color", "sport", "metal", "drink"}
 OWNING = ("has", "has", "owns", "bought", "found", "lost", "drew", "carries", "wants", "sold", "forgot", "needs")
@@ -15,69 +16,66 @@ SIZES = ("small", "large", "huge", "tiny", "big", "tall", "short", "enormous", "
 SHAPES = ("round", "square", "oval", "flat", "curved", "triangular", "rectangular", "pointed")
 
 
-def capital() -> Supply:
-    return listed(
-        [
-            gold_answer({"country": row["country"]}, [row["capital"]], content=(row["key"],),
-                        fact_key=f"capital:{row['key']}", closed_set="capitals")
-            for row in facts()["countries"]
-            if row["capital"]
-        ]
-    )  # fmt: skip
+@fact_skill("capital", "question", "completion")
+def _capital() -> list[Fill]:
+    return [
+        gold_answer({"country": row["country"]}, [row["capital"]], content=(row["key"],),
+                    fact_key=f"capital:{row['key']}", closed_set="capitals")
+        for row in facts()["countries"]
+        if row["capital"]
+    ]  # fmt: skip
 
 
-def currency() -> Supply:
-    return listed(
-        [
-            gold_answer({"country": row["country"]}, row["currency"], content=(row["key"],),
-                        fact_key=f"currency:{row['key']}", closed_set="currencies")
-            for row in facts()["countries"]
-            if row["currency"]
-        ]
-    )  # fmt: skip
+@fact_skill("currency", "question")
+def _currency() -> list[Fill]:
+    return [
+        gold_answer({"country": row["country"]}, row["currency"], content=(row["key"],),
+                    fact_key=f"currency:{row['key']}", closed_set="currencies")
+        for row in facts()["countries"]
+        if row["currency"]
+    ]  # fmt: skip
 
 
-def element_symbol() -> Supply:
-    return listed(
-        [
-            gold_answer({"element": name.lower()}, [symbol], content=(name.lower(),),
-                        fact_key=f"element_symbol:{name.lower()}", closed_set="element_symbols")
-            for name, symbol in facts()["elements"]
-        ]
-    )  # fmt: skip
+@fact_skill("element_symbol", "question", "completion")
+def _element_symbol() -> list[Fill]:
+    return [
+        gold_answer({"element": name.lower()}, [symbol], content=(name.lower(),),
+                    fact_key=f"element_symbol:{name.lower()}", closed_set="element_symbols")
+        for name, symbol in facts()["elements"]
+    ]  # fmt: skip
 
 
-def antonym() -> Supply:
+@fact_skill("antonym", "question", "completion")
+def _antonym() -> list[Fill]:
     answers: dict[str, list[str]] = {}
     for word, opposite in facts()["antonyms"]:
         answers.setdefault(word, []).append(opposite)
-    return listed(
-        [
-            gold_answer({"word": word}, golds, content=(word,), fact_key=f"antonym:{word}", rivals=[word])
-            for word, golds in answers.items()
-        ]
-    )
+    return [
+        gold_answer({"word": word}, golds, content=(word,), fact_key=f"antonym:{word}", rivals=[word])
+        for word, golds in answers.items()
+    ]
 
 
-def _forms(kind: str, skill: str) -> Supply:
-    return listed(
-        [
-            gold_answer({"word": word}, forms, content=(word,), fact_key=f"{skill}:{word}",
-                        rivals=[] if word in forms else [word])
-            for word, forms in facts()[kind]
-        ]
-    )  # fmt: skip
+def _forms(kind: str, name: str) -> list[Fill]:
+    return [
+        gold_answer({"word": word}, forms, content=(word,), fact_key=f"{name}:{word}",
+                    rivals=[] if word in forms else [word])
+        for word, forms in facts()[kind]
+    ]  # fmt: skip
 
 
-def plural() -> Supply:
+@fact_skill("plural", "question", "completion")
+def _plural() -> list[Fill]:
     return _forms("plurals", "plural")
 
 
-def past_tense() -> Supply:
+@fact_skill("past_tense", "question", "completion")
+def _past_tense() -> list[Fill]:
     return _forms("pasts", "past_tense")
 
 
-def weekday_month() -> Supply:
+@fact_skill("weekday_month", "question", "completion")
+def _weekday_month() -> list[Fill]:
     fills = []
     for unit, names in (("day", DAYS), ("month", MONTHS)):
         for i, name in enumerate(names):
@@ -90,7 +88,7 @@ def weekday_month() -> Supply:
                         gold_answer(slots, [answer], content=(name,), fact_key=key,
                                     closed_set="weekdays" if unit == "day" else "months")
                     )  # fmt: skip
-    return listed(fills)
+    return fills
 
 
 def _two_numbers(random: Random, relation: str) -> tuple[int, int]:
@@ -110,6 +108,7 @@ def _written(random: Random, *numbers: int) -> list[str]:
     return [str(n) for n in numbers]
 
 
+@skill("compare_numbers", "question", two_answers=True)
 def _compare_numbers(random: Random) -> Fill:
     relation = random.choice(("greater", "less"))
     a, b = _two_numbers(random, relation)
@@ -121,6 +120,7 @@ def _compare_numbers(random: Random) -> Fill:
                 (f"{first} {second}",), f"{a},{b}")  # fmt: skip
 
 
+@skill("compare_pick", "question", "completion")
 def _compare_pick(random: Random) -> Fill:
     relation = random.choice(("max", "min"))
     a, b = _two_numbers(random, relation)
@@ -139,6 +139,7 @@ def _spellings(shown: str, n: int) -> list[str]:
     return [shown, *other]
 
 
+@skill("who_has", "question", "completion")
 def _who_has(random: Random) -> Fill:
     """Two to four people with a thing each; the slots `x` and `y` hold two of them, `facts` holds all."""
     people = random.sample(words()["names"], random.choice((2, 2, 3, 3, 4)))
@@ -164,6 +165,7 @@ def _properties() -> dict[str, list[str]]:
     }
 
 
+@skill("property_of", "question", "completion")
 def _property_of(random: Random) -> Fill:
     """Two to four things with a property of one kind each; `one` and `two` are two of them, `facts` tells of all."""
     kind = random.choice(("color", "color", "size", "shape"))
@@ -183,6 +185,7 @@ def _property_of(random: Random) -> Fill:
     return gold_answer(slots, [values[asked]], content=(things[asked],), rivals=rivals, in_context=True)
 
 
+@skill("category_pick", "question")
 def _category_pick(random: Random) -> Fill:
     known = facts()["categories"]
     kinds = sorted(known)
@@ -226,6 +229,7 @@ def _row_of_numbers(random: Random) -> list[int]:
     return row[::-1] if kind == "down" or (kind == "round" and random.random() < 0.3) else row
 
 
+@skill("number_sequence", "completion", hard=True, rare=True)
 def _number_sequence(random: Random) -> Fill:
     while True:
         *shown, following = _row_of_numbers(random)
@@ -238,7 +242,8 @@ def _number_sequence(random: Random) -> Fill:
                                in_context=True)  # fmt: skip
 
 
-def letter_sequence() -> Supply:
+@fact_skill("letter_sequence", "completion", hard=True, rare=True)
+def _letter_sequence() -> list[Fill]:
     fills = []
     for start in range(26):
         for step in (-2, -1, 1, 2, 3, 4):
@@ -255,9 +260,10 @@ def letter_sequence() -> Supply:
                         gold_answer({"list": text}, [letters[length]], content=content, fact_key=key, rivals=rivals,
                                     in_context=True)
                     )  # fmt: skip
-    return listed(fills)
+    return fills
 
 
+@skill("repeat_pattern", "completion")
 def _repeat_pattern(random: Random) -> Fill:
     """Words, letters or digits that repeat in a unit of two to four, shown at least twice."""
     unit = random.choice(("ab", "ab", "abc", "abc", "aab", "abb", "abac", "abcd"))
@@ -269,31 +275,3 @@ def _repeat_pattern(random: Random) -> Fill:
     text = random.choice((" ", ", ", " - ")).join(row[:length])
     rivals = sorted(set(row) - {row[length]})
     return gold_answer({"list": text}, [row[length]], content=(text,), rivals=rivals, in_context=True)
-
-
-def compare_numbers() -> Supply:
-    return drawn("compare_numbers", _compare_numbers)
-
-
-def compare_pick() -> Supply:
-    return drawn("compare_pick", _compare_pick)
-
-
-def who_has() -> Supply:
-    return drawn("who_has", _who_has)
-
-
-def property_of() -> Supply:
-    return drawn("property_of", _property_of)
-
-
-def category_pick() -> Supply:
-    return drawn("category_pick", _category_pick)
-
-
-def number_sequence() -> Supply:
-    return drawn("number_sequence", _number_sequence)
-
-
-def repeat_pattern() -> Supply:
-    return drawn("repeat_pattern", _repeat_pattern)

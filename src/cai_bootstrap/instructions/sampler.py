@@ -17,7 +17,7 @@ from random import Random
 from cai_bootstrap.errors import UsageError
 from cai_bootstrap.instructions.fill import Fill
 from cai_bootstrap.instructions.pool import Template
-from cai_bootstrap.instructions.skills import RARE_SKILLS, skills, supply, wordings
+from cai_bootstrap.instructions.skills import lookup, skills, supply, wordings
 from cai_bootstrap.instructions.text import normalised, word_list, words_similarity
 from cai_bootstrap.records import TASK_TYPES, Instruction, TaskType
 
@@ -134,7 +134,7 @@ def _draw(
     """
     names = list(skills(type))
     random.shuffle(names)
-    turns = [*names, *(name for name in names if name in RARE_SKILLS)]
+    turns = [*names, *(name for name in names if lookup(name).rare)]
     if weights is not None:
         own = {name: weights.get(f"{type}.{name}", 1.0) for name in names}
         turns = _turns({name: weight for name, weight in own.items() if weight > 0})
