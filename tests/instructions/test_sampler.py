@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from cai_bootstrap.errors import UsageError
 from cai_bootstrap.instructions.pool import templates
 from cai_bootstrap.instructions.sampler import (
-    POOL_SIZES,
     _draw,
     _Filter,
     no_leaks,
     pool_size,
+    pool_sizes,
     sample,
     sample_with_report,
     type_counts,
@@ -147,10 +147,10 @@ def test_more_than_the_pool_holds_is_refused_naming_its_size() -> None:
 def test_the_whole_pool_can_be_drawn_and_is_the_same_for_every_seed() -> None:
     drawn = sample(pool_size(), seed=8)
     assert len(drawn) == pool_size()
-    smallest = min(TASK_TYPES, key=lambda kind: POOL_SIZES[kind])
+    smallest = min(TASK_TYPES, key=lambda kind: pool_sizes()[kind])
     again = _draw(smallest, 10**9, Random(9), _Filter(no_leaks))
     assert {made.id for made in again} >= {made.id for made in drawn if made.type == smallest}
-    assert len(again) >= POOL_SIZES[smallest]
+    assert len(again) >= pool_sizes()[smallest]
 
 
 def test_every_template_is_used() -> None:

@@ -18,7 +18,7 @@ from cai_bootstrap.instructions.exemplars import draw
 from cai_bootstrap.instructions.fill import Fill, checked, gold_answer
 from cai_bootstrap.instructions.pool import Template, templates
 from cai_bootstrap.instructions.registry import SKILLS, fact_skill, skill
-from cai_bootstrap.instructions.sampler import sample
+from cai_bootstrap.instructions.sampler import pool_sizes, sample
 from cai_bootstrap.instructions.skills import HARD_SKILLS, skills, supply, wordings
 from cai_bootstrap.records import TASK_TYPES, TaskType
 
@@ -51,12 +51,19 @@ def register_rhyme(**marks: Any) -> None:
     add_templates("rhyme", "generation", "Rhyme on {word}.", "A rhyme on {word}, please.")
 
 
+def distinct_rhymes() -> set[str]:
+    """The texts of every fill in its one wording."""
+    texts = wordings("rhyme", "generation")
+    return {texts[n % 2].render(supply("rhyme").at(n).slots) for n in range(supply("rhyme").size)}
+
+
 ROWS = [("bell", "Ring the bell, all is well."), ("cat", "The cat wore a hat.")]
 
 
 def test_a_skill_is_one_decorated_function_and_its_templates() -> None:
-    before = sample(400, seed=2)
+    before, sizes = sample(400, seed=2), pool_sizes()
     register_rhyme()
+    assert pool_sizes() == {**sizes, "generation": sizes["generation"] + len(distinct_rhymes())}
     instructions = [instruction for instruction in sample(400, seed=2) if instruction.skill == "rhyme"]
     assert len(instructions) >= 5
     assert {instruction.template for instruction in instructions} == {t.id for t in wordings("rhyme", "generation")}

@@ -80,6 +80,12 @@ def templates() -> dict[tuple[TaskType, str], tuple[Template, ...]]:
 
 
 @lru_cache(maxsize=1)
+def counted_sizes() -> dict[str, dict[str, int]]:
+    """How many different instructions each skill gives, by type; a test holds the numbers to the pool."""
+    return dict(json.loads(_read("pool_sizes.json")))
+
+
+@lru_cache(maxsize=1)
 def words() -> dict[str, list[str]]:
     """Words by kind: `animal`, `artifact`, `food`, `object`, `plant`, `adjectives`, `verbs`, `names`, `cities`."""
     return dict(json.loads(_read("words.json")))

@@ -43,10 +43,15 @@ def supply(skill: str) -> Supply:
 
 
 def wordings(skill: str, type: TaskType) -> tuple[Template, ...]:
-    """The templates of a skill within a type. Raises UsageError for a skill that is not taught within it."""
+    """The templates of a skill within a type.
+
+    Raises UsageError for a skill that is not taught within the type, DataError for one that has no templates.
+    """
     types = lookup(skill).types
     if type not in types:
         raise UsageError(f"no skill '{skill}' of type {type} in the training pool; its types: {', '.join(types)}")
+    if (type, skill) not in templates():
+        raise _incomplete({skill}, type)
     return templates()[type, skill]
 
 
@@ -57,8 +62,12 @@ def skills(type: TaskType) -> tuple[str, ...]:
     """
     names = tuple(skill for kind, skill in templates() if kind == type)
     if odd := {name for name, skill in SKILLS.items() if type in skill.types}.symmetric_difference(names):
-        raise DataError(
-            f"{', '.join(sorted(odd))}: a skill of type {type} needs templates in instructions/data/templates/"
-            f'{type}.yaml and a function decorated by @skill("<name>", "{type}"); add the one that is missing'
-        )
+        raise _incomplete(odd, type)
     return names
+
+
+def _incomplete(names: set[str], type: TaskType) -> DataError:
+    return DataError(
+        f"{', '.join(sorted(names))}: a skill of type {type} needs templates in instructions/data/templates/"
+        f'{type}.yaml and a function decorated by @skill("<name>", "{type}"); add the one that is missing'
+    )
