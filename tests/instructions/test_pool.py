@@ -12,7 +12,6 @@ from cai_bootstrap.instructions.pool import (
     counted_sizes,
     facts,
     handwritten,
-    human_inputs,
     nouns,
     plain_words,
     plural,
@@ -170,12 +169,6 @@ def test_nouns_have_the_plural_that_the_rule_gives() -> None:
     assert wrong == []
     odd = ("lf", "oaf", "ife", "rf", "mouse", "goose", "fish", "deer", "sheep", "tato", "mato")
     assert [n for n in counted if n.endswith(odd) and n not in irregular] == []
-
-
-def test_human_inputs_count_what_people_wrote() -> None:
-    counted = human_inputs()
-    assert counted["templates"] == sum(Counter(t.type for g in templates().values() for t in g).values())
-    assert all(number > 0 for number in counted.values())
 
 
 @pytest.mark.parametrize("kind", TASK_TYPES)

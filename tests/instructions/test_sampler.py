@@ -21,7 +21,7 @@ from cai_bootstrap.instructions.sampler import (
 )
 from cai_bootstrap.instructions.skills import HARD_SKILLS, lookup
 from cai_bootstrap.instructions.split import split_of
-from cai_bootstrap.instructions.text import normalised, word_similarity
+from cai_bootstrap.instructions.text import normalised, word_list, words_similarity
 from cai_bootstrap.records import TASK_TYPES, Instruction, TaskType
 from cai_bootstrap.workspace import jsonl_line
 
@@ -110,7 +110,7 @@ def test_one_fact_is_never_asked_twice_in_nearly_the_same_words() -> None:
             asked.setdefault((made.type, made.fact_key), []).append(made.instruction)
     pairs = [(a, b) for texts in asked.values() for i, a in enumerate(texts) for b in texts[:i]]
     assert pairs
-    assert [pair for pair in pairs if word_similarity(*pair) >= 0.85] == []
+    assert [pair for pair in pairs if words_similarity(*map(word_list, pair)) >= 0.85] == []
 
 
 def test_leaks_are_dropped_counted_and_refilled() -> None:

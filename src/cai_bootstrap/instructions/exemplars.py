@@ -46,23 +46,23 @@ def draw(
     usual = -(-count // 2) if lookup(skill).two_answers else 1
     answers: Counter[str] = Counter()
     contents: set[tuple[str, ...]] = set()
-    chosen: list[WorkedFill] = []
+    examples: list[WorkedFill] = []
     spare: list[WorkedFill] = []
     for fill, answer in _worked(lookup(skill), random):
-        if len(chosen) == count:
+        if len(examples) == count:
             break
         if fill.content in contents or _mentions(avoided, fill):
             continue
         contents.add(fill.content)
-        (chosen if answers[answer] < usual else spare).append((fill, answer))
+        (examples if answers[answer] < usual else spare).append((fill, answer))
         answers[answer] += 1
-    chosen += spare[: count - len(chosen)]
-    if len(chosen) < count:
-        raise UsageError(f"skill '{skill}' has only {len(chosen)} fitting exemplars; ask for at most that many")
-    shown = list(itertools.islice(itertools.cycle(texts), count))
+    examples += spare[: count - len(examples)]
+    if len(examples) < count:
+        raise UsageError(f"skill '{skill}' has only {len(examples)} fitting exemplars; ask for at most that many")
+    templates = list(itertools.islice(itertools.cycle(texts), count))
     if wording is not None and alike:
-        shown[-alike:] = [wording] * len(shown[-alike:])
-    pairs = zip(chosen, shown, strict=True)
+        templates[-alike:] = [wording] * len(templates[-alike:])
+    pairs = zip(examples, templates, strict=True)
     return [Exemplar(skill, type, text.id, text.render(fill.slots), answer) for (fill, answer), text in pairs]
 
 
@@ -76,10 +76,10 @@ def draw_mixed(type: TaskType, count: int, *, seed: int, exclude: str) -> list[E
 
 def _worked(skill: Skill, random: Random) -> Iterator[WorkedFill]:
     """Fills with their answers, in a random order: those written by hand, or those whose answer follows."""
-    written = skill.written_exemplars(random)
-    if written:
-        random.shuffle(written)
-        yield from written
+    exemplars = skill.written_exemplars(random)
+    if exemplars:
+        random.shuffle(exemplars)
+        yield from exemplars
         return
     fills = skill.supply
     for number in random.sample(range(fills.size), min(fills.size, _TRIES)):

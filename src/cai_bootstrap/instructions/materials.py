@@ -86,7 +86,7 @@ def joined(parts: list[str], last: str = "and") -> str:
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} {last} {parts[-1]}"
 
 
-def told(random: Random, facts: list[str]) -> dict[str, str]:
+def statement_slots(random: Random, facts: list[str]) -> dict[str, str]:
     """Several statements for two slots: `facts` is one clause, `told` may be sentences, without the last full stop."""
     if len(facts) == 2 and random.random() < 0.4:
         clause = random.choice((f"{facts[0]}, but {facts[1]}", f"{facts[0]}, while {facts[1]}"))

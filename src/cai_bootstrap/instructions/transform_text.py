@@ -93,8 +93,8 @@ def _uppercase(random: Random) -> Fill:
 @skill("lowercase", "transformation", hard=True)
 def _lowercase(random: Random) -> Fill:
     text = _lower_phrase(random)
-    shown = random.choice((text.upper(), text.upper(), text.title()))
-    return exact({"text": shown}, [text], content=(text, shown))
+    source = random.choice((text.upper(), text.upper(), text.title()))
+    return exact({"text": source}, [text], content=(text, source))
 
 
 def _rearranged(random: Random, row: list[str], result: list[str]) -> Fill:
@@ -151,13 +151,13 @@ def _replace_word(random: Random) -> Fill:
 @skill("json_keys", "transformation", hard=True)
 def _json_keys(random: Random) -> Fill:
     """One to three keys with words or whole numbers as values, told in one of the usual ways."""
-    given = material(random)
-    source = {"owner": "name", "place": "city", "item": "thing", "first": "name", "last": "other", "title": "noun",
+    slots = material(random)
+    slot_of = {"owner": "name", "place": "city", "item": "thing", "first": "name", "last": "other", "title": "noun",
               "tool": "thing", "pet": "animal", "age": "n", "count": "n"}  # fmt: skip
     keys = random.sample(KEYS, random.choice((1, 2, 2, 2, 3)))
     values: dict[str, str | int] = {}
     for key in keys:
-        value = random.choice(words()["plant"]) if key == "plant" else given[source.get(key, key)]
+        value = random.choice(words()["plant"]) if key == "plant" else slots[slot_of.get(key, key)]
         values[key] = int(value) if value.isdigit() else value
     form = random.choice(TOLD)
     pairs = joined([form.format(key=key, value=json.dumps(value)) for key, value in values.items()])
@@ -174,10 +174,10 @@ def _fill_form(random: Random) -> Fill:
     form = separator.join(f"{label}: {blank}" for label, _ in fields)
     outputs = [separator.join(f"{label}: {values[key]}" for label, key in fields)]
     if any(key == "thing" for _, key in fields):
-        for told in (values["a_thing"], f"the {values['thing']}"):
-            outputs.append(separator.join(f"{label}: {(values | {'thing': told})[key]}" for label, key in fields))
-    told_in = sentence.format_map(values)
-    return exact({"sentence": told_in, "form": form}, outputs, content=(told_in,))
+        for name in (values["a_thing"], f"the {values['thing']}"):
+            outputs.append(separator.join(f"{label}: {(values | {'thing': name})[key]}" for label, key in fields))
+    text = sentence.format_map(values)
+    return exact({"sentence": text, "form": form}, outputs, content=(text,))
 
 
 @skill("count_words", "transformation", hard=True, rare=True)

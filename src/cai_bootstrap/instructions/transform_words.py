@@ -22,8 +22,8 @@ FINDABLE = {"number": "n", "city": "city", "name": "name", "day of the week": "d
 def _join_with(random: Random) -> Fill:
     mark, spellings = random.choice(list(JOINERS.items()))
     parts = row(random, 2, 5)
-    shown = " ".join(parts)
-    return exact({"list": shown, "mark": mark}, [spelling.join(parts) for spelling in spellings], content=(shown,))
+    text = " ".join(parts)
+    return exact({"list": text, "mark": mark}, [spelling.join(parts) for spelling in spellings], content=(text,))
 
 
 @skill("swap_ends", "transformation", hard=True, rare=True)
@@ -36,8 +36,8 @@ def _swap_ends(random: Random) -> Fill:
 @skill("two_words", "transformation", hard=True, rare=True)
 def _two_words(random: Random) -> Fill:
     parts, end = different_words(random), random.choice(("first", "last"))
-    kept = parts[:2] if end == "first" else parts[-2:]
-    return exact({"text": " ".join(parts), "end": end}, [" ".join(kept)], content=(" ".join(parts),))
+    pair = parts[:2] if end == "first" else parts[-2:]
+    return exact({"text": " ".join(parts), "end": end}, [" ".join(pair)], content=(" ".join(parts),))
 
 
 @skill("add_word", "transformation", hard=True)
@@ -77,14 +77,14 @@ def _first_letters(random: Random) -> Fill:
 def _find_in_text(random: Random) -> Fill:
     """The one number, name, city, day, month, color or animal of a text."""
     what, slot = random.choice(list(FINDABLE.items()))
-    text = random.choice(_naming(slot))
+    template = random.choice(_naming(slot))
     values = material(random)
     if values["city"] in words()["names"]:
         return _find_in_text(random)
-    shown = text.format_map(values)
-    gold = values["animals"] if slot == "animal" and "{animals}" in text else values[slot]
-    rivals = [word for word in shown.split() if word != gold]
-    return gold_answer({"text": shown, "what": what}, [gold], content=(shown,), rivals=rivals, in_context=True)
+    text = template.format_map(values)
+    gold = values["animals"] if slot == "animal" and "{animals}" in template else values[slot]
+    rivals = [word for word in text.split() if word != gold]
+    return gold_answer({"text": text, "what": what}, [gold], content=(text,), rivals=rivals, in_context=True)
 
 
 @lru_cache(maxsize=8)
