@@ -16,8 +16,8 @@ from cai_bootstrap.evaluation.scorers import check
 from cai_bootstrap.generation.candidates import few_shot_count
 from cai_bootstrap.instructions.exemplars import draw
 from cai_bootstrap.instructions.fill import Fill, checked, gold_answer
-from cai_bootstrap.instructions.pool import Template, templates
-from cai_bootstrap.instructions.registry import SKILLS, fact_skill, skill
+from cai_bootstrap.instructions.pool import Template, handwritten, templates
+from cai_bootstrap.instructions.registry import SKILLS, by_row, fact_skill, skill
 from cai_bootstrap.instructions.sampler import pool_sizes, sample
 from cai_bootstrap.instructions.skills import HARD_SKILLS, skills, supply, wordings
 from cai_bootstrap.records import TASK_TYPES, TaskType
@@ -28,7 +28,7 @@ ARCHITECTURE = Path(__file__).parents[2] / "docs/ARCHITECTURE.md"
 @pytest.fixture(autouse=True)
 def registry() -> Iterator[None]:
     """What a test registers is gone after it."""
-    with patch.dict(SKILLS), patch.dict(templates()):
+    with patch.dict(SKILLS), patch.dict(templates()), patch.dict(handwritten()["exemplars"]):
         yield
 
 
@@ -41,13 +41,12 @@ def add_templates(name: str, type: TaskType, *texts: str) -> None:
 def register_rhyme(**marks: Any) -> None:
     """A free-text skill with two exemplars, as an author would write it."""
 
-    @skill("rhyme", "generation", exemplars=lambda _, __: [(fill(word), a) for word, a in ROWS], **marks)
-    def rhyme(random: Random) -> Fill:
-        return fill(random.choice(("moon", "house", "tree")) + str(random.randint(1, 500)))
-
-    def fill(word: str) -> Fill:
+    @skill("rhyme", "generation", exemplars=by_row, **marks)
+    def rhyme(random: Random, word: str = "") -> Fill:
+        word = word or random.choice(("moon", "house", "tree")) + str(random.randint(1, 500))
         return checked({"word": word}, [{"check": "contains", "words": [word]}], topic=word)
 
+    handwritten()["exemplars"]["rhyme"] = list(ROWS)
     add_templates("rhyme", "generation", "Rhyme on {word}.", "A rhyme on {word}, please.")
 
 
@@ -57,7 +56,7 @@ def distinct_rhymes() -> set[str]:
     return {texts[n % 2].render(supply("rhyme").at(n).slots) for n in range(supply("rhyme").size)}
 
 
-ROWS = [("bell", "Ring the bell, all is well."), ("cat", "The cat wore a hat.")]
+ROWS = (("bell", "Ring the {word}, all is well."), ("cat", "The cat wore a hat."))
 
 
 def test_a_skill_is_one_decorated_function_and_its_templates() -> None:
@@ -69,7 +68,7 @@ def test_a_skill_is_one_decorated_function_and_its_templates() -> None:
     assert {instruction.template for instruction in instructions} == {t.id for t in wordings("rhyme", "generation")}
     assert skills("generation")[-1] == "rhyme"
     examples = draw("rhyme", "generation", 2, seed=1, exclude="")
-    assert {example.answer for example in examples} == {answer for _, answer in ROWS}
+    assert {example.answer for example in examples} == {"Ring the bell, all is well.", "The cat wore a hat."}
     assert check(examples[0].instruction, "checks", instructions[0].args, [], "nothing of it").success is False
     del SKILLS["rhyme"], templates()["generation", "rhyme"]
     assert sample(400, seed=2) == before
@@ -131,6 +130,13 @@ def test_a_skill_with_half_of_what_it_needs_is_refused_by_name() -> None:
     del templates()["generation", "rhyme"]
     with pytest.raises(DataError, match=r"rhyme: .*templates/generation\.yaml"):
         sample(8, seed=0)
+
+
+def test_a_skill_without_the_rows_that_its_exemplars_need_is_refused_by_name() -> None:
+    register_rhyme()
+    del handwritten()["exemplars"]["rhyme"]
+    with pytest.raises(DataError, match=r"'rhyme' has exemplars, but .*no rows 'exemplars: rhyme'"):
+        draw("rhyme", "generation", 2, seed=1, exclude="")
 
 
 def test_two_functions_of_one_name_are_refused() -> None:

@@ -13,14 +13,15 @@ from functools import cached_property
 from random import Random
 from typing import Any
 
+from cai_bootstrap.errors import DataError
 from cai_bootstrap.instructions.fill import OPEN_SIZE, Fill, Supply, drawn, listed
 from cai_bootstrap.instructions.pool import handwritten
 from cai_bootstrap.records import TaskType
 
-FillMaker = Callable[[Random], Fill]
+FillMaker = Callable[..., Fill]  # of a seeded `Random`, and the parts of a hand-written row where there are any
 FactLister = Callable[[], list[Fill]]
 WorkedFill = tuple[Fill, str]  # a fill and a right answer to it
-Exemplars = Callable[[Random, list[Any]], list[WorkedFill]]
+Exemplars = Callable[[FillMaker, Random, list[Any]], list[WorkedFill]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,8 +32,8 @@ class Skill:
     instructions each, sorting gave 10 pairs, copying 127; other skills are hard because after a first round of training
     under half of their instructions had a right answer among nine. `rare`: a hard skill whose answers pass least
     often; it is asked twice as often. `two_answers`: every answer is one of two, so exemplars must repeat them.
-    `exemplars` works out the hand-written `rows` of `handwritten.yaml` (by default `exemplars: <name>`); without it,
-    exemplars are fills that have an `answer`.
+    `written_exemplars` gives every hand-written exemplar, names and numbers drawn; where there are none, exemplars are
+    fills with an `answer`.
     """
 
     name: str
@@ -41,23 +42,21 @@ class Skill:
     hard: bool = False
     rare: bool = False
     two_answers: bool = False
-    exemplars: Exemplars | None = None
-    rows: str | None = None
+    written_exemplars: Callable[[Random], list[WorkedFill]] = lambda _: []
 
     @cached_property
     def supply(self) -> Supply:
         """The fills of the skill, made when they are first needed."""
         return self.make_supply()
 
-    def written_exemplars(self, random: Random) -> list[WorkedFill]:
-        """Every hand-written exemplar with its answer, names and numbers drawn; empty where there are none."""
-        if self.exemplars is None:
-            return []
-        rows = handwritten()[self.rows] if self.rows else handwritten()["exemplars"].get(self.name, [])
-        return self.exemplars(random, rows)
-
 
 SKILLS: dict[str, Skill] = {}
+
+
+def by_row(make: FillMaker, random: Random, rows: list[Any]) -> list[WorkedFill]:
+    """Worked fills of rows that end in the answer: `make` takes what stands before it; `{slots}` in it are filled."""
+    pairs = [(make(random, *parts), answer) for *parts, answer in rows]
+    return [(fill, answer.format_map(fill.slots)) for fill, answer in pairs]
 
 
 def skill(
@@ -71,11 +70,17 @@ def skill(
     exemplars: Exemplars | None = None,
     rows: str | None = None,
 ) -> Callable[[FillMaker], FillMaker]:
-    """Register a skill with `size` open fills; the decorated function makes one from a seeded generator."""
+    """Register a skill with `size` open fills; the decorated function makes one from a seeded generator.
+
+    `exemplars` (`by_row`, mostly) makes its exemplars of the rows `rows` of `handwritten.yaml`, by default those under
+    `exemplars: <name>`.
+    """
 
     def register(make: FillMaker) -> FillMaker:
-        types = (type, *more_types)
-        _add(Skill(name, types, lambda: drawn(name, make, size), hard, rare, two_answers, exemplars, rows))
+        def written(random: Random) -> list[WorkedFill]:
+            return exemplars(make, random, _rows(name, rows)) if exemplars else []
+
+        _add(Skill(name, (type, *more_types), lambda: drawn(name, make, size), hard, rare, two_answers, written))
         return make
 
     return register
@@ -91,6 +96,16 @@ def fact_skill(
         return make
 
     return register
+
+
+def _rows(name: str, key: str | None) -> list[Any]:
+    rows = handwritten().get(key) if key else handwritten()["exemplars"].get(name)
+    if not rows:
+        where = key or f"exemplars: {name}"
+        raise DataError(
+            f"skill '{name}' has exemplars, but instructions/data/handwritten.yaml has no rows '{where}'; add some"
+        )
+    return list(rows)
 
 
 def _add(new: Skill) -> None:
