@@ -309,7 +309,7 @@ def test_c3_9_a_count_that_the_pool_cannot_give_leaves_no_data_to_fit(
     from cai_bootstrap.instructions import sampler
     from cai_bootstrap.steps.run import run_step
 
-    monkeypatch.setattr(sampler, "POOL_SIZES", dict.fromkeys(TASK_TYPES, 5))
+    monkeypatch.setattr(sampler, "pool_sizes", lambda: dict.fromkeys(TASK_TYPES, 5))
     with pytest.raises(UsageError, match="holds 20 instructions"):
         run_step("generate", stage.context(config_of(generation__count=400)))
     assert not (stage.workspace.data / "data_identity.json").exists()

@@ -4,7 +4,7 @@ import pytest
 
 from cai_bootstrap.instructions.diversity import KnownTexts, measure, near_duplicates
 from cai_bootstrap.instructions.sampler import sample
-from cai_bootstrap.instructions.text import word_list, word_similarity
+from cai_bootstrap.instructions.text import word_list, words_similarity
 
 TEXTS = [
     "Write one short sentence about the old red boat.",
@@ -22,7 +22,8 @@ def test_a_text_with_an_earlier_near_duplicate_is_flagged() -> None:
 
 def test_the_fast_comparison_equals_comparing_every_pair() -> None:
     texts = [made.instruction for made in sample(600, seed=1)]
-    slow = [any(word_similarity(text, other) >= 0.85 for other in texts[:i]) for i, text in enumerate(texts)]
+    rows = list(map(word_list, texts))
+    slow = [any(words_similarity(row, other) >= 0.85 for other in rows[:i]) for i, row in enumerate(rows)]
     assert near_duplicates(texts) == slow
 
 

@@ -9,11 +9,10 @@ import pytest
 
 import cai_bootstrap.evaluation.suite as suite_room
 from cai_bootstrap.instructions.exemplars import draw
-from cai_bootstrap.instructions.fills_text import written_exemplars
 from cai_bootstrap.instructions.leakage import LeakageIndex
 from cai_bootstrap.instructions.pool import Template, templates
 from cai_bootstrap.instructions.sampler import sample_with_report
-from cai_bootstrap.instructions.skills import wordings
+from cai_bootstrap.instructions.skills import lookup, wordings
 from cai_bootstrap.instructions.text import word_list
 from cai_bootstrap.records import EvalItem
 from cai_bootstrap.workspace import read_jsonl
@@ -72,7 +71,7 @@ def test_no_fact_is_shared_and_few_instructions_are_dropped(index: LeakageIndex)
 def test_no_handwritten_exemplar_leaks(index: LeakageIndex) -> None:
     found = []
     for kind, skill in templates():
-        for fill, answer in written_exemplars(skill, Random(0)):
+        for fill, answer in lookup(skill).written_exemplars(Random(0)):
             texts = [template.render(fill.slots) for template in wordings(skill, kind)]
             found += [(text, reason) for text in [*texts, answer] if (reason := index.hit(text))]
     assert found == []

@@ -8,7 +8,7 @@ from random import Random
 import pytest
 
 from cai_bootstrap.evaluation.scorers import check
-from cai_bootstrap.instructions.materials import material, number_word, phrase, plain, row, some_things, told
+from cai_bootstrap.instructions.materials import material, number_word, phrase, plain, row, some_things, statement_slots
 from cai_bootstrap.instructions.pool import capitalised, facts, handwritten, words
 from cai_bootstrap.instructions.skills import supply
 from cai_bootstrap.instructions.split import split_of
@@ -52,7 +52,7 @@ def test_rows_of_words_have_every_length_and_several_kinds() -> None:
 
 
 def test_facts_are_told_as_one_clause_and_as_whole_sentences() -> None:
-    shown = [told(Random(i), ["the cup is red", "the hat is blue", "the box is green"]) for i in range(60)]
+    shown = [statement_slots(Random(i), ["the cup is red", "the hat is blue", "the box is green"]) for i in range(60)]
     assert {slots["facts"] for slots in shown} == {"the cup is red, the hat is blue and the box is green"}
     assert "The cup is red. The hat is blue. The box is green" in {slots["told"] for slots in shown}
     assert len(some_things(Random(0), 8)) == 8

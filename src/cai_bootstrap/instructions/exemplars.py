@@ -9,13 +9,12 @@ from random import Random
 
 from cai_bootstrap.errors import UsageError
 from cai_bootstrap.instructions.fill import Fill
-from cai_bootstrap.instructions.fills_text import written_exemplars
 from cai_bootstrap.instructions.pool import Template
-from cai_bootstrap.instructions.skills import skills, supply, wordings
+from cai_bootstrap.instructions.registry import Skill, WorkedFill
+from cai_bootstrap.instructions.skills import lookup, skills, wordings
 from cai_bootstrap.instructions.text import without_possessives, word_list
 from cai_bootstrap.records import TaskType
 
-TWO_ANSWERS = frozenset(("compare_numbers", "true_false", "yes_no_told"))
 _TRIES = 400
 
 
@@ -44,26 +43,26 @@ def draw(
     texts = list(wordings(skill, type))
     random.shuffle(texts)
     avoided = f" {' '.join(without_possessives(word_list(exclude)))} "
-    usual = -(-count // 2) if skill in TWO_ANSWERS else 1
+    usual = -(-count // 2) if lookup(skill).two_answers else 1
     answers: Counter[str] = Counter()
     contents: set[tuple[str, ...]] = set()
-    chosen: list[tuple[Fill, str]] = []
-    spare: list[tuple[Fill, str]] = []
-    for fill, answer in _worked(skill, random):
-        if len(chosen) == count:
+    examples: list[WorkedFill] = []
+    spare: list[WorkedFill] = []
+    for fill, answer in _worked(lookup(skill), random):
+        if len(examples) == count:
             break
         if fill.content in contents or _mentions(avoided, fill):
             continue
         contents.add(fill.content)
-        (chosen if answers[answer] < usual else spare).append((fill, answer))
+        (examples if answers[answer] < usual else spare).append((fill, answer))
         answers[answer] += 1
-    chosen += spare[: count - len(chosen)]
-    if len(chosen) < count:
-        raise UsageError(f"skill '{skill}' has only {len(chosen)} fitting exemplars; ask for at most that many")
-    shown = list(itertools.islice(itertools.cycle(texts), count))
+    examples += spare[: count - len(examples)]
+    if len(examples) < count:
+        raise UsageError(f"skill '{skill}' has only {len(examples)} fitting exemplars; ask for at most that many")
+    templates = list(itertools.islice(itertools.cycle(texts), count))
     if wording is not None and alike:
-        shown[-alike:] = [wording] * len(shown[-alike:])
-    pairs = zip(chosen, shown, strict=True)
+        templates[-alike:] = [wording] * len(templates[-alike:])
+    pairs = zip(examples, templates, strict=True)
     return [Exemplar(skill, type, text.id, text.render(fill.slots), answer) for (fill, answer), text in pairs]
 
 
@@ -75,14 +74,14 @@ def draw_mixed(type: TaskType, count: int, *, seed: int, exclude: str) -> list[E
     return [draw(name, type, 1, seed=seed + n, exclude=exclude)[0] for n, name in enumerate(turns)]
 
 
-def _worked(skill: str, random: Random) -> Iterator[tuple[Fill, str]]:
+def _worked(skill: Skill, random: Random) -> Iterator[WorkedFill]:
     """Fills with their answers, in a random order: those written by hand, or those whose answer follows."""
-    written = written_exemplars(skill, random)
-    if written:
-        random.shuffle(written)
-        yield from written
+    exemplars = skill.written_exemplars(random)
+    if exemplars:
+        random.shuffle(exemplars)
+        yield from exemplars
         return
-    fills = supply(skill)
+    fills = skill.supply
     for number in random.sample(range(fills.size), min(fills.size, _TRIES)):
         fill = fills.at(number)
         if fill.answer is not None:

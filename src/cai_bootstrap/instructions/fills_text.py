@@ -1,13 +1,17 @@
-"""Fills of the skills that write free text under explicit conditions (generation, finishing a sentence)."""
+"""Fills of the skills that write free text under explicit conditions (generation, finishing a sentence).
+
+Beside `random`, each function takes the parts of a hand-written exemplar, in place of what it would draw itself.
+"""
 
 from functools import lru_cache
 from random import Random
 from typing import Any
 
-from cai_bootstrap.instructions.fill import Fill, Supply, checked, drawn
+from cai_bootstrap.instructions.fill import Fill, checked
 from cai_bootstrap.instructions.materials import number_word, plain
 from cai_bootstrap.instructions.pool import capitalised, handwritten, is_train, nouns, plain_words, plural, with_article
 from cai_bootstrap.instructions.pool import words as word_lists
+from cai_bootstrap.instructions.registry import FillMaker, WorkedFill, by_row, skill
 
 STARTERS = ("Yesterday", "Today", "Tomorrow", "Suddenly", "Slowly", "Quickly", "Usually", "Sometimes", "Perhaps",
             "Maybe", "Finally", "Carefully", "Quietly", "Nobody", "Everyone", "Someone", "Outside", "Inside", "Please",
@@ -31,8 +35,10 @@ def _number(random: Random, n: int) -> str:
     return number_word(n) if random.random() < 0.6 else str(n)
 
 
-def _topic(random: Random) -> tuple[str, str]:
+def _topic(random: Random, topic: str = "", word: str = "") -> tuple[str, str]:
     """A topic as it stands in a text ("a kite", "old kites", "rain") and the word that an answer must contain."""
+    if topic:
+        return topic, word or topic.split()[-1]
     shape = random.random()
     if shape < 0.3:
         word = random.choice(plain("plain_topics"))
@@ -47,110 +53,8 @@ def _topic(random: Random) -> tuple[str, str]:
     return (plural(noun), plural(noun)) if form < 0.8 else (f"the {noun}", noun)
 
 
-def about(topic: str, word: str) -> Fill:
-    checks = [ONE_SENTENCE, {"check": "contains", "words": [word]}]
-    return checked({"topic": topic}, checks, topic=word)
-
-
-def with_words(a: str, b: str) -> Fill:
-    checks = [ONE_SENTENCE, {"check": "contains", "words": [a, b]}]
-    return checked({"a": a, "b": b}, checks, topic=a)
-
-
-def at_most(topic: str, word: str, n: int, shown: str) -> Fill:
-    return checked({"topic": topic, "n": shown}, [{"check": "words", "min": 1, "max": n}], topic=word)
-
-
-def starting(word: str) -> Fill:
-    return checked({"word": word}, [ONE_SENTENCE, {"check": "first_word", "word": word}], topic=word)
-
-
-def ending(word: str) -> Fill:
-    return checked({"word": word}, [ONE_SENTENCE, {"check": "last_word", "word": word}], topic=word)
-
-
-def two(topic: str, word: str) -> Fill:
-    checks: list[dict[str, Any]] = [{"check": "sentences", "min": 2, "max": 2}, {"check": "contains", "words": [word]}]
-    return checked({"topic": topic}, checks, topic=word)
-
-
-def question_about(topic: str, word: str) -> Fill:
-    checks = [ONE_SENTENCE, {"check": "question"}, {"check": "contains", "words": [word]}]
-    return checked({"topic": topic}, checks, topic=word)
-
-
-def items(things: str, n: int, shown: str) -> Fill:
-    checks = [{"check": "list", "items": n, "separator": "comma"}]
-    return checked({"things": things, "n": shown}, checks, topic=things)
-
-
-def without(topic: str, word: str, forbidden: str) -> Fill:
-    checks = [ONE_SENTENCE, {"check": "contains", "words": [word]}, {"check": "forbids", "words": [forbidden]}]
-    return checked({"topic": topic, "word": forbidden}, checks, topic=word)
-
-
-def message(name: str, purpose: str) -> Fill:
-    checks: list[dict[str, Any]] = [
-        {"check": "contains", "words": [name]},
-        {"check": "words", "min": 1, "max": MESSAGE_WORDS},
-    ]
-    return checked({"name": name, "purpose": purpose}, checks, topic=name)
-
-
-def opening(start: str, n: int, topic: str) -> Fill:
-    checks: list[dict[str, Any]] = [
-        {"check": "continues"},
-        {"check": "words", "min": 1, "max": n},
-        {"check": "ends_with", "text": "."},
-    ]
-    return checked({"start": start, "n": str(n)}, checks, topic=topic)
-
-
-def in_place(name: str, city: str) -> Fill:
-    return checked(
-        {"name": name, "city": city}, [ONE_SENTENCE, {"check": "contains", "words": [name, city]}], topic=city
-    )
-
-
-def between(topic: str, word: str, low: int, high: int) -> Fill:
-    slots = {"topic": topic, "low": number_word(low), "high": number_word(high)}
-    return checked(slots, [{"check": "words", "min": low, "max": high}], topic=word)
-
-
-def asking(name: str, matter: str) -> Fill:
-    checks = [ONE_SENTENCE, {"check": "question"}, {"check": "contains", "words": [name]}]
-    return checked({"name": name, "matter": matter}, checks, topic=name)
-
-
-def titled(topic: str, word: str, n: int, shown: str) -> Fill:
-    checks = [{"check": "words", "min": 1, "max": n}, {"check": "lines", "min": 1, "max": 1}]
-    return checked({"topic": topic, "n": shown}, checks, topic=word)
-
-
-def exclaimed(topic: str, word: str) -> Fill:
-    checks: list[dict[str, Any]] = [ONE_SENTENCE, {"check": "ends_with", "text": "!"}]
-    return checked({"topic": topic}, [*checks, {"check": "contains", "words": [word]}], topic=word)
-
-
-def ruled(topic: str, word: str, kind: str, value: str, shown: str) -> Fill:
-    """One sentence about a topic under one of `RULES`; `shown` is the rule as the instruction words it."""
-    rule: dict[str, dict[str, Any]] = {
-        "max": {"check": "words", "min": 1, "max": int(value) if kind == "max" else 0},
-        "start": {"check": "first_word", "word": value},
-        "avoid": {"check": "forbids", "words": [value]},
-        "include": {"check": "contains", "words": [word, value]},
-        "exclaim": {"check": "ends_with", "text": "!"},
-        "ask": {"check": "question"},
-    }
-    about_it = [] if kind == "include" else [{"check": "contains", "words": [word]}]
-    return checked(
-        {"topic": topic, "rule": shown.format(value=value)}, [ONE_SENTENCE, *about_it, rule[kind]], topic=word
-    )
-
-
-def ordered(row: list[str]) -> Fill:
-    checks = [ONE_SENTENCE, {"check": "order", "words": row}]
-    return checked({"list": ", ".join(row)}, checks, topic=row[0])
+def _name(random: Random) -> str:
+    return random.choice(word_lists()["names"])
 
 
 @lru_cache(maxsize=1)
@@ -158,64 +62,157 @@ def _starters() -> list[str]:
     return [w for w in STARTERS if is_train(w)] + word_lists()["names"] + [capitalised(plural(n)) for n in nouns()]
 
 
-def _two_words(random: Random) -> Fill:
-    a, b = (
-        random.choice(nouns()),
-        random.choice([*nouns(), *plain_words(), *plain("plain_adjectives"), *plain("plain_topics")]),
-    )
-    return with_words(a, b) if a != b else _two_words(random)
+def _contains(*words: str) -> dict[str, Any]:
+    return {"check": "contains", "words": list(words)}
 
 
-def _at_most(random: Random) -> Fill:
-    n = random.choice((4, 5, 5, 6, 6, 7, 7, 8, 8, 9, 10, 10, 11, 12, 14, 15, 20))
-    return at_most(*_topic(random), n, _number(random, n))
+@skill("sentence_about", "generation", exemplars=by_row)
+def _sentence_about(random: Random, *row: str) -> Fill:
+    topic, word = _topic(random, *row)
+    return checked({"topic": topic}, [ONE_SENTENCE, _contains(word)], topic=word)
 
 
-def _items(random: Random) -> Fill:
-    things, examples = random.choice(handwritten()["things"])
-    n = random.randint(2, len(examples.split(", ")))
-    return items(things, n, _number(random, n))
+@skill("sentence_with_words", "generation", exemplars=by_row)
+def _sentence_with_words(random: Random, a: str = "", b: str = "") -> Fill:
+    while a == b:
+        a = random.choice(nouns())
+        b = random.choice([*nouns(), *plain_words(), *plain("plain_adjectives"), *plain("plain_topics")])
+    return checked({"a": a, "b": b}, [ONE_SENTENCE, _contains(a, b)], topic=a)
 
 
-def _without(random: Random) -> Fill:
-    if random.random() < 0.1:
+def _limits_first(make: FillMaker, random: Random, rows: list[Any]) -> list[WorkedFill]:
+    """Each topic with a limit that its answer keeps; all limits are drawn before the first fill."""
+    limits = [random.randint(5, 10) for _ in rows]
+    return [(make(random, topic, n), answer) for (topic, answer), n in zip(rows, limits, strict=True)]
+
+
+@skill("max_words", "generation", exemplars=_limits_first)
+def _max_words(random: Random, topic: str = "", n: int = 0) -> Fill:
+    n = n or random.choice((4, 5, 5, 6, 6, 7, 7, 8, 8, 9, 10, 10, 11, 12, 14, 15, 20))
+    topic, word = _topic(random, topic)
+    return checked({"topic": topic, "n": _number(random, n)}, [{"check": "words", "min": 1, "max": n}], topic=word)
+
+
+@skill("start_with", "generation", exemplars=by_row)
+def _start_with(random: Random, word: str = "") -> Fill:
+    word = word or random.choice(_starters())
+    return checked({"word": word}, [ONE_SENTENCE, {"check": "first_word", "word": word}], topic=word)
+
+
+@skill("end_with", "generation", exemplars=by_row)
+def _end_with(random: Random, word: str = "") -> Fill:
+    word = word or random.choice(plain_words())
+    return checked({"word": word}, [ONE_SENTENCE, {"check": "last_word", "word": word}], topic=word)
+
+
+@skill("two_sentences", "generation", exemplars=by_row)
+def _two_sentences(random: Random, *row: str) -> Fill:
+    topic, word = _topic(random, *row)
+    return checked({"topic": topic}, [{"check": "sentences", "min": 2, "max": 2}, _contains(word)], topic=word)
+
+
+@skill("ask_question", "generation", exemplars=by_row)
+def _ask_question(random: Random, *row: str) -> Fill:
+    topic, word = _topic(random, *row)
+    return checked({"topic": topic}, [ONE_SENTENCE, {"check": "question"}, _contains(word)], topic=word)
+
+
+def _first_examples(make: FillMaker, random: Random, rows: list[Any]) -> list[WorkedFill]:
+    """Each kind of things, and as many of its five examples as are asked for."""
+    counts = ((things, examples, random.randint(2, 5)) for things, examples in rows)
+    return [(make(random, things, n), ", ".join(examples.split(", ")[:n])) for things, examples, n in counts]
+
+
+@skill("list_items", "generation", exemplars=_first_examples, rows="things")
+def _list_items(random: Random, things: str = "", n: int = 0) -> Fill:
+    if not things:
+        things, examples = random.choice(handwritten()["things"])
+        n = random.randint(2, len(examples.split(", ")))
+    checks = [{"check": "list", "items": n, "separator": "comma"}]
+    return checked({"things": things, "n": _number(random, n)}, checks, topic=things)
+
+
+@skill("avoid_word", "generation", exemplars=by_row)
+def _avoid_word(random: Random, topic: str = "", forbidden: str = "") -> Fill:
+    if not topic and random.random() < 0.1:
         topic, forbidden = random.choice(handwritten()["avoid_pairs"])
-        return without(topic, topic.split()[-1], forbidden)
-    return without(*_topic(random), random.choice(plain("avoidable")))
+    topic, word = _topic(random, topic)
+    forbidden = forbidden or random.choice(plain("avoidable"))
+    checks = [ONE_SENTENCE, _contains(word), {"check": "forbids", "words": [forbidden]}]
+    return checked({"topic": topic, "word": forbidden}, checks, topic=word)
 
 
-def _message(random: Random) -> Fill:
-    return message(random.choice(word_lists()["names"]), random.choice(handwritten()["purposes"])[0])
+@skill("greeting", "generation", exemplars=by_row, rows="purposes")
+def _greeting(random: Random, purpose: str = "") -> Fill:
+    name = _name(random)
+    purpose = purpose or random.choice(handwritten()["purposes"])[0]
+    checks = [_contains(name), {"check": "words", "min": 1, "max": MESSAGE_WORDS}]
+    return checked({"name": name, "purpose": purpose}, checks, topic=name)
 
 
-def _opening(random: Random) -> Fill:
-    start, _ = random.choice(handwritten()["openings"])
-    name = random.choice(word_lists()["names"])
-    return opening(start.replace("{name}", name), random.randint(5, 12), name)
+@skill("finish_sentence", "completion", exemplars=by_row, rows="openings")
+def _finish_sentence(random: Random, opening: str = "") -> Fill:
+    start = opening or random.choice(handwritten()["openings"])[0]
+    name, n = _name(random), random.randint(5, 12)
+    checks: list[dict[str, Any]] = [
+        {"check": "continues"},
+        {"check": "words", "min": 1, "max": n},
+        {"check": "ends_with", "text": "."},
+    ]
+    return checked({"start": start.replace("{name}", name), "n": str(n)}, checks, topic=opening or name)
 
 
-def _ordered(random: Random) -> Fill:
-    row = random.sample(nouns(), random.choice((2, 2, 3)))
-    return ordered(row)
+@skill("words_in_order", "transformation", hard=True, exemplars=by_row)
+def _words_in_order(random: Random, words: str = "") -> Fill:
+    row = words.split(", ") if words else random.sample(nouns(), random.choice((2, 2, 3)))
+    return checked({"list": ", ".join(row)}, [ONE_SENTENCE, {"check": "order", "words": row}], topic=row[0])
 
 
-def _in_place(random: Random) -> Fill:
-    return in_place(random.choice(word_lists()["names"]), random.choice(word_lists()["cities"]))
+def _people_in_cities(make: FillMaker, random: Random, rows: list[Any]) -> list[WorkedFill]:
+    """Each sentence about a name and a city of its own."""
+    cities = random.sample(word_lists()["cities"], len(rows))
+    names = random.sample(word_lists()["names"], len(rows))
+    fills = [make(random, name, city) for name, city in zip(names, cities, strict=True)]
+    return [(fill, answer.format_map(fill.slots)) for fill, answer in zip(fills, rows, strict=True)]
 
 
-def _between(random: Random) -> Fill:
-    low = random.randint(2, 8)
-    return between(*_topic(random), low, low + random.randint(2, 5))
+@skill("person_and_place", "generation", exemplars=_people_in_cities)
+def _person_and_place(random: Random, name: str = "", city: str = "") -> Fill:
+    name, city = name or _name(random), city or random.choice(word_lists()["cities"])
+    return checked({"name": name, "city": city}, [ONE_SENTENCE, _contains(name, city)], topic=city)
 
 
-def _asking(random: Random) -> Fill:
-    matter = random.choice(handwritten()["matters"]) if random.random() < 0.5 else _topic(random)[0]
-    return asking(random.choice(word_lists()["names"]), matter)
+@skill("word_range", "generation", exemplars=by_row)
+def _word_range(random: Random, *row: str) -> Fill:
+    """Exemplars have answers of four to seven words."""
+    low = random.randint(2, 4 if row else 8)
+    topic, word = _topic(random, *row)
+    high = random.randint(7, 9) if row else low + random.randint(2, 5)
+    slots = {"topic": topic, "low": number_word(low), "high": number_word(high)}
+    return checked(slots, [{"check": "words", "min": low, "max": high}], topic=word)
 
 
-def _titled(random: Random) -> Fill:
-    n = random.randint(3, 8)
-    return titled(*_topic(random), n, _number(random, n))
+@skill("question_to_person", "generation", exemplars=by_row)
+def _question_to_person(random: Random, matter: str = "") -> Fill:
+    if not matter:
+        matter = random.choice(handwritten()["matters"]) if random.random() < 0.5 else _topic(random)[0]
+    name = _name(random)
+    return checked({"name": name, "matter": matter}, [ONE_SENTENCE, {"check": "question"}, _contains(name)], topic=name)
+
+
+@skill("title", "generation", exemplars=by_row)
+def _title(random: Random, *row: str) -> Fill:
+    """Exemplars have answers of at most five words."""
+    n = random.randint(5 if row else 3, 8)
+    topic, word = _topic(random, *row)
+    checks = [{"check": "words", "min": 1, "max": n}, {"check": "lines", "min": 1, "max": 1}]
+    return checked({"topic": topic, "n": _number(random, n)}, checks, topic=word)
+
+
+@skill("exclamation", "generation", exemplars=by_row)
+def _exclamation(random: Random, *row: str) -> Fill:
+    topic, word = _topic(random, *row)
+    return checked({"topic": topic}, [ONE_SENTENCE, {"check": "ends_with", "text": "!"}, _contains(word)], topic=word)
 
 
 def _rule_value(random: Random, kind: str, topic: str) -> str:
@@ -229,147 +226,21 @@ def _rule_value(random: Random, kind: str, topic: str) -> str:
     return random.choice([noun for noun in nouns() if noun not in topic]) if kind == "include" else ""
 
 
-def _ruled(random: Random) -> Fill:
-    topic, word = _topic(random)
-    kind = random.choice(list(RULES))
-    return ruled(topic, word, kind, _rule_value(random, kind, topic), random.choice(RULES[kind]))
-
-
-def sentence_about() -> Supply:
-    return drawn("sentence_about", lambda random: about(*_topic(random)))
-
-
-def sentence_with_words() -> Supply:
-    return drawn("sentence_with_words", _two_words)
-
-
-def max_words() -> Supply:
-    return drawn("max_words", _at_most)
-
-
-def start_with() -> Supply:
-    return drawn("start_with", lambda random: starting(random.choice(_starters())))
-
-
-def end_with() -> Supply:
-    return drawn("end_with", lambda random: ending(random.choice(plain_words())))
-
-
-def two_sentences() -> Supply:
-    return drawn("two_sentences", lambda random: two(*_topic(random)))
-
-
-def ask_question() -> Supply:
-    return drawn("ask_question", lambda random: question_about(*_topic(random)))
-
-
-def list_items() -> Supply:
-    return drawn("list_items", _items)
-
-
-def avoid_word() -> Supply:
-    return drawn("avoid_word", _without)
-
-
-def greeting() -> Supply:
-    return drawn("greeting", _message)
-
-
-def finish_sentence() -> Supply:
-    return drawn("finish_sentence", _opening)
-
-
-def words_in_order() -> Supply:
-    return drawn("words_in_order", _ordered)
-
-
-def two_rules() -> Supply:
-    return drawn("two_rules", _ruled)
-
-
-def person_and_place() -> Supply:
-    return drawn("person_and_place", _in_place)
-
-
-def word_range() -> Supply:
-    return drawn("word_range", _between)
-
-
-def question_to_person() -> Supply:
-    return drawn("question_to_person", _asking)
-
-
-def title() -> Supply:
-    return drawn("title", _titled)
-
-
-def exclamation() -> Supply:
-    return drawn("exclamation", lambda random: exclaimed(*_topic(random)))
-
-
-def written_exemplars(skill: str, random: Random) -> list[tuple[Fill, str]]:
-    """Every hand-written exemplar of a free-text skill, with its answer; names and numbers are drawn."""
-    written = handwritten()
-    names = word_lists()["names"]
-    rows = written["exemplars"].get(skill, [])
-    if skill == "sentence_about":
-        return [(about(topic, word), answer) for topic, word, answer in rows]
-    if skill == "sentence_with_words":
-        return [(with_words(a, b), answer) for a, b, answer in rows]
-    if skill == "max_words":
-        drawn_numbers = [random.randint(5, 10) for _ in rows]
-        return [
-            (at_most(topic, topic.split()[-1], n, _number(random, n)), answer)
-            for (topic, answer), n in zip(rows, drawn_numbers, strict=True)
-        ]
-    if skill == "start_with":
-        return [(starting(word), answer) for word, answer in rows]
-    if skill == "end_with":
-        return [(ending(word), answer) for word, answer in rows]
-    if skill == "two_sentences":
-        return [(two(topic, topic.split()[-1]), answer) for topic, answer in rows]
-    if skill == "ask_question":
-        return [(question_about(topic, word), answer) for topic, word, answer in rows]
-    if skill == "avoid_word":
-        return [(without(topic, topic.split()[-1], word), answer) for topic, word, answer in rows]
-    if skill == "words_in_order":
-        return [(ordered(row.split(", ")), answer) for row, answer in rows]
-    if skill == "person_and_place":
-        places = random.sample(word_lists()["cities"], len(rows))
-        return [
-            (in_place(name, city), answer.format(name=name, city=city))
-            for answer, name, city in zip(rows, random.sample(names, len(rows)), places, strict=True)
-        ]
-    if skill == "word_range":
-        return [(between(topic, topic.split()[-1], random.randint(2, 4), random.randint(7, 9)), answer)
-                for topic, answer in rows]  # fmt: skip
-    if skill == "question_to_person":
-        return [(asking(name, matter), answer.replace("{name}", name))
-                for matter, answer in rows for name in (random.choice(names),)]  # fmt: skip
-    if skill == "title":
-        return [(titled(topic, topic.split()[-1], n, _number(random, n)), answer)
-                for topic, answer in rows for n in (random.randint(5, 8),)]  # fmt: skip
-    if skill == "two_rules":
-        return [(ruled(topic, word, kind, value, random.choice(RULES[kind])), answer)
-                for topic, word, kind, value, answer in rows]  # fmt: skip
-    if skill == "exclamation":
-        return [(exclaimed(topic, word), answer) for topic, word, answer in rows]
-    if skill == "list_items":
-        return [
-            (items(things, n, _number(random, n)), ", ".join(examples.split(", ")[:n]))
-            for things, examples in written["things"]
-            for n in (random.randint(2, 5),)
-        ]
-    if skill == "greeting":
-        return [
-            (message(name, purpose), answer.replace("{name}", name))
-            for purpose, answer in written["purposes"]
-            for name in (random.choice(names),)
-        ]
-    if skill == "finish_sentence":
-        return [
-            (opening(start.replace("{name}", name), random.randint(5, 12), start), answer)
-            for start, answer in written["openings"]
-            for name in (random.choice(names),)
-        ]
-    return []
+@skill("two_rules", "generation", exemplars=by_row)
+def _two_rules(random: Random, topic: str = "", word: str = "", kind: str = "", value: str = "") -> Fill:
+    """One sentence about a topic under one of `RULES`, in one of the rule's wordings."""
+    topic, word = _topic(random, topic, word)
+    if not kind:
+        kind = random.choice(list(RULES))
+        value = _rule_value(random, kind, topic)
+    rule: dict[str, dict[str, Any]] = {
+        "max": {"check": "words", "min": 1, "max": int(value) if kind == "max" else 0},
+        "start": {"check": "first_word", "word": value},
+        "avoid": {"check": "forbids", "words": [value]},
+        "include": _contains(word, value),
+        "exclaim": {"check": "ends_with", "text": "!"},
+        "ask": {"check": "question"},
+    }
+    slots = {"topic": topic, "rule": random.choice(RULES[kind]).format(value=value)}
+    topic_check = [] if kind == "include" else [_contains(word)]
+    return checked(slots, [ONE_SENTENCE, *topic_check, rule[kind]], topic=word)

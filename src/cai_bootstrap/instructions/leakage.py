@@ -1,9 +1,8 @@
 """Does a training text give a held-out item away? By its fact, its text, a run of eight words, or its wording.
 
-Instructions of one skill share a frame ("Write one sentence that ...") whatever they ask, so a frame alone is no leak:
-a run of eight words counts only where it holds a word of what the item is *about*, a similar wording only where it
-holds more than half of these. What an item is about are the words in which it differs from the other items of its
-template.
+Instructions of one skill share a frame ("Write one sentence that ...") whatever they ask, and a frame alone is no leak.
+A shared run of eight words is a leak only if it contains a topic word of the item; a similar wording only if it
+contains more than half of the topic words. Topic words are those that not all items of the template share.
 """
 
 from collections import Counter, defaultdict

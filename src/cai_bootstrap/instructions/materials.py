@@ -73,12 +73,20 @@ def row(random: Random, low: int, high: int) -> list[str]:
     return random.sample(random.choice(sources), random.randint(low, high))
 
 
+def different_words(random: Random, least: int = 3) -> list[str]:
+    """The words of a phrase that has at least `least` of them, all different."""
+    while True:
+        row = phrase(random).split()
+        if len(row) >= least and len({word.lower() for word in row}) == len(row):
+            return row
+
+
 def joined(parts: list[str], last: str = "and") -> str:
     """Parts as a sentence lists them: "a, b and c"."""
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} {last} {parts[-1]}"
 
 
-def told(random: Random, facts: list[str]) -> dict[str, str]:
+def statement_slots(random: Random, facts: list[str]) -> dict[str, str]:
     """Several statements for two slots: `facts` is one clause, `told` may be sentences, without the last full stop."""
     if len(facts) == 2 and random.random() < 0.4:
         clause = random.choice((f"{facts[0]}, but {facts[1]}", f"{facts[0]}, while {facts[1]}"))

@@ -68,15 +68,21 @@ def _yaml(name: str) -> Any:
 @lru_cache(maxsize=1)
 def templates() -> dict[tuple[TaskType, str], tuple[Template, ...]]:
     """Every training template, by type and skill, in the order of the files."""
-    found: dict[tuple[TaskType, str], tuple[Template, ...]] = {}
+    by_skill: dict[tuple[TaskType, str], tuple[Template, ...]] = {}
     for kind in TASK_TYPES:
         for skill, registers in _yaml(f"templates/{kind}.yaml").items():
             texts = [(register, text) for register, entries in registers.items() for text in entries]
-            found[kind, skill] = tuple(
+            by_skill[kind, skill] = tuple(
                 Template(f"train.{kind}.{skill}.{number:02d}", kind, skill, register, text)
                 for number, (register, text) in enumerate(texts, 1)
             )
-    return found
+    return by_skill
+
+
+@lru_cache(maxsize=1)
+def counted_sizes() -> dict[str, dict[str, int]]:
+    """How many different instructions each skill gives, by type; a test holds the numbers to the pool."""
+    return dict(json.loads(_read("pool_sizes.json")))
 
 
 @lru_cache(maxsize=1)
@@ -118,19 +124,3 @@ def plain_words() -> list[str]:
 def is_train(key: str) -> bool:
     """Whether an entity, word or fact key belongs to the training share."""
     return split_of(key) == "train"
-
-
-def human_inputs() -> dict[str, int]:
-    """How much people put into the pool: templates, written exemplars, gold facts, words and entities."""
-    written = handwritten()
-    known = facts()
-    return {
-        "templates": sum(map(len, templates().values())),
-        "skills": len({skill for _, skill in templates()}),
-        "exemplars": sum(map(len, written["exemplars"].values()))
-        + sum(len(written[key]) for key in ("openings", "purposes", "things")),
-        "gold_facts": sum(len(v) for k, v in known.items() if k not in ("categories", "countries"))
-        + sum((row["capital"] is not None) + (row["currency"] is not None) for row in known["countries"])
-        + sum(map(len, known["categories"].values())),
-        "words": sum(map(len, words().values())),
-    }

@@ -11,22 +11,19 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from random import Random
 
 from cai_bootstrap.errors import UsageError
 from cai_bootstrap.instructions.fill import Fill
-from cai_bootstrap.instructions.pool import Template
-from cai_bootstrap.instructions.skills import RARE_SKILLS, skills, supply, wordings
+from cai_bootstrap.instructions.pool import Template, counted_sizes
+from cai_bootstrap.instructions.registry import SKILLS, Skill
+from cai_bootstrap.instructions.skills import lookup, skills, supply, wordings
 from cai_bootstrap.instructions.text import normalised, word_list, words_similarity
 from cai_bootstrap.records import TASK_TYPES, Instruction, TaskType
 
 NEAR_DUPLICATE = 0.85
 TURNS = 10
-# As `count_pool` counts them; a test holds them to it.
-POOL_SIZES: dict[TaskType, int] = {
-    "question": 96577, "completion": 82753, "generation": 46851, "transformation": 68390,
-}  # fmt: skip
 
 
 @dataclass
@@ -71,21 +68,20 @@ def make_instruction(template: Template, fill: Fill) -> Instruction:
 def _stream(type: TaskType, skill: str, random: Random) -> Iterator[tuple[Instruction, bool]]:
     """Every instruction of a skill, and whether it is a near-duplicate; templates take turns, fills recur late.
 
-    Only the order depends on `random`: an open fill has its one wording by its number, and of two wordings that ask one
-    fact in nearly the same words, the later template gives the near-duplicate. So the pool is the same for every seed.
+    `random` changes only the order, never the set of instructions. Each open fill always has the same template, by its
+    number. If two templates ask the same fact in almost the same words, the later one gives the near-duplicate.
     """
     fills, texts = supply(skill), wordings(skill, type)
     turns = list(range(len(texts)))
     random.shuffle(turns)
     if fills.reused:
         order = random.sample(range(fills.size), fills.size)
-        worded = lru_cache(maxsize=None)(lambda number, chosen: word_list(texts[chosen].render(fills.at(number).slots)))
+        words = cache(lambda number, wording: word_list(texts[wording].render(fills.at(number).slots)))
         for turn in turns:
             for place, number in enumerate(order):
-                chosen = turns[(place + turn) % len(texts)]
-                said = worded(number, chosen)
-                repeats = any(_alike(said, worded(number, earlier)) for earlier in range(chosen))
-                yield make_instruction(texts[chosen], fills.at(number)), repeats
+                wording = turns[(place + turn) % len(texts)]
+                repeats = any(_alike(words(number, wording), words(number, earlier)) for earlier in range(wording))
+                yield make_instruction(texts[wording], fills.at(number)), repeats
         return
     numbers = {turn: random.sample(own := range(turn, fills.size, len(texts)), len(own)) for turn in turns}
     for place in range(-(-fills.size // len(texts))):
@@ -110,13 +106,13 @@ class _Filter:
         self._seen: set[str] = set()
         self.dropped: Counter[str] = Counter()
 
-    def admits(self, made: Instruction, repeats: bool) -> bool:
-        plain = normalised(made.instruction)
+    def admits(self, instruction: Instruction, repeats: bool) -> bool:
+        plain = normalised(instruction.instruction)
         if plain in self._seen:
             self.dropped["duplicate"] += 1
         elif repeats:
             self.dropped["near_duplicate"] += 1
-        elif leak := self._leaks(made):
+        elif leak := self._leaks(instruction):
             self.dropped[f"leak:{leak}"] += 1
         else:
             self._seen.add(plain)
@@ -134,33 +130,33 @@ def _draw(
     """
     names = list(skills(type))
     random.shuffle(names)
-    turns = [*names, *(name for name in names if name in RARE_SKILLS)]
+    turns = [*names, *(name for name in names if lookup(name).rare)]
     if weights is not None:
-        own = {name: weights.get(f"{type}.{name}", 1.0) for name in names}
-        turns = _turns({name: weight for name, weight in own.items() if weight > 0})
+        by_name = {name: weights.get(f"{type}.{name}", 1.0) for name in names}
+        turns = _turns({name: weight for name, weight in by_name.items() if weight > 0})
     streams = {name: _stream(type, name, Random(f"{random.random()}")) for name in names}
-    kept: list[Instruction] = []
-    while streams and len(kept) < count:
+    instructions: list[Instruction] = []
+    while streams and len(instructions) < count:
         if not streams.keys() & set(turns):
             turns = list(streams)
         for name in turns:
-            if len(kept) == count:
+            if len(instructions) == count:
                 break
             if name not in streams:
                 continue
-            found = next((made for made, repeats in streams[name] if admit.admits(made, repeats)), None)
-            if found is None:
+            instruction = next((new for new, repeats in streams[name] if admit.admits(new, repeats)), None)
+            if instruction is None:
                 del streams[name]
             else:
-                kept.append(found)
-    return kept
+                instructions.append(instruction)
+    return instructions
 
 
 def _turns(weights: Mapping[str, float]) -> list[str]:
     """Skills in the order of their turns, spread evenly: ten for the heaviest, one at least for each."""
     most = max(weights.values(), default=1.0)
-    taken = {name: max(1, round(TURNS * weight / most)) for name, weight in weights.items()}
-    places = [((turn + 0.5) / count, name) for name, count in taken.items() for turn in range(count)]
+    counts = {name: max(1, round(TURNS * weight / most)) for name, weight in weights.items()}
+    places = [((turn + 0.5) / count, name) for name, count in counts.items() for turn in range(count)]
     return [name for _, name in sorted(places)]
 
 
@@ -180,25 +176,26 @@ def sample_with_report(
     """
     if count < 1:
         raise UsageError(f"--count {count}: ask for at least one instruction")
-    drawn: list[Instruction] = []
+    instructions: list[Instruction] = []
     admit = _Filter(leaks)
-    for kind, wanted in type_counts(count).items():
-        part = [] if wanted > POOL_SIZES[kind] else _draw(kind, wanted, Random(f"{seed}:{kind}"), admit, weights)
-        if len(part) < wanted:
-            held_out = sum(n for reason, n in admit.dropped.items() if reason.startswith("leak:"))
+    sizes = pool_sizes()
+    for kind, share in type_counts(count).items():
+        part = [] if share > sizes[kind] else _draw(kind, share, Random(f"{seed}:{kind}"), admit, weights)
+        if len(part) < share:
+            leak_count = sum(n for reason, n in admit.dropped.items() if reason.startswith("leak:"))
             raise UsageError(
-                f"--count {count}: the pool holds {pool_size()} instructions and cannot give {wanted} of type {kind} "
-                f"({held_out} were held out as leaks); ask for fewer"
+                f"--count {count}: the pool holds {pool_size()} instructions and cannot give {share} of type {kind} "
+                f"({leak_count} were held out as leaks); ask for fewer"
             )
-        drawn += part
-    Random(f"{seed}:order").shuffle(drawn)
+        instructions += part
+    Random(f"{seed}:order").shuffle(instructions)
     report = SampleReport(
         requested=count,
-        by_type={kind: sum(made.type == kind for made in drawn) for kind in TASK_TYPES},
-        by_skill=dict(sorted(Counter(f"{made.type}.{made.skill}" for made in drawn).items())),
+        by_type={kind: sum(row.type == kind for row in instructions) for kind in TASK_TYPES},
+        by_skill=dict(sorted(Counter(f"{row.type}.{row.skill}" for row in instructions).items())),
         dropped=dict(sorted(admit.dropped.items())),
     )
-    return drawn, report
+    return instructions, report
 
 
 def sample(count: int, *, seed: int, leaks: Callable[[Instruction], str | None] = no_leaks) -> list[Instruction]:
@@ -206,15 +203,26 @@ def sample(count: int, *, seed: int, leaks: Callable[[Instruction], str | None] 
     return sample_with_report(count, seed=seed, leaks=leaks)[0]
 
 
-def count_pool() -> dict[TaskType, int]:
-    """How many different instructions the pool holds, by type, counted by drawing them all (15 s)."""
+def pool_sizes() -> dict[TaskType, int]:
+    """How many different instructions the pool holds, by type. A skill that nobody counted is counted here (0.2 s)."""
+    counted, sizes = counted_sizes(), dict.fromkeys(TASK_TYPES, 0)
+    for skill in SKILLS.values():
+        for kind in skill.types:
+            sizes[kind] += counted[kind].get(skill.name) or _count(kind, skill)
+    return sizes
+
+
+@cache
+def _count(type: TaskType, skill: Skill) -> int:
+    """How many different instructions a skill gives within a type, by drawing them all."""
     admit = _Filter(no_leaks)
-    return {kind: len(_draw(kind, 10**9, Random(f"0:{kind}"), admit)) for kind in TASK_TYPES}
+    return sum(admit.admits(new, repeats) for new, repeats in _stream(type, skill.name, Random(0)))
 
 
 def pool_size() -> int:
     """The largest count that `sample` can give: the types stay balanced, so the smallest type decides."""
-    count = 4 * min(POOL_SIZES.values())
-    while all(wanted <= POOL_SIZES[kind] for kind, wanted in type_counts(count + 1).items()):
+    sizes = pool_sizes()
+    count = 4 * min(sizes.values())
+    while all(share <= sizes[kind] for kind, share in type_counts(count + 1).items()):
         count += 1
     return count

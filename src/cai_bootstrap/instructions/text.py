@@ -20,13 +20,8 @@ def normalised(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
-def word_similarity(a: str, b: str, least: float = 0.0) -> float:
-    """Share of words in common and in order, 0 to 1 (ROUGE-L's F-measure); 0 where it is below `least`."""
-    return words_similarity(word_list(a), word_list(b), least)
-
-
 def words_similarity(a: list[str], b: list[str], least: float = 0.0) -> float:
-    """`word_similarity` of texts given as their words."""
+    """Share of words in common and in order, 0 to 1 (ROUGE-L's F-measure); 0 where it is below `least`."""
     from rapidfuzz.distance import Indel
 
     return float(Indel.normalized_similarity(a, b, score_cutoff=least))

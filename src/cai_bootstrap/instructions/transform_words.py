@@ -3,9 +3,10 @@
 from functools import lru_cache
 from random import Random
 
-from cai_bootstrap.instructions.fill import Fill, Supply, drawn, exact, gold_answer
-from cai_bootstrap.instructions.materials import material, phrase, row
+from cai_bootstrap.instructions.fill import Fill, exact, gold_answer
+from cai_bootstrap.instructions.materials import different_words, material, phrase, row
 from cai_bootstrap.instructions.pool import capitalised, handwritten, nouns, words
+from cai_bootstrap.instructions.registry import skill
 
 # What is put between words: its name, and the spellings that are right.
 JOINERS = {"hyphens": ("-",), "plus signs": (" + ", "+"), "slashes": ("/", " / "), "semicolons": ("; ", ";"),
@@ -17,45 +18,43 @@ FINDABLE = {"number": "n", "city": "city", "name": "name", "day of the week": "d
             "animal": "animal"}  # fmt: skip
 
 
-def _several(random: Random, least: int = 3) -> list[str]:
-    """The words of a text that has at least `least` of them, all different."""
-    while True:
-        parts = phrase(random).split()
-        if len(parts) >= least and len({part.lower() for part in parts}) == len(parts):
-            return parts
-
-
+@skill("join_with", "transformation", hard=True, rare=True)
 def _join_with(random: Random) -> Fill:
     mark, spellings = random.choice(list(JOINERS.items()))
     parts = row(random, 2, 5)
-    shown = " ".join(parts)
-    return exact({"list": shown, "mark": mark}, [spelling.join(parts) for spelling in spellings], content=(shown,))
+    text = " ".join(parts)
+    return exact({"list": text, "mark": mark}, [spelling.join(parts) for spelling in spellings], content=(text,))
 
 
+@skill("swap_ends", "transformation", hard=True, rare=True)
 def _swap_ends(random: Random) -> Fill:
-    parts = _several(random)[:7] if random.random() < 0.6 else row(random, 2, 5)
+    parts = different_words(random)[:7] if random.random() < 0.6 else row(random, 2, 5)
     text = " ".join(parts)
     return exact({"text": text}, [" ".join([parts[-1], *parts[1:-1], parts[0]])], content=(text,))
 
 
+@skill("two_words", "transformation", hard=True, rare=True)
 def _two_words(random: Random) -> Fill:
-    parts, end = _several(random), random.choice(("first", "last"))
-    kept = parts[:2] if end == "first" else parts[-2:]
-    return exact({"text": " ".join(parts), "end": end}, [" ".join(kept)], content=(" ".join(parts),))
+    parts, end = different_words(random), random.choice(("first", "last"))
+    pair = parts[:2] if end == "first" else parts[-2:]
+    return exact({"text": " ".join(parts), "end": end}, [" ".join(pair)], content=(" ".join(parts),))
 
 
+@skill("add_word", "transformation", hard=True)
 def _add_word(random: Random) -> Fill:
-    parts, word, end = _several(random, 2), random.choice(nouns()), random.choice(("beginning", "end"))
+    parts, word, end = different_words(random, 2), random.choice(nouns()), random.choice(("beginning", "end"))
     text = " ".join(parts)
     result = f"{word} {text}" if end == "beginning" else f"{text} {word}"
     return exact({"text": text, "word": word, "end": end}, [result], content=(text,))
 
 
+@skill("title_case", "transformation", hard=True)
 def _title_case(random: Random) -> Fill:
     text = phrase(random).lower()
     return exact({"text": text}, [" ".join(capitalised(word) for word in text.split())], content=(text,))
 
 
+@skill("remove_punctuation", "transformation", hard=True, rare=True)
 def _remove_punctuation(random: Random) -> Fill:
     while True:
         text = random.choice(MARKED).format(phrase(random), phrase(random))
@@ -64,6 +63,7 @@ def _remove_punctuation(random: Random) -> Fill:
             return exact({"text": capitalised(text)}, [capitalised(plain)], content=(text,))
 
 
+@skill("first_letters", "transformation", hard=True, rare=True)
 def _first_letters(random: Random) -> Fill:
     parts = row(random, 3, 5)
     letters = [part[0].lower() for part in parts]
@@ -73,17 +73,18 @@ def _first_letters(random: Random) -> Fill:
     return exact({"list": " ".join(parts)}, list(dict.fromkeys(outputs)), content=(" ".join(parts),))
 
 
+@skill("find_in_text", "transformation")
 def _find_in_text(random: Random) -> Fill:
     """The one number, name, city, day, month, color or animal of a text."""
     what, slot = random.choice(list(FINDABLE.items()))
-    text = random.choice(_naming(slot))
+    template = random.choice(_naming(slot))
     values = material(random)
     if values["city"] in words()["names"]:
         return _find_in_text(random)
-    shown = text.format_map(values)
-    gold = values["animals"] if slot == "animal" and "{animals}" in text else values[slot]
-    rivals = [word for word in shown.split() if word != gold]
-    return gold_answer({"text": shown, "what": what}, [gold], content=(shown,), rivals=rivals, in_context=True)
+    text = template.format_map(values)
+    gold = values["animals"] if slot == "animal" and "{animals}" in template else values[slot]
+    rivals = [word for word in text.split() if word != gold]
+    return gold_answer({"text": text, "what": what}, [gold], content=(text,), rivals=rivals, in_context=True)
 
 
 @lru_cache(maxsize=8)
@@ -98,35 +99,3 @@ def _naming(slot: str) -> list[str]:
         for text in handwritten()["sentences"]
         if sum(map(text.count, forms)) == 1 and not any(map(text.count, unclear))
     ]
-
-
-def join_with() -> Supply:
-    return drawn("join_with", _join_with)
-
-
-def swap_ends() -> Supply:
-    return drawn("swap_ends", _swap_ends)
-
-
-def two_words() -> Supply:
-    return drawn("two_words", _two_words)
-
-
-def add_word() -> Supply:
-    return drawn("add_word", _add_word)
-
-
-def title_case() -> Supply:
-    return drawn("title_case", _title_case)
-
-
-def remove_punctuation() -> Supply:
-    return drawn("remove_punctuation", _remove_punctuation)
-
-
-def first_letters() -> Supply:
-    return drawn("first_letters", _first_letters)
-
-
-def find_in_text() -> Supply:
-    return drawn("find_in_text", _find_in_text)

@@ -3,9 +3,19 @@
 import json
 from random import Random
 
-from cai_bootstrap.instructions.fill import Fill, Supply, checked, drawn, exact, gold_answer
-from cai_bootstrap.instructions.materials import adjective, joined, material, number_word, phrase, plain, row
+from cai_bootstrap.instructions.fill import Fill, checked, exact, gold_answer
+from cai_bootstrap.instructions.materials import (
+    adjective,
+    different_words,
+    joined,
+    material,
+    number_word,
+    phrase,
+    plain,
+    row,
+)
 from cai_bootstrap.instructions.pool import capitalised, nouns, words
+from cai_bootstrap.instructions.registry import skill
 
 FORMS = (
     ("{name} lives in {city}.", ("Name", "name"), ("City", "city")),
@@ -47,14 +57,7 @@ def _lower_phrase(random: Random) -> str:
     return text.lower()
 
 
-def _different(random: Random) -> list[str]:
-    """The words of a phrase of at least three different words."""
-    while True:
-        row = phrase(random).split()
-        if len(row) > 2 and len({word.lower() for word in row}) == len(row):
-            return row
-
-
+@skill("repeat", "transformation")
 def _repeat(random: Random) -> Fill:
     """A text with or without end punctuation, or a row of words with commas."""
     if random.random() < 0.15:
@@ -66,29 +69,32 @@ def _repeat(random: Random) -> Fill:
 
 
 def _word_at(random: Random, place: int) -> Fill:
-    row = _different(random)
+    row = different_words(random)
     text = " ".join(row)
     rivals = [word for word in row if word != row[place]]
     return gold_answer({"text": text}, [row[place]], content=(text,), rivals=rivals, in_context=True)
 
 
+@skill("nth_word", "transformation", hard=True, rare=True)
 def _nth_word(random: Random) -> Fill:
     nth, place = random.choice((("second", 1), ("second", 1), ("third", 2)))
-    row = _different(random)
+    row = different_words(random)
     text = " ".join(row)
     rivals = [word for i, word in enumerate(row) if i != place]
     return gold_answer({"text": text, "nth": nth}, [row[place]], content=(text,), rivals=rivals, in_context=True)
 
 
+@skill("uppercase", "transformation", hard=True, rare=True)
 def _uppercase(random: Random) -> Fill:
     text = _lower_phrase(random)
     return exact({"text": text}, [text.upper()], content=(text,))
 
 
+@skill("lowercase", "transformation", hard=True)
 def _lowercase(random: Random) -> Fill:
     text = _lower_phrase(random)
-    shown = random.choice((text.upper(), text.upper(), text.title()))
-    return exact({"text": shown}, [text], content=(text, shown))
+    source = random.choice((text.upper(), text.upper(), text.title()))
+    return exact({"text": source}, [text], content=(text, source))
 
 
 def _rearranged(random: Random, row: list[str], result: list[str]) -> Fill:
@@ -99,6 +105,7 @@ def _rearranged(random: Random, row: list[str], result: list[str]) -> Fill:
     return exact({"list": first.join(row)}, [first.join(result), second.join(result)], content=(" ".join(row),))
 
 
+@skill("sort_words", "transformation", hard=True, rare=True)
 def _sort_words(random: Random) -> Fill:
     while True:
         words = _row(random, 2, random.choice((3, 4, 6)))
@@ -106,28 +113,32 @@ def _sort_words(random: Random) -> Fill:
             return _rearranged(random, words, sorted(words, key=str.lower))
 
 
+@skill("reverse_words", "transformation", hard=True, rare=True)
 def _reverse_words(random: Random) -> Fill:
     words = phrase(random).split()[:6] if random.random() < 0.2 else _row(random, 2, random.choice((3, 4, 6)))
     return _rearranged(random, words, words[::-1]) if words != words[::-1] else _reverse_words(random)
 
 
+@skill("join_commas", "transformation")
 def _join_commas(random: Random) -> Fill:
     words = _row(random, 2, 6)
     return exact({"list": " ".join(words)}, [", ".join(words), ",".join(words)], content=(" ".join(words),))
 
 
+@skill("remove_word", "transformation", hard=True, rare=True)
 def _remove_word(random: Random) -> Fill:
-    row = _different(random)
+    row = different_words(random)
     place = random.randrange(len(row))
     text = " ".join(row)
     return exact({"text": text, "word": row[place]}, [" ".join(row[:place] + row[place + 1 :])], content=(text,))
 
 
+@skill("replace_word", "transformation", hard=True, rare=True)
 def _replace_word(random: Random) -> Fill:
     """A word is replaced by one of its kind: a noun by a noun, a name by a name, a city, a color, an adjective."""
     kinds = (nouns(), words()["names"], words()["cities"], plain("colors"), plain("plain_adjectives"), words()["food"])
     while True:
-        parts = _different(random)
+        parts = different_words(random)
         place = random.randrange(len(parts))
         kind = next((kind for kind in kinds if parts[place] in kind), None)
         new = random.choice(kind) if kind else parts[place]
@@ -137,15 +148,16 @@ def _replace_word(random: Random) -> Fill:
             return exact({"text": text, "old": parts[place], "new": new}, [result], content=(text,))
 
 
+@skill("json_keys", "transformation", hard=True)
 def _json_keys(random: Random) -> Fill:
     """One to three keys with words or whole numbers as values, told in one of the usual ways."""
-    given = material(random)
-    source = {"owner": "name", "place": "city", "item": "thing", "first": "name", "last": "other", "title": "noun",
+    slots = material(random)
+    slot_of = {"owner": "name", "place": "city", "item": "thing", "first": "name", "last": "other", "title": "noun",
               "tool": "thing", "pet": "animal", "age": "n", "count": "n"}  # fmt: skip
     keys = random.sample(KEYS, random.choice((1, 2, 2, 2, 3)))
     values: dict[str, str | int] = {}
     for key in keys:
-        value = random.choice(words()["plant"]) if key == "plant" else given[source.get(key, key)]
+        value = random.choice(words()["plant"]) if key == "plant" else slots[slot_of.get(key, key)]
         values[key] = int(value) if value.isdigit() else value
     form = random.choice(TOLD)
     pairs = joined([form.format(key=key, value=json.dumps(value)) for key, value in values.items()])
@@ -154,6 +166,7 @@ def _json_keys(random: Random) -> Fill:
     return checked({"pairs": pairs}, checks, topic=topic, answer=json.dumps(values))
 
 
+@skill("fill_form", "transformation", hard=True, rare=True)
 def _fill_form(random: Random) -> Fill:
     sentence, *fields = random.choice(FORMS)
     values = material(random)
@@ -161,12 +174,13 @@ def _fill_form(random: Random) -> Fill:
     form = separator.join(f"{label}: {blank}" for label, _ in fields)
     outputs = [separator.join(f"{label}: {values[key]}" for label, key in fields)]
     if any(key == "thing" for _, key in fields):
-        for told in (values["a_thing"], f"the {values['thing']}"):
-            outputs.append(separator.join(f"{label}: {(values | {'thing': told})[key]}" for label, key in fields))
-    told_in = sentence.format_map(values)
-    return exact({"sentence": told_in, "form": form}, outputs, content=(told_in,))
+        for name in (values["a_thing"], f"the {values['thing']}"):
+            outputs.append(separator.join(f"{label}: {(values | {'thing': name})[key]}" for label, key in fields))
+    text = sentence.format_map(values)
+    return exact({"sentence": text, "form": form}, outputs, content=(text,))
 
 
+@skill("count_words", "transformation", hard=True, rare=True)
 def _count_words(random: Random) -> Fill:
     while True:
         counted = (phrase(random) if random.random() < 0.6 else " ".join(_row(random, 2, 9))).split()
@@ -177,57 +191,11 @@ def _count_words(random: Random) -> Fill:
     return gold_answer({"text": text}, [str(n), number_word(n)], content=(text,), rivals=rivals, in_context=True)
 
 
-def repeat() -> Supply:
-    return drawn("repeat", _repeat)
+@skill("first_word", "transformation", hard=True)
+def _first_word(random: Random) -> Fill:
+    return _word_at(random, 0)
 
 
-def first_word() -> Supply:
-    return drawn("first_word", lambda random: _word_at(random, 0))
-
-
-def last_word() -> Supply:
-    return drawn("last_word", lambda random: _word_at(random, -1))
-
-
-def nth_word() -> Supply:
-    return drawn("nth_word", _nth_word)
-
-
-def uppercase() -> Supply:
-    return drawn("uppercase", _uppercase)
-
-
-def lowercase() -> Supply:
-    return drawn("lowercase", _lowercase)
-
-
-def sort_words() -> Supply:
-    return drawn("sort_words", _sort_words)
-
-
-def reverse_words() -> Supply:
-    return drawn("reverse_words", _reverse_words)
-
-
-def join_commas() -> Supply:
-    return drawn("join_commas", _join_commas)
-
-
-def remove_word() -> Supply:
-    return drawn("remove_word", _remove_word)
-
-
-def replace_word() -> Supply:
-    return drawn("replace_word", _replace_word)
-
-
-def json_keys() -> Supply:
-    return drawn("json_keys", _json_keys)
-
-
-def fill_form() -> Supply:
-    return drawn("fill_form", _fill_form)
-
-
-def count_words() -> Supply:
-    return drawn("count_words", _count_words)
+@skill("last_word", "transformation", hard=True)
+def _last_word(random: Random) -> Fill:
+    return _word_at(random, -1)
