@@ -6,7 +6,6 @@ proportion; what the host does stays.
 """
 
 import json
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from cai_bootstrap.errors import EngineError, UsageError
 from cai_bootstrap.inference.devices import Gpu
+from cai_bootstrap.inference.weight_files import read_headers
 
 # Until the first text, imports included. Eager vLLM's start and rate are of an earlier day, when compiled took 89 s.
 START_SECONDS = {"transformers": 22.0, "eager": 50.0, "compiled": 70.0}
@@ -148,12 +148,7 @@ def memory_share(free: int, total: int) -> float:
 
 def weights_of(folder: Path) -> Weights:
     """A prepared model's size, from the headers of its safetensors and its config.json; nothing is loaded."""
-    parameters = 0
-    for file in sorted(folder.glob("*.safetensors")):
-        with file.open("rb") as stream:
-            (length,) = struct.unpack("<Q", stream.read(8))
-            header = json.loads(stream.read(length))
-        parameters += sum(prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
+    parameters = sum(prod(tensor.shape) for tensor in read_headers(folder).values())
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     text = config.get("text_config") or config
     return Weights(parameters, int(text.get("num_attention_heads") or 1))
