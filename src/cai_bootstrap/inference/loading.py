@@ -90,7 +90,7 @@ def misfit(report: Mapping[str, Iterable[Any]], config: Any) -> Misfit:
     tied weights, its own renamings and what it may ignore out of the report already. A tensor that has no place is a
     fault as well, since a model without it computes something else: layers beyond config.json's number, a bias, an
     adapter, what quantised weights are unpacked with. Excepted are constants of older versions (`OLD_BUFFERS`), parts
-    that stand beside a language model (`BESIDE`), and the layers after the last that predict further tokens (DeepSeek-V3:
+    that stand beside a language model (`BESIDE`), and layers after the last that predict further tokens (DeepSeek-V3:
     `num_nextn_predict_layers`, each with a projection `eh_proj` of its own).
     """
     text = config.get_text_config()
@@ -193,6 +193,11 @@ def refuse_misfit(folder: Path, tensors: Mapping[str, Tensor]) -> str | None:
     return None
 
 
+def _kind(name: str) -> str:
+    """A tensor's name without the numbers of its layer and expert."""
+    return re.sub(r"(?<=\.)\d+(?=\.)", "*", name)
+
+
 def _refuse_unconverted(folder: Path, error: Exception) -> None:
     """Raise UsageError if this is transformers' error for tensors that it cannot fuse or split, as experts of unlike
     shapes. It does not name them, so those unlike the same tensor of other layers and experts are named."""
@@ -201,11 +206,11 @@ def _refuse_unconverted(folder: Path, error: Exception) -> None:
     alike: dict[str, Counter[tuple[int, ...]]] = defaultdict(Counter)
     tensors = read_headers(folder)
     for name, tensor in tensors.items():
-        alike[re.sub(r"\d+", "*", name)][tensor.shape] += 1
+        alike[_kind(name)][tensor.shape] += 1
     unlike = [
         f"{name} {list(tensor.shape)}"
         for name, tensor in tensors.items()
-        if alike[re.sub(r"\d+", "*", name)].most_common(1)[0][0] != tensor.shape
+        if alike[_kind(name)].most_common(1)[0][0] != tensor.shape
     ]
     raise UsageError(
         f"{folder}: the weights do not fit the model that config.json describes: transformers cannot convert them"

@@ -237,12 +237,19 @@ def _from_folder(path: Path, name: str, revision: str, say: Say) -> PreparedMode
 
 
 def _refuse_unsound(described: PreparedModel, tensors: Mapping[str, Tensor], say: Say) -> None:
-    """Raise UsageError for weights that do not fit config.json; asked once for these very weights and configuration."""
+    """Raise UsageError for weights that do not fit config.json, or a torn tokenizer; asked once for these very files."""
     folder = described.path
-    asked = [described.weights_sha256, sha256_file(folder / "config.json"), version("transformers"), FITS]
-    entry = resolve_cache_dir() / "fits" / fingerprint([*asked, *(file.name for file in weight_files(folder))])
+    hashes = [described.weights_sha256, described.tokenizer_sha256, sha256_file(folder / "config.json")]
+    names = [file.name for file in weight_files(folder)]
+    entry = resolve_cache_dir() / "fits" / fingerprint([hashes, names, version("transformers"), FITS])
     if entry.is_file():
         return
+    for file in (folder / name for name in TOKENIZER_FILES if name.endswith(".json")):
+        try:
+            if file.is_file():
+                json.loads(file.read_bytes())
+        except (ValueError, RecursionError) as error:
+            raise UsageError(f"{file}: not readable as JSON: {error}; download it again") from error
     if doubt := refuse_misfit(folder, tensors):
         say(f"{folder}: {doubt}")
     else:
