@@ -237,7 +237,7 @@ def _from_folder(path: Path, name: str, revision: str, say: Say) -> PreparedMode
 
 
 def _refuse_unsound(described: PreparedModel, tensors: Mapping[str, Tensor], say: Say) -> None:
-    """Raise UsageError for weights that do not fit config.json, or a torn tokenizer; asked once for these very files."""
+    """Raise UsageError for weights that do not fit config.json, or a torn tokenizer; asked once for these files."""
     folder = described.path
     hashes = [described.weights_sha256, described.tokenizer_sha256, sha256_file(folder / "config.json")]
     names = [file.name for file in weight_files(folder)]
