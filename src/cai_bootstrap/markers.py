@@ -36,7 +36,7 @@ DATA_REMEDY = (
 
 
 class StepMarker(BaseModel):
-    """`logs/steps/NAME.json`, written last: `{"step": "train", "fingerprint": "9f…", "finished_at": "2026-…Z",
+    """`logs/steps/NAME.json`, written last: `{"step": "train", "round": 1, "fingerprint": "9f…", "finished_at": "2026-…Z",
     "outputs": {"checkpoints/stage1/9f…/TRAINING_SUCCESS": "4c…"}}`.
 
     Outputs are relative to the base directory where they lie under it. `earlier` holds the outputs of this step's runs
@@ -46,6 +46,7 @@ class StepMarker(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True, frozen=True)
 
     step: str
+    round: int = Field(1, ge=1)
     fingerprint: str = Field(min_length=1)
     finished_at: UtcTime
     outputs: dict[str, Sha256] = Field(min_length=1)
@@ -95,9 +96,15 @@ def marker_file(workspace: Workspace, name: str) -> Path:
 
 
 def write_marker(
-    workspace: Workspace, name: str, *, fingerprint: str, outputs: Iterable[Path], before: Outputs | None = None
+    workspace: Workspace,
+    step: str,
+    number: int,
+    *,
+    fingerprint: str,
+    outputs: Iterable[Path],
+    before: Outputs | None = None,
 ) -> None:
-    """Write a step's marker, atomically, with the outputs' hashes as they are now. `before`: the one that it replaces.
+    """Write the marker of a step of round `number`, atomically. `before`: the one that it replaces.
 
     What the step wrote before and still is as it was stays listed as `earlier`.
     """
@@ -105,9 +112,10 @@ def write_marker(
     past = {} if before is None else {**before.earlier, **before.hashes}
     earlier = {_relative(path, workspace.base): sha256 for path, sha256 in past.items() if _same(path, sha256)}
     write_json(
-        marker_file(workspace, name),
+        marker_file(workspace, marker_name(step, number)),
         {
-            "step": name.partition("-")[0],
+            "step": step,
+            "round": number,
             "fingerprint": fingerprint,
             "finished_at": utc_now(),
             "outputs": hashes,

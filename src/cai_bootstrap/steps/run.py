@@ -69,7 +69,7 @@ def run_step(name: Step, context: StepContext) -> bool:
         return False
     marker_file(context.workspace, own).unlink(missing_ok=True)
     outputs = body(context, expected)
-    write_marker(context.workspace, own, fingerprint=expected, outputs=outputs, before=before)
+    write_marker(context.workspace, name, context.round, fingerprint=expected, outputs=outputs, before=before)
     return True
 
 
