@@ -36,8 +36,8 @@ DATA_REMEDY = (
 
 
 class StepMarker(BaseModel):
-    """`logs/steps/NAME.json`, written last: `{"step": "train", "round": 1, "fingerprint": "9f…", "finished_at": "2026-…Z",
-    "outputs": {"checkpoints/stage1/9f…/TRAINING_SUCCESS": "4c…"}}`.
+    """`logs/steps/NAME.json`, written last: `{"step": "train", "round": 1, "fingerprint": "9f…",
+    "finished_at": "2026-11-22T10:31:00Z", "outputs": {"checkpoints/stage1/9f…/TRAINING_SUCCESS": "4c…"}}`.
 
     Outputs are relative to the base directory where they lie under it. `earlier` holds the outputs of this step's runs
     before this one that are still there (results files are never overwritten).
