@@ -14,8 +14,9 @@ from pathlib import Path
 import yaml
 
 from cai_bootstrap.events import EventLog, utc_now
+from cai_bootstrap.markers import write_marker
 from cai_bootstrap.supervise import StopRequest, die_with_parent
-from cai_bootstrap.workspace import Workspace, hold, sha256_file, write_json
+from cai_bootstrap.workspace import Workspace, hold, write_json
 
 
 def main(name: str, config_file: str, run: str, number: int) -> int:
@@ -33,18 +34,15 @@ def main(name: str, config_file: str, run: str, number: int) -> int:
             return int(detail)
         if behaviour == "results":
             path = Path(detail)
-            outputs = {str(path.relative_to(workspace.base)): sha256_file(path)}
-            write_json(
-                workspace.logs / "steps" / f"{name}.json", {"fingerprint": "f", "outputs": outputs, "round": number}
-            )
+            write_marker(workspace, name, number, fingerprint="f", outputs=[path])
         if behaviour == "looks":
             rate = detail.split("/")[number - 1]
             path = workspace.checkpoints / f"round{number}" / "TRAINING_SUCCESS"
-            write_json(path, {"watch": [] if rate == "-" else [{"strict_rate": float(rate)}], "watched": "dev"})
-            shown = name if number == 1 else f"{name}-{number}"
-            outputs = {str(path.relative_to(workspace.base)): sha256_file(path)}
-            done = {"fingerprint": "f", "outputs": outputs, "finished_at": utc_now()}
-            write_json(workspace.logs / "steps" / f"{shown}.json", done)
+            success = {"adapter_path": path.parent.name, "final_loss": 1.0, "epochs": 1.0, "finished_at": utc_now(),
+                       "fingerprint": "f", "files": {"adapter_model.safetensors": "0" * 64}}  # fmt: skip
+            looks = [] if rate == "-" else [{"strict_rate": float(rate)}]
+            write_json(path, {**success, "watch": looks, "watched": "dev"})
+            write_marker(workspace, name, number, fingerprint="f", outputs=[path])
         if behaviour in {"polite", "stubborn"}:
             child = subprocess.Popen(["sleep", "600"])
             write_json(workspace.base / "ready.json", {"pids": [os.getpid(), child.pid]})

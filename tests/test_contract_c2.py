@@ -239,7 +239,7 @@ def test_c2_1_a_run_whose_results_are_torn_ends_with_4_and_says_so_in_run_json(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str
 ) -> None:
     base = tmp_path / "b"
-    path = base / "results" / "torn.json"
+    path = base / "results" / "stage1_evaluation_torn.json"
     path.parent.mkdir(parents=True)
     path.write_text(content)
     monkeypatch.setattr(pipeline, "step_command", fake_step_command)

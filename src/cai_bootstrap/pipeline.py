@@ -22,10 +22,21 @@ from cai_bootstrap.errors import (
     InterruptedRunError,
     StepTimeoutError,
     TerminatedRunError,
+    UntrustedResultError,
 )
 from cai_bootstrap.evaluation.gate import judge_file
 from cai_bootstrap.evaluation.suite import NAMED_SUITES, load_suite
 from cai_bootstrap.events import EventLog
+from cai_bootstrap.markers import (
+    BASELINE,
+    RESULTS,
+    SUCCESS,
+    SuccessMarker,
+    check_outputs,
+    marker_name,
+    read_outputs,
+    read_typed,
+)
 from cai_bootstrap.standby import Standby
 from cai_bootstrap.supervise import Ended, Signals, step_command, supervise
 from cai_bootstrap.workspace import Workspace, hold, read_json, write_atomic, write_json
@@ -191,12 +202,14 @@ class _Run:
 
     def _watched(self, number: int) -> "_Watched | None":
         """What a round's finished model followed of the items it was watched on, from its success marker."""
-        marker = self.workspace.logs / "steps" / f"{_named('train', number)}.json"
-        if not marker.exists():
+        trained = read_outputs(self.workspace, marker_name("train", number))
+        if trained is None:
             return None
-        success = read_json(self.workspace.base / next(iter(read_json(marker)["outputs"])))
-        looks = success.get("watch") or []
-        return _Watched(float(looks[-1]["strict_rate"]), success.get("watched", "dev")) if looks else None
+        path = trained.path(SUCCESS)
+        again = "restore it, or remove its folder and train again"
+        trained.check(path, again)
+        success = read_typed(path, SuccessMarker, again)
+        return _Watched(success.watch[-1].strict_rate, success.watched) if success.watch else None
 
     def _best_round(self, outcome: RunOutcome, steps: Sequence[Step]) -> int:
         """The round that followed most of what it was watched on (the earlier one if equal); never chosen on test.
@@ -205,7 +218,7 @@ class _Run:
         """
         rounds = range(1, self.resolved.config.training.rounds + 1)
         if "train" in steps:
-            done = [n for n in rounds if _named("train", n) in outcome.steps]
+            done = [n for n in rounds if marker_name("train", n) in outcome.steps]
         else:
             ended = [self._trained_at(n) for n in rounds]
             done = [n for n in rounds if all(ended[:n]) and sorted(ended[:n]) == ended[:n]]
@@ -214,12 +227,12 @@ class _Run:
 
     def _trained_at(self, number: int) -> str:
         """When a round's training ended, in UTC; empty if it did not."""
-        marker = self.workspace.logs / "steps" / f"{_named('train', number)}.json"
-        return str(read_json(marker).get("finished_at", "")) if marker.exists() else ""
+        trained = read_outputs(self.workspace, marker_name("train", number))
+        return "" if trained is None else trained.finished_at
 
     def _step(self, name: Step, config_file: Path, outcome: RunOutcome, *, number: int = 1, last: bool = False) -> None:
         limit = getattr(self.resolved.config.timeouts, name)
-        shown = _named(name, number) if name != "evaluate" else name
+        shown = marker_name(name, number)
         outcome.steps[shown] = {"status": "running", "seconds": 0.0, "skipped": False}
         output = self.workspace.logs / f"{self.log.run}.{shown}.log"
         self.log.emit("step_started", step=name, timeout=limit, round=number if number > 1 else None)
@@ -266,17 +279,21 @@ class _Run:
     def _nothing_to_teach(self) -> bool:
         if self.resolved.config.evaluation.train_anyway:
             return False
-        path = self.workspace.results / "baseline_assessment.json"
+        path = self.workspace.results / BASELINE
         if not path.exists():
             return False
+        check_outputs(self.workspace, "baseline", "measure it again: cai baseline")
         gap = (read_json(path).get("run") or {}).get("gap")
         return bool(gap and gap["nothing_to_teach"])
 
     def _gate(self, outcome: RunOutcome) -> None:
         """Read the results back from disk and judge them: the only place where a run can be said to have passed."""
-        marker = read_json(self.workspace.logs / "steps" / "evaluate.json")
-        path = self.workspace.base / next(iter(marker["outputs"]))
+        evaluated = read_outputs(self.workspace, "evaluate")
+        if evaluated is None:
+            raise UntrustedResultError(f"{self.workspace.logs}: no evaluation ended here; run `cai evaluate`")
+        path = evaluated.path(RESULTS)
         outcome.results_file = path
+        evaluated.check(path, "evaluate again: cai evaluate")
         settings = self.resolved.config.evaluation
         suite = None if settings.suite in NAMED_SUITES else load_suite(settings.suite)
         verdict = judge_file(path, enforce=settings.enforce_gate, suite=suite)
@@ -286,10 +303,6 @@ class _Run:
         if not settings.enforce_gate or (verdict.passed and verdict.subset is not None):
             outcome.verdict = "not_enforced"
         self.log.emit("gate", passed=verdict.passed, enforced=settings.enforce_gate, message=verdict.message)
-
-
-def _named(name: str, number: int) -> str:
-    return name if number == 1 else f"{name}-{number}"
 
 
 def _write_run(resolved: Resolved, workspace: Workspace, run: str, outcome: RunOutcome) -> None:

@@ -11,6 +11,7 @@ from cai_bootstrap.config import Resolved, show
 from cai_bootstrap.errors import DataError
 from cai_bootstrap.workspace import Workspace, read_json, sha256_file
 
+SUMMARIES = ("generation_summary.json", "diversity.json")
 LIBRARIES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "vllm", "bitsandbytes", "numpy")
 
 
@@ -18,7 +19,9 @@ def manifest(resolved: Resolved, workspace: Workspace) -> dict[str, Any]:
     """Versions, configuration with origins, and the hashes of the run's files. Missing files are left out."""
     files = [
         *sorted(workspace.data.glob("*.jsonl")),
+        *(path for name in SUMMARIES for path in sorted(workspace.data.glob(name))),
         *sorted(workspace.data.glob("round-*/*.jsonl")),  # later rounds trained the evaluated adapter too
+        *(path for name in SUMMARIES for path in sorted(workspace.data.glob(f"round-*/{name}"))),
         *sorted(workspace.results.glob("*.json")),
         *sorted(workspace.checkpoints.glob("*/TRAINING_SUCCESS")),
     ]

@@ -422,6 +422,25 @@ class FailingGraphs:
         pass
 
 
+@pytest.mark.parametrize("name", ["optimizer.pt", "adapter_model.safetensors"])
+def test_a_training_with_a_damaged_checkpoint_goes_on_from_the_sound_one_before(
+    tmp_path: Path, prepared: PreparedModel, trained: Checkpoint, name: str
+) -> None:
+    """As a power cut leaves it: the right size, zeros for content; and the reference was touched."""
+    folder = tmp_path / "run"
+    with pytest.raises(InterruptedRunError):
+        training(folder, prepared, stopping=stop_after(5)).run(pairs_of())
+    newest = folder / "work/0-joint/checkpoint-5" / name
+    newest.write_bytes(b"\0" * newest.stat().st_size)
+    reference = folder / "work/0-joint/reference.json"
+    reference.write_text(reference.read_text().replace("-", "-1", 1))
+    resumed = training(folder, prepared).run(pairs_of())
+    said = " ".join(event["message"] for event in events(folder, "notice"))
+    assert f"{name} is not what was saved; this checkpoint is not used, training goes on from checkpoint-4" in said
+    assert "the reference's log-probabilities are computed again" in said
+    assert resumed.sha256 == trained.sha256
+
+
 def test_a_copied_adapter_is_still_believed(tmp_path: Path, trained: Checkpoint) -> None:
     copied = tmp_path / "elsewhere"
     shutil.copytree(trained.path, copied)

@@ -23,12 +23,21 @@ from cai_bootstrap.config import RunConfig, dump_yaml, resolve
 from cai_bootstrap.errors import EXIT_FAILURE, EXIT_OK, CaiError, DataError, InterruptedRunError
 from cai_bootstrap.evaluation.suite import held_out_skills
 from cai_bootstrap.events import EventLog, Progress
+from cai_bootstrap.markers import (
+    BASELINE,
+    RESULTS,
+    SUCCESS,
+    SuccessMarker,
+    check_outputs,
+    marker_name,
+    read_outputs,
+    read_typed,
+)
 from cai_bootstrap.standby import Standby
 from cai_bootstrap.steps.context import StepContext
 from cai_bootstrap.supervise import Signals, StopRequest, die_with_parent, step_command, supervise
 from cai_bootstrap.workspace import Workspace, hold, read_json, write_atomic
 
-BASELINE = "baseline_assessment.json"
 _ALONE = {"prompting": measures.prompting, "eos_bias": measures.eos_bias, "revision": revision}
 _ADAPTED = {"renderings": measures.renderings, "forgetting": measures.forgetting, "ifbench": ifbench}
 
@@ -133,6 +142,9 @@ def _train(job: _Job, variation: Variation) -> None:
     """Pairs by the variation's rule, training, and the evaluation on dev of the last round."""
     rounds = job.config.training.rounds
     own = variation.data == "own"
+    shared = Workspace.at(job.shared)
+    for step in ("baseline", "generate"):
+        check_outputs(shared, step, f"restore it, or remove {job.shared} to make it anew")
     if not own and (variation.pairs != "as_made" or rounds > 1):
         derived = derive(job.shared / "data" / "stage1", job.workspace.data, variation.pairs, job.config)
         job.outcome.figures["pairs by the rule"] = derived
@@ -140,16 +152,21 @@ def _train(job: _Job, variation: Variation) -> None:
     first = [("generate", 1)] if own else []
     later = [(name, n) for n in range(2, rounds + 1) for name in ("generate", "train")]
     job.steps([*first, ("train", 1), *later, ("evaluate", rounds)])
-    marker = read_json(job.workspace.logs / "steps" / "evaluate.json")
-    results = read_json(job.workspace.base / next(iter(marker["outputs"])))
-    _add_sides(job, results, "trained")
-    trained = "train" if rounds == 1 else f"train-{rounds}"
-    success = next(iter(read_json(job.workspace.logs / "steps" / f"{trained}.json")["outputs"]))
-    details = read_json(job.workspace.base / success)
-    job.outcome.adapter = str((job.workspace.base / success).parent.relative_to(job.ablation))
-    job.outcome.figures.update(
-        pairs=details.get("pairs"), final_loss=round(details["final_loss"], 4), labels=details.get("labels")
-    )
+    _add_sides(job, read_json(_output(job, "evaluate", RESULTS)), "trained")
+    success = _output(job, marker_name("train", rounds), SUCCESS)
+    details = read_typed(success, SuccessMarker, "run the variation again")
+    job.outcome.adapter = str(success.parent.relative_to(job.ablation))
+    job.outcome.figures.update(pairs=details.pairs, final_loss=round(details.final_loss, 4), labels=details.labels)
+
+
+def _output(job: _Job, step: str, pattern: str) -> Path:
+    """An output of one of the variation's steps, as the step wrote it."""
+    outputs = read_outputs(job.workspace, step)
+    if outputs is None:
+        raise DataError(f"{job.workspace.logs}: the step '{step}' did not end here; run the set again")
+    path = outputs.path(pattern)
+    outputs.check(path, "run the variation again")
+    return path
 
 
 def _base_rows(job: _Job) -> None:

@@ -58,7 +58,8 @@ class _Study:
         """Complete the prompts, keeping whole chunks on disk; what is there is read back."""
         starts = range(0, len(prompts), CHUNK)
         sizes = [min(CHUNK, len(prompts) - start) for start in starts]
-        file = ChunkFile(self.folder / f"{name}.jsonl", Made, sizes, self.context.progress.say)
+        remedy = f"restore it, or remove {self.folder} to make it anew"
+        file = ChunkFile(self.folder / f"{name}.jsonl", Made, sizes, self.context.progress.say, remedy=remedy)
         for number in range(file.complete_chunks(), len(sizes)):
             if self.context.stopping():
                 raise InterruptedRunError(f"stopped during '{name}'; start again to go on")

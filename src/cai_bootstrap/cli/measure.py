@@ -26,6 +26,7 @@ def gate(results: Path, suite_file: Path | None, as_json: bool) -> None:
     from cai_bootstrap.evaluation.suite import load_suite
 
     verdict = judge_file(results, suite=load_suite(suite_file) if suite_file else None)
+    _name_others(results)
     if as_json:
         click.echo(json.dumps(asdict(verdict)))
         raise SystemExit(EXIT_OK if verdict.passed else GateError.exit_code)
@@ -53,6 +54,7 @@ def compare(a: Path, b: Path, side: str | None, suite_file: Path | None, as_json
     from cai_bootstrap.evaluation.suite import load_suite
 
     found = compare_files(a, b, side=side, suite=load_suite(suite_file) if suite_file else None)
+    _name_others(a, b)
     if as_json:
         click.echo(json.dumps(found.as_dict()))
     elif found.refused:
@@ -118,6 +120,15 @@ def power(n: int, rate: float, as_json: bool) -> None:
             f"≥ 95% shown (exact bound): at most {found.allowed_when_shown} failures; "
             f"shown {found.chance_of_shown:.1%} of the time"
         )
+
+
+def _name_others(*paths: Path) -> None:
+    """Say of each file that lies in a base directory whose run did not write it."""
+    from cai_bootstrap.evaluation.origin import foreign
+
+    for path in paths:
+        if (why := foreign(path)) is not None:
+            click.echo(f"note: {why}", err=True)
 
 
 def _print_differences(a: Path, b: Path, found: list[dict[str, Any]]) -> None:

@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from cai_bootstrap.batches import BatchPlan, ChunkFile, Lockstep, seed_of
+from cai_bootstrap.batches import PLAN, BatchPlan, ChunkFile, Lockstep, seed_of
 from cai_bootstrap.config import RunConfig
 from cai_bootstrap.constitution import Constitution, Principle
 from cai_bootstrap.errors import InterruptedRunError
@@ -24,6 +24,7 @@ from cai_bootstrap.generation.candidates import (
     shown,
 )
 from cai_bootstrap.generation.critic import Comparison, Preference, compare
+from cai_bootstrap.generation.instructions import remove_after_missing
 from cai_bootstrap.generation.pairs import Judgement, build_pair, summarise, without
 from cai_bootstrap.generation.prompts import (
     NEXT_EXAMPLE,
@@ -43,6 +44,7 @@ from cai_bootstrap.records import Critique, Instruction, PreferencePair, Rejecte
 from cai_bootstrap.workspace import JsonlWriter, read_jsonl, write_jsonl
 
 CRITIC_EXAMPLES = 4
+REMEDY = "restore the file, or make the data anew with --force-data"
 Prompting = Literal["plain", "few_shot"]
 
 
@@ -71,10 +73,9 @@ class Generator:
         Raises InterruptedRunError after the batch in progress when asked to stop; what is on disk is whole.
         """
         settings = self.config.generation
+        remove_after_missing(self.folder, self.say)
         chunks = [list(instructions[n : n + settings.chunk]) for n in range(0, len(instructions), settings.chunk)]
-        plan = BatchPlan(
-            self.folder / "generation_plan.json", batch_size=settings.batch_size, fingerprint=data_fingerprint
-        )
+        plan = BatchPlan(self.folder / PLAN, batch_size=settings.batch_size, fingerprint=data_fingerprint)
         plan.save()
         principles = dict(zip((i.id for i in instructions), self._assigned(len(instructions)), strict=True))
         revised = [[self._revised(i) for i in chunk] for chunk in chunks]
@@ -90,7 +91,7 @@ class Generator:
         )
         self._each("respond", responses, plan, lambda n: self._respond(chunks[n], n))
 
-        judgements = ChunkFile(self.folder / "judgements.jsonl", Judgement, [0] * len(chunks), self.say)
+        judgements = self._file("judgements.jsonl", Judgement, [0] * len(chunks))
         with_responses = Lockstep(responses)
         self._each(
             "critique", critiques, plan, lambda n: self._critique(chunks[n], with_responses.at(n), principles, n)
@@ -123,13 +124,15 @@ class Generator:
                 plan,
                 lambda n: self._judge(chunks[n], proposed(n), principles),
             )
+        for file in (responses, critiques, revisions, judgements):
+            file.verify()
         return self._pairs(chunks, responses, revisions, judgements, principles, judges)
 
     def _assigned(self, count: int) -> list[Principle]:
         return self.constitution.assign(count, seed=self.config.seed)
 
     def _file(self, name: str, kind: type[Any], sizes: Sequence[int]) -> ChunkFile[Any]:
-        return ChunkFile(self.folder / name, kind, sizes, self.say)
+        return ChunkFile(self.folder / name, kind, sizes, self.say, remedy=REMEDY)
 
     def _planned(self, instruction: Instruction) -> tuple[int, int]:
         return answers_planned(instruction, self.config.generation, later_round=self.round > 1)

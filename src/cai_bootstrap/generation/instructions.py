@@ -1,14 +1,14 @@
 """The instructions of one generation: drawn from the templates, and a share written by the model itself."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
 
-from cai_bootstrap.batches import seed_of
+from cai_bootstrap.batches import ChunkHashes, seed_of
 from cai_bootstrap.config import RunConfig
-from cai_bootstrap.errors import InterruptedRunError
+from cai_bootstrap.errors import InterruptedRunError, UntrustedResultError
 from cai_bootstrap.events import Progress
 from cai_bootstrap.inference.engine import Engine, Sampling
 from cai_bootstrap.instructions import self_instruct
@@ -18,6 +18,8 @@ from cai_bootstrap.instructions.sampler import sample_with_report, type_counts
 from cai_bootstrap.records import TASK_TYPES, Instruction, TaskType
 from cai_bootstrap.workspace import fingerprint, read_json, read_jsonl, write_json, write_jsonl
 
+# What the passes make from the instructions, each from those before it.
+PASSES = ("responses.jsonl", "critiques.jsonl", "revisions.jsonl", "judgements.jsonl")
 MAX_ROUNDS = 40
 PROMPTS_A_ROUND = (32, 512)  # at least and at most; between them, one for two instructions that are missing
 TOKENS = 96
@@ -40,7 +42,11 @@ def make_instructions(
     `weights` says by `type.skill` how often a skill is drawn beside the others of its type.
     """
     path, figures_path = folder / "instructions.jsonl", folder / "diversity.json"
+    hashes = ChunkHashes(folder)
     if path.exists() and figures_path.exists():
+        for file in (path, figures_path):
+            hashes.check_whole(file, "restore the file, or make the data anew with --force-data")
+            hashes.write_whole(file)
         return list(read_jsonl(path, Instruction)), read_json(figures_path)
     count = config.generation.count
     by_model = round(count * config.generation.self_instruct_share)
@@ -64,7 +70,36 @@ def make_instructions(
     figures |= measure(instructions)
     write_json(figures_path, figures)
     write_jsonl(path, instructions)
+    _begin_anew(hashes, folder, path, progress.say)
+    for file in (path, figures_path):
+        hashes.write_whole(file)
     return instructions, figures
+
+
+def _begin_anew(hashes: ChunkHashes, folder: Path, path: Path, say: Callable[[str], None]) -> None:
+    """Remove what was made from other instructions than those that were just written."""
+    try:
+        hashes.check_whole(path, "what was made from the earlier ones is made again")
+    except UntrustedResultError as error:
+        say(str(error))
+        _remove(folder, PASSES)
+
+
+def remove_after_missing(folder: Path, say: Callable[[str], None]) -> None:
+    """Where a pass's file was deleted, remove what was made from it: both are made again."""
+    hashes = ChunkHashes(folder)
+    for number, name in enumerate(PASSES):
+        chunks = hashes.of(name)
+        if chunks and chunks[-1].end and not (folder / name).exists():
+            say(f"{folder / name}: is gone; it is made again, and what was made from it")
+            _remove(folder, PASSES[number:])
+            return
+
+
+def _remove(folder: Path, names: Sequence[str]) -> None:
+    for name in names:
+        (folder / name).unlink(missing_ok=True)
+    ChunkHashes(folder).forget(*names)
 
 
 def _merge(templated: list[Instruction], written: list[Instruction]) -> list[Instruction]:

@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from cai_bootstrap.errors import CaiError, DataError
+from cai_bootstrap.evaluation.origin import foreign
 from cai_bootstrap.evaluation.rescore import rescored_path
 from cai_bootstrap.evaluation.results import read_results
 from cai_bootstrap.evaluation.suite import NAMED_SUITES, Suite, load_suite
 from cai_bootstrap.events import Rows, newest_training, rows, run_logs
+from cai_bootstrap.markers import DATA_REMEDY, check_outputs, marker_name
 from cai_bootstrap.records import EvalItem
 from cai_bootstrap.workspace import Workspace, read_json
 
@@ -81,6 +83,7 @@ def load(
     _measurements(found)
     found.summary = _summary(found)
     found.diversity = _object(found, data / "diversity.json", None) or dig(found.summary, "diversity")
+    _data_faults(found)
     found.preflight = _object(found, logs / "pair_preflight.json", "the pairs were not checked on their tokens")
     found.model = _object(found, logs / "model.json", "no model was prepared")
     found.checkpoints = _checkpoints(found)
@@ -166,6 +169,16 @@ def _summary(found: RunFiles) -> dict[str, Any] | None:
     return whole
 
 
+def _data_faults(found: RunFiles) -> None:
+    """Counts of data that were changed after they were made are named and not shown."""
+    for number in range(1, len(found.data_folders()) + 1):
+        try:
+            check_outputs(found.workspace, marker_name("generate", number), DATA_REMEDY)
+        except (CaiError, OSError) as error:
+            found.faults.append(str(error))
+            found.summary = found.diversity = None
+
+
 def _added(one: Any, other: Any, key: str = "") -> Any:
     if isinstance(one, dict) and isinstance(other, dict) and key != "diversity":
         names = [*one, *(name for name in other if name not in one)]
@@ -200,7 +213,11 @@ def _configured_suite(path: Path) -> Any:
 
 def _trusted(found: RunFiles, path: Path, suite: Suite | None) -> dict[str, Any] | None:
     try:
-        return read_results(path, suite)
+        results = read_results(path, suite)
+        if (why := foreign(path, found.workspace)) is not None:
+            found.faults.append(why)
+            return None
+        return results
     except (CaiError, ValueError, TypeError, KeyError) as error:
         found.faults.append(str(error))
         return None

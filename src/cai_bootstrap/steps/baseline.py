@@ -9,6 +9,7 @@ from cai_bootstrap.evaluation.elicit import GRID, Elicitation, elicit, rival_blo
 from cai_bootstrap.evaluation.ledger import open_test
 from cai_bootstrap.evaluation.results import SCHEMA_VERSION, build_results, write_results
 from cai_bootstrap.evaluation.scorers import SCORER_VERSION
+from cai_bootstrap.evaluation.suite import NAMED_SUITES, load_suite
 from cai_bootstrap.inference.engine import Sampling
 from cai_bootstrap.steps.context import StepContext
 from cai_bootstrap.workspace import fingerprint
@@ -19,6 +20,8 @@ def identity(context: StepContext) -> str:
     config = context.config
     measured = config.evaluation.model_dump(mode="json", exclude={"enforce_gate", "train_anyway"})
     dev = [item.id for item in context.dev_items]
+    if config.evaluation.dev_suite not in NAMED_SUITES:
+        dev.append(load_suite(config.evaluation.dev_suite).sha256)  # a user's file may change under the same ids
     return fingerprint(
         [context.model_key(), measured, config.evaluation_precision, config.engine, config.seed,
          context.suite.sha256, dev, SCORER_VERSION, SCHEMA_VERSION, config.allow_instruct, *context.path_key()]

@@ -10,6 +10,7 @@ from cai_bootstrap.evaluation.ledger import open_test
 from cai_bootstrap.evaluation.results import build_results, read_results, write_results
 from cai_bootstrap.events import utc_now
 from cai_bootstrap.inference.engine import Sampling
+from cai_bootstrap.markers import BASELINE, check_outputs
 from cai_bootstrap.steps import baseline as baseline_step
 from cai_bootstrap.steps import generate, train
 from cai_bootstrap.steps.context import StepContext
@@ -35,7 +36,7 @@ def _checkpoint(context: StepContext) -> Checkpoint:
 
 def identity(context: StepContext) -> str:
     """The adapter, the conditions, and the baseline that the base side may come from."""
-    baseline = context.workspace.results / "baseline_assessment.json"
+    baseline = context.workspace.results / BASELINE
     return fingerprint(
         [baseline_step.identity(context), _checkpoint(context).sha256, context.config.evaluation.enforce_gate,
          sha256_file(baseline) if baseline.exists() else None]
@@ -98,11 +99,12 @@ def _baseline_sides(
     context: StepContext, conditions: Conditions
 ) -> tuple[dict[str, Any] | None, dict[str, Any] | None, dict[str, Any] | None]:
     """Base outputs and rival of the baseline, if it was measured under exactly these conditions; else nothing."""
-    path = context.workspace.results / "baseline_assessment.json"
+    path = context.workspace.results / BASELINE
     if not path.exists():
         return None, None, None
     suite = None if context.config.evaluation.suite == context.suite.name else context.suite
     try:
+        check_outputs(context.workspace, "baseline", "it is not used")
         baseline = read_results(path, suite)
     except UntrustedResultError as error:
         context.progress.say(f"the base is measured again: {error}")

@@ -5,15 +5,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, Field
+
+from cai_bootstrap.batches import ChunkHashes
 from cai_bootstrap.config import RunConfig
 from cai_bootstrap.constitution import Constitution, load_constitution
-from cai_bootstrap.errors import UsageError
+from cai_bootstrap.errors import UntrustedResultError, UsageError
 from cai_bootstrap.evaluation.suite import load_suite
 from cai_bootstrap.generation.generate import Generator
 from cai_bootstrap.generation.instructions import make_instructions
 from cai_bootstrap.generation.prompts import PROMPT_VERSION
 from cai_bootstrap.generation.select import LABEL_VERSION, can_label, parse_judges
 from cai_bootstrap.inference.open import open_model
+from cai_bootstrap.markers import DATA_REMEDY, read_typed
 from cai_bootstrap.records import Instruction
 from cai_bootstrap.steps import train
 from cai_bootstrap.steps.context import StepContext
@@ -49,15 +53,51 @@ def data_identity(context: StepContext) -> dict[str, Any]:
 def identity(context: StepContext) -> str:
     """The data's identity and the number of instructions that are there, or are to be made."""
     made_with = fingerprint(data_identity(context))
+    if context.config.force_data:
+        _forget_unsound(context)
     known = _known_data(context)
-    reused = known is not None and known["fingerprint"] == made_with and not context.config.force_data
-    count = known["requested"] if known is not None and reused else context.count
+    reused = known is not None and known.fingerprint == made_with and not context.config.force_data
+    count = known.requested if known is not None and reused else context.count
     return fingerprint([made_with, count])
 
 
-def _known_data(context: StepContext) -> dict[str, Any] | None:
+class DataIdentity(BaseModel):
+    """`data_identity.json`: what decided the data, its fingerprint, and how many instructions were asked for."""
+
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
+
+    fingerprint: str
+    requested: int = Field(ge=1)
+    identity: dict[str, Any]
+
+
+def _known_data(context: StepContext) -> DataIdentity | None:
+    """The identity of the data that are there. One that was changed counts as none where --force-data makes them anew.
+
+    Raises UntrustedResultError if it cannot be believed.
+    """
     path = context.data() / "data_identity.json"
-    return read_json(path) if path.exists() else None
+    if not path.exists():
+        return None
+    known = read_typed(path, DataIdentity, DATA_REMEDY)
+    if known.fingerprint != fingerprint(known.identity):
+        raise UntrustedResultError(f"{path}: was changed after it was made; {DATA_REMEDY}")
+    return known
+
+
+def _forget_unsound(context: StepContext) -> None:
+    """With --force-data, an identity that cannot be believed stands in nobody's way."""
+    try:
+        _known_data(context)
+    except UntrustedResultError as error:
+        context.progress.say(f"the data are made anew: {error}")
+        _remove_data(context.data())
+
+
+def _remove_data(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.suffix in {".jsonl", ".json"}:
+            path.unlink()
 
 
 def check_data(context: StepContext) -> dict[str, int]:
@@ -71,19 +111,19 @@ def check_data(context: StepContext) -> dict[str, int]:
     if known is None:
         return {"requested": count, "found": count}
     identity = data_identity(context)
-    changed = [name for name, value in identity.items() if known["identity"].get(name) != value]
+    changed = [name for name, value in identity.items() if known.identity.get(name) != value]
     if changed:
         raise UsageError(
             f"{context.data()}: holds data made with another {', '.join(changed)}; use another --base-dir, "
             "the earlier settings, or --force-data to make them again"
         )
-    if known["requested"] != count and not _is_finished(context):
+    if known.requested != count and not _is_finished(context):
         setting = "--count " if context.round == 1 else "--set generation.later_count="
         raise UsageError(
-            f"{context.data()}: holds an unfinished generation of {known['requested']} instructions, {count} "
-            f"are asked for now; finish it with {setting}{known['requested']}, or --force-data to start again"
+            f"{context.data()}: holds an unfinished generation of {known.requested} instructions, {count} "
+            f"are asked for now; finish it with {setting}{known.requested}, or --force-data to start again"
         )
-    return {"requested": count, "found": known["requested"]}
+    return {"requested": count, "found": known.requested}
 
 
 def check_all_data(context: StepContext) -> dict[str, int]:
@@ -109,13 +149,11 @@ def run(context: StepContext, _: str) -> list[Path]:
     identity = data_identity(context)
     known = _known_data(context)
     if known is not None and context.config.force_data:
-        same = (known["fingerprint"], known["requested"]) == (fingerprint(identity), count)
-        if not same or _is_finished(context):
-            for path in folder.iterdir():
-                if path.suffix in {".jsonl", ".json"}:
-                    path.unlink()
+        same = (known.fingerprint, known.requested) == (fingerprint(identity), count)
+        if not same or _is_finished(context) or ChunkHashes(folder).fault() is not None:
+            _remove_data(folder)
     elif known is not None:
-        count = int(known["requested"])
+        count = known.requested
     generation = context.config.generation.model_copy(update={"count": count})
     config = context.config.model_copy(update={"generation": generation})
     write_json(
@@ -165,7 +203,7 @@ def run(context: StepContext, _: str) -> list[Path]:
         folder / "generation_summary.json", _generation_summary(config, constitution, instructions, diversity, summary)
     )
     names = ("instructions.jsonl", "responses.jsonl", "critiques.jsonl", "revisions.jsonl", "preference_pairs.jsonl",
-             "rejected_pairs.jsonl", "generation_summary.json")  # fmt: skip
+             "rejected_pairs.jsonl", "generation_summary.json", "diversity.json")  # fmt: skip
     for name in names:
         (folder / name).touch()
     judged = [path for path in (folder / "judgements.jsonl",) if path.exists()]  # none without a critic

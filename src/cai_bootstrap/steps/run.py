@@ -5,12 +5,21 @@ from dataclasses import asdict
 from pathlib import Path
 
 from cai_bootstrap.config import Step
-from cai_bootstrap.errors import DataError
-from cai_bootstrap.events import utc_now
+from cai_bootstrap.errors import UntrustedResultError
 from cai_bootstrap.inference.weight_files import missing_weights
+from cai_bootstrap.markers import (
+    DATA_REMEDY,
+    SUCCESS,
+    Outputs,
+    marker_file,
+    marker_name,
+    read_outputs,
+    write_marker,
+)
 from cai_bootstrap.steps import baseline, evaluate, generate, train
 from cai_bootstrap.steps.context import StepContext
-from cai_bootstrap.workspace import fingerprint, read_json, sha256_file, write_json
+from cai_bootstrap.steps.inputs import check_inputs
+from cai_bootstrap.workspace import fingerprint, read_json, write_json
 
 
 def _prepare_fingerprint(context: StepContext) -> str:
@@ -36,28 +45,65 @@ _STEPS: dict[Step, tuple[Callable[[StepContext, str], list[Path]], Callable[[Ste
 
 
 def run_step(name: Step, context: StepContext) -> bool:
-    """Do a step, or skip it. Returns False when it was skipped because it was finished before."""
+    """Do a step, or skip it. Returns False when it was skipped because it was finished before.
+
+    Raises UntrustedResultError if what it reads, or data and adapters that it wrote, were changed since.
+    """
     body, fingerprint_of = _STEPS[name]
     _check_data(name, context)
-    shown = name if context.round == 1 or name == "evaluate" else f"{name}-{context.round}"
-    marker = context.workspace.logs / "steps" / f"{shown}.json"
-    expected = fingerprint_of(context)
+    own = marker_name(name, context.round)
     forced = name == "generate" and context.config.force_data
-    if not forced and _is_finished(marker, expected, context.workspace.base) and _model_is_there(name, context):
+    check_inputs(name, context)
+    before = _own_outputs(own, context)
+    if before is not None and not forced:
+        _check_own(name, before, context)
+    expected = fingerprint_of(context)
+    if (
+        before is not None
+        and not forced
+        and before.fingerprint == expected
+        and not before.changed()
+        and not before.missing()
+        and _lies_here(name, before, context)
+        and _model_is_there(name, context)
+    ):
         return False
-    marker.unlink(missing_ok=True)
+    marker_file(context.workspace, own).unlink(missing_ok=True)
     outputs = body(context, expected)
-    base = context.workspace.base
-    write_json(
-        marker,
-        {
-            "step": name,
-            "fingerprint": expected,
-            "finished_at": utc_now(),
-            "outputs": {_relative(path, base): sha256_file(path) for path in outputs},
-        },
-    )
+    write_marker(context.workspace, name, context.round, fingerprint=expected, outputs=outputs, before=before)
     return True
+
+
+def _own_outputs(name: str, context: StepContext) -> Outputs | None:
+    """What the step wrote before; None, with a notice, if its marker cannot be believed: it is done again."""
+    try:
+        return read_outputs(context.workspace, name)
+    except UntrustedResultError as error:
+        context.progress.say(f"the step is done again: {error}")
+        return None
+
+
+def _check_own(name: Step, before: Outputs, context: StepContext) -> None:
+    """Refuse changed data and a changed success marker; what is measured or prepared is made again, with a notice.
+
+    Data and adapters are not made again unasked: it costs hours, and somebody may have changed them on purpose.
+    """
+    remedies: dict[Step, str] = {"generate": DATA_REMEDY, "train": "restore it, or remove its folder and train again"}
+    for path in before.changed():
+        if name in remedies and _lies_here(name, before, context):
+            raise UntrustedResultError(before.sentence(path, remedies[name]))
+        context.progress.say(before.sentence(path, "the step is done again"))
+
+
+def _lies_here(name: Step, before: Outputs, context: StepContext) -> bool:
+    """Whether the outputs lie where this run would write them; another --data-dir may hold nothing yet."""
+    folders: dict[Step, Path] = {
+        "generate": context.data(), "baseline": context.workspace.results, "evaluate": context.workspace.results,
+    }  # fmt: skip
+    wanted = folders.get(name)
+    if wanted is None:
+        return name != "train" or before.path(SUCCESS).is_relative_to(context.workspace.checkpoints)
+    return all(path.parent == wanted for path in before.hashes)
 
 
 def _model_is_there(name: Step, context: StepContext) -> bool:
@@ -80,16 +126,3 @@ def _check_data(name: Step, context: StepContext) -> None:
             f"WARNING: reusing data made from {counts['found']} instructions, {counts['requested']} were asked for; "
             "--force-data makes them anew"
         )
-
-
-def _relative(path: Path, base: Path) -> str:
-    return str(path.relative_to(base)) if path.is_relative_to(base) else str(path)
-
-
-def _is_finished(marker: Path, expected: str, base: Path) -> bool:
-    try:
-        known = read_json(marker)
-        same = known["fingerprint"] == expected
-        return same and all(sha256_file(base / path) == sha for path, sha in known["outputs"].items())
-    except (DataError, OSError, KeyError, TypeError):
-        return False

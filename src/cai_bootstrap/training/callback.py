@@ -9,7 +9,7 @@ from typing import Any
 from transformers import TrainerCallback
 
 from cai_bootstrap.events import Progress
-from cai_bootstrap.training.checkpoints import mark_complete
+from cai_bootstrap.training.checkpoints import mark_complete, prune
 from cai_bootstrap.training.ranks import Ranks
 from cai_bootstrap.training.watch import CollapseWatch, read_looks, write_looks
 
@@ -51,13 +51,14 @@ class StepCallback(TrainerCallback):  # type: ignore[misc] # transformers has no
         if self._watch is None or not self._ranks.first:
             return
         # A resumed training is judged against the untrained model's answers, not against those it resumes with.
-        known = [look for look in read_looks(_looks_file(args)) if look.step <= state.global_step]
-        self._watch.looks = [*self._watch.looks[: self._before], *known]
+        # The looks before a checkpoint lie in it, under its hashes; without one the first look is made again.
+        earlier = read_looks(_looks_file(args, state.global_step)) if state.global_step else []
+        self._watch.looks = [*self._watch.looks[: self._before], *earlier]
         if not self._watch.looks:
             self._first_logs = True
-            self._look(model, args, state.global_step)
+            self._look(model, state.global_step)
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+    def on_log(self, _args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
         if not logs or "loss" not in logs:
             return
         figures = {name: value for name, value in logs.items() if isinstance(value, int | float)}
@@ -69,14 +70,13 @@ class StepCallback(TrainerCallback):  # type: ignore[misc] # transformers has no
             self._recent.append(logs["logps/chosen_per_token"])
             if self._watch and self._first_logs and self._ranks.first:
                 self._watch.start_at(sum(self._recent) / len(self._recent))
-                write_looks(_looks_file(args), self._watch.looks[self._before :])
                 self._first_logs = len(self._recent) < AVERAGED_LOGS
 
-    def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+    def on_step_end(self, _args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         self._progress.advance()
         due = self._watch_every and state.global_step % self._watch_every == 0 and state.global_step < state.max_steps
         if self._watch and due:
-            self._look(model, args, state.global_step)
+            self._look(model, state.global_step)
             self._stop_if(self._reason(), control)
         if self._ranks.any(self._stopping()):
             self.interrupted = True
@@ -85,13 +85,16 @@ class StepCallback(TrainerCallback):  # type: ignore[misc] # transformers has no
     def on_save(self, args: Any, state: Any, _control: Any, **_: Any) -> None:
         self._ranks.wait()  # every process writes the state of its random numbers
         if state.is_world_process_zero:
-            mark_complete(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+            if self._watch is not None:
+                write_looks(_looks_file(args, state.global_step), self._watch.looks[self._before :])
+            mark_complete(_checkpoint(args, state.global_step))
+            prune(Path(args.output_dir))
 
-    def on_train_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+    def on_train_end(self, _args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         if self._watch and not self.collapse and not self.interrupted:
             own = self._watch.looks[self._before :]
             if not own or own[-1].step != state.global_step:
-                self._look(model, args, state.global_step)
+                self._look(model, state.global_step)
             self._stop_if(self._reason(), control)
 
     def _reason(self) -> str | None:
@@ -104,15 +107,18 @@ class StepCallback(TrainerCallback):  # type: ignore[misc] # transformers has no
             self.collapse = self.collapse or reason
             control.should_training_stop = True
 
-    def _look(self, model: Any, args: Any, step: int) -> None:
+    def _look(self, model: Any, step: int) -> None:
         if self._watch is None or not self._ranks.first:
             return
         chosen = sum(self._recent) / len(self._recent) if self._recent else None
         seen = self._watch.look(model, self._tokenizer, step, chosen)
-        write_looks(_looks_file(args), self._watch.looks[self._before :])
         figures = {name: value for name, value in vars(seen).items() if name != "step"}
         self._progress.record("watch", number=step, phase=self._phase, **figures)
 
 
-def _looks_file(args: Any) -> Path:
-    return Path(args.output_dir) / "looks.json"
+def _checkpoint(args: Any, step: int) -> Path:
+    return Path(args.output_dir) / f"checkpoint-{step}"
+
+
+def _looks_file(args: Any, step: int) -> Path:
+    return _checkpoint(args, step) / "looks.json"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cai_bootstrap.config import RunConfig, Training
-from cai_bootstrap.errors import CaiError, InterruptedRunError, TrainingCollapsedError
+from cai_bootstrap.errors import CaiError, DataError, InterruptedRunError, TrainingCollapsedError
 from cai_bootstrap.events import Progress
 from cai_bootstrap.inference.devices import wake
 from cai_bootstrap.inference.loading import load_weights
@@ -24,7 +24,7 @@ from cai_bootstrap.training.checkpoints import Checkpoint, mark_success, newest_
 from cai_bootstrap.training.pairs import TokenisedPair, dataset, rows_of, tokenise
 from cai_bootstrap.training.share import Share, process_count
 from cai_bootstrap.training.watch import CollapseWatch
-from cai_bootstrap.workspace import read_json, write_json
+from cai_bootstrap.workspace import fingerprint, read_json, write_json
 
 FINAL_LOSS_STEPS = 10
 # Steps of up to so many pairs are recorded as CUDA graphs where they can be (benchmarks/training.py: 1.86 times as fast
@@ -201,7 +201,7 @@ class TrainingRun:
                     phase=number,
                 )
                 trainer.add_callback(callback)
-                resume = ranks.told_by_first(newest_complete(work) if ranks.first else None)
+                resume = ranks.told_by_first(newest_complete(work, self.progress.say) if ranks.first else None)
                 if resume is not None:
                     self.progress.say(f"{phase.name}: going on from step {resume.name.rsplit('-', 1)[1]}")
                 trainer.train(resume_from_checkpoint=str(resume) if resume else None)
@@ -278,7 +278,7 @@ class TrainingRun:
             logging_nan_inf_filter=False,  # or a loss that is not a number is logged as the mean of those before
             save_strategy="steps",
             save_steps=settings.save_every,
-            save_total_limit=2,
+            save_total_limit=None,  # `StepCallback` removes older ones, after the new one is marked whole
             report_to=[],  # the curves are told from the events, once (`tracking`)
             ddp_backend="gloo" if self.share is not None and not cuda else None,
             ddp_find_unused_parameters=False,
@@ -330,13 +330,26 @@ class TrainingRun:
             trainer.train_dataset = rows_of(pairs)
             return
         path = work / "reference.json"
-        if path.exists():
-            rows = [tuple(row) for row in read_json(path)]
-        else:
+        rows = _kept_reference(path, len(pairs), self.progress.say)
+        if rows is None:
             rows = reference_logps(trainer, rows_of(pairs), trainer.args.per_device_train_batch_size * 2)
             if Ranks().first:
-                write_json(path, rows)
+                write_json(path, {"sha256": fingerprint(rows), "rows": rows})
         trainer.train_dataset = rows_of(pairs, rows)
+
+
+def _kept_reference(path: Path, pairs: int, say: Callable[[str], None]) -> list[tuple[float, float]] | None:
+    """The reference's log-probabilities of an earlier start, if they are what was written; else None."""
+    if not path.exists():
+        return None
+    try:
+        content = read_json(path)
+        if fingerprint(content["rows"]) == content["sha256"] and len(content["rows"]) == pairs:
+            return [(float(chosen), float(rejected)) for chosen, rejected in content["rows"]]
+    except (DataError, KeyError, TypeError, ValueError):
+        pass
+    say(f"{path}: is not what was written; the reference's log-probabilities are computed again")
+    return None
 
 
 def _adapters(model: Any) -> dict[str, Any]:

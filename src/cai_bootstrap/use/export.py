@@ -13,6 +13,7 @@ from cai_bootstrap.errors import DataError, UsageError
 from cai_bootstrap.evaluation.suite import load_suite
 from cai_bootstrap.inference.merge import save_merged
 from cai_bootstrap.inference.models import EMBEDDED, TOKENIZER_FILES, PreparedModel
+from cai_bootstrap.markers import DATA_REMEDY, check_outputs, marker_name
 from cai_bootstrap.records import PreferencePair
 from cai_bootstrap.training.checkpoints import ADAPTER_FILES, Checkpoint
 from cai_bootstrap.use.cards import Subject, dataset_card, model_card, terms_of
@@ -61,6 +62,8 @@ def export(
     if found is None:
         say("this adapter was not measured; its card will say so (run `cai evaluate` first to have its figures there)")
     pairs = _pairs(workspace, checkpoint)
+    for number in range(1, len(pairs) + 1):
+        check_outputs(workspace, marker_name("generate", number), DATA_REMEDY)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as scratch:
         whole = Path(scratch) / "export"

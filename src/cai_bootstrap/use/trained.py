@@ -1,14 +1,17 @@
 """What a base directory holds to be used: its newest believable adapter, and what was measured with it."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from cai_bootstrap.config import RunConfig
 from cai_bootstrap.errors import DataError, UntrustedResultError
+from cai_bootstrap.evaluation.origin import foreign
 from cai_bootstrap.evaluation.results import read_results
 from cai_bootstrap.evaluation.suite import NAMED_SUITES, Suite, load_suite
 from cai_bootstrap.inference.models import PreparedModel
-from cai_bootstrap.training.checkpoints import SUCCESS, Checkpoint, read_success
+from cai_bootstrap.markers import BASELINE, RESULTS, SUCCESS, check_outputs, read_outputs
+from cai_bootstrap.training.checkpoints import Checkpoint, read_success
 from cai_bootstrap.workspace import Workspace, read_json
 
 
@@ -36,16 +39,17 @@ def chosen_adapter(config: RunConfig, workspace: Workspace, prepared: PreparedMo
     if not found and broken:
         raise broken[0]
     newest = max(found, key=lambda checkpoint: checkpoint.finished_at, default=None)
-    stamp, evaluated = _last_evaluated(workspace)
+    stamp, evaluated = _last_evaluated(workspace, {checkpoint.sha256 for checkpoint in found})
     if newest is None or _stamp(newest.finished_at) > stamp:
         return newest
     return next((checkpoint for checkpoint in found if checkpoint.sha256 == evaluated), newest)
 
 
-def _last_evaluated(workspace: Workspace) -> tuple[str, str | None]:
-    """When an adapter was evaluated last, and its hash."""
+def _last_evaluated(workspace: Workspace, adapters: Collection[str]) -> tuple[str, str | None]:
+    """When one of these adapters was evaluated last, and its hash; those of another run's adapter say nothing."""
     for path in evaluations(workspace):
-        return path.stem.rpartition("_")[2], _adapter_of(path)
+        if (adapter := _adapter_of(path)) in adapters:
+            return path.stem.rpartition("_")[2], adapter
     return "", None
 
 
@@ -55,8 +59,9 @@ def _stamp(time: str) -> str:
 
 
 def evaluations(workspace: Workspace) -> list[Path]:
-    """The run's evaluation files, the newest first."""
-    return sorted(workspace.results.glob("stage1_evaluation_*.json"), reverse=True)
+    """The run's evaluation files, the newest first; those of other runs that lie beside are left out."""
+    paths = sorted(workspace.results.glob(RESULTS), reverse=True)
+    return [path for path in paths if (why := foreign(path, workspace)) is None or "of another run" not in why]
 
 
 def _adapter_of(path: Path) -> str | None:
@@ -83,6 +88,9 @@ def measured(config: RunConfig, workspace: Workspace, checkpoint: Checkpoint) ->
     """
     for path in evaluations(workspace):
         if _adapter_of(path) == checkpoint.sha256:
+            evaluated = read_outputs(workspace, "evaluate")
+            if evaluated is not None:
+                evaluated.check(path, "evaluate again: cai evaluate")
             return path, read_results(path, own_suite(config))
     return None
 
@@ -98,9 +106,10 @@ def best_rendering(config: RunConfig, workspace: Workspace) -> str | None:
 
     Raises UntrustedResultError if the baseline cannot be believed.
     """
-    path = workspace.results / "baseline_assessment.json"
+    path = workspace.results / BASELINE
     if not path.exists():
         return None
+    check_outputs(workspace, "baseline", "measure it again: cai baseline")
     rival = read_results(path, own_suite(config))["rival"]
     return None if rival is None else str(rival["rendering"])
 
