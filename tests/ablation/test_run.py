@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import json
+import shutil
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -161,17 +162,15 @@ def test_other_rules_are_another_set_of_outcomes(
 
 @pytest.mark.parametrize("form", ["folder", "gguf"])
 def test_a_model_with_other_weights_is_another_set_of_outcomes(
-    plan: VariationSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+    plan: VariationSet, tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch, form: str
 ) -> None:
-    """Neither file is a real one: weights are hashed here, and read by nobody."""
-    folder = tmp_path / "model"
-    folder.mkdir()
-    (folder / "config.json").write_text('{"architectures": ["LlamaForCausalLM"]}')
-    (folder / "tokenizer.json").write_text("{}")
+    """The GGUF file is no real one: it is hashed here, and read by nobody."""
+    folder = Path(shutil.copytree(tiny, tmp_path / "model"))
     weights = folder / ("model.safetensors" if form == "folder" else "model.gguf")
     values = {"model": str(folder if form == "folder" else weights)}
+    first = (folder / "model.safetensors").read_bytes()
     started = []
-    for content in (b"first", b"first", b"the second"):
+    for content in (first, first, first[:-4] + b"\0\0\0\1"):
         weights.write_bytes(content)
         processes = Processes()
         start(plan, tmp_path / "base", processes, monkeypatch, values=values)
