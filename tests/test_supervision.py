@@ -39,6 +39,53 @@ def test_c2_4_a_step_ends_at_its_limit_with_124_its_name_and_its_limit(base: Pat
     assert processes_of(base) == []
 
 
+def test_a_crash_in_a_later_round_names_that_rounds_own_log(base: Path) -> None:
+    """The step's process knows nothing of who started it; the name that it tells is the one under which it is kept."""
+    config = base / "config.yaml"
+    base.mkdir()
+    config.write_text(json.dumps({"paths": {"base_dir": str(base)}}))
+    code, _ = run("step", "nonsense", "--config", config, "--run", "R2", "--round", "2")
+    assert code == 1
+    (event,) = map(json.loads, (base / "logs/R2.jsonl").read_text().splitlines())
+    assert f"{base}/logs/R2.nonsense-2.log has more" in event["message"]
+
+
+def test_run_and_ablate_keep_what_a_step_prints_where_the_step_says(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from stubs import config_of
+
+    from cai_bootstrap import pipeline
+    from cai_bootstrap.ablation import one
+    from cai_bootstrap.ablation.outcome import Outcome
+    from cai_bootstrap.config import Resolved
+    from cai_bootstrap.errors import CaiError
+    from cai_bootstrap.markers import step_log
+    from cai_bootstrap.supervise import Ended
+    from cai_bootstrap.workspace import Workspace
+
+    workspace = Workspace.at(base).create()
+    logs: list[Path] = []
+
+    def crash(_: list[str], *, log: Path, **__: object) -> Ended:
+        logs.append(log)
+        log.write_text("Segmentation fault")
+        return Ended(139, 0.1)
+
+    monkeypatch.setattr(pipeline, "supervise", crash)
+    monkeypatch.setattr(one, "supervise", crash)
+    outcome = pipeline.run_pipeline(Resolved(config=config_of(), origins={}), workspace, ["train"])
+    assert outcome.message is not None
+    assert f"{logs[0]} ends with:\nSegmentation fault" in outcome.message
+    run_id = logs[0].name.partition(".")[0]
+    assert logs == [step_log(workspace, run_id, "train", 1)]
+    job = one._Job(None, config_of(), workspace, base, Outcome("v", "done"), "R")
+    for number in (1, 2):
+        with pytest.raises(CaiError, match=r"logs/R\.train.* says why"):
+            job.steps([("train", number)])
+    assert logs[1:] == [step_log(workspace, "R", "train", number) for number in (1, 2)]
+
+
 def test_c2_4_a_step_that_ignores_term_is_killed_after_the_grace_period(tmp_path: Path) -> None:
     from cai_bootstrap.supervise import Signals, supervise
 

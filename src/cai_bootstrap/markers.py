@@ -90,6 +90,11 @@ def marker_name(step: str, number: int) -> str:
     return step if number == 1 or step == "evaluate" else f"{step}-{number}"
 
 
+def step_log(workspace: Workspace, run: str, step: str, number: int) -> Path:
+    """Where what a step's process prints goes: `logs/RUN.generate-2.log` in round 2."""
+    return workspace.logs / f"{run}.{marker_name(step, number)}.log"
+
+
 def marker_file(workspace: Workspace, name: str) -> Path:
     """Where a step's marker lies."""
     return workspace.logs / "steps" / f"{name}.json"

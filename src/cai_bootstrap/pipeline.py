@@ -36,6 +36,7 @@ from cai_bootstrap.markers import (
     marker_name,
     read_outputs,
     read_typed,
+    step_log,
 )
 from cai_bootstrap.standby import Standby
 from cai_bootstrap.supervise import Ended, Signals, step_command, supervise
@@ -234,7 +235,7 @@ class _Run:
         limit = getattr(self.resolved.config.timeouts, name)
         shown = marker_name(name, number)
         outcome.steps[shown] = {"status": "running", "seconds": 0.0, "skipped": False}
-        output = self.workspace.logs / f"{self.log.run}.{shown}.log"
+        output = step_log(self.workspace, self.log.run, name, number)
         self.log.emit("step_started", step=name, timeout=limit, round=number if number > 1 else None)
         self.follow.last.pop("step_skipped", None)
         self.follow.last.pop("error", None)

@@ -32,6 +32,7 @@ from cai_bootstrap.markers import (
     marker_name,
     read_outputs,
     read_typed,
+    step_log,
 )
 from cai_bootstrap.standby import Standby
 from cai_bootstrap.steps.context import StepContext
@@ -65,7 +66,7 @@ class _Job:
         with signals.listening(), Standby(self.workspace.base, standby_log, enabled=enabled) as standby:
             for name, number in steps:
                 more: dict[str, Any] = {} if (name, number) == steps[-1] else {"meanwhile": standby.prepare}
-                log = self.workspace.logs / f"{self.run}.{name}-{number}.log"
+                log = step_log(self.workspace, self.run, name, number)
                 command = step_command([name, "--config", str(config_file), "--run", self.run, "--round", str(number)])
                 ended = supervise(
                     command, timeout=getattr(self.config.timeouts, name), log=log, signals=signals,

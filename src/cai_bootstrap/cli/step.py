@@ -22,6 +22,7 @@ def step(name: Any, config_file: Path, run_id: str, round_number: int) -> int:
     from cai_bootstrap.config import resolve
     from cai_bootstrap.errors import CaiError, InterruptedRunError
     from cai_bootstrap.events import EventLog, Progress
+    from cai_bootstrap.markers import step_log
     from cai_bootstrap.workspace import Workspace, hold
 
     # The file is complete; what the parent's environment set is in it already.
@@ -53,7 +54,7 @@ def step(name: Any, config_file: Path, run_id: str, round_number: int) -> int:
     except Exception as error:
         traceback.print_exc()
         sys.stderr.flush()
-        output = workspace.logs / f"{run_id}.{name}.log"
+        output = step_log(workspace, run_id, name, round_number)
         log.emit(
             "error", step=name, message=f"the step '{name}' failed: {type(error).__name__}: {error} ({output} has more)"
         )
