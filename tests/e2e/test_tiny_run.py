@@ -223,7 +223,9 @@ def test_interrupted_terminated_timed_out_and_locked_then_finished(
     assert pairs_sha256(base) == pairs_sha256(whole)
 
 
-def test_a_chat_tuned_model_given_as_base_warns_and_is_recorded(tmp_path: Path, tiny_suites: Suites) -> None:
+def test_a_base_that_ships_a_chat_template_is_a_base_and_the_template_is_told_and_recorded(
+    tmp_path: Path, tiny_suites: Suites
+) -> None:
     instruct = make_model(tmp_path / "instruct", chat_template=True)
     for flags, expected in (((), True), (("--allow-instruct",), False)):
         base = tmp_path / f"base{expected}"
@@ -231,9 +233,11 @@ def test_a_chat_tuned_model_given_as_base_warns_and_is_recorded(tmp_path: Path, 
             "baseline", *arguments(base, instruct, tiny_suites, "--set", "evaluation.elicit=false", *flags)[1:]
         )
         assert code == 0, said
-        assert ("looks chat-tuned" in said) is expected
+        assert "looks chat-tuned" not in said
+        assert ("ships a chat template, which is not used; 0 of 8" in said) is expected
         recorded = json.loads((base / "results/baseline_assessment.json").read_text())
-        assert recorded["run"]["base_model_check"]["looks_tuned"] is True
+        check = recorded["run"]["base_model_check"]
+        assert (check["looks_tuned"], check["has_chat_template"]) == (False, True)
 
 
 def test_a_later_round_asks_its_own_number_of_fresh_instructions(

@@ -342,10 +342,22 @@ def test_a_base_that_answers_and_stops_looks_tuned(ends: int, looks: bool) -> No
         assert "--allow-instruct" in warning
 
 
-def test_a_chat_template_alone_is_a_sign() -> None:
-    warning = inspect_base(tuned(0), has_chat_template=True).warning("m")
+@pytest.mark.parametrize("ends", [0, 3])
+def test_a_base_that_ships_a_chat_template_and_answers_as_a_base_is_a_base(ends: int) -> None:
+    report = inspect_base(tuned(ends), has_chat_template=True)
+    assert (report.looks_tuned, report.warning("m")) == (False, None)
+    note = report.note("m")
+    assert note is not None
+    assert f"'m' ships a chat template, which is not used; {ends} of 8 plain instructions were answered" in note
+    assert inspect_base(tuned(ends), has_chat_template=False).note("m") is None
+
+
+def test_a_chat_template_stands_beside_behaviour_as_a_sign() -> None:
+    report = inspect_base(tuned(8), has_chat_template=True)
+    warning = report.warning("m")
     assert warning is not None
     assert "its tokenizer ships a chat template" in warning
+    assert report.note("m") is None
 
 
 def test_a_silent_base_is_not_called_tuned() -> None:

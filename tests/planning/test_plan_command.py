@@ -21,10 +21,59 @@ from cai_bootstrap.planning.shape import read_shape
         ("Qwen2.5-0.5B", 494_032_768),
         ("Qwen/Qwen2.5-7B", 7_615_616_512),
         ("Qwen/Qwen2.5-32B", 32_763_876_352),
+        ("mistralai/Mixtral-8x7B-v0.1", 46_702_792_704),
+        ("Qwen3-30B-A3B-Base", 30_532_122_624),
     ],
 )
 def test_known_shapes_have_the_published_number_of_weights(model: str, parameters: int) -> None:
     assert read_shape(model).parameters == pytest.approx(parameters, rel=1e-4)
+
+
+EXPERTS: dict[str, dict[str, int]] = {
+    "mixtral": {"num_local_experts": 4, "num_experts_per_tok": 2},
+    "qwen2_moe": {"num_experts": 4, "moe_intermediate_size": 16, "shared_expert_intermediate_size": 48},
+    "qwen3_moe": {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16},
+    "olmoe": {"num_experts": 4, "num_experts_per_tok": 2},
+    "gpt_oss": {"num_local_experts": 4, "num_experts_per_tok": 2},
+    "deepseek_v3": {
+        "n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "n_shared_experts": 1,
+        "first_k_dense_replace": 1, "q_lora_rank": 16, "kv_lora_rank": 8, "qk_rope_head_dim": 4, "qk_nope_head_dim": 4,
+        "v_head_dim": 8, "n_group": 1, "topk_group": 1,
+    },
+    "minicpm3": {"q_lora_rank": 16, "kv_lora_rank": 8, "qk_rope_head_dim": 4, "qk_nope_head_dim": 4, "v_head_dim": 8},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", EXPERTS)
+def test_all_experts_and_unusual_layers_count(tmp_path: Path, kind: str) -> None:
+    """A model of the family, built in memory, has the weights that are planned for, and its adapters theirs."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.for_model(
+        kind, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+        vocab_size=100, head_dim=8, eos_token_id=1, bos_token_id=0, pad_token_id=None, **EXPERTS[kind],
+    )  # fmt: skip
+    model = AutoModelForCausalLM.from_config(config)
+    config.save_pretrained(tmp_path)
+    shape = read_shape(str(tmp_path))
+    assert shape.parameters == model.num_parameters()
+    assert weights(shape, "bf16") == 2 * model.num_parameters()
+    adapted = get_peft_model(model, LoraConfig(r=3, target_modules="all-linear", task_type="CAUSAL_LM"))
+    assert shape.lora_parameters(3) == sum(w.numel() for w in adapted.parameters() if w.requires_grad)
+
+
+def test_a_type_that_cannot_be_counted_is_refused(tmp_path: Path) -> None:
+    sizes = {
+        "hidden_size": 8,
+        "intermediate_size": 8,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 1,
+        "vocab_size": 9,
+    }
+    (tmp_path / "config.json").write_text(json.dumps({**sizes, "model_type": "nonsense"}))
+    with pytest.raises(UsageError, match="type 'nonsense' cannot be counted"):
+        read_shape(str(tmp_path))
 
 
 def test_a_local_models_weights_are_those_of_its_file(tmp_path: Path) -> None:

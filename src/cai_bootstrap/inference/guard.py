@@ -53,7 +53,10 @@ def refuse_chat(prompts: Sequence[str], encoded: Iterable[Sequence[int]], forbid
 
 @dataclass(frozen=True)
 class BaseModelReport:
-    """What the sentinels showed: the share of instructions that were answered in one short turn and ended by EOS."""
+    """What the sentinels showed: the share of instructions that were answered in one short turn and ended by EOS.
+
+    Behaviour alone decides. Many bases (all of Qwen's and Llama's) ship a chat template, which is never used here.
+    """
 
     tuned_rate: float
     has_chat_template: bool
@@ -61,7 +64,17 @@ class BaseModelReport:
 
     @property
     def looks_tuned(self) -> bool:
-        return self.has_chat_template or self.tuned_rate >= TUNED_RATE
+        return self.tuned_rate >= TUNED_RATE
+
+    def note(self, model: str) -> str | None:
+        """What to tell of a base that ships a chat template and does not behave like a tuned model, or None."""
+        if self.looks_tuned or not self.has_chat_template:
+            return None
+        answered = round(self.tuned_rate * self.asked)
+        return (
+            f"'{model}' ships a chat template, which is not used; {answered} of {self.asked} plain instructions were "
+            "answered and ended as a tuned model would, so it counts as a base model"
+        )
 
     def warning(self, model: str) -> str | None:
         """What to tell the user, or None."""

@@ -290,7 +290,7 @@ def _from_hub(model: str, revision: str | None, say: Say) -> PreparedModel:
     from huggingface_hub import hf_hub_download, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    allowed = ["*.json", "*.safetensors", "*.model", "*.txt"]
+    allowed = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
 
     def snapshot(cache: Path, *, local_files_only: bool) -> Path:
         found = snapshot_download(

@@ -34,8 +34,8 @@ def run(context: StepContext, expected: str) -> list[Path]:
     opened = context.open_for_evaluation()
     engine = opened.engine
     guard = opened.inspect()
-    if (warning := guard.warning(config.model)) and not config.allow_instruct:
-        context.progress.say(warning)
+    if (notice := guard.warning(config.model) or guard.note(config.model)) and not config.allow_instruct:
+        context.progress.say(notice)
     conditions = assessing.conditions_of(engine.info, suite, max_new_tokens=settings.max_new_tokens)
     partial = assessing.partial_folder(context.workspace.results, "baseline", expected, conditions)
     dev = context.dev_items[: settings.elicit_items or None] if settings.elicit else []
