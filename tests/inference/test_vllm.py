@@ -24,7 +24,7 @@ from cai_bootstrap.errors import EngineError, UsageError
 from cai_bootstrap.evaluation.assess import conditions_of
 from cai_bootstrap.evaluation.conditions import differences
 from cai_bootstrap.evaluation.suite import load_suite
-from cai_bootstrap.inference import choice
+from cai_bootstrap.inference import engine_choice
 from cai_bootstrap.inference.engine import Completion, EngineInfo, Sampling
 from cai_bootstrap.inference.merge import save_merged
 from cai_bootstrap.inference.models import EMBEDDED_SHA256, TOKENIZER_FILES, PreparedModel, prepare
@@ -102,9 +102,9 @@ def alike(found: list[Any], expected: list[Any]) -> bool:
 @pytest.fixture(scope="module", autouse=True)
 def _room_for_several() -> Iterator[None]:
     """Several engines share a GPU here."""
-    usual, choice.MOST_OF_THE_MEMORY = choice.MOST_OF_THE_MEMORY, 0.15
+    usual, engine_choice.MOST_OF_THE_MEMORY = engine_choice.MOST_OF_THE_MEMORY, 0.15
     yield
-    choice.MOST_OF_THE_MEMORY = usual
+    engine_choice.MOST_OF_THE_MEMORY = usual
 
 
 @pytest.fixture(scope="module")

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cai_bootstrap.inference.choice import weights_of
 
 from cai_bootstrap.config import RunConfig
 from cai_bootstrap.errors import UntrustedResultError, UsageError
 from cai_bootstrap.events import EventLog, Progress
 from cai_bootstrap.inference import weight_files
+from cai_bootstrap.inference.engine_choice import weights_of
 from cai_bootstrap.inference.loading import load_reported, refuse_misfit
 from cai_bootstrap.inference.models import PreparedModel, prepare
 from cai_bootstrap.inference.transformers_engine import load
