@@ -16,7 +16,8 @@ from fake_run import fake_step_command
 from stubs import Cai, Stage, bytes_of, config_of
 
 from cai_bootstrap import pipeline, workspace
-from cai_bootstrap.errors import UsageError
+from cai_bootstrap.errors import UntrustedResultError, UsageError
+from cai_bootstrap.markers import marker_file
 from cai_bootstrap.steps.run import run_step
 from cai_bootstrap.workspace import Workspace
 
@@ -174,25 +175,31 @@ def test_a_disk_that_fills_up_during_a_run_is_told_without_a_traceback(
 
 @pytest.mark.parametrize("name", ["responses.jsonl", "critiques.jsonl", "revisions.jsonl", "judgements.jsonl"])
 def test_a_torn_last_line_is_cut_off_made_again_and_said(stage: Stage, name: str) -> None:
+    """As a kill leaves it: the step has not ended, so there is no marker."""
     run_step("generate", stage.context(config_of()))
     whole = bytes_of(stage.workspace.data)
     path = stage.workspace.data / name
     path.write_bytes(path.read_bytes()[:-20])
+    marker_file(stage.workspace, "generate").unlink()
     run_step("generate", stage.context(config_of()))
     assert bytes_of(stage.workspace.data) == whole
     assert any(f"{name}: the last line was torn" in message for message in stage.said)
 
 
+@pytest.mark.parametrize("name", ["responses.jsonl", "preference_pairs.jsonl"])
+def test_what_a_finished_step_wrote_is_refused_when_it_is_cut(stage: Stage, name: str) -> None:
+    run_step("generate", stage.context(config_of()))
+    path = stage.workspace.data / name
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(UntrustedResultError, match=f"{name}: was changed after the step 'generate' ended"):
+        run_step("generate", stage.context(config_of()))
+
+
 @pytest.mark.parametrize("name", ["instructions.jsonl", "preference_pairs.jsonl"])
-def test_files_that_are_written_whole_are_made_again_when_they_were_changed(stage: Stage, name: str) -> None:
-    """A cut pair file is no longer the step's output, so the step is done again and gives it back."""
+def test_files_that_are_written_whole_are_made_again_when_they_are_gone(stage: Stage, name: str) -> None:
     run_step("generate", stage.context(config_of()))
     whole = bytes_of(stage.workspace.data)
-    path = stage.workspace.data / name
-    if name == "instructions.jsonl":
-        path.unlink()
-    else:
-        path.write_bytes(path.read_bytes()[:-20])
+    (stage.workspace.data / name).unlink()
     assert run_step("generate", stage.context(config_of())) is True
     assert bytes_of(stage.workspace.data) == whole
 
