@@ -47,8 +47,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A current directory with the user's own modules; the path and its variables are put back."""
     folder = plant(tmp_path / "here")
     monkeypatch.chdir(folder)
-    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
-    monkeypatch.delenv("PYTHONPATH", raising=False)
+    for name in ("PYTHONSAFEPATH", "PYTHONPATH"):
+        monkeypatch.setenv(name, "")  # what a test leaves there is taken away after it
+        monkeypatch.delenv(name)
     path = list(sys.path)
     yield folder
     sys.path[:] = path
