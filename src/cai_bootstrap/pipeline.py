@@ -278,7 +278,7 @@ class _Run:
         outcome.results_file = path
         settings = self.resolved.config.evaluation
         suite = None if settings.suite in NAMED_SUITES else load_suite(settings.suite)
-        verdict = judge_file(path, enforce=settings.enforce_gate, suite=suite)
+        verdict = judge_file(path, enforce=settings.enforce_gate, suite=suite, workspace=self.workspace)
         outcome.message = verdict.message
         outcome.exit_code = EXIT_OK if verdict.passed or not settings.enforce_gate else EXIT_GATE
         outcome.verdict = "passed" if verdict.passed else "failed"

@@ -212,7 +212,7 @@ def _from_folder(path: Path, name: str, revision: str) -> PreparedModel:
 def missing_weights(folder: Path) -> list[str]:
     """The weight files that are not there: of those that the index names, where the weights are in several files."""
     if (folder / INDEX).is_file() and not (folder / WEIGHTS).is_file():
-        named = sorted(set(read_json(folder / INDEX).get("weight_map", {}).values()))
+        named = sorted(set(read_json(folder / INDEX, foreign=True).get("weight_map", {}).values()))
         return [name for name in named if not (folder / name).is_file()]
     there = [file.name for file in folder.glob("*.safetensors") if file.is_file()]
     if WEIGHTS not in there and any("-of-" in name for name in there):
@@ -226,7 +226,7 @@ def _has_tokenizer(folder: Path) -> bool:
 
 def _check_config(config_file: Path) -> None:
     """See that these are the unquantised weights of a causal language model. Raises UsageError."""
-    config = read_json(config_file)
+    config = read_json(config_file, foreign=True)
     architectures = config.get("architectures") or []
     if not any("ForCausalLM" in a or "LMHeadModel" in a or "ForConditionalGeneration" in a for a in architectures):
         named = architectures or "no architecture"
