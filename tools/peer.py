@@ -19,7 +19,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
 from cai_bootstrap.errors import CaiError, UsageError  # noqa: E402
-from cai_bootstrap.evaluation.assess import EOS_RULE, assess, conditions_of  # noqa: E402
+from cai_bootstrap.evaluation.assess import assess, conditions_of  # noqa: E402
+from cai_bootstrap.evaluation.conditions import EOS_RULE  # noqa: E402
 from cai_bootstrap.evaluation.ledger import open_test  # noqa: E402
 from cai_bootstrap.evaluation.results import build_results, percent, read_results, write_results  # noqa: E402
 from cai_bootstrap.evaluation.suite import NAMED_SUITES, Suite, load_suite  # noqa: E402

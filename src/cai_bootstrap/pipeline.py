@@ -297,7 +297,7 @@ class _Run:
         evaluated.check(path, "evaluate again: cai evaluate")
         settings = self.resolved.config.evaluation
         suite = None if settings.suite in NAMED_SUITES else load_suite(settings.suite)
-        verdict = judge_file(path, enforce=settings.enforce_gate, suite=suite)
+        verdict = judge_file(path, enforce=settings.enforce_gate, suite=suite, workspace=self.workspace)
         outcome.message = verdict.message
         outcome.exit_code = EXIT_OK if verdict.passed or not settings.enforce_gate else EXIT_GATE
         outcome.verdict = "passed" if verdict.passed else "failed"

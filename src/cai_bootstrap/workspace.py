@@ -8,11 +8,15 @@ import contextlib
 import errno
 import hashlib
 import json
+import math
 import os
+import re
 import socket
+import stat
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,6 +30,11 @@ from cai_bootstrap.errors import DataError, LockedError, UsageError
 
 POD_BASE = Path("/workspace/cai-constitution-bootstrap")
 POD_CACHE = Path("/workspace/.cache")
+# Of a JSON file that is read whole. The largest of a run's own are a few MB (results of 520 items: 1 MB).
+LARGEST_JSON = 256 * 1024**2  # bytes
+DEEPEST_JSON = 64  # levels; results have 7
+LONGEST_NUMBER = 300  # digits: 10^300 is still a float
+_SURROGATE = re.compile("[\ud800-\udfff]")
 RecordT = TypeVar("RecordT", bound=BaseModel)
 
 
@@ -135,18 +144,90 @@ def write_json(path: Path, value: object) -> None:
     write_atomic(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file. Raises DataError naming the file and the place that is wrong; NaN and infinity are refused."""
+def read_json(path: Path, *, foreign: bool = False) -> Any:
+    """Read a JSON file: every key once, finite numbers, whole text. NaN and infinity are refused.
 
-    def refuse(word: str) -> float:
-        raise ValueError(f"{word} is not a JSON number")
-
+    `foreign`: other people's writers made the file, and in theirs a key may stand twice (the last one counts).
+    Raises DataError naming the file and what is wrong: it is absent, torn, no plain file (a pipe, a device, a folder),
+    larger than `LARGEST_JSON`, nested deeper than `DEEPEST_JSON`, or holds what no writer of ours can have written.
+    """
     try:
-        return json.loads(path.read_bytes(), parse_constant=refuse)
+        value = json.loads(
+            _plain_bytes(path).decode("utf-8-sig"),
+            parse_constant=_refuse_constant,
+            parse_int=_whole_number,
+            parse_float=_finite_number,
+            object_pairs_hook=None if foreign else _each_key_once,
+        )
+        _must_be_shallow_text(value)
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
     except (ValueError, OSError, RecursionError) as error:
         raise DataError(f"{path}: not readable as JSON: {error}") from error
+    return value
+
+
+def _plain_bytes(path: Path) -> bytes:
+    """A plain file's bytes. It is opened without waiting, because a pipe that nobody writes to would hang here."""
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise ValueError("it is no plain file but a folder, a pipe or a device")
+        with os.fdopen(handle, "rb", closefd=False) as source:
+            # Beyond its stated size too: files of /proc state none and may never end.
+            size = os.fstat(handle).st_size
+            data = source.read(LARGEST_JSON + 1) if size <= LARGEST_JSON else b""
+    finally:
+        os.close(handle)
+    if max(size, len(data)) > LARGEST_JSON:
+        raise ValueError(f"it is larger than {LARGEST_JSON // 1024**2} MiB, the most that is read")
+    return data
+
+
+def _refuse_constant(word: str) -> float:
+    raise ValueError(f"{word} is not a JSON number")
+
+
+def _whole_number(digits: str) -> int:
+    """A whole number that a float can hold too, so that no later arithmetic overflows."""
+    if len(digits) > LONGEST_NUMBER:
+        raise ValueError(f"{digits[:20]}… is a number of {len(digits)} digits; none is longer than {LONGEST_NUMBER}")
+    return int(digits)
+
+
+def _finite_number(digits: str) -> float:
+    number = float(digits)
+    if math.isinf(number):
+        raise ValueError(f"{digits[:40]} is too large to be a number")
+    return number
+
+
+def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object's content; of two equal keys one reader would believe the first, and another the last."""
+    content = dict(pairs)
+    if len(content) != len(pairs):
+        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise ValueError(f"the key {twice!r} stands twice in one object")
+    return content
+
+
+def _must_be_shallow_text(value: Any) -> None:
+    """Raises ValueError for half a surrogate pair, which is no text, and for nesting that recursion could not walk."""
+    level = [value]
+    for _ in range(DEEPEST_JSON):
+        inner: list[Any] = []
+        for one in level:
+            if isinstance(one, dict):
+                inner += one
+                inner += one.values()
+            elif isinstance(one, list):
+                inner += one
+            elif isinstance(one, str) and not one.isascii() and (half := _SURROGATE.search(one)):
+                raise ValueError(f"a text holds U+{ord(half.group()):04X}, half a surrogate pair, which is no text")
+        if not inner:
+            return
+        level = inner
+    raise ValueError(f"it is nested deeper than {DEEPEST_JSON} levels")
 
 
 def write_jsonl(path: Path, records: Iterable[BaseModel | Mapping[str, Any]]) -> int:

@@ -3,12 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
-from cai_bootstrap.evaluation.conditions import Conditions, item_order
+from cai_bootstrap.evaluation.assess import plain_factors
+from cai_bootstrap.evaluation.conditions import FIRST_LINE_RULE, Conditions, item_order
 from cai_bootstrap.evaluation.results import Output, build_results
 from cai_bootstrap.evaluation.scorers import SCORER_VERSION
 from cai_bootstrap.evaluation.suite import Suite
 from cai_bootstrap.records import EvalItem
 
+ADAPTER = "c" * 64
 COLOURS = ("red", "blue", "green", "white", "black", "brown", "pink", "grey", "gold", "silver")
 THINGS = ("box", "cup", "hat", "kite", "boat", "drum", "ball", "chair", "lamp", "coat")
 
@@ -97,6 +99,15 @@ def outputs_with(suite: Suite, failures: int) -> dict[str, Output]:
     return {item.id: Output(reference(item), at >= failures) for at, item in enumerate(suite.items)}
 
 
+def factors_for(rival: Mapping[str, Any] | None) -> dict[str, dict[str, Any]]:
+    """The declared factors of each side, as the steps declare them."""
+    plain = {"base": plain_factors("tiny", None), "trained": plain_factors("tiny", ADAPTER)}
+    if rival is None or rival.get("outputs") is None:
+        return plain
+    prompted = {"rendering": rival["rendering"], "stop_rule": FIRST_LINE_RULE}
+    return {**plain, "rival": {"model": "tiny", "adapter": None, **prompted}}
+
+
 def results_with(
     suite: Suite,
     *,
@@ -111,7 +122,7 @@ def results_with(
         conditions=conditions_for(suite, **conditions),
         base=None if base_failures is None else outputs_with(suite, base_failures),
         trained=None if trained_failures is None else outputs_with(suite, trained_failures),
-        factors={"base": {"model": "tiny", "adapter": None}, "trained": {"model": "tiny", "adapter": "lora"}},
+        factors=factors_for(rival),
         rival=rival,
         extra={},
         enforced=enforced,

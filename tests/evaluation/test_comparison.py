@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from measured import conditions_for, outputs_with, results_with
+from measured import ADAPTER, conditions_for, outputs_with, results_with
 
 from cai_bootstrap.cli import run_command
 from cai_bootstrap.cli.measure import compare, gate, power
@@ -52,7 +52,7 @@ def test_compare_pairs_two_runs_and_names_their_factors(small_suite: Suite, writ
     assert not found.refused
     assert found.strict["lift"]["estimate"] == pytest.approx(29 / 40)
     assert len(found.strict["gained"]) == 29
-    assert found.factors == [Difference("adapter", None, "lora")]
+    assert found.factors == [Difference("adapter", None, ADAPTER)]
 
 
 def test_base_against_base_has_no_discordant_pair_and_p_1(small_suite: Suite, write: Write) -> None:
@@ -102,7 +102,8 @@ def test_gate_command_judges_a_file_alone(small_suite: Suite, write: Write) -> N
     suite_file.write_text("".join(map(canonical_line, small_suite.items)))
     passed = CliRunner().invoke(gate, [str(path), "--suite", str(suite_file)])
     assert passed.exit_code == 0
-    assert passed.output.startswith("Stage 1 passed: 97.5% of 40")
+    assert passed.output.startswith("threshold reached on the user's suite 'small': 97.5% of 40")
+    assert "Stage 1 passed" not in passed.output
     low = write(results_with(small_suite, trained_failures=8, enforced=False), "low.json")
     failed = CliRunner().invoke(gate, [str(low), "--suite", str(suite_file)])
     assert isinstance(failed.exception, GateError)

@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 import click
 
 from cai_bootstrap import __version__
+from cai_bootstrap.cli.printed import say
 from cai_bootstrap.errors import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_USAGE, CaiError
 from cai_bootstrap.interpreter import leave_current_directory
 
@@ -98,7 +99,7 @@ def run_command(arguments: list[str], command: click.Command = cli, name: str = 
         result = command.main(arguments, prog_name=name, standalone_mode=False)
         return result if isinstance(result, int) else 0
     except CaiError as error:
-        click.echo(f"error: {error}", err=True)
+        say(f"error: {error}", err=True)
         return error.exit_code
     except click.exceptions.Exit as error:
         return error.exit_code
@@ -113,7 +114,7 @@ def run_command(arguments: list[str], command: click.Command = cli, name: str = 
         return EXIT_INTERRUPTED
     except OSError as error:
         # A disk that filled up, a file that may not be read: the place and the reason are what the user can act on.
-        click.echo(f"error: {error.filename or 'input or output'}: {error.strerror or error}", err=True)
+        say(f"error: {error.filename or 'input or output'}: {error.strerror or error}", err=True)
         return EXIT_FAILURE
     finally:
         _remind_of_pod(arguments)

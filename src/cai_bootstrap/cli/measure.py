@@ -7,14 +7,17 @@ from typing import Any
 
 import click
 
+from cai_bootstrap.cli.printed import say, text
 from cai_bootstrap.errors import EXIT_OK, EXIT_UNTRUSTED, GateError
 
 _SUITE_HELP = "The suite file, for results measured on a suite of your own."
 _FILE = click.Path(path_type=Path, dir_okay=False)
+# Whatever stands there, the reader of results says what is wrong with it, and the exit code is 4.
+_RESULTS = click.Path(path_type=Path, readable=False)
 
 
 @click.command()
-@click.argument("results", type=_FILE)
+@click.argument("results", type=_RESULTS)
 @click.option("--suite", "suite_file", type=_FILE, help=_SUITE_HELP)
 @click.option("--json", "as_json", is_flag=True, help="Print the verdict as JSON.")
 def gate(results: Path, suite_file: Path | None, as_json: bool) -> None:
@@ -30,15 +33,15 @@ def gate(results: Path, suite_file: Path | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(asdict(verdict)))
         raise SystemExit(EXIT_OK if verdict.passed else GateError.exit_code)
-    click.echo(verdict.message if verdict.passed else verdict.shown_message)
+    say(verdict.message if verdict.passed else verdict.shown_message)
     if verdict.passed:
-        click.echo(verdict.shown_message)
+        say(verdict.shown_message)
     verdict.demand()
 
 
 @click.command()
-@click.argument("a", type=_FILE)
-@click.argument("b", type=_FILE)
+@click.argument("a", type=_RESULTS)
+@click.argument("b", type=_RESULTS)
 @click.option(
     "--side", type=click.Choice(["trained", "base", "rival"]), help="Which side of each file. [default: trained]"
 )
@@ -66,7 +69,7 @@ def compare(a: Path, b: Path, side: str | None, suite_file: Path | None, as_json
 
 
 @click.command()
-@click.argument("results", type=_FILE)
+@click.argument("results", type=_RESULTS)
 @click.option("--out", type=_FILE, help="The file to write. [default: beside RESULTS, with the scorers' version]")
 @click.option("--suite", "suite_file", type=_FILE, help=_SUITE_HELP)
 @click.option("--json", "as_json", is_flag=True, help="Print what changed as JSON.")
@@ -85,16 +88,14 @@ def rescore(results: Path, out: Path | None, suite_file: Path | None, as_json: b
     if as_json:
         click.echo(json.dumps({"path": str(found.path), "rates": found.rates, **block}))
         return
-    click.echo(
-        f"{found.path}: version {block['from_scorer_version']} → {found.results['conditions']['scorer_version']}"
-    )
+    say(f"{found.path}: version {block['from_scorer_version']} → {found.results['conditions']['scorer_version']}")
     for side, row in found.rates.items():
         before, after = (percent(row[key], row["total"]) for key in ("before", "after"))
-        click.echo(f"{side} ({row['scored']}): {before} → {after} of {row['total']}")
+        say(f"{side} ({row['scored']}): {before} → {after} of {row['total']}")
         for change in found.changed[side]:
-            click.echo(f"    {change['id']}, {change['scored']}: {change['before']} → {change['after']}")
+            say(f"    {change['id']}, {change['scored']}: {change['before']} → {change['after']}")
     for name in block["not_rescored"]:
-        click.echo(f"{name} is as it was: the file holds no outputs of it")
+        say(f"{name} is as it was: the file holds no outputs of it")
 
 
 @click.command()
@@ -137,9 +138,9 @@ def _print_differences(a: Path, b: Path, found: list[dict[str, Any]]) -> None:
 
     table = Table(title="Not comparable: measured under other conditions")
     for heading in ("condition", str(a), str(b)):
-        table.add_column(heading, overflow="fold")
+        table.add_column(text(heading), overflow="fold")
     for row in found:
-        table.add_row(row["field"], str(row["a"]), str(row["b"]))
+        table.add_row(*(text(row[key]) for key in ("field", "a", "b")))
     Console().print(table)
     click.echo(f"error: {len(found)} conditions differ; evaluate both under the same ones", err=True)
 
@@ -151,7 +152,8 @@ def _print_comparison(found: dict[str, Any]) -> None:
     from cai_bootstrap.evaluation.beside import beside_rows
     from cai_bootstrap.report.findings import comparison_cells, p_value
 
-    table = Table(title=f"{found['a']} ({found['side_a']}) → {found['b']} ({found['side_b']})")
+    title = f"{found['a']} ({found['side_a']}) → {found['b']} ({found['side_b']})"
+    table = Table(title=text(title, style="table.title"))
     for heading in (
         "scored by",
         "before",
@@ -175,11 +177,11 @@ def _print_comparison(found: dict[str, Any]) -> None:
     for heading in ("", "before", "after"):
         beside.add_column(heading)
     for cells in beside_rows([found["beside_a"], found["beside_b"]]):
-        beside.add_row(*cells)
+        beside.add_row(*map(text, cells))
     console = Console()
     for printed in (table, kinds, beside):
         console.print(printed)
     for factor in found["factors"]:
-        click.echo(f"{factor['field']}: {factor['a']} → {factor['b']}")
+        say(f"{factor['field']}: {factor['a']} → {factor['b']}")
     for which in ("a", "b"):
-        click.echo(f"{found[which]}: {found[f'shown_{which}']}")
+        say(f"{found[which]}: {found[f'shown_{which}']}")

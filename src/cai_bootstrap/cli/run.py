@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from cai_bootstrap.cli.options import HelpWithBase, Settings, configured, json_option, print_json
+from cai_bootstrap.cli.printed import say
 from cai_bootstrap.workspace import Workspace
 
 
@@ -86,12 +87,12 @@ def _run(settings: Settings, steps: Sequence[Any], as_json: bool) -> int:
             files = [outcome.results_file, workspace.results / "run.json", workspace.data, workspace.checkpoints]
             final_table(read_json(outcome.results_file), outcome.steps, [*files, report] if report else files)
         elif outcome.exit_code == 0 and outcome.verdict == "done":
-            click.echo(f"done; files are under {workspace.base}")
+            say(f"done; files are under {workspace.base}")
     if resolved.config.track is not None:
         _track(resolved.config, workspace, vars(outcome), report)
     failed = outcome.exit_code != 0
     if outcome.message and (failed or not as_json):
-        click.echo(f"error: {outcome.message}" if failed else outcome.message, err=failed)
+        say(f"error: {outcome.message}" if failed else outcome.message, err=failed)
     return outcome.exit_code
 
 
@@ -102,9 +103,7 @@ def _report(workspace: Workspace) -> Path | None:
 
         return write_report(workspace)
     except Exception as error:
-        click.echo(
-            f"WARNING: the report could not be built ({type(error).__name__}: {error}); try `cai report`", err=True
-        )
+        say(f"WARNING: the report could not be built ({type(error).__name__}: {error}); try `cai report`", err=True)
         return None
 
 
@@ -116,7 +115,7 @@ def _track(config: Any, workspace: Workspace, ended: dict[str, Any], report: Pat
         said = track_run(config.track, workspace, config.model_dump(mode="json"), ended, report)
     except Exception as error:
         said = f"WARNING: the run could not be told to {config.track} ({type(error).__name__}: {error})"
-    click.echo(said, err=True)
+    say(said, err=True)
 
 
 def _check_early(config: Any, steps: Sequence[Any]) -> None:

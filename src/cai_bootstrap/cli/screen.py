@@ -7,10 +7,10 @@ from types import TracebackType
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from cai_bootstrap.cli.printed import text as printed
 from cai_bootstrap.evaluation.beside import beside, beside_rows
 from cai_bootstrap.evaluation.results import percent
 
@@ -55,7 +55,7 @@ class Screen:
             handler(event)
 
     def _print(self, text: str) -> None:
-        self._console.print(escape(text), highlight=False)
+        self._console.print(printed(text), highlight=False)
         if not self._live:
             sys.stdout.flush()
 
@@ -103,10 +103,8 @@ def final_table(
     if not console.is_terminal:
         console.width = max(console.width, 110)
     statistics = results["statistics"]
-    table = Table(
-        title=f"Suite {results['suite']['name']}, {results['suite']['n']} held-out items, 95% Wilson intervals",
-        title_justify="left",
-    )
+    title = f"Suite {results['suite']['name']}, {results['suite']['n']} held-out items, 95% Wilson intervals"
+    table = Table(title=printed(title, style="table.title"), title_justify="left")
     rival = results.get("rival")
     columns = [("base", "base", "rates"), ("trained", "trained", "rates")]
     if rival and "rival" in statistics["first_line_rates"]:
@@ -117,16 +115,17 @@ def final_table(
         table.add_row(name, *(_cell(results, name, side, kind) for _, side, kind in columns))
     console.print(table)
     if rival:
-        console.print(f"* cut and judged at the first line; {rival['rendering']} was chosen on dev", highlight=False)
+        cut = f"* cut and judged at the first line; {rival['rendering']} was chosen on dev"
+        console.print(printed(cut), highlight=False)
     for line in (*_tests(statistics), *_beside(results)):
-        console.print(escape(line), highlight=False)
+        console.print(printed(line), highlight=False)
     console.print(
         "wall time: "
         + ", ".join(f"{n} {_duration(s['seconds'])}{' (skipped)' if s['skipped'] else ''}" for n, s in steps.items()),
         highlight=False,
     )
     for path in files:
-        console.print(f"  {escape(str(path))}", highlight=False)
+        console.print(printed(f"  {path}"), highlight=False)
 
 
 def _cell(results: dict[str, Any], name: str, side: str, kind: str) -> str:

@@ -7,7 +7,8 @@ from typing import Any
 
 from cai_bootstrap.batches import ChunkFile
 from cai_bootstrap.errors import EngineError, InterruptedRunError
-from cai_bootstrap.evaluation.conditions import Conditions, item_order
+from cai_bootstrap.evaluation.conditions import EOS_RULE, PLAIN_RENDERING, Conditions, item_order
+from cai_bootstrap.evaluation.length import length_fault
 from cai_bootstrap.evaluation.results import Output
 from cai_bootstrap.evaluation.scorers import SCORER_VERSION
 from cai_bootstrap.evaluation.suite import Suite
@@ -16,9 +17,6 @@ from cai_bootstrap.inference.engine import Engine, EngineInfo, Sampling
 from cai_bootstrap.records import EvalItem, Record
 from cai_bootstrap.workspace import fingerprint
 
-PLAIN_RENDERING = "{instruction}\\n"
-EOS_RULE = "eos"
-FIRST_LINE_RULE = "first_line"
 BATCHES_IN_A_CHUNK = 8
 
 
@@ -59,6 +57,11 @@ def assess(
         completions = engine.stream([prompts[i] for i in chunk], sampling)
         for i, completion in zip(chunk, completions, strict=True):
             finished = completion.finished or (completion.ended_by == "stop" and bool(sampling.stop))
+            if fault := length_fault(completion.text, finished, sampling.max_new_tokens, stopped=bool(sampling.stop)):
+                raise EngineError(
+                    f"{items[i].id}: {fault}: this model's tokens hold several words, so nobody could believe the "
+                    "results file; set evaluation.max_new_tokens higher, for both sides"
+                )
             records.append(StoredOutput(id=items[i].id, text=completion.text, finished=finished))
             progress.advance(tokens=completion.tokens)
         reduced = getattr(engine, "batch_size", engine.info.batch_size)

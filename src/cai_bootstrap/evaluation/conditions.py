@@ -6,7 +6,7 @@ Model, adapter, rendering and stop rule are what a comparison is about: they sta
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -14,6 +14,10 @@ from cai_bootstrap.records import EvalItem
 from cai_bootstrap.workspace import fingerprint
 
 FACTORS = ("model", "adapter", "rendering", "stop_rule")
+PLAIN_RENDERING = "{instruction}\\n"
+StopRule = Literal["eos", "first_line"]
+EOS_RULE: StopRule = "eos"
+FIRST_LINE_RULE: StopRule = "first_line"
 
 
 class Conditions(BaseModel):

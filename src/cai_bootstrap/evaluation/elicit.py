@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cai_bootstrap.evaluation.assess import FIRST_LINE_RULE, assess
+from cai_bootstrap.evaluation.assess import assess
+from cai_bootstrap.evaluation.conditions import FIRST_LINE_RULE
 from cai_bootstrap.evaluation.results import Output
 from cai_bootstrap.evaluation.scorers import judge
 from cai_bootstrap.evaluation.statistics import THRESHOLD_PERCENT

@@ -11,16 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from cai_bootstrap.errors import DataError, UntrustedResultError
 from cai_bootstrap.evaluation.conditions import FACTORS, Conditions, item_order
+from cai_bootstrap.evaluation.declared import ResultsFile
 from cai_bootstrap.evaluation.scorers import SCORER_VERSION, judge
 from cai_bootstrap.evaluation.statistics import THRESHOLD_PERCENT, meets_gate
 from cai_bootstrap.evaluation.suite import NAMED_SUITES, Suite, load_suite
 from cai_bootstrap.evaluation.summary import Answers, compute_statistics, summarise
 from cai_bootstrap.records import Answer, EvalItem
-from cai_bootstrap.workspace import canonical_json, read_json, write_json
+from cai_bootstrap.workspace import read_json, write_json
 
 SCHEMA_VERSION = 1
 SIDES = ("base", "trained", "rival")
@@ -35,40 +36,6 @@ class Output:
 
     text: str
     finished: bool
-
-
-class _Row(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    id: str
-    type: str
-    template: str
-    instruction: str
-    base: Answer | None
-    trained: Answer | None
-    rival: Answer | None = None
-
-
-class _SuiteBlock(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    name: str
-    sha256: str
-    version: str
-    n: int
-
-
-class _File(BaseModel):
-    model_config = ConfigDict(extra="allow", strict=True)
-
-    schema_version: int
-    conditions: Conditions
-    suite: _SuiteBlock
-    models: dict[str, dict[str, Any] | None]
-    rival: dict[str, Any] | None
-    items: list[_Row]
-    statistics: dict[str, Any]
-    gate: dict[str, Any]
 
 
 def build_results(
@@ -157,7 +124,7 @@ def read_older_results(path: Path, suite: Suite | None = None) -> tuple[dict[str
     parsed, found = _parse(path)
     suite = suite or _suite_of(path, parsed)
     version = parsed.conditions.scorer_version
-    if not version.isdigit() or int(version) >= int(SCORER_VERSION):
+    if not 1 <= int(version) < int(SCORER_VERSION):
         raise UntrustedResultError(
             f"{path}: was scored by version {version!r} of the scorers, here is {SCORER_VERSION!r}; only results of an "
             "older version can be scored again"
@@ -167,27 +134,39 @@ def read_older_results(path: Path, suite: Suite | None = None) -> tuple[dict[str
     return found, suite
 
 
-def _parse(path: Path) -> tuple[_File, dict[str, Any]]:
+def _parse(path: Path) -> tuple[ResultsFile, dict[str, Any]]:
     try:
         found = read_json(path)
     except DataError as error:
         raise UntrustedResultError(f"{error}; a results file must be there, whole and untouched") from error
     if not isinstance(found, dict):
         raise UntrustedResultError(f"{path}: not a results file: it holds no JSON object")
-    try:
-        canonical_json(found)
-    except (ValueError, RecursionError) as error:
-        raise UntrustedResultError(f"{path}: holds a value that is not JSON: {error}") from error
     if found.get("schema_version") != SCHEMA_VERSION or isinstance(found["schema_version"], bool):
         version = found.get("schema_version")
-        raise UntrustedResultError(f"{path}: schema_version is {version!r}, this version reads {SCHEMA_VERSION}")
+        raise UntrustedResultError(f"{path}: schema_version is {_short(version)}, this version reads {SCHEMA_VERSION}")
     try:
-        parsed = _File.model_validate(found, strict=True)
+        parsed = ResultsFile.model_validate(found, strict=True)
     except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(str(part) for part in problem["loc"])
-        raise UntrustedResultError(f"{path}: {where}: {problem['msg']}") from error
+        raise UntrustedResultError(f"{path}: {_first_problem(error)}") from error
     return parsed, found
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    where = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] != "extra_forbidden":
+        value = problem["input"]
+        shown = "" if isinstance(value, dict | list) else f", not {_short(value)}"
+        return f"{where}: {problem['msg']}{shown}"
+    if where.startswith("models.") and where.count(".") == 1:
+        return f"{where} is no side; the sides are {', '.join(SIDES)}"
+    return f"{where} is not part of a results file"
+
+
+def _short(value: Any) -> str:
+    """A value as it stands in a sentence: what cannot be printed is escaped, what is long is cut."""
+    text = repr(value)
+    return text if len(text) <= 120 else f"{text[:120]}…"
 
 
 def answers_of(results: Mapping[str, Any], side: str) -> dict[str, Answer] | None:
@@ -202,7 +181,7 @@ def _suite_block(suite: Suite) -> dict[str, Any]:
     return {"name": suite.name, "sha256": suite.sha256, "version": suite.version, "n": len(suite.items)}
 
 
-def _suite_of(path: Path, parsed: _File) -> Suite:
+def _suite_of(path: Path, parsed: ResultsFile) -> Suite:
     if parsed.suite.name not in NAMED_SUITES:
         raise UntrustedResultError(
             f"{path}: was measured on the suite {parsed.suite.name!r}, which is not one of {', '.join(NAMED_SUITES)}; "
@@ -266,7 +245,7 @@ def _condition_faults(conditions: Conditions, suite: Suite, *, older: bool = Fal
             yield f"conditions.{field} is {found!r}, for the suite {suite.name} and these scorers it is {value!r}{hint}"
 
 
-def _disagreements(parsed: _File, raw: Mapping[str, Any], suite: Suite, *, older: bool = False) -> Iterator[str]:
+def _disagreements(parsed: ResultsFile, raw: Mapping[str, Any], suite: Suite, *, older: bool = False) -> Iterator[str]:
     """What is wrong with a file, most telling first. Later checks rely on earlier ones having found nothing.
 
     `older`: its verdicts are those of scorers that are not here; they are only asked to agree with each other.
@@ -274,17 +253,15 @@ def _disagreements(parsed: _File, raw: Mapping[str, Any], suite: Suite, *, older
     for field, value in _suite_block(suite).items():
         if (stored := raw["suite"].get(field)) != value:
             yield f"suite.{field} is {stored!r}, of the suite that is here ({suite.name}) it is {value!r}"
-    yield from _condition_faults(parsed.conditions, suite, older=older)
+    yield from _condition_faults(Conditions.model_validate(raw["conditions"]), suite, older=older)
     yield from _item_faults(parsed, suite)
-    if unknown := sorted(parsed.models.keys() - set(SIDES)):
-        yield f"models.{unknown[0]} is no side; the sides are {', '.join(SIDES)}"
     answers: dict[str, dict[str, Answer]] = {}
     for side in SIDES:
         rows = {row.id: getattr(row, side) for row in parsed.items}
         missing = sum(answer is None for answer in rows.values())
         if 0 < missing < len(rows):
             yield f"{missing} of {len(rows)} items hold no {side} response"
-        if (missing == 0) != (parsed.models.get(side) is not None):
+        if (missing == 0) != (getattr(parsed.models, side) is not None):
             yield f"models.{side} and the items' {side} responses are not both there"
         if missing == 0:
             answers[side] = rows
@@ -302,9 +279,10 @@ def _disagreements(parsed: _File, raw: Mapping[str, Any], suite: Suite, *, older
         yield from _different(f"models.{side}", summary, expected)
     yield from _different("statistics", raw["statistics"], compute_statistics(suite.items, answers))
     yield from _rival_faults(raw["rival"], raw["models"].get("rival"))
+    yield from _adapter_faults(parsed)
 
 
-def _item_faults(parsed: _File, suite: Suite) -> Iterator[str]:
+def _item_faults(parsed: ResultsFile, suite: Suite) -> Iterator[str]:
     wanted = {item.id: item for item in suite.items}
     counts = Counter(row.id for row in parsed.items)
     for label, ids in (
@@ -351,13 +329,26 @@ def _rival_faults(described: Mapping[str, Any] | None, measured: Mapping[str, An
             yield "rival is missing, though its responses are there"
         return
     counts = [described.get(key) for key in ("successes", "total", "success_rate")]
-    if all(isinstance(value, int | float) for value in counts):
+    if any(value is not None for value in counts):
+        if None in counts:
+            yield "rival holds a part of its successes, total and success_rate; it holds all or none"
         successes, total, rate = counts
         if not total or not _same(rate, successes / total):
             yield f"rival.success_rate is {rate}, {successes} of {total} is another rate"
     if measured is not None:
         for key in ("successes", "total", "success_rate"):
             yield from _different(f"rival.{key}", described.get(key), measured["first_line"][key])
+        for key in ("rendering", "stop_rule"):
+            if described.get(key, measured["factors"][key]) != measured["factors"][key]:
+                yield f"rival.{key} and models.rival.factors.{key} are not the same"
+
+
+def _adapter_faults(parsed: ResultsFile) -> Iterator[str]:
+    """Where the file says of two adapters that it measured them."""
+    if parsed.models.trained is None or parsed.run is None or parsed.run.adapter is None:
+        return
+    if parsed.run.adapter.sha256 != (adapter := parsed.models.trained.factors.adapter):
+        yield f"models.trained.factors.adapter is {adapter}, run.adapter.sha256 is {parsed.run.adapter.sha256}"
 
 
 def _different(path: str, found: Any, expected: Any) -> Iterator[str]:
@@ -374,14 +365,14 @@ def _different(path: str, found: Any, expected: Any) -> Iterator[str]:
         for at, (left, right) in enumerate(zip(found, expected, strict=False)):
             yield from _different(f"{path}[{at}]", left, right)
     elif not _same(found, expected):
-        yield f"{path} is {found!r}, the responses give {expected!r}"
+        yield f"{path} is {_short(found)}, the responses give {_short(expected)}"
 
 
 def _same(found: Any, expected: Any) -> bool:
     if isinstance(found, bool) or isinstance(expected, bool):
         return found is expected
-    if isinstance(found, int | float) and isinstance(expected, int | float):
-        if isinstance(found, int) and isinstance(expected, int):
-            return found == expected
+    if isinstance(expected, int):  # a count: 520.0 is none
+        return isinstance(found, int) and found == expected
+    if isinstance(found, int | float) and isinstance(expected, float):
         return math.isclose(found, expected, rel_tol=_TOLERANCE, abs_tol=_ZERO)
     return bool(found == expected)

@@ -145,7 +145,7 @@ def read_config(config_file: Path) -> dict[str, Any]:
     """A model's config.json. Raises UsageError for a file that is none."""
     refuse_pointer(config_file)
     try:
-        config = read_json(config_file)
+        config = read_json(config_file, foreign=True)
     except DataError as error:
         raise UsageError(f"{error}; download it again") from error
     if not isinstance(config, dict):

@@ -65,7 +65,7 @@ def vllm_version() -> str | None:
 
 def lora_rank(adapter: Path) -> int:
     """The rank that vLLM must make room for. Raises EngineError for what vLLM cannot apply."""
-    settings = read_json(adapter / "adapter_config.json")
+    settings = read_json(adapter / "adapter_config.json", foreign=True)
     rank = max([int(settings.get("r") or 0), *(settings.get("rank_pattern") or {}).values()])
     if settings.get("use_dora") or settings.get("modules_to_save") or settings.get("bias", "none") != "none":
         raise EngineError(f"{adapter}: vLLM applies plain LoRA adapters only; use --engine transformers")

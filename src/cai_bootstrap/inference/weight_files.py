@@ -63,7 +63,7 @@ def missing_weights(folder: Path) -> list[str]:
 def _indexed(index: Path) -> list[str]:
     refuse_pointer(index)
     try:
-        content = read_json(index)
+        content = read_json(index, foreign=True)
         names = {str(name) for name in content["weight_map"].values()}
     except (DataError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"{index}: not an index of weight files ({error}); download it again") from error

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from cai_bootstrap.evaluation import assess as assessing
+from cai_bootstrap.evaluation.conditions import FIRST_LINE_RULE
 from cai_bootstrap.evaluation.elicit import GRID, Elicitation, elicit, rival_block, run_rendering
 from cai_bootstrap.evaluation.ledger import open_test
 from cai_bootstrap.evaluation.results import SCHEMA_VERSION, build_results, write_results
@@ -62,7 +63,7 @@ def run(context: StepContext, expected: str) -> list[Path]:
             "model": opened.engine.info.model,
             "adapter": None,
             "rendering": found.best.name,
-            "stop_rule": assessing.FIRST_LINE_RULE,
+            "stop_rule": FIRST_LINE_RULE,
         }
     results = build_results(
         suite=suite,

@@ -14,7 +14,7 @@ from cai_bootstrap import __version__
 from cai_bootstrap.errors import DataError
 from cai_bootstrap.evaluation.results import percent
 from cai_bootstrap.evaluation.statistics import meets_gate
-from cai_bootstrap.evaluation.suite import kind_of_items, subset_of
+from cai_bootstrap.evaluation.suite import kind_of_items, undecided_on
 from cai_bootstrap.records import TASK_TYPES
 
 GEMMA_NOTICE = "Gemma is provided under and subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms"
@@ -258,10 +258,10 @@ def _measured(results: Mapping[str, Any] | None) -> str:
     met = meets_gate(trained["successes"], trained["total"])
     rate = statistics["rates"]["trained"]
     shown = math.floor(1000 * min(rate["exact_lower"], rate["cluster_lower"]) + 1e-9) / 10
-    subset = subset_of(suite["name"], suite["version"])
+    undecided = undecided_on(suite["name"], suite["sha256"])
     gate = f"Gate of 95% {'met' if met else 'NOT met'}."
-    if subset is not None:
-        gate = f"95% {'reached' if met else 'NOT reached'} on the subset '{subset}', which does not decide Stage 1."
+    if undecided is not None:
+        gate = f"95% {'reached' if met else 'NOT reached'} on {undecided}, which does not decide Stage 1."
     labels = results.get("run", {}).get("labels", {})
     supervised = any("gold" in name for name in labels)
     conditions = results["conditions"]

@@ -178,6 +178,6 @@ def _subject(prepared: PreparedModel, stored: str | None, license: str | None) -
 
 def _model_type(prepared: PreparedModel) -> str:
     try:
-        return str(read_json(prepared.path / "config.json").get("model_type", ""))
+        return str(read_json(prepared.path / "config.json", foreign=True).get("model_type", ""))
     except DataError:
         return ""

@@ -35,9 +35,20 @@ HELD_OUT_SKILLS: dict[TaskType, str] = {
 }
 
 
-def subset_of(name: str, version: str) -> str | None:
-    """The name of a shipped suite that is not the whole one, so that Stage 1 is not decided on it; None for others."""
-    return name if version != USER_VERSION and name != WHOLE_SUITE else None
+def shipped_name(sha256: str) -> str | None:
+    """The shipped suite that has this hash, whatever a file or a suite is called; None for a user's own."""
+    return next((name for name in NAMED_SUITES if load_suite(name).sha256 == sha256), None)
+
+
+def undecided_on(name: str, sha256: str) -> str | None:
+    """What was measured, in words, if Stage 1 is not decided on it: a shipped subset, or a user's own suite.
+
+    None for the whole suite.
+    """
+    shipped = shipped_name(sha256)
+    if shipped == WHOLE_SUITE:
+        return None
+    return f"the user's suite '{name}'" if shipped is None else f"the subset '{shipped}'"
 
 
 def kind_of_items(name: str) -> str:
