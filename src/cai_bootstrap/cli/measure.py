@@ -28,8 +28,8 @@ def gate(results: Path, suite_file: Path | None, as_json: bool) -> None:
     from cai_bootstrap.evaluation.gate import judge_file
     from cai_bootstrap.evaluation.suite import load_suite
 
-    verdict = judge_file(results, suite=load_suite(suite_file) if suite_file else None)
     _name_others(results)
+    verdict = judge_file(results, suite=load_suite(suite_file) if suite_file else None)
     if as_json:
         click.echo(json.dumps(asdict(verdict)))
         raise SystemExit(EXIT_OK if verdict.passed else GateError.exit_code)
@@ -56,8 +56,8 @@ def compare(a: Path, b: Path, side: str | None, suite_file: Path | None, as_json
     from cai_bootstrap.evaluation.comparison import compare_files
     from cai_bootstrap.evaluation.suite import load_suite
 
-    found = compare_files(a, b, side=side, suite=load_suite(suite_file) if suite_file else None)
     _name_others(a, b)
+    found = compare_files(a, b, side=side, suite=load_suite(suite_file) if suite_file else None)
     if as_json:
         click.echo(json.dumps(found.as_dict()))
     elif found.refused:
