@@ -106,6 +106,19 @@ def test_stop_when_done_stops_only_what_is_fetched(ready: Pod, runpod: RunPodSta
     assert runpod.pod["status"] == "EXITED"
 
 
+@pytest.mark.parametrize("sha256", ["../../outside", "/tmp/x", 7, "", "A" * 64, "0" * 63, None])
+def test_a_suites_hash_from_a_pod_names_no_file_outside_the_ledger(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sha256: object
+) -> None:
+    monkeypatch.setenv("CAI_CACHE_DIR", str(tmp_path / "cache"))
+    (tmp_path / "run" / "results").mkdir(parents=True)
+    measured = json.loads((Path(__file__).parents[2] / "docs" / "measured" / "gemma-270m-gpu.json").read_bytes())
+    measured["suite"]["sha256"] = sha256
+    (tmp_path / "run" / "results" / "stage1_evaluation_1.json").write_text(json.dumps(measured), encoding="utf-8")
+    note_openings(tmp_path / "run")
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
 def test_what_a_pod_opened_stands_in_this_ledger_once_and_what_is_no_results_file_is_passed_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

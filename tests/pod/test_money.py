@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -11,12 +12,17 @@ from pathlib import Path
 import pytest
 import yaml
 
+from cai_bootstrap.cli.pod_run import read_run
 from cai_bootstrap.errors import UsageError
 from cai_bootstrap.pod import ledger
-from cai_bootstrap.pod.estimate import STEPS, asked_preset, estimate, load_rates, needed_gpu_memory
+from cai_bootstrap.pod.answers import EventLine, Money, Tick
+from cai_bootstrap.pod.estimate import STEPS, estimate, estimate_preset, load_rates, needed_gpu_memory
+from cai_bootstrap.pod.onpod import watchdog
+from cai_bootstrap.pod.onpod.state import Control
 from cai_bootstrap.pod.reminder import reminder
+from cai_bootstrap.pod.settings import PodSettings
 
-from .loopback import Pod
+from .loopback import Pod, RunPodStandIn
 
 
 @pytest.fixture(autouse=True)
@@ -127,7 +133,7 @@ def test_every_cai_command_ends_with_the_reminder(pod: Pod) -> None:
 def test_a_preset_that_was_never_measured_is_estimated_as_such(tmp_path: Path) -> None:
     rates = tmp_path / "rates.yaml"
     rates.write_text("presets:\n  small: {measured: false, gpu_memory_gib: 8, steps: {}}\n")
-    found = estimate("small", [], 1.74, rates)
+    found = estimate_preset("small", 1.74, rates_path=rates)
     assert found.source == "not measured"
     assert {step.seconds for step in found.steps} == {None}
     assert found.dollars is None
@@ -146,29 +152,36 @@ def test_the_estimate_counts_items_hours_and_dollars(tmp_path: Path) -> None:
     }
     rates = tmp_path / "rates.yaml"
     rates.write_text(yaml.safe_dump({"presets": {"small": data}}))
-    plain = {step.step: step for step in estimate("small", [], 2.0, rates).steps}
+    plain = {step.step: step for step in estimate_preset("small", 2.0, rates_path=rates).steps}
     assert plain["train"].dollars == pytest.approx(0.2)
     assert plain["generate"].seconds == 120
-    asked = {step.step: step for step in estimate(None, ["--preset=small", "--count", "500"], 2.0, rates).steps}
+    asked = {step.step: step for step in estimate_preset("small", 2.0, count=500, rates_path=rates).steps}
     assert asked["generate"].seconds == 1100
-    assert estimate("small", [], 2.0, rates).seconds == 360 * 4 + 120
+    assert estimate_preset("small", 2.0, rates_path=rates).seconds == 360 * 4 + 120
 
 
 @pytest.mark.parametrize(
     ("words", "seconds"),
     [
         ([], 100 + 20 + 2 * 50), (["--rounds", "1"], 120), (["--set", "training.rounds=2"], 170),
-        (["--set=training.rounds=2", "--set", "generation.count=0"], 150), (["--set", "training.epochs=9"], 220),
+        (["--set=training.rounds=2", "--set", "generation.count=1"], 152), (["--set", "training.epochs=9"], 220),
+        (["--set", "training.rounds=9", "--set", "training.rounds=1"], 120), (["--count=7", "--rounds=1"], 120),
+        (["--set", "generation.count=7", "--count", "9", "--rounds=1"], 114), (["--model", "another"], None),
+        (["--set=model=another"], None), (["--suite", "--rounds", "--rounds=1"], 120),
     ],
 )  # fmt: skip
-def test_rounds_after_the_first_are_estimated_apart(tmp_path: Path, words: list[str], seconds: float) -> None:
+def test_the_estimate_is_that_of_the_configuration_that_will_run(
+    tmp_path: Path, words: list[str], seconds: float | None
+) -> None:
     data = {
-        "measured": True, "gpu_memory_gib": 8, "count": 10, "rounds": 3, "device": "D", "date": "2026-01-01",
-        "source": "s", "steps": {"generate": {"fixed": 100, "per_item": 2, "later_round": 50}},
+        "measured": True, "gpu_memory_gib": 8, "device": "D", "date": "2026-01-01", "source": "s",
+        "steps": {"generate": {"fixed": 100, "per_item": 2, "later_round": 50}},
     }  # fmt: skip
     rates = tmp_path / "rates.yaml"
-    rates.write_text(yaml.safe_dump({"presets": {"small": data}}))
-    steps = {step.step: step.seconds for step in estimate("small", words, 2.0, rates).steps}
+    rates.write_text(yaml.safe_dump({"presets": {"gemma-270m-gpu": data}}))
+    words = ["--preset", "gemma-270m-gpu", "--set", "generation.count=10", *words]
+    config = read_run(PodSettings(host="203.0.113.1"), words).config
+    steps = {step.step: step.seconds for step in estimate(config, 2.0, rates).steps}
     assert steps["generate"] == seconds
 
 
@@ -184,19 +197,70 @@ def test_the_shipped_rates_are_whole() -> None:
             assert not rate["steps"], name
 
 
-@pytest.mark.parametrize(
-    ("words", "preset"),
-    [
-        ([], "mine"), (["--preset", "other"], "other"), (["--config", "run.yaml"], None), (["--config=run.yaml"], None),
-        (["--quick-test", "--preset", "other"], "quick-test"), (["--config", "run.yaml", "--preset", "p"], "p"),
-    ],
-)  # fmt: skip
-def test_the_estimate_is_that_of_what_will_run(words: list[str], preset: str | None) -> None:
-    assert asked_preset("mine", words) == preset
-
-
 def test_a_card_of_24_gb_is_large_enough_for_the_small_model() -> None:
     assert needed_gpu_memory("gemma-270m-gpu") == 22
+
+
+ENDLESS = [["deploy", "--dry-run"], ["deploy", "--yes"], ["run"], ["setup"]]
+
+
+@pytest.mark.parametrize("words", ENDLESS)
+@pytest.mark.parametrize("price", [0, None])
+def test_a_budget_without_a_price_is_refused_before_anything_is_done(
+    pod: Pod, words: list[str], price: float | None
+) -> None:
+    del pod.config["hourly_price"]
+    pod.write(budget=20, **({} if price is None else {"hourly_price": price}))
+    said = pod.cai(*words, code=2).stderr
+    assert "without a price is never spent" in said
+    assert "hourly_price" in said
+    assert not (pod.base / ".pod").exists()
+
+
+@pytest.mark.parametrize("words", [["deploy", "--dry-run"], ["deploy", "--yes"], ["run"]])
+@pytest.mark.parametrize("budget", ["0", "-5", "nan", "inf"])
+def test_a_budget_that_is_none_is_refused(pod: Pod, words: list[str], budget: str) -> None:
+    assert "budget" in pod.cai(*words, "--budget", budget, code=2).stderr
+    pod.write(budget=float(budget))
+    assert "budget" in pod.cai(*words, code=2).stderr
+    assert not (pod.base / ".pod").exists()
+
+
+def test_the_budget_of_the_command_line_needs_a_price_too(pod: Pod) -> None:
+    pod.write(hourly_price=0)
+    assert "without a price" in pod.cai("deploy", "--dry-run", "--budget", "5", code=2).stderr
+    pod.path.unlink()
+    assert "without a price" in pod.cai("init", "--budget", "5", "--hourly-price", "0", code=2).stderr
+    assert not pod.path.exists()
+
+
+@pytest.mark.usefixtures("rented")
+def test_a_price_that_the_provider_tells_is_a_price(ready: Pod, runpod: RunPodStandIn) -> None:
+    ready.write(budget=20, hourly_price=0)
+    ready.cai("deploy", "--dry-run", "--source", str(ready.source))
+    assert ready.json("run", "--json", "--", "--lines", "1")["started"]
+    ready.end_processes()
+    shutil.rmtree(ready.base / ".pod")
+    (ready.home / "state" / "pods.json").unlink()
+    runpod.faults = [("GET", 500, b"", {})] * 9
+    assert "without a price" in ready.cai("run", code=2).stderr
+
+
+def test_a_budget_without_a_price_keeps_nobody_from_stopping_the_pod(rented: Pod, runpod: RunPodStandIn) -> None:
+    rented.write(budget=20, hourly_price=0)
+    runpod.faults = [("GET", 500, b"", {})]
+    rented.cai("stop", "--yes")
+    assert runpod.pod["status"] == "EXITED"
+
+
+@pytest.mark.parametrize("asked", [
+    {"budget": 20.0}, {"budget": 20.0, "price": 0}, {"budget": 0, "price": 1.0}, {"budget": -1, "price": 1.0},
+    {"budget": 20.0, "price": float("nan")}, {"budget": "20", "price": 1.0}, {"budget": 20.0, "price": None},
+])  # fmt: skip
+def test_no_watchdog_is_set_up_with_a_budget_that_is_never_spent(tmp_path: Path, asked: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="a budget needs"):
+        watchdog.arm(Control(str(tmp_path)), asked)
+    assert not (tmp_path / ".pod").exists()
 
 
 def test_deploy_asks_before_it_costs_and_starts_nothing_without_a_yes(pod: Pod) -> None:
@@ -254,11 +318,12 @@ def test_a_rental_at_an_earlier_address_can_be_closed_by_its_address(pod: Pod) -
 def test_watch_projects_dollars_to_the_runs_end_only_where_later_steps_were_measured() -> None:
     from cai_bootstrap.pod.watch import View
 
-    tick = {"k": "tick", "gpu": [], "money": {"spent": 1.0, "price": 3.6, "budget": 15.0}, "free_bytes": 1}
+    money = Money(spent=1.0, price=3.6, budget=15.0)
+    tick = Tick(k="tick", over=False, gpu=[], money=money, free_bytes=1)
     event = {"event": "progress", "step": "train", "done": 5, "total": 10, "eta_seconds": 100, "tokens_per_second": 7.0}
     for planned, said in (({"evaluate": 900.0}, "2.00 $ at the run's end"), ({}, "1.10 $ at this step's end")):
         view = View(planned)
         view.take(tick)
-        view.take({"k": "ev", "t": json.dumps(event)})
+        view.take(EventLine(k="ev", f="a.jsonl", o=1, t=json.dumps(event)))
         assert said in view.money_text()
         assert view.progress_text() == "train 5/10, 7 tokens/s, 1 min 40 s left"

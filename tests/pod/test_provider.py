@@ -3,10 +3,12 @@
 import json
 import socket
 import threading
+from unittest import mock
 
 import pytest
 
 from cai_bootstrap.pod.onpod.runpod import ApiError, RunPod, no_longer_costs
+from cai_bootstrap.pod.ssh import Remote
 
 from .loopback import Pod, RunPodStandIn
 
@@ -36,13 +38,15 @@ def test_stop_asks_once_and_waits_until_the_pod_costs_nothing(runpod: RunPodStan
     runpod.stop_takes = 3
     assert quick(runpod)["cost"] == 0
     assert posts(runpod) == 1
-    assert runpod.seen.count(("GET", "/v2/pods/pod123")) == 5
+    assert runpod.seen[0][0] == "POST"
+    assert runpod.seen.count(("GET", "/v2/pods/pod123")) == 4
 
 
-def test_stopping_a_stopped_pod_asks_nothing(runpod: RunPodStandIn) -> None:
+def test_stopping_a_stopped_pod_asks_once_and_believes_the_read(runpod: RunPodStandIn) -> None:
     runpod.pod.update(status="EXITED", cost=0)
-    quick(runpod)
-    assert posts(runpod) == 0
+    runpod.faults = [("POST", 409, b"{}", {})]
+    assert quick(runpod)["status"] == "EXITED"
+    assert runpod.seen == [("POST", "/v2/pods/pod123/action"), ("GET", "/v2/pods/pod123")]
 
 
 @pytest.mark.parametrize(("status", "cost"), [("EXITED", 0.1), ("RUNNING", 0), ("", 0), ("STOPPING", 0)])
@@ -60,8 +64,6 @@ def test_409_is_read_again_and_asked_again(runpod: RunPodStandIn) -> None:
 def test_409_because_it_stopped_already_is_success(runpod: RunPodStandIn) -> None:
     runpod.faults = [("POST", 409, b"{}", {})]
     runpod.faults.append(("GET", 200, b'{"status": "EXITED", "cost": 0}', {}))
-    first = {"status": "RUNNING", "cost": 1.0}
-    runpod.faults.insert(0, ("GET", 200, json.dumps(first).encode(), {}))
     quick(runpod)
     assert posts(runpod) == 1
 
@@ -69,7 +71,7 @@ def test_409_because_it_stopped_already_is_success(runpod: RunPodStandIn) -> Non
 @pytest.mark.parametrize("fault", [429, 500, 502, 503])
 def test_a_passing_fault_is_tried_again(runpod: RunPodStandIn, fault: int) -> None:
     said: list[str] = []
-    runpod.faults = [("GET", fault, b"", {}), ("GET", fault, b"", {}), ("POST", fault, b"", {})]
+    runpod.faults = [("POST", fault, b"", {}), ("GET", fault, b"", {}), ("GET", fault, b"", {})]
     quick(runpod, said)
     assert sum(str(fault) in line for line in said) == 3
 
@@ -83,10 +85,58 @@ def test_429_waits_as_long_as_it_is_told(runpod: RunPodStandIn) -> None:
 
 @pytest.mark.parametrize(("fault", "said"), [(401, "key is not accepted"), (403, "write access"), (404, "no such pod")])
 def test_a_lasting_fault_ends_it_at_once_and_names_the_reason(runpod: RunPodStandIn, fault: int, said: str) -> None:
-    runpod.faults = [("GET", fault, b"{}", {})]
+    runpod.faults = [("POST", fault, b"{}", {})]
     with pytest.raises(ApiError, match=said):
         quick(runpod)
-    assert len(runpod.seen) == 1
+    assert len(runpod.seen) == 2  # the request, and one look whether the pod has stopped all the same
+
+
+READS = [
+    (500, b""), (403, b"{}"), (404, b"{}"), (401, b"{}"), (429, b""), (200, b"<html>"), (200, b"[]"), (200, b"{"),
+    (200, b'{"status": "RUNNING"}'), (200, b'{"status": "RUNNING", "cost": "1.74"}'), (200, b"[" * 100_000),
+    (200, b'{"status": "RUNNING", "cost": NaN}'), (200, b'{"status": "RUNNING", "cost": null}'),
+    (200, b'{"status": "RUNNING", "cost": ' + b"9" * 400 + b"}"), (200, b'{"status": "EXITED", "cost": true}'),
+    (200, b'{"status": "RUNNING", "cost": ' + b"9" * 5000 + b"}"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("code", "body"), READS)
+def test_the_stop_is_asked_for_whatever_the_read_answers(runpod: RunPodStandIn, code: int, body: bytes) -> None:
+    runpod.faults = [("GET", code, body, {})] * 400
+    with pytest.raises(ApiError, match="was asked to stop pod pod123"):
+        quick(runpod, limit=0.3)
+    assert runpod.seen[0][0] == "POST"
+    assert runpod.pod["status"] == "STOPPING"
+
+
+@pytest.mark.parametrize(("code", "body"), READS)
+def test_a_read_that_comes_right_is_believed(runpod: RunPodStandIn, code: int, body: bytes) -> None:
+    runpod.faults = [("GET", code, body, {})] * 2
+    assert quick(runpod)["cost"] == 0
+
+
+def test_a_pod_that_runs_on_although_the_request_was_accepted_is_asked_again(runpod: RunPodStandIn) -> None:
+    runpod.faults = [("POST", 200, b"{}", {})]
+    runpod.faults += [("GET", 200, b'{"status": "RUNNING", "cost": 1.74}', {})] * 7
+    assert quick(runpod)["cost"] == 0
+    assert posts(runpod) > 1
+
+
+def test_a_provider_that_dribbles_does_not_hold_the_stop_for_ever() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        over = threading.Event()
+
+        def dribble() -> None:
+            line, _ = server.accept()
+            with line:
+                while not over.wait(0.02):
+                    line.sendall(b"H")
+
+        threading.Thread(target=dribble, daemon=True).start()
+        api = RunPod("p", "k", f"http://127.0.0.1:{server.getsockname()[1]}/v2", timeout=0.1)
+        with pytest.raises(ApiError, match="no answer"):
+            api.ask_to_stop()
+        over.set()
 
 
 @pytest.mark.parametrize("body", NONSENSE)
@@ -165,6 +215,25 @@ def test_cai_pod_stop_leaves_the_rental_open_and_reminds_when_the_provider_does_
     assert "STILL COST MONEY" in done.stderr
     assert "A RENTED POD MAY STILL BE RUNNING" in done.stderr
     assert rental(rented)["ended"] is None
+
+
+@pytest.mark.parametrize("body", [b'{"status": "RUNNING", "cost": "1.74"}', b"<html>"])
+def test_cai_pod_stop_sends_the_request_although_no_read_is_believed(
+    rented: Pod, runpod: RunPodStandIn, body: bytes
+) -> None:
+    rented.write(stop={"limit_seconds": 0.5})
+    runpod.faults = [("GET", 200, body, {})] * 400
+    done = rented.cai("stop", code=1)
+    assert "STILL COST MONEY" in done.stderr
+    assert "https://console.runpod.io/pods?id=pod123" in done.stderr
+    assert runpod.pod["status"] == "STOPPING"
+
+
+def test_whatever_the_pod_says_does_not_keep_it_from_being_stopped(rented: Pod, runpod: RunPodStandIn) -> None:
+    rented.cai("status")
+    with mock.patch.object(Remote, "call", side_effect=RuntimeError("a fault of ours")):
+        assert "stopping the pod nevertheless" in rented.cai("stop", "--yes").stderr
+    assert runpod.pod["status"] == "EXITED"
 
 
 def test_cai_pod_stop_without_a_key_names_command_and_page(pod: Pod) -> None:

@@ -59,6 +59,47 @@ def test_a_wrong_field_is_refused_by_name_without_repeating_its_value(
     assert "hf_" not in str(refused.value)
 
 
+@pytest.mark.parametrize(("host", "form"), [
+    ("203.0.113.7:40022", "host: 203.0.113.7, port: 40022"),
+    ("root@203.0.113.7:40022", "host: 203.0.113.7, port: 40022, user: root"),
+    ("root@203.0.113.7", "host: 203.0.113.7, user: root"),
+    ("[::1]:22", "host: ::1, port: 22"),
+    ("[2001:db8::7]", "host: 2001:db8::7"),
+    ("me@[2001:db8::7]:22022", "host: 2001:db8::7, port: 22022, user: me"),
+    ("ssh://root@203.0.113.7:22022", "host: 203.0.113.7, port: 22022, user: root"),
+    ("ssh://203.0.113.7/", "host: 203.0.113.7"),
+    ("SSH://root:hunter2@pod.example.org:22022/x", "host: pod.example.org, port: 22022, user: root"),
+    ("pod.example.org:22022", "host: pod.example.org, port: 22022"),
+    ("ssh root@203.0.113.7 -p 22022 -i ~/.ssh/id_ed25519", "host: 203.0.113.7, port: 22022, user: root"),
+    ("ssh -p 22022 -l me 203.0.113.7", "host: 203.0.113.7, port: 22022, user: me"),
+    ("203.0.113.7:", "host: 203.0.113.7"),
+    ("203.0.113.7 ", "host: 203.0.113.7"),
+    ("203.0.113.7:99999", "host: 203.0.113.7"),
+    ("203.0.113", "host: 203.0.113.10 and port: 22022"),
+    ("999.1.1.1", "host: 203.0.113.10 and port: 22022"),
+    ("1:2:3", "host: 203.0.113.10 and port: 22022"),
+    ("fe80::1%eth0", "host: 203.0.113.10 and port: 22022"),
+    ("", "host: 203.0.113.10 and port: 22022"),
+    ("pod..example", "host: 203.0.113.10 and port: 22022"),
+    ("-oProxyCommand=id", "host: 203.0.113.10 and port: 22022"),
+    ("pöd.example.org", "host: 203.0.113.10 and port: 22022"),
+    ("a" * 300, "host: 203.0.113.10 and port: 22022"),
+    (203.0, "host: 203.0.113.10 and port: 22022"),
+    (["203.0.113.7"], "host: 203.0.113.10 and port: 22022"),
+])  # fmt: skip
+def test_a_host_with_anything_beside_it_is_refused_with_the_right_form(tmp_path: Path, host: object, form: str) -> None:
+    with pytest.raises(PodConfigError) as refused:
+        load_settings(written(tmp_path, host=host))
+    assert "host: must be a host name or address" in str(refused.value)
+    assert f"write {form}" in str(refused.value)
+    assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize("host", ["203.0.113.7", "::1", "2001:db8::7", "pod.example.org", "pod", "pod_1.example.org."])
+def test_a_host_alone_is_taken(tmp_path: Path, host: str) -> None:
+    assert load_settings(written(tmp_path, host=host)).host == host
+
+
 @pytest.mark.parametrize("text", ["host: [", "- a", "", "host: 'x\n"])
 def test_what_is_no_yaml_of_fields_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "pod.yaml"

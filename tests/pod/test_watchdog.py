@@ -8,6 +8,7 @@ import subprocess
 import threading
 import time
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -267,3 +268,50 @@ def test_a_job_started_after_the_watchdog_could_not_stop_the_pod_is_ended_too(re
     subprocess.run(argv, input=json.dumps(spec), text=True, check=True, capture_output=True)
     until(lambda: (ready.job_folder() / "exit.json").exists(), "the second job was ended")
     assert ready.acts().count("cannot_stop") == 1
+
+
+@pytest.mark.parametrize("read", [(500, b""), (403, b"{}"), (200, b"{}"), (200, b'{"status": "RUNNING", "cost": "1"}')])
+def test_the_watchdog_asks_for_the_stop_whatever_the_read_answers(
+    tmp_path: Path, runpod: RunPodStandIn, read: tuple[int, bytes]
+) -> None:
+    dog = a_watchdog(tmp_path, runpod)
+    runpod.faults = [("GET", *read, {})] * 400
+    assert not dog._stop_pod("budget")
+    assert runpod.seen[0][0] == "POST"
+    assert runpod.pod["status"] == "STOPPING"
+    runpod.faults = []
+    assert dog._stop_pod("budget")
+
+
+def a_watchdog(folder: Path, runpod: RunPodStandIn) -> watchdog._Watchdog:
+    control = state.Control(str(folder))
+    control.create()
+    with mock.patch.object(signal, "signal"):
+        dog = watchdog._Watchdog(control)
+    limits = {"stop_limit_seconds": 0.2, "tick_seconds": 0.02, "retry_seconds": 0.0, "pod_id": "pod123"}
+    dog.config = watchdog.DEFAULTS | limits | {"api_url": runpod.url, "price": 1.0, "budget": 1.0}
+    dog.key = runpod.key
+    return dog
+
+
+def test_a_job_that_cannot_be_looked_at_does_not_keep_the_pod_beyond_its_budget(
+    tmp_path: Path, runpod: RunPodStandIn
+) -> None:
+    dog = a_watchdog(tmp_path, runpod)
+    state.write_json(dog.control.watchdog_config, dog.config | {"job_grace_seconds": -1, "fetch_grace_seconds": 0})
+    with mock.patch.object(watchdog.jobs, "status", side_effect=OSError("an unreadable disk")):
+        dog.run()
+    assert runpod.pod["status"] == "EXITED"
+    events = [json.loads(line)["event"] for line in dog.control.watchdog_log.read_text().splitlines()]
+    assert events.count("problem") == 1
+    assert events[-1] == "stopped"
+
+
+def test_a_line_without_end_is_followed_in_pieces(tmp_path: Path) -> None:
+    from cai_bootstrap.pod.onpod import follow
+
+    log = tmp_path / "output.log"
+    log.write_bytes(b"x" * (3 * follow.BLOCK) + b"yz\nnext\nhalf")
+    pieces = list(follow._lines(log, 0, over=False))
+    assert [len(text) for text, _ in pieces] == [follow.BLOCK] * 3 + [2, 4]
+    assert list(follow._lines(log, pieces[-1][1], over=True)) == [("half", log.stat().st_size)]

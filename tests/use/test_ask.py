@@ -8,10 +8,10 @@ from collections.abc import Callable
 import pytest
 from finished import Finished, first_instruction
 
-from cai_bootstrap.cli.use import visible
 from cai_bootstrap.errors import UntrustedResultError
 from cai_bootstrap.evaluation.ledger import openings
 from cai_bootstrap.evaluation.suite import load_suite
+from cai_bootstrap.printable import visible
 from cai_bootstrap.use.ask import Asker, guess_type
 from cai_bootstrap.workspace import read_json
 
@@ -118,7 +118,7 @@ def test_in_a_terminal_the_sides_stand_in_one_table(
 
 def test_model_output_cannot_steer_the_terminal() -> None:
     hostile = "a\x1b[31mred\x07 \u202eright-to-left\x9b2J\nend"
-    assert visible(hostile) == "a\\u001b[31mred\\u0007 \\u202eright-to-left\\u009b2J\nend"
+    assert visible(hostile) == "a␛[31mred␇ ⟨U+202E⟩right-to-left⟨U+009B⟩2J\nend"
 
 
 def test_the_type_is_guessed_from_the_last_character() -> None:

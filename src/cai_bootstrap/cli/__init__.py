@@ -7,9 +7,9 @@ from typing import Any, NoReturn
 import click
 
 from cai_bootstrap import __version__
-from cai_bootstrap.cli.printed import say
 from cai_bootstrap.errors import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_USAGE, CaiError
 from cai_bootstrap.interpreter import leave_current_directory
+from cai_bootstrap.printable import message, one_line
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("cai_bootstrap.cli.run:run", "All of Stage 1: baseline, generate, train, evaluate, gate, report."),
@@ -99,7 +99,7 @@ def run_command(arguments: list[str], command: click.Command = cli, name: str = 
         result = command.main(arguments, prog_name=name, standalone_mode=False)
         return result if isinstance(result, int) else 0
     except CaiError as error:
-        say(f"error: {error}", err=True)
+        click.echo(f"error: {message(str(error))}", err=True)
         return error.exit_code
     except click.exceptions.Exit as error:
         return error.exit_code
@@ -114,7 +114,8 @@ def run_command(arguments: list[str], command: click.Command = cli, name: str = 
         return EXIT_INTERRUPTED
     except OSError as error:
         # A disk that filled up, a file that may not be read: the place and the reason are what the user can act on.
-        say(f"error: {error.filename or 'input or output'}: {error.strerror or error}", err=True)
+        where = one_line(str(error.filename or "input or output"))
+        click.echo(f"error: {where}: {error.strerror or error}", err=True)
         return EXIT_FAILURE
     finally:
         _remind_of_pod(arguments)
@@ -126,5 +127,5 @@ def _remind_of_pod(arguments: list[str]) -> None:
         return
     from cai_bootstrap.pod.reminder import reminder
 
-    if message := reminder():
-        click.echo(message, err=True)
+    if text := reminder():
+        click.echo(message(text), err=True)

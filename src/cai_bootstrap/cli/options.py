@@ -1,7 +1,7 @@
 """The flags that commands and scripts share, and how they become a configuration."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -70,17 +70,7 @@ def configured(command: CommandT) -> CommandT:
 
     @functools.wraps(command)
     def wrapper(**given: Any) -> Any:
-        names = [_parameter(flag) for flag, *_ in [*_FLAGS, *_SWITCHES]]
-        keys = [key for _, key, *_ in [*_FLAGS, *_SWITCHES]]
-        overrides: dict[str, Any] = {}
-        for name, key in zip(names, keys, strict=True):
-            value = given.pop(name)
-            if value is not None and value is not False:
-                overrides[key] = value
-        overrides |= _timeouts(given.pop("timeout")) | _settings(given.pop("assignments"))
-        chosen = "quick-test" if given.pop("quick_test") else given.pop("preset", None)
-        given.pop("preset", None)
-        settings = Settings(overrides, chosen, given.pop("config_file"), given.pop("base_dir"))
+        settings = take_settings(given)
         return command(settings=settings, **given)
 
     decorated: Any = wrapper
@@ -105,22 +95,37 @@ def configured(command: CommandT) -> CommandT:
     return result
 
 
+def take_settings(parameters: dict[str, Any]) -> "Settings":
+    """The settings among a command's parameters as click has parsed them; they are taken out."""
+    overrides: dict[str, Any] = {}
+    for flag, key, *_ in [*_FLAGS, *_SWITCHES]:
+        value = parameters.pop(_parameter(flag))
+        if value is not None and value is not False:
+            overrides[key] = value
+    overrides |= _timeouts(parameters.pop("timeout")) | _settings(parameters.pop("assignments"))
+    preset = parameters.pop("preset")
+    if parameters.pop("quick_test"):
+        preset = "quick-test"
+    return Settings(overrides, preset, parameters.pop("config_file"), parameters.pop("base_dir"))
+
+
 class Settings:
     """What the command line said. `resolve` reads the other sources too, and fails on bad input."""
 
     def __init__(
         self, overrides: dict[str, Any], preset: str | None, config_file: Path | None, base_dir: Path | None
     ) -> None:
-        self._overrides, self._preset, self._config_file, self._base_dir = overrides, preset, config_file, base_dir
+        self._overrides, self._base_dir = overrides, base_dir
+        self.preset, self.config_file = preset, config_file
 
-    def resolve(self) -> Any:
-        """The resolved configuration (`config.Resolved`)."""
+    def resolve(self, environment: Mapping[str, str] | None = None) -> Any:
+        """The resolved configuration (`config.Resolved`), with this process's environment unless another is given."""
         from cai_bootstrap.config import resolve
 
         overrides = dict(self._overrides)
         if self._base_dir is not None:
             overrides["paths.base_dir"] = self._base_dir
-        return resolve(overrides, preset=self._preset, config_file=self._config_file)
+        return resolve(overrides, preset=self.preset, config_file=self.config_file, environment=environment)
 
     def workspace(self, resolved: Any) -> Workspace:
         """The folders of this run; creates nothing."""

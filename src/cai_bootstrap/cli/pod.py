@@ -3,18 +3,22 @@
 import shlex
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Console
 
-from cai_bootstrap.cli.pod_context import Context, confirm, say, show
+from cai_bootstrap.cli.pod_context import Context, confirm, escape_what_the_terminal_lacks, say, show, tell
+from cai_bootstrap.cli.pod_stop import RefusedError, end_job
 from cai_bootstrap.errors import CaiError, UsageError
 from cai_bootstrap.pod import deploy as deploying
 from cai_bootstrap.pod import job, ledger, session, settings, stopping, trust
-from cai_bootstrap.pod.errors import JobRunningError, PodError
+from cai_bootstrap.pod.answers import LogLines, read
+from cai_bootstrap.pod.errors import JobRunningError, PodError, UnreadableError
 from cai_bootstrap.pod.ssh import Remote
+from cai_bootstrap.printable import one_line
 from cai_bootstrap.workspace import resolve_base_dir, write_atomic
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
@@ -33,6 +37,7 @@ RUN_CONTEXT = {"ignore_unknown_options": False, "allow_interspersed_args": True}
 @click.pass_context
 def pod(context: click.Context, path: Path | None) -> None:
     """Deploy to a rented GPU pod, watch it, bring everything back, and stop paying."""
+    escape_what_the_terminal_lacks()
     context.obj = Context(settings.config_path(path))
 
 
@@ -56,8 +61,9 @@ def init(context: Context, /, as_json: bool, **values: Any) -> None:
     written = not context.path.exists()
     if written:
         text = filled(**values)
-        if values["host"]:
-            settings.parse_settings(text, context.path)
+        read_back = settings.parse_settings(text, context.path)
+        if values["budget"] is not None or values["hourly_price"] is not None:
+            settings.require_price(read_back, read_back.budget, read_back.hourly_price)
         write_atomic(context.path, text)
     elif any(value is not None for value in values.values()):
         raise UsageError(
@@ -122,7 +128,7 @@ def push(context: Context, source: Path, via: str | None, as_json: bool) -> None
 
 def _refuse_while_running(remote: Remote) -> None:
     status = job.status(remote)
-    if status["state"] in deploying.RUNNING:
+    if status.state in deploying.RUNNING:
         raise JobRunningError(
             f"the code of a running job is not changed ({job.describe(status)}); follow it: `cai pod watch`"
         )
@@ -134,10 +140,14 @@ def _refuse_while_running(remote: Remote) -> None:
 @click.pass_obj
 def setup(context: Context, arguments: tuple[str, ...], as_json: bool) -> None:
     """Make the pod's Python ready and fetch the model; skipped while nothing changed. ARGUMENTS: the run's."""
+    from cai_bootstrap.cli.pod_run import read_run
+
     found = context.load()
+    session.require_budget_with_price(found)
+    line = read_run(found, arguments)
     remote = context.connect(found)
     job.arm_watchdog(remote)
-    done = deploying.set_up(remote, arguments, Console(stderr=True))
+    done = deploying.set_up(remote, line, Console(stderr=True))
     show({"done": done}, as_json, lambda: click.echo("set up" if done else "set up already, nothing to do"))
 
 
@@ -148,10 +158,15 @@ def setup(context: Context, arguments: tuple[str, ...], as_json: bool) -> None:
 @click.pass_obj
 def run(context: Context, arguments: tuple[str, ...], budget: float | None, as_json: bool) -> None:
     """Start `cai run ARGUMENTS` on the pod, detached; one at a time. Put -- before ARGUMENTS."""
-    remote = context.connect(context.load(budget=budget))
+    from cai_bootstrap.cli.pod_run import read_run
+
+    found = context.load(budget=budget)
+    session.require_budget_with_price(found)
+    line = read_run(found, arguments)
+    remote = context.connect(found)
     job.arm_watchdog(remote, budget=budget)
-    status = job.start_run(remote, arguments)
-    show(status, as_json, lambda: click.echo(f"started job {status['job']}; follow it with `cai pod watch`"))
+    status = job.start_run(remote, line.arguments)
+    show(status.record(), as_json, lambda: tell(f"started job {status.job}; follow it with `cai pod watch`"))
 
 
 @pod.command()
@@ -163,9 +178,9 @@ def watch(context: Context, as_json: bool) -> None:
 
     remote = context.connect(context.load())
     found = job.status(remote)
-    if found["state"] == "none":
+    if found.state == "none":
         raise PodError("no job was started on this pod; start one with `cai pod run`")
-    ended, _ = follow(remote, Console(), as_json=as_json, job_id=found["job"])
+    ended, _ = follow(remote, Console(), as_json=as_json, job_id=found.job)
     if not as_json:
         say(job.describe(ended))
     sys.exit(job.exit_code(ended))
@@ -178,11 +193,10 @@ def watch(context: Context, as_json: bool) -> None:
 @click.pass_obj
 def logs(context: Context, lines: int, watchdog: bool, as_json: bool) -> None:
     """Print the job's output so far."""
-    from cai_bootstrap.pod.watch import printable
-
     remote = context.connect(context.load())
-    found = remote.call("logs", "watchdog" if watchdog else "output", str(lines))
-    show(found, as_json, lambda: click.echo("".join(f"{printable(line)}\n" for line in found["lines"]), nl=False))
+    answer = remote.call("logs", "watchdog" if watchdog else "output", str(lines))
+    log = read(LogLines, answer, f"{remote.settings.address}: the log")
+    show(log.record(), as_json, lambda: click.echo("".join(f"{one_line(line)}\n" for line in log.lines), nl=False))
 
 
 @pod.command()
@@ -191,20 +205,21 @@ def logs(context: Context, lines: int, watchdog: bool, as_json: bool) -> None:
 def status(context: Context, as_json: bool) -> None:
     """Finished, running or lost; and the watchdog."""
     found = job.status(context.connect(context.load()))
+    watchdog = found.watchdog
+    if watchdog is None:
+        raise UnreadableError("the job's status is unreadable: it tells nothing of the watchdog")
 
     def lines() -> None:
-        click.echo(job.describe(found))
-        if found["state"] in ("finished", "lost"):
-            click.echo("its files are fetched" if found["fetched"] else "its files are NOT fetched yet: `cai pod pull`")
-        if found["state"] == "lost" or (found["state"] == "finished" and found["exit_code"]):
-            for line in found["last_lines"][-10:]:
-                say(f"  | {line}")
-        dog = found["watchdog"]
-        money = dog["money"]
-        spent = f", {money['spent']:.2f} $ spent" if money else ""
-        click.echo(("watchdog: on guard" if dog["alive"] else "watchdog: NOT RUNNING") + spent)
+        tell(job.describe(found))
+        if found.state in ("finished", "lost"):
+            tell("its files are fetched" if found.fetched else "its files are NOT fetched yet: `cai pod pull`")
+        if found.state == "lost" or (found.state == "finished" and found.exit_code):
+            for line in found.last_lines[-10:]:
+                say(f"  | {one_line(line)}")
+        spent = f", {watchdog.money.spent:.2f} $ spent" if watchdog.money else ""
+        tell(("watchdog: on guard" if watchdog.alive else "watchdog: NOT RUNNING") + spent)
 
-    show(found, as_json, lines)
+    show(found.record(), as_json, lines)
 
 
 @pod.command()
@@ -219,7 +234,11 @@ def pull(context: Context, into: Path | None, as_json: bool) -> None:
     pulled = fetch(context.connect(found), resolve_base_dir(into), say)
     deploying.record_steps(found.name, found.address, pulled.target)
     deploying.note_openings(pulled.target)
-    show(pulled.record(), as_json, lambda: click.echo(deploying.describe_pull(pulled)))
+    show(pulled.record(), as_json, lambda: tell(deploying.describe_pull(pulled)))
+    if pulled.unreadable:
+        raise PodError(
+            f"{len(pulled.unreadable)} entries of the pod's listing are unreadable and not fetched (see above)"
+        )
     if not pulled.verified:
         raise PodError("not every file is verified: the pod still writes them; run `cai pod pull` again")
 
@@ -239,35 +258,18 @@ def stop(
     if already_stopped:
         stopping.already_stopped(found, address or found.address, say)
     elif job_only:
-        ended = _end_job(context.connect(found), yes)
-        show(ended, as_json, lambda: click.echo(job.describe(ended)))
+        ended = end_job(context.connect(found), yes)
+        show(ended.record(), as_json, lambda: tell(job.describe(ended)))
         return
     else:
         try:
-            remote = context.connect(found)
-        except CaiError as error:
-            say(f"could not connect to look for a running job ({error}); stopping the pod nevertheless")
-        else:
-            try:
-                _end_job(remote, yes)
-            except PodError as error:
-                say(f"could not look for a running job ({error}); stopping the pod nevertheless")
+            end_job(context.connect(found), yes)
+        except RefusedError:
+            raise
+        except Exception as error:  # whatever it is, it must not keep the pod running
+            say(f"could not look for a running job ({error}); stopping the pod nevertheless")
         stopping.stop_pod(found, say)
     show({"stopped": True}, as_json, lambda: None)
-
-
-def _end_job(remote: Remote, yes: bool) -> dict[str, Any]:
-    from cai_bootstrap.pod.watch import watch as follow
-
-    found = job.status(remote)
-    if found["state"] in deploying.RUNNING:
-        if not yes and not confirm(f"{job.describe(found)}. End it?"):
-            raise UsageError("a job runs; nothing was stopped (say --yes to end it cleanly first)")
-        job.end(remote, "the user asked")
-        found, _ = follow(remote, Console(stderr=True), as_json=False, job_id=found["job"])
-    if found["state"] in ("finished", "lost") and not found["fetched"]:
-        say("its files are not fetched; what lies on the volume survives a stop: fetch it later with `cai pod pull`")
-    return found
 
 
 @pod.command(context_settings=RUN_CONTEXT)
@@ -294,15 +296,18 @@ def deploy(
     as_json: bool,
 ) -> None:
     """Check, push, set up, run, watch, pull, then stop or remind. Put -- before the run's ARGUMENTS."""
+    from cai_bootstrap.cli.pod_run import read_run
     from cai_bootstrap.pod.estimate import estimate
     from cai_bootstrap.pod.tables import print_estimate
 
     found = context.load(via=via, budget=budget)
+    session.require_budget_with_price(found)
+    line = read_run(found, arguments, source.absolute())
     price = (session.rental(found) or {}).get("price") or found.hourly_price
-    planned = estimate(found.preset, arguments, price)
+    planned = replace(estimate(line.config, price), preset=line.preset)
     stop_when_done = stop_when_done or found.stop.when_done
     target = resolve_base_dir(into)
-    plan = deploying.plan(found, arguments, source.absolute(), target, stop_when_done)
+    plan = deploying.plan(found, line, source.absolute(), target, stop_when_done)
     if not as_json:
         print_estimate(Console(stderr=True), planned, price, found.budget)
     if dry_run:
@@ -315,7 +320,7 @@ def deploy(
         context.connect(found),
         source=source.absolute(),
         target=target,
-        arguments=arguments,
+        line=line,
         planned=planned,
         stop_when_done=stop_when_done,
         console=Console(stderr=True),
@@ -325,12 +330,12 @@ def deploy(
     )
     result = {
         "exit_code": deployed.exit_code,
-        "status": deployed.status,
+        "status": deployed.status.record(),
         "pulled": deployed.pulled.record() if deployed.pulled else None,
         "stopped": deployed.stopped,
         "problem": deployed.problem,
     }
-    show(result, as_json, lambda: click.echo(f"{job.describe(deployed.status)}; results in {target}"))
+    show(result, as_json, lambda: tell(f"{job.describe(deployed.status)}; results in {target}"))
     sys.exit(deployed.exit_code)
 
 

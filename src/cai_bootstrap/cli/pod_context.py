@@ -1,5 +1,6 @@
 """What every `cai pod` command shares: where pod.yaml is, how to connect, how to speak and to ask."""
 
+import io
 import json
 import sys
 from collections.abc import Callable
@@ -11,7 +12,7 @@ import click
 
 from cai_bootstrap.pod import session, settings
 from cai_bootstrap.pod.ssh import Remote
-from cai_bootstrap.pod.watch import printable
+from cai_bootstrap.printable import message
 
 
 @dataclass
@@ -33,7 +34,19 @@ class Context:
 
 def say(text: str) -> None:
     """A line for people, on stderr, so that stdout holds results only."""
-    click.echo("\n".join(printable(line) for line in text.splitlines()), err=True)
+    click.echo(message(text), err=True)
+
+
+def tell(text: str) -> None:
+    """A result for people, on stdout."""
+    click.echo(message(text))
+
+
+def escape_what_the_terminal_lacks() -> None:
+    """A character that the terminal's encoding has not must not end a command while a pod costs."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def confirm(question: str) -> bool:

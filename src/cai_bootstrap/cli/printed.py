@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def say(message: Any, *, err: bool = False) -> None:
     """Print a message in a line of its own; the message may have several."""
-    from cai_bootstrap.report.safe import visible
+    from cai_bootstrap.printable import visible
 
     click.echo(visible(str(message)), err=err)
 
@@ -23,6 +23,6 @@ def text(value: Any, *, style: str = "") -> "Text":
     """A value as rich prints it: as it stands, and not as markup."""
     from rich.text import Text
 
-    from cai_bootstrap.report.safe import visible
+    from cai_bootstrap.printable import visible
 
     return Text(visible(str(value)), style=style)

@@ -88,7 +88,7 @@ def write_report(workspace: Workspace) -> Path:
 def _planned(workspace: Workspace) -> dict[str, Any] | None:
     """What the run's preset was seen to take, for as many instructions; None if nobody measured it."""
     from cai_bootstrap.errors import DataError
-    from cai_bootstrap.pod.estimate import estimate
+    from cai_bootstrap.pod.estimate import estimate_preset
     from cai_bootstrap.report.files import dig
 
     try:
@@ -98,8 +98,8 @@ def _planned(workspace: Workspace) -> dict[str, Any] | None:
     preset, count = dig(config, "preset", "value"), dig(config, "generation.count", "value")
     if not isinstance(preset, str):
         return None
-    made = estimate(preset, ["--count", str(count)], 0.0)
-    return made.record() if made.seconds is not None else None
+    planned = estimate_preset(preset, 0.0, count=count if isinstance(count, int) else None)
+    return planned.record() if planned.seconds is not None else None
 
 
 def _rentals() -> list[dict[str, Any]]:

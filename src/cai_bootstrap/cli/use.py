@@ -2,7 +2,6 @@
 
 import os
 import sys
-import unicodedata
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cai_bootstrap.cli.options import HelpWithBase, Settings, configured, json_option, print_json
+from cai_bootstrap.printable import visible
 
 if TYPE_CHECKING:
     from cai_bootstrap.config import RunConfig
@@ -132,14 +132,6 @@ def lm_eval_task(target: Path, name: str, max_new_tokens: int, as_json: bool) ->
     if made.exact:
         click.echo(f"{made.exact}: the {made.exact_items} exact-match items")
     click.echo(f"lm_eval --include_path {made.folder} --tasks {made.exact or made.task} --model hf --model_args ...")
-
-
-def visible(text: str) -> str:
-    """Model output as it may be shown in a terminal: control and direction characters are written out."""
-    return "".join(
-        c if c == "\n" or unicodedata.category(c) not in {"Cc", "Cf", "Cs", "Co", "Cn"} else f"\\u{ord(c):04x}"
-        for c in text
-    )
 
 
 def _aside(message: str) -> None:

@@ -91,8 +91,7 @@ def plan(config: RunConfig, gpu: str, price: float | None) -> Plan:
     shape = read_shape(config.model)
     name, gib = gpu_memory(gpu)
     room = gib * USABLE * GIB
-    arguments = ["--count", str(config.generation.count), "--rounds", str(config.training.rounds)]
-    rates = estimate(config.preset, arguments, price or 0.0)
+    rates = estimate(config, price or 0.0)
     steps = []
     for step in STEPS:
         memory = step_memory(shape, config, step)

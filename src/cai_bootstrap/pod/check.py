@@ -2,6 +2,7 @@
 connection.
 """
 
+import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -10,12 +11,16 @@ from typing import Any, Literal
 from cai_bootstrap.pod.errors import PodError
 from cai_bootstrap.pod.estimate import needed_gpu_memory
 from cai_bootstrap.pod.ssh import Remote
+from cai_bootstrap.printable import one_line
 
 IMPORT_SECONDS = 18
 LIMIT_SECONDS = 30.0
 MARGIN_SECONDS = 4.0
+MOST_LINES = 64  # of one kind that a pod may say
 DISK_GIB_NEEDED = 5
 Level = Literal["ok", "warning", "failed"]
+NUMBER = re.compile("[0-9]{1,15}")
+VERSION = re.compile(r"([0-9]{1,4})\.([0-9]{1,4})\b")
 
 # $0: Python for the job, $1: its stand-in before set-up, $2: the remote base, $3: seconds for importing torch
 PROBE = r"""
@@ -71,8 +76,8 @@ def check_pod(remote: Remote, *, preset: str | None, limit: float = LIMIT_SECOND
     seen: dict[str, list[str]] = {}
     for line in answer.output.decode("utf-8", "replace").splitlines():
         key, tab, value = line.partition("\t")
-        if tab:
-            seen.setdefault(key, []).append(value)
+        if tab and len(seen.setdefault(key, [])) < MOST_LINES:
+            seen[key].append(one_line(value, 200))
     if "torch" not in seen:
         raise PodError(f"{settings.address}: the check did not finish: {answer.errors.strip() or 'no /bin/sh?'}")
     tools = frozenset(seen.get("tool", []))
@@ -93,7 +98,7 @@ def _gpu(lines: Sequence[str], unwanted: bool, need: float | None, preset: str |
     found = []
     for line in lines:
         name, _, memory = line.rpartition(",")
-        if not memory.strip().isdigit():
+        if not NUMBER.fullmatch(memory.strip()):
             return [Finding("GPU", "failed", f"nvidia-smi does not work: {line}; restart the pod or rent another")]
         gib = int(memory) / 1024
         short = need is not None and gib < need
@@ -107,7 +112,7 @@ def _gpu(lines: Sequence[str], unwanted: bool, need: float | None, preset: str |
 def _disk(kib: str, writable: bool, base: str) -> Finding:
     if not writable:
         return Finding("disk", "failed", f"{base} cannot be written; choose another remote_base")
-    if not kib.isdigit():
+    if not NUMBER.fullmatch(kib):
         return Finding("disk", "warning", f"free space of {base} is unknown")
     gib = int(kib) / (1 << 20)
     if gib < 0.1:
@@ -121,8 +126,10 @@ def _python(version: list[str] | None, fallback: bool, named: str | None) -> Fin
         return Finding("Python", "failed", f"{named or 'python3'} does not run on the pod; install it or set 'python'")
     if fallback and named:
         return Finding("Python", "failed", f"{named} is not on the pod; correct 'python' in pod.yaml")
-    major, minor, *_ = (int(part) for part in version[0].split("."))
-    if (major, minor) < (3, 11):
+    numbers = VERSION.match(version[0])
+    if numbers is None:
+        return Finding("Python", "failed", f"{named or 'python3'} tells no version but {version[0]!r}; set 'python'")
+    if (int(numbers[1]), int(numbers[2])) < (3, 11):
         return Finding(
             "Python", "failed", f"{version[0]}; the job needs 3.11 or newer: choose a newer image or set 'python'"
         )

@@ -11,15 +11,19 @@ from rich.console import Console
 from cai_bootstrap.errors import CaiError
 from cai_bootstrap.evaluation.ledger import note_opening
 from cai_bootstrap.pod import install, job, ledger
+from cai_bootstrap.pod.answers import Measured, Ran, RunSteps, Status, read
 from cai_bootstrap.pod.check import check_pod
 from cai_bootstrap.pod.errors import PodError
 from cai_bootstrap.pod.estimate import Estimate
+from cai_bootstrap.pod.listing import shown_name
 from cai_bootstrap.pod.pull import Pulled, check_rental, check_target, pull
 from cai_bootstrap.pod.push import push
+from cai_bootstrap.pod.run_line import RunLine
 from cai_bootstrap.pod.settings import PodSettings
 from cai_bootstrap.pod.ssh import Remote
 from cai_bootstrap.pod.stopping import stop_pod, way_out
-from cai_bootstrap.pod.watch import watch
+from cai_bootstrap.pod.watch import MOST_STEPS, NAME_LIMIT, watch
+from cai_bootstrap.printable import one_line
 from cai_bootstrap.workspace import read_json
 
 Say = Callable[[str], None]
@@ -30,7 +34,7 @@ RUNNING = ("running", "starting")
 class Deployed:
     """How a deployment ended: the job's status, what was pulled, whether the pod is confirmed stopped."""
 
-    status: dict[str, Any]
+    status: Status
     pulled: Pulled | None = None
     stopped: bool = False
     problem: str | None = None
@@ -42,32 +46,31 @@ class Deployed:
         return code if code or (self.pulled is not None and self.pulled.verified) else 1
 
 
-def plan(
-    settings: PodSettings, arguments: Sequence[str], source: Path, target: Path, stop_when_done: bool
-) -> list[str]:
+def plan(settings: PodSettings, line: RunLine, source: Path, target: Path, stop_when_done: bool) -> list[str]:
     """What `deploy` would do, a line for each part."""
     return [
         f"check   {settings.address}",
         f"push    {source} -> {settings.code} (via {settings.via})",
-        *(f"setup   {line}" for line in install.setup_commands(settings, arguments)),
-        f"run     {shlex.join(job.job_argv(settings, arguments))}",
+        *(f"setup   {words}" for words in install.setup_commands(settings, line.prepare)),
+        f"run     {shlex.join(job.job_argv(settings, line.arguments))}",
         "watch   until the job ends",
         f"pull    results, data, checkpoints, logs -> {target}",
         "stop    the pod" if stop_when_done else "remind  that the pod be stopped",
     ]
 
 
-def set_up(remote: Remote, arguments: Sequence[str], console: Console, *, as_json: bool = False) -> bool:
+def set_up(remote: Remote, line: RunLine, console: Console, *, as_json: bool = False) -> bool:
     """Run what set-up needs as a detached job and watch it; False if the pod was set up already. Raises PodError."""
-    lines = install.setup_commands(remote.settings, arguments)
+    lines = install.setup_commands(remote.settings, line.prepare)
     mark = install.setup_mark(remote, lines)
     if not install.setup_needed(remote, mark):
         return False
-    script = "set -eu\n" + "".join(f"echo + {shlex.quote(line)}\n{line}\n" for line in lines)
-    found = job.start(remote, "setup", ["/bin/sh", "-c", script], job.job_environment(remote.settings), mark)
-    ended, _ = watch(remote, console, as_json=as_json, job_id=found["job"])
-    if ended["state"] != "finished" or ended["exit_code"] != 0:
-        raise PodError(f"set-up failed: {job.describe(ended)}\n" + "\n".join(ended.get("last_lines", [])[-10:]))
+    script = "set -eu\n" + "".join(f"echo + {shlex.quote(words)}\n{words}\n" for words in lines)
+    started = job.start(remote, "setup", ["/bin/sh", "-c", script], job.job_environment(remote.settings), mark)
+    ended, _ = watch(remote, console, as_json=as_json, job_id=started.job)
+    if job.exit_code(ended) != 0:
+        output = "\n".join(one_line(text) for text in ended.last_lines[-10:])
+        raise PodError(f"set-up failed: {job.describe(ended)}\n{output}")
     install.mark_done(remote, mark)
     return True
 
@@ -77,7 +80,7 @@ def deploy(
     *,
     source: Path,
     target: Path,
-    arguments: Sequence[str],
+    line: RunLine,
     planned: Estimate,
     stop_when_done: bool,
     console: Console,
@@ -94,35 +97,36 @@ def deploy(
     check_target(target, settings)
     guard = job.arm_watchdog(remote, budget=budget)
     check_rental(remote, target)
-    if not guard["can_stop"]:
+    if not guard.can_stop:
         say(
             f"NOTE: nobody can stop this pod when you are gone: set {settings.provider.api_key_env} and "
             "provider.pod_id, or stop.command in pod.yaml"
         )
     before = job.status(remote)
-    if before["state"] in RUNNING and before.get("slot") == "run":
+    job_id: str | None
+    if before.state in RUNNING and before.slot == "run":
         say(f"a job runs already, following it: {job.describe(before)}")
-        job_id = before["job"]
+        job_id = before.job
     else:
-        if before["state"] in RUNNING:
+        if before.state in RUNNING:
             say(f"waiting for {job.describe(before)}")
-            watch(remote, console, as_json=as_json, job_id=before["job"])
-        checked = check_pod(remote, preset=planned.preset)
+            watch(remote, console, as_json=as_json, job_id=before.job)
+        checked = check_pod(remote, preset=line.preset)
         for finding in checked.findings:
             say(f"check: {finding.name}: {finding.level}: {finding.detail}")
         if not checked.fit:
             raise PodError(f"{settings.address}: the pod is not fit for this run (see above)")
         pushed = push(remote, source, settings.via, say)
         say(f"pushed {pushed.files} files by {pushed.via}, tree {pushed.sha256[:12]}")
-        done = set_up(remote, arguments, console, as_json=as_json)
+        done = set_up(remote, line, console, as_json=as_json)
         say("set up" if done else "set up already")
-        job_id = _start_or_resume(remote, arguments, before, say)
+        job_id = _start_or_resume(remote, line.arguments, before, say)
     _remember(settings, say, estimate=planned.record())
     status, view = watch(remote, console, as_json=as_json, job_id=job_id)
     say(job.describe(status))
     if job.exit_code(status) != 0:
-        for line in status.get("last_lines", [])[-10:]:
-            say(f"  | {line}")
+        for text in status.last_lines[-10:]:
+            say(f"  | {one_line(text)}")
     deployed = Deployed(status)
     if view.steps:
         _remember(settings, say, steps=view.steps)
@@ -146,20 +150,20 @@ def _remember(settings: PodSettings, say: Say, **values: Any) -> None:
         say(str(error))
 
 
-def _start_or_resume(remote: Remote, arguments: Sequence[str], before: dict[str, Any], say: Say) -> str:
+def _start_or_resume(remote: Remote, arguments: Sequence[str], before: Status, say: Say) -> str | None:
     """Start the job, unless this very work was finished with exit code 0 and only its files are still to be fetched."""
     pushed = install.pushed_code(remote)
-    mark = job.job_mark(remote.settings, arguments, pushed or {"sha256": ""})
-    if before["state"] == "finished" and before["mark"] == mark and before["exit_code"] == 0 and not before["fetched"]:
+    mark = job.job_mark(remote.settings, arguments, pushed or "")
+    if before.state == "finished" and before.mark == mark and before.exit_code == 0 and not before.fetched:
         say("the job was done already, its files were not fetched yet")
-        return str(before["job"])
+        return before.job
     started = job.start_run(remote, arguments)
-    say(f"started job {started['job']}; it goes on if this connection breaks (`cai pod watch` follows it again)")
-    return str(started["job"])
+    say(f"started job {started.job}; it goes on if this connection breaks (`cai pod watch` follows it again)")
+    return started.job
 
 
 def _stop_or_remind(remote: Remote, deployed: Deployed, stop_when_done: bool, say: Say) -> None:
-    limit = deployed.status.get("reason") in ("budget", "deadline")
+    limit = deployed.status.reason in ("budget", "deadline")
     complete = deployed.pulled is not None and deployed.pulled.verified
     if limit or (stop_when_done and complete):
         try:
@@ -178,7 +182,8 @@ def _stop_or_remind(remote: Remote, deployed: Deployed, stop_when_done: bool, sa
 
 def _run_stop_command(remote: Remote, command: str, say: Say) -> None:
     try:
-        code = remote.call("stop", stdin={"command": command}, timeout=150)["code"]
+        answer = remote.call("stop", stdin={"command": command}, timeout=150)
+        code = read(Ran, answer, "how the stop command ended").code
         done = f"ran the stop command there (exit code {code})"
     except PodError as error:  # as when it worked at once
         done = f"sent the stop command ({error})"
@@ -190,10 +195,18 @@ def describe_pull(pulled: Pulled) -> str:
     text = f"{pulled.files} files ({pulled.bytes / 1e6:.1f} MB) in {pulled.target}: "
     text += f"{pulled.fetched} fetched, {pulled.unchanged} there already"
     if pulled.fetched_again:
-        text += f"; fetched again because the hash was wrong: {', '.join(pulled.fetched_again[:5])}"
+        text += f"; fetched again because the hash was wrong: {_names(pulled.fetched_again)}"
     if pulled.left_out:
-        text += f"; left out (not plain files): {', '.join(pulled.left_out[:5])}"
-    return text + (", all verified" if pulled.verified else f"; STILL DIFFERENT: {', '.join(pulled.differing[:5])}")
+        text += f"; left out (not plain files): {_names(pulled.left_out)}"
+    if pulled.differing:
+        text += f"; STILL DIFFERENT: {_names(pulled.differing)}"
+    if pulled.unreadable:
+        text += f"; NOT FETCHED, unreadable in the listing: {len(pulled.unreadable)}, first: {pulled.unreadable[0]}"
+    return text + (", all verified" if pulled.verified else "")
+
+
+def _names(names: Sequence[str]) -> str:
+    return ", ".join(shown_name(name) for name in names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def note_openings(target: Path) -> None:
@@ -201,8 +214,10 @@ def note_openings(target: Path) -> None:
     for path in sorted((target / "results").glob("*.json")):
         if path.name == "baseline_assessment.json" or path.name.startswith("stage1_evaluation_"):
             try:
-                note_opening(read_json(path))
-            except (CaiError, KeyError, TypeError, AttributeError):
+                results = read_json(path)
+                read(Measured, results, path.name)
+                note_opening(results)
+            except Exception:  # it comes from the pod: whatever it is, it must not end a pull
                 continue  # not a results file; whoever reads it as one says so
 
 
@@ -212,9 +227,13 @@ def record_steps(pod: str, address: str, target: Path) -> None:
     if not path.exists():
         return
     try:
-        steps = read_json(path)["steps"]
-        used = {name: float(step["seconds"]) for name, step in steps.items() if not step.get("skipped")}
-    except (CaiError, KeyError, TypeError, ValueError, AttributeError):
+        steps = read(RunSteps, read_json(path), "run.json").steps
+    except CaiError:
         return
+    used = {
+        one_line(name, NAME_LIMIT): step.seconds
+        for name, step in list(steps.items())[:MOST_STEPS]
+        if step.seconds is not None and not step.skipped
+    }
     if used:
         ledger.update(pod, address, steps=used)

@@ -11,6 +11,10 @@ class UnreachableError(PodError):
     """The pod does not answer, or the connection broke. What runs on the pod goes on; try again."""
 
 
+class UnreadableError(PodError):
+    """The pod sent something that is not what was asked for. The message says what."""
+
+
 class AccessError(PodError):
     """The pod refuses this user and key."""
 

@@ -1,12 +1,12 @@
 """What a run will take and cost, from measured rates; what is not measured is called so."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from cai_bootstrap.config import RunConfig, preset_names, resolve
 from cai_bootstrap.pod.errors import PodConfigError
 
 STEPS = ("prepare", "baseline", "generate", "train", "evaluate")  # gate and report are part of the last
@@ -61,46 +61,36 @@ def needed_gpu_memory(preset: str | None) -> float | None:
     return None if need is None else float(need)
 
 
-def asked_preset(preset: str | None, arguments: Sequence[str]) -> str | None:
-    """The preset a run will use: that of its arguments, else that of pod.yaml; None with a --config of the user's."""
-    if "--quick-test" in arguments:
-        return "quick-test"
-    return option(arguments, "--preset") or (None if option(arguments, "--config") else preset)
+def estimate(config: RunConfig | None, price: float, rates_path: Path = RATES) -> Estimate:
+    """The estimate for a run's configuration at `price` dollars per hour.
+
+    Rates hold for the preset's own model; another one was not measured, nor a configuration that is not known here.
+    """
+    if config is None or config.preset is None:
+        return estimate_preset(None, price, rates_path=rates_path)
+    if (
+        config.preset in preset_names()
+        and config.model != resolve({}, preset=config.preset, environment={}).config.model
+    ):
+        return replace(estimate_preset(None, price, rates_path=rates_path), preset=config.preset)
+    count, rounds = config.generation.count, config.training.rounds
+    return estimate_preset(config.preset, price, count=count, rounds=rounds, rates_path=rates_path)
 
 
-def option(arguments: Sequence[str], name: str) -> str | None:
-    """The value of an option in a command line, the last one given, as `--name value` or `--name=value`."""
-    value = None
-    for position, word in enumerate(arguments):
-        if word == name and position + 1 < len(arguments):
-            value = arguments[position + 1]
-        elif word.startswith(name + "="):
-            value = word[len(name) + 1 :]
-    return value
-
-
-def setting(arguments: Sequence[str], flag: str, key: str) -> str | None:
-    """What a command line sets a key to, by its own flag or by `--set KEY=VALUE`; None if it does neither."""
-    plain = [word.removeprefix("--set=") for word in arguments]
-    values = [word[len(key) + 1 :] for word in plain if word.startswith(f"{key}=")]
-    return option(arguments, flag) or (values[-1] if values else None)
-
-
-def estimate(preset: str | None, arguments: Sequence[str], price: float, rates_path: Path = RATES) -> Estimate:
-    """The estimate for `cai run ARGUMENTS` at `price` dollars per hour."""
-    preset = asked_preset(preset, arguments)
-    known = load_rates(rates_path).get(preset or "", {})
-    if not known.get("measured"):
+def estimate_preset(
+    preset: str | None, price: float, *, count: int | None = None, rounds: int | None = None, rates_path: Path = RATES
+) -> Estimate:
+    """The estimate for a preset; its own count and rounds where none are given."""
+    rates = load_rates(rates_path).get(preset or "", {})
+    if not rates.get("measured"):
         return Estimate(preset, "not measured", tuple(StepEstimate(step, None, None) for step in STEPS))
-    asked = setting(arguments, "--count", "generation.count")
-    count = int(asked) if asked and asked.isdigit() else known.get("count")
-    asked = setting(arguments, "--rounds", "training.rounds")
-    rounds = int(asked) if asked and asked.isdigit() else int(known.get("rounds", 1))
+    count = rates.get("count") if count is None else count
+    rounds = int(rates.get("rounds", 1)) if rounds is None else rounds
     steps = []
     for step in STEPS:
-        seconds = _seconds(known.get("steps", {}).get(step), count, rounds)
+        seconds = _seconds(rates.get("steps", {}).get(step), count, rounds)
         steps.append(StepEstimate(step, seconds, None if seconds is None else seconds / 3600 * price))
-    return Estimate(preset, f"measured {known['date']} on {known['device']} ({known['source']})", tuple(steps))
+    return Estimate(preset, f"measured {rates['date']} on {rates['device']} ({rates['source']})", tuple(steps))
 
 
 def _seconds(rate: Any, count: int | None, rounds: int) -> float | None:

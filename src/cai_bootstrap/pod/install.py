@@ -6,17 +6,20 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
+from cai_bootstrap.pod.answers import Noted, read
 from cai_bootstrap.pod.push import PUSHED
 from cai_bootstrap.pod.settings import PodSettings
 from cai_bootstrap.pod.ssh import Remote
 from cai_bootstrap.workspace import fingerprint
 
 MARKER = "setup.json"
-PREPARE_OPTIONS = ("--preset", "--config", "--model", "--precision")
 
 
-def setup_commands(settings: PodSettings, arguments: Sequence[str] = ()) -> list[str]:
-    """The shell lines that set-up runs, in order; `arguments` are those of the run, for the model to fetch."""
+def setup_commands(settings: PodSettings, prepare: Sequence[str] | None) -> list[str]:
+    """The shell lines that set-up runs, in order.
+
+    `prepare` are the arguments by which `cai prepare` fetches the run's model; None: which that is, only the job knows.
+    """
     if settings.setup.commands is not None:
         return [_fill(line, settings) for line in settings.setup.commands]
     python, venv = shlex.quote(settings.job_python), shlex.quote(f"{settings.remote_base}/venv")
@@ -31,25 +34,10 @@ def setup_commands(settings: PodSettings, arguments: Sequence[str] = ()) -> list
         extras = f"[{','.join(settings.setup.extras)}]" if settings.setup.extras else ""
         lines.append(f"{pip} -e {shlex.quote(settings.code + extras)}")
     lines.append(f"{_source_path(settings)}{python} -P -c 'import cai_bootstrap'")
-    if settings.setup.prefetch:
+    if settings.setup.prefetch and prepare is not None:
         words = [settings.job_python, "-P", "-m", "cai_bootstrap", "prepare", "--base-dir", settings.remote_base]
-        lines.append(_source_path(settings) + shlex.join([*words, *_prepare_arguments(settings, arguments)]))
+        lines.append(_source_path(settings) + shlex.join([*words, *prepare]))
     return lines
-
-
-def _prepare_arguments(settings: PodSettings, arguments: Sequence[str]) -> list[str]:
-    """What of the run's arguments decides the model."""
-    found: list[str] = []
-    words = iter(arguments)
-    for word in words:
-        name, equals, value = word.partition("=")
-        if name in PREPARE_OPTIONS:
-            found += [name, value if equals else next(words, "")]
-        elif word == "--quick-test":
-            found += ["--preset", "quick-test"]
-    if settings.preset and "--preset" not in found and "--config" not in found:
-        found = ["--preset", settings.preset, *found]
-    return found
 
 
 def _source_path(settings: PodSettings) -> str:
@@ -83,7 +71,9 @@ def mark_done(remote: Remote, mark: str) -> None:
     remote.call("note", MARKER, stdin={"sha256": mark})
 
 
-def pushed_code(remote: Remote) -> dict[str, Any] | None:
-    """What `push` noted on the pod, or None if nothing was pushed."""
+def pushed_code(remote: Remote) -> str | None:
+    """The hash of the code that `push` noted on the pod, or None if nothing was pushed."""
     noted = remote.call("noted", PUSHED)
-    return noted if isinstance(noted, dict) and "sha256" in noted else None
+    return (
+        None if noted is None else read(Noted, noted, f"{remote.settings.address}: the note of what was pushed").sha256
+    )

@@ -2,14 +2,15 @@
 
 import time
 from collections.abc import Sequence
-from typing import Any
 
 from cai_bootstrap.pod import ledger
+from cai_bootstrap.pod.answers import Status, Watchdog, read
 from cai_bootstrap.pod.errors import JobRunningError, PodError
 from cai_bootstrap.pod.install import pushed_code
 from cai_bootstrap.pod.session import rental
-from cai_bootstrap.pod.settings import PodSettings
+from cai_bootstrap.pod.settings import PodSettings, require_price
 from cai_bootstrap.pod.ssh import Remote
+from cai_bootstrap.printable import one_line
 from cai_bootstrap.workspace import fingerprint
 
 LOCKED = 75
@@ -18,11 +19,6 @@ EXIT_LOST = 1
 
 def job_argv(settings: PodSettings, arguments: Sequence[str]) -> list[str]:
     """The job's command on the pod: pod.yaml's `job` with {python}, {base}, {code} and {args} filled in."""
-    arguments = list(arguments)
-    if settings.preset and not {"--preset", "--config", "--quick-test"}.intersection(
-        word.partition("=")[0] for word in arguments
-    ):
-        arguments = ["--preset", settings.preset, *arguments]
     argv: list[str] = []
     for word in settings.job:
         if word == "{args}":
@@ -42,23 +38,26 @@ def job_environment(settings: PodSettings) -> dict[str, str]:
     return found
 
 
-def job_mark(settings: PodSettings, arguments: Sequence[str], pushed: dict[str, Any]) -> str:
-    """Tells whether a finished job was this very work: same command, same variables, same code."""
-    return fingerprint([job_argv(settings, arguments), job_environment(settings), pushed["sha256"]])
+def job_mark(settings: PodSettings, arguments: Sequence[str], pushed: str) -> str:
+    """Tells whether a finished job was this very work: same command, same variables, same code (its hash)."""
+    return fingerprint([job_argv(settings, arguments), job_environment(settings), pushed])
 
 
-def arm_watchdog(remote: Remote, *, budget: float | None = None) -> dict[str, Any]:
+def arm_watchdog(remote: Remote, *, budget: float | None = None) -> Watchdog:
     """Start or adjust the watchdog on the pod; the provider's key goes there on ssh's stdin. Returns how it stands.
 
-    A `budget` (dollars) that is given here holds for this rental, until another is given; else pod.yaml's does.
+    A `budget` (dollars) that is given here holds for this rental, until another is given; else pod.yaml's does. Raises
+    PodConfigError for a budget without a price, which would never be spent.
     """
     settings = remote.settings
     open_rental = rental(settings)
     if open_rental is None:
         raise PodError(f"{settings.address}: no rental is open; run `cai pod check` first")
+    in_force = next((b for b in (budget, open_rental.get("budget"), settings.budget) if b is not None), None)
+    require_price(settings, in_force, open_rental["price"])
     if budget is not None:
         ledger.update(settings.name, settings.address, budget=budget)
-    budget = next((b for b in (budget, open_rental.get("budget"), settings.budget) if b is not None), None)
+    budget = in_force
     _refuse_beyond_limits(settings, open_rental, budget)
     stop, key = settings.stop, settings.provider.api_key
     request = {
@@ -79,10 +78,10 @@ def arm_watchdog(remote: Remote, *, budget: float | None = None) -> dict[str, An
         "stop_command": stop.command,
         "secrets": {"api_key": key} if key and settings.provider.pod_id else {},
     }
-    found = remote.call("arm", stdin=request)
-    if not found["alive"]:
+    watchdog = read(Watchdog, remote.call("arm", stdin=request), f"{settings.address}: how the watchdog stands")
+    if not watchdog.alive:
         raise PodError(f"{settings.address}: the watchdog did not start; see {settings.remote_base}/.pod/watchdog.err")
-    return dict(found)
+    return watchdog
 
 
 def _refuse_beyond_limits(settings: PodSettings, open_rental: ledger.Rental, budget: float | None) -> None:
@@ -99,19 +98,19 @@ def _refuse_beyond_limits(settings: PodSettings, open_rental: ledger.Rental, bud
         )
 
 
-def start_run(remote: Remote, arguments: Sequence[str]) -> dict[str, Any]:
+def start_run(remote: Remote, arguments: Sequence[str]) -> Status:
     """Start the job, detached. Returns its status. Raises JobRunningError if one runs, PodError if it cannot start."""
     settings = remote.settings
     pushed = pushed_code(remote)
     if pushed is None:
         raise PodError(f"{settings.address}: no code was pushed yet; run `cai pod push` first")
     argv, environment = job_argv(settings, arguments), job_environment(settings)
-    found = start(remote, "run", argv, environment, job_mark(settings, arguments, pushed))
-    ledger.update(settings.name, settings.address, preset=settings.preset, job=found["job"])
-    return found
+    started = start(remote, "run", argv, environment, job_mark(settings, arguments, pushed))
+    ledger.update(settings.name, settings.address, preset=settings.preset, job=started.job)
+    return started
 
 
-def start(remote: Remote, slot: str, argv: Sequence[str], environment: dict[str, str], mark: str) -> dict[str, Any]:
+def start(remote: Remote, slot: str, argv: Sequence[str], environment: dict[str, str], mark: str) -> Status:
     """Start any command as the pod's one detached job; the secrets of pod.yaml become its environment variables."""
     settings = remote.settings
     spec = {
@@ -123,20 +122,20 @@ def start(remote: Remote, slot: str, argv: Sequence[str], environment: dict[str,
         "mark": mark,
         "leftover_grace": min(10.0, settings.stop.job_grace_seconds),
     }
-    found = remote.call("start", stdin=spec, allow=(LOCKED,))
-    if not found["started"]:
+    job = read(Status, remote.call("start", stdin=spec, allow=(LOCKED,)), f"{settings.address}: the job's status")
+    if not job.started:
         raise JobRunningError(
-            f"{settings.address}: a job runs there already ({found.get('slot') or 'starting'} {found.get('job')}); "
+            f"{settings.address}: a job runs there already ({one_line(job.slot or 'starting', 40)} {job.job}); "
             "follow it with `cai pod watch`, or end it with `cai pod stop --job-only`"
         )
-    if found.get("problem"):
-        raise PodError(f"{settings.address}: the job could not be started: {found['problem']}")
-    return dict(found)
+    if job.problem:
+        raise PodError(f"{settings.address}: the job could not be started: {one_line(job.problem)}")
+    return job
 
 
-def status(remote: Remote) -> dict[str, Any]:
-    """How the newest job stands: `state` is none, starting, running, finished or lost; and the watchdog."""
-    return dict(remote.call("status"))
+def status(remote: Remote) -> Status:
+    """How the newest job stands, and the watchdog. Raises UnreadableError for any other answer."""
+    return read(Status, remote.call("status"), f"{remote.settings.address}: the job's status")
 
 
 def end(remote: Remote, reason: str) -> None:
@@ -144,32 +143,33 @@ def end(remote: Remote, reason: str) -> None:
     remote.call("end", reason, str(remote.settings.stop.job_grace_seconds))
 
 
-def exit_code(found: dict[str, Any]) -> int:
+def exit_code(job: Status) -> int:
     """The exit code that a finished job hands on; 1 for a lost one."""
-    return int(found["exit_code"]) if found["state"] == "finished" else EXIT_LOST
+    return job.exit_code if job.state == "finished" and job.exit_code is not None else EXIT_LOST
 
 
-def describe(found: dict[str, Any]) -> str:
+def describe(job: Status) -> str:
     """How a job stands, in one sentence."""
-    state, name = found["state"], f"{found.get('slot')} {found.get('job')}"
-    if state == "none":
+    name = f"{one_line(job.slot or 'job', 40)} {job.job or ''}".rstrip()
+    if job.state == "none":
         return "no job was started on this pod"
-    if state in ("starting", "running"):
-        began = found.get("began")
-        return f"{name}: {state}" + (f" for {minutes(found['now'] - began)}" if began else "")
-    if state == "lost":
-        left = f"; {found['leftovers']} of its processes still run" if found.get("leftovers") else ""
+    if job.state in ("starting", "running"):
+        took = f" for {minutes(job.now - job.began)}" if job.now is not None and job.began is not None else ""
+        return f"{name}: {job.state}{took}"
+    if job.state == "lost":
+        left = f"; {job.leftovers} of its processes still run" if job.leftovers else ""
         return f"{name}: lost, its supervisor died before it could record an exit code{left}"
-    text = f"{name}: finished with exit code {found['exit_code']} after {minutes(found['ended'] - found['began'])}"
-    if found.get("oom_kills"):
+    took = f" after {minutes(job.ended - job.began)}" if job.ended is not None and job.began is not None else ""
+    text = f"{name}: finished with exit code {job.exit_code}{took}"
+    if job.oom_kills:
         return text + ": the kernel's OOM killer struck, the pod ran out of memory (smaller batches or a larger pod)"
-    if found.get("reason"):
-        return text + f": ended because of {found['reason']}"
-    if found.get("signal") == 9:
+    if job.reason:
+        return text + f": ended because of {one_line(job.reason, 80)}"
+    if job.signal == 9:
         return text + ": killed by SIGKILL, most often the sign of the OOM killer"
-    if found.get("signal"):
-        return text + f": killed by signal {found['signal']}"
-    if found["exit_code"] == 124:
+    if job.signal:
+        return text + f": killed by signal {job.signal}"
+    if job.exit_code == 124:
         return text + ": a step reached its time limit"
     return text
 

@@ -18,18 +18,20 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from cai_bootstrap.errors import DataError, UsageError
-from cai_bootstrap.pod.errors import PodError, UnreachableError
+from cai_bootstrap.pod.answers import excerpt
+from cai_bootstrap.pod.errors import PodError, UnreachableError, UnreadableError
+from cai_bootstrap.pod.listing import LIMIT_SECONDS, RECORD, Listed, listing_of, safe_name, shown_name
 from cai_bootstrap.pod.onpod.files import FOLDERS
 from cai_bootstrap.pod.push import raise_transfer
 from cai_bootstrap.pod.settings import PodSettings
 from cai_bootstrap.pod.ssh import Remote, clean_environment, rsync_host, rsync_shell
-from cai_bootstrap.workspace import Workspace, hold, read_json, sha256_file, write_json
+from cai_bootstrap.workspace import Workspace, hold, read_json, sha256_file, write_atomic
 
 ROUNDS = 4
-LIMIT_SECONDS = 3600.0
 PATIENCE_SECONDS = 60.0  # a limit stops the pod after a pull that failed, so a lock held for a moment must not fail it
 STAGING = ".cai-pull"
-RECORD = "pulled.json"
+MOST_COMPLAINTS = 10
+__all__ = ["FOLDERS", "RECORD", "Pulled", "check_rental", "check_target", "pull", "safe_name"]
 
 
 @dataclass
@@ -46,11 +48,12 @@ class Pulled:
     fetched_again: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
     differing: list[str] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
 
     @property
     def verified(self) -> bool:
         """Whether every file of the pod is here with the hash it has there."""
-        return not self.differing
+        return not self.differing and not self.unreadable
 
     def record(self) -> dict[str, Any]:
         """As plain data for --json."""
@@ -83,7 +86,10 @@ def check_target(target: Path, settings: PodSettings) -> None:
 
 def check_rental(remote: Remote, target: Path) -> None:
     """See that `target` holds no files of another rental under this pod's name. Raises UsageError."""
-    _refuse_other_rental(target, remote.settings.name, remote.call("noted", "id"))
+    pod_id = remote.call("noted", "id")
+    if pod_id is not None and not isinstance(pod_id, str):
+        raise UnreadableError(f"{remote.settings.address}: the pod's id is unreadable; the pod sent {excerpt(pod_id)}")
+    _refuse_other_rental(target, remote.settings.name, pod_id)
 
 
 @contextlib.contextmanager
@@ -131,16 +137,18 @@ def _pull(remote: Remote, target: Path, say: Callable[[str], None]) -> Pulled:
     report = Pulled(target)
     tried: set[str] = set()
     for turn in range(ROUNDS):
-        listing = remote.call("manifest", timeout=LIMIT_SECONDS)
-        pod = (remote.settings.name, listing["pod_id"])
+        listed = listing_of(remote)
+        pod = (remote.settings.name, listed.pod_id)
         _refuse_other_rental(target, *pod)
-        report.job, report.job_state = listing["job"], listing["state"]
-        report.left_out = list(listing["left_out"])
-        wanted = {safe_name(entry["path"]): entry for entry in listing["files"]}
-        report.files, report.bytes = len(wanted), sum(int(entry["size"]) for entry in wanted.values())
-        lacking = [name for name, entry in wanted.items() if not _is_here(target, name, entry["sha256"])]
+        report.job, report.job_state = listed.job, listed.state
+        report.left_out, report.unreadable = listed.left_out, listed.unreadable
         if turn == 0:
-            report.unchanged = len(wanted) - len(lacking)
+            _complain(listed, say)
+        hashes = {name: entry.sha256 for name, entry in listed.files.items()}
+        report.files, report.bytes = len(hashes), sum(entry.size for entry in listed.files.values())
+        lacking = [name for name, sha256 in hashes.items() if not _is_here(target, name, sha256)]
+        if turn == 0:
+            report.unchanged = len(hashes) - len(lacking)
             if _pulled_from(target) != pod:
                 # First of all, so that what a killed pull leaves is known as this pod's.
                 _record(target, pod, None, {})
@@ -148,40 +156,39 @@ def _pull(remote: Remote, target: Path, say: Callable[[str], None]) -> Pulled:
         if not lacking:
             break
         report.fetched_again = sorted({*report.fetched_again, *tried.intersection(lacking)})
-        arrived = [name for name in lacking if _settle(target, name, wanted[name]["sha256"])]
+        arrived = [name for name in lacking if _settle(target, name, hashes[name])]
         remaining = [name for name in lacking if name not in arrived]
         if remaining:
-            say(f"fetching {len(remaining)} of {len(wanted)} files")
+            say(f"fetching {len(remaining)} of {len(hashes)} files")
             _transfer(remote, staging, remaining, again=bool(tried.intersection(remaining)), by_rsync=has_rsync)
-            arrived += [name for name in remaining if _settle(target, name, wanted[name]["sha256"])]
+            arrived += [name for name in remaining if _settle(target, name, hashes[name])]
         tried.update(remaining)
         report.fetched += len(arrived)
         report.differing = [name for name in lacking if name not in arrived]
         if not report.differing:
             break
         report.fetched_again = sorted({*report.fetched_again, *report.differing})
-    if report.verified:
+    if not report.differing:
         shutil.rmtree(staging, ignore_errors=True)
-        hashes = {name: entry["sha256"] for name, entry in wanted.items()}
-        _record(target, pod, report.job, hashes)
-        if report.job and report.job_state in ("finished", "lost"):
-            remote.call("fetched", report.job)
+        _record(target, pod, report.job if report.verified else None, hashes)
+    if report.verified and report.job and report.job_state in ("finished", "lost"):
+        remote.call("fetched", report.job)
     return report
+
+
+def _complain(listed: Listed, say: Callable[[str], None]) -> None:
+    """Name the entries that cannot be fetched; the good ones are."""
+    for problem in listed.unreadable[:MOST_COMPLAINTS]:
+        say(problem)
+    if len(listed.unreadable) > MOST_COMPLAINTS:
+        say(f"and {len(listed.unreadable) - MOST_COMPLAINTS} more entries of the listing are unreadable")
 
 
 def _record(target: Path, pod: tuple[str, str | None], job: str | None, hashes: dict[str, str]) -> None:
     _refuse_symlinks(target, f"logs/{RECORD}")
-    write_json(target / "logs" / RECORD, {"job": job, "pod": pod[0], "pod_id": pod[1], "files": hashes})
-
-
-def safe_name(name: Any) -> str:
-    """A path from the pod, if it stays inside the fetched folders. Raises PodError otherwise."""
-    if isinstance(name, str) and "\0" not in name:
-        path = PurePosixPath(name)
-        inside = not path.is_absolute() and ".." not in path.parts and len(path.parts) > 1 and path.parts[0] in FOLDERS
-        if inside and str(path) == name:
-            return name
-    raise PodError(f"the pod lists {name!r}, which is not inside {', '.join(FOLDERS)}; nothing of it was fetched")
+    record = {"job": job, "pod": pod[0], "pod_id": pod[1], "files": hashes}
+    (target / "logs").mkdir(parents=True, exist_ok=True)
+    write_atomic(target / "logs" / RECORD, json.dumps(record, indent=2) + "\n")  # ASCII: names may be no UTF-8
 
 
 def _is_here(target: Path, name: str, sha256: str) -> bool:
@@ -200,7 +207,8 @@ def _refuse_symlinks(target: Path, name: str) -> None:
         path = path / part
         if path.is_symlink():
             raise PodError(
-                f"{path}: is a symlink here; fetched files do not go through symlinks: remove it, or use --into"
+                f"{shown_name(str(path))}: is a symlink here; fetched files do not go through symlinks: remove it, or "
+                "use --into"
             )
 
 
@@ -214,9 +222,12 @@ def _settle(target: Path, name: str, sha256: str) -> bool:
         return False
     _refuse_symlinks(target, name)
     place = target / name
-    place.parent.mkdir(parents=True, exist_ok=True)
-    os.chmod(arrived, 0o644)
-    os.replace(arrived, place)
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        os.chmod(arrived, 0o644)
+        os.replace(arrived, place)
+    except (FileExistsError, IsADirectoryError, NotADirectoryError):
+        return False  # a folder here where the pod has a file, or the other way round: named as still different
     return True
 
 

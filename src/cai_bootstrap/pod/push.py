@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from cai_bootstrap.errors import UsageError
+from cai_bootstrap.pod.answers import Tree, read
 from cai_bootstrap.pod.errors import PodError
 from cai_bootstrap.pod.ssh import TRANSPORT_FAILED, Remote, clean_environment, rsync_host, rsync_shell
+from cai_bootstrap.printable import message, one_line
 
 PUSHED = "pushed.json"
 LIMIT_SECONDS = 1800.0
@@ -69,13 +71,17 @@ def push(remote: Remote, source: Path, via: str, say: Callable[[str], None]) -> 
         _send_rsync(remote, source, names)
     else:
         _send_tar(remote, source, names)
-    tree = remote.call("tree", stdin=names, timeout=LIMIT_SECONDS)
-    if tree["missing"]:
-        raise PodError(
-            f"{remote.settings.address}: {len(tree['missing'])} files did not arrive, {tree['missing'][0]!r} first"
-        )
+    tree = _tree(remote, names)
+    if tree.missing:
+        first = one_line(repr(tree.missing[0]), 300)
+        raise PodError(f"{remote.settings.address}: {len(tree.missing)} files did not arrive, {first} first")
     commit, dirty = commit_of(source), is_dirty(source)
-    return _note(remote, Pushed(via, tree["files"], tree["sha256"], commit, dirty))
+    return _note(remote, Pushed(via, tree.files, tree.sha256, commit, dirty))
+
+
+def _tree(remote: Remote, names: list[str]) -> Tree:
+    answer = remote.call("tree", stdin=names, timeout=LIMIT_SECONDS)
+    return read(Tree, answer, f"{remote.settings.address}: what lies in the code folder")
 
 
 def choose(remote: Remote, source: Path) -> str:
@@ -166,6 +172,7 @@ def raise_transfer(remote: Remote, code: int, errors: str) -> None:
     """Raise for a failed rsync or git, in words: the connection, the disk, or what the tool said."""
     if code == 0:
         return
+    errors = message(errors)
     if code == TRANSPORT_FAILED or "Permission denied (publickey" in errors or "Host key verification failed" in errors:
         raise remote.failure(errors)
     if "No space left" in errors:
@@ -204,14 +211,14 @@ def _push_git(remote: Remote, source: Path) -> Pushed:
     git = ["git", f"--git-dir={store}", f"--work-tree={code}"]
     _must(remote, [*git, "checkout", "-q", "--force", commit])
     _must(remote, ["/bin/sh", "-c", 'cd -- "$0" && exec "$@"', code, *git, "clean", "-ffdxq"])
-    there = _must(remote, [*git, "rev-parse", "HEAD"]).decode().strip()
+    there = _must(remote, [*git, "rev-parse", "HEAD"]).decode("utf-8", "replace").strip()
     tracked = _must(remote, [*git, "ls-files", "-z"]).split(b"\0")
     names = [os.fsdecode(name) for name in tracked if name]
     differs = _must(remote, [*git, "status", "--porcelain"]).strip()
     if there != commit or differs:
         raise PodError(f"{remote.settings.address}: the checkout is not exactly {commit}; run the push again")
-    tree = remote.call("tree", stdin=names, timeout=LIMIT_SECONDS)
-    return _note(remote, Pushed("git", tree["files"], tree["sha256"], commit, False))
+    tree = _tree(remote, names)
+    return _note(remote, Pushed("git", tree.files, tree.sha256, commit, False))
 
 
 def _must(remote: Remote, argv: list[str]) -> bytes:

@@ -11,7 +11,7 @@ from typing import Any
 from cai_bootstrap.pod import ledger, trust
 from cai_bootstrap.pod.errors import HostKeyError, PodConfigError, PodError, ProviderError
 from cai_bootstrap.pod.onpod.runpod import ApiError, RunPod
-from cai_bootstrap.pod.settings import PodSettings
+from cai_bootstrap.pod.settings import PodSettings, require_price
 from cai_bootstrap.pod.ssh import Remote
 
 CONNECT_LIMIT_SECONDS = 8.0
@@ -78,6 +78,13 @@ def connect(settings: PodSettings, confirm: trust.Confirm, say: Callable[[str], 
     return remote
 
 
+def require_budget_with_price(settings: PodSettings) -> None:
+    """Raise PodConfigError for a budget without a price, as far as that shows before the provider is asked for one."""
+    open_rental = rental(settings) or {}
+    if provider(settings) is None or settings.hourly_price:
+        require_price(settings, settings.budget, settings.hourly_price or open_rental.get("price"))
+
+
 def rental(settings: PodSettings) -> ledger.Rental | None:
     """This pod's open rental."""
     return ledger.current(ledger.rentals(), settings.name, settings.address)
@@ -89,6 +96,6 @@ def epoch(stamp: Any) -> float | None:
         return None
     try:
         seconds = datetime.fromisoformat(stamp.replace("Z", "+00:00")).timestamp()
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return seconds if seconds <= time.time() + 60 else None

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from cai_bootstrap.pod.address import check_host
 from cai_bootstrap.pod.errors import PodConfigError
 
 PROXY_HOST = "ssh.runpod.io"
@@ -77,7 +78,7 @@ class PodSettings(_Part):
     """A validated pod.yaml."""
 
     name: str = Field("pod", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
-    host: str = Field(pattern=r"^[A-Za-z0-9:][A-Za-z0-9.:_-]{0,252}$")
+    host: str
     port: int = Field(22, ge=1, le=65535)
     user: str = Field("root", pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$")
     key: str | None = None
@@ -96,6 +97,11 @@ class PodSettings(_Part):
     provider: Provider = Provider()
     stop: Stop = Stop()
     setup: Setup = Setup()
+
+    @field_validator("host", mode="before")
+    @classmethod
+    def _host_alone(cls, value: object) -> str:
+        return check_host(value)
 
     @field_validator("host")
     @classmethod
@@ -148,6 +154,28 @@ class PodSettings(_Part):
         if missing:
             raise PodConfigError(f"pod.yaml lists the secret {missing[0]}, which is not set: export {missing[0]}=…")
         return {name: os.environ[name] for name in self.secrets}
+
+
+def require_price(settings: PodSettings, budget: Any, price: Any) -> None:
+    """Raise PodConfigError for a budget that no price ever spends, or that is none.
+
+    Not a part of validating pod.yaml: stopping a pod, and fetching from it, must not depend on this.
+    """
+    if budget is None:
+        return
+    if not _positive(budget):
+        raise PodConfigError(f"budget: {budget!r} is no budget; give dollars above 0, or leave it out for none")
+    if not _positive(price):
+        key = settings.provider.api_key_env
+        raise PodConfigError(
+            f"{settings.name}: a budget of {budget:g} $ without a price is never spent, so it would end nothing: set "
+            f"hourly_price (dollars an hour, above 0) in pod.yaml, or provider.pod_id and the variable {key} to have "
+            "it asked for; or take the budget away"
+        )
+
+
+def _positive(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e9
 
 
 def _variable(value: str) -> str:

@@ -15,10 +15,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cai_bootstrap.pod.errors import AccessError, HostKeyError, PodConfigError, PodError, UnreachableError
+from cai_bootstrap.pod.answers import parse
+from cai_bootstrap.pod.bounded import BLOCK, MOST_OUTPUT, TooMuchOutputError, run_bounded
+from cai_bootstrap.pod.errors import (
+    AccessError,
+    HostKeyError,
+    PodConfigError,
+    PodError,
+    UnreachableError,
+    UnreadableError,
+)
 from cai_bootstrap.pod.ledger import state_dir
 from cai_bootstrap.pod.settings import PodSettings
 from cai_bootstrap.pod.shipment import shipment, shipment_name
+from cai_bootstrap.printable import message, one_line
 
 TRANSPORT_FAILED = 255
 NOT_SHIPPED = 97
@@ -31,7 +41,7 @@ GONE = (
 
 @dataclass(frozen=True)
 class Answer:
-    """What a remote command gave back."""
+    """What a remote command gave back: bytes as they came, and errors made printable."""
 
     code: int
     output: bytes
@@ -102,15 +112,22 @@ class Remote:
         """The whole local command that runs `argv` on the pod, whatever its words contain."""
         return [*self.ssh(alone=alone), "--", self.settings.host, shlex.join(argv)]
 
-    def run(self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float = 60.0) -> Answer:
-        """Run a command on the pod and wait. `timeout` is in seconds; its end is an UnreachableError."""
+    def run(
+        self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float = 60.0, limit: int = MOST_OUTPUT
+    ) -> Answer:
+        """Run a command on the pod and wait. `timeout` is in seconds; its end is an UnreachableError.
+
+        More than `limit` bytes of output are an UnreadableError.
+        """
         try:
-            done = subprocess.run(self.command(argv), input=stdin, capture_output=True, timeout=timeout, check=False)
+            done = run_bounded(self.command(argv), stdin=stdin, timeout=timeout, limit=limit)
+        except TooMuchOutputError as error:
+            raise UnreadableError(f"{self.settings.address}: the pod sent {error}, which is no answer") from None
         except subprocess.TimeoutExpired as error:
             raise UnreachableError(f"{self.settings.address}: no answer within {timeout:.0f} s; try again") from error
         except FileNotFoundError as error:
             raise PodError("ssh is not installed here; install OpenSSH's client") from error
-        errors = done.stderr.decode("utf-8", "replace")
+        errors = message(done.stderr.decode("utf-8", "replace"))
         if done.returncode == TRANSPORT_FAILED:
             raise self.failure(errors)
         return Answer(done.returncode, done.stdout, errors)
@@ -119,6 +136,7 @@ class Remote:
         """What ssh's own exit code 255 means, from what it printed."""
         where = self.settings.address
         last = next((line for line in reversed(errors.splitlines()) if line.strip()), "the connection ended").strip()
+        last = one_line(last, 300)
         if "HOST IDENTIFICATION HAS CHANGED" in errors or "Host key verification failed" in errors:
             return HostKeyError(f"{where}: its host key is not the pinned one. Nothing was sent. {GONE.capitalize()}")
         if "Permission denied" in errors or "Too many authentication failures" in errors:
@@ -169,7 +187,8 @@ class Remote:
     ) -> Any:
         """Run a verb on the pod; `stdin` is sent as JSON, or as it is if bytes. Returns its JSON answer, or raw bytes.
 
-        Raises PodError with the pod's words for any exit code but 0 and those in `allow`.
+        Raises PodError with the pod's words for any exit code but 0 and those in `allow`. What comes back is any JSON
+        value: `answers.read` makes a typed one of it.
         """
         data = stdin if isinstance(stdin, bytes) else json.dumps(stdin).encode() if stdin is not None else b""
         answer = self.run(self.pod_argv(verb, *arguments), stdin=data, timeout=timeout)
@@ -185,11 +204,9 @@ class Remote:
         if verb == "pack" or not answer.output.strip():
             return answer.output
         try:
-            return json.loads(answer.output)
-        except ValueError as error:
-            raise PodError(
-                f"{self.settings.address}: '{verb}' gave no JSON: does the pod's shell print a greeting?"
-            ) from error
+            return parse(answer.output, f"{self.settings.address}: the answer to '{verb}'")
+        except UnreadableError as error:
+            raise UnreadableError(f"{error}: does the pod's shell print a greeting?") from None
 
 
 class _SharedConnection:
@@ -215,10 +232,13 @@ class _SharedConnection:
         if not select.select([self.process.stdout], [], [], timeout)[0]:
             self.process.kill()
             return "timed out"
-        if self.process.stdout.readline():
+        if self.process.stdout.read1(BLOCK):  # type: ignore[attr-defined]
             return None
-        self.process.wait()
-        return self.process.stderr.read().decode("utf-8", "replace")
+        try:
+            self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+        return self.process.stderr.read(BLOCK).decode("utf-8", "replace")
 
     def close(self) -> None:
         self.process.kill()

@@ -25,8 +25,10 @@ def stop_pod(settings: PodSettings, say: Callable[[str], None]) -> None:
     except ApiError as error:
         raise ProviderError(f"the pod may STILL COST MONEY: {error}. Or {way_out(settings, keyless=False)}") from None
     how = f"provider says {pod['status']}, 0 $/h"
+    say(f"the pod is stopped: the {how}")
     total = ledger.close(settings.name, settings.address, how, settings.provider.pod_id)
-    say(f"the pod is stopped: the {how}" + (f"; {total:.2f} $ in all" if total is not None else ""))
+    if total is not None:
+        say(f"{total:.2f} $ in all")
 
 
 def already_stopped(settings: PodSettings, address: str, say: Callable[[str], None]) -> None:

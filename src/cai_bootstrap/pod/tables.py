@@ -12,6 +12,7 @@ from cai_bootstrap.pod import job
 from cai_bootstrap.pod.check import Checked
 from cai_bootstrap.pod.estimate import Estimate
 from cai_bootstrap.pod.ledger import Rental
+from cai_bootstrap.printable import one_line
 
 UNKNOWN = "not measured"
 
@@ -26,7 +27,12 @@ def check_table(checked: Checked) -> Table:
 
 def print_estimate(console: Console, planned: Estimate, price: float, budget: float | None) -> None:
     """Hours and dollars per step before anything costs."""
-    table = Table("step", "hours", "dollars", title=f"Estimate for preset {planned.preset} at {price:.2f} $/h")
+    table = Table(
+        "step",
+        "hours",
+        "dollars",
+        title=Text(f"Estimate for preset {one_line(str(planned.preset))} at {price:.2f} $/h"),
+    )
     rows = [(step.step, step.seconds, step.dollars) for step in planned.steps]
     for name, seconds, dollars in [*rows, ("all", planned.seconds, planned.dollars)]:
         hours = UNKNOWN if seconds is None else f"{seconds / 3600:.2f}"
@@ -43,9 +49,9 @@ def print_costs(console: Console, rentals: Sequence[Rental]) -> None:
     table = Table("pod", "start (UTC)", "start known from", "end (UTC)", "$/h", "total $")
     for rental in rentals:
         table.add_row(
-            Text(f"{rental['pod']} {rental['address']}"),
+            Text(one_line(f"{rental['pod']} {rental['address']}")),
             _moment(rental["started"]),
-            rental["start_known_from"],
+            Text(one_line(str(rental["start_known_from"]))),
             _moment(rental["ended"]),
             f"{rental['price']:.2f}",
             f"{rental['total']:.2f}",
@@ -61,12 +67,17 @@ def _steps_table(rental: Rental) -> Table:
     planned = {step["step"]: step["seconds"] for step in estimate.get("steps", [])}
     rate = rental["price"] / 3600
     table = Table(
-        "step", "planned", "used", "planned $", "used $", title=f"{rental['pod']}, {_moment(rental['started'])}"
+        "step",
+        "planned",
+        "used",
+        "planned $",
+        "used $",
+        title=Text(one_line(f"{rental['pod']}, {_moment(rental['started'])}")),
     )
     for name, used in rental["steps"].items():
         plan = planned.get(name)
         table.add_row(
-            Text(name),
+            Text(one_line(name)),
             UNKNOWN if plan is None else job.minutes(plan),
             job.minutes(used),
             "" if plan is None else f"{plan * rate:.2f}",

@@ -6,6 +6,7 @@ import base64
 import fcntl
 import hashlib
 import os
+import re
 import socket
 import subprocess
 from collections.abc import Callable, Sequence
@@ -17,6 +18,7 @@ from cai_bootstrap.pod.ssh import CONNECT_SECONDS, GONE, REFUSED, known_hosts_pa
 from cai_bootstrap.workspace import write_atomic
 
 KEY_TYPES = "ed25519,ecdsa,rsa"
+KEY_LINE = re.compile(r"[a-z0-9-]{1,64} (?:[A-Za-z0-9+/]{4}){8,4096}(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
 Confirm = Callable[[str], bool]
 
 
@@ -98,13 +100,20 @@ def offered_keys(settings: PodSettings) -> list[str]:
         raise UnreachableError(f"{settings.address}: {problem}")
     command = ["ssh-keyscan", "-T", str(CONNECT_SECONDS), "-p", str(settings.port), "-t", KEY_TYPES, settings.host]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=CONNECT_SECONDS * 2, check=False)
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=CONNECT_SECONDS * 2,
+            check=False,
+        )
     except subprocess.TimeoutExpired as error:
         raise UnreachableError(f"{settings.address}: offers no ssh host key in time") from error
     found = []
     for line in done.stdout.splitlines():
         words = line.split()
-        if len(words) >= 3 and not line.startswith("#"):
+        if len(words) >= 3 and KEY_LINE.fullmatch(" ".join(words[1:3])):
             found.append(" ".join([host_label(settings), *words[1:3]]))
     if not found:
         raise UnreachableError(f"{settings.address}: something listens there, but it offers no ssh host key")

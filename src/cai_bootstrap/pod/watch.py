@@ -5,7 +5,6 @@ come.
 import json
 import time
 from collections.abc import Callable
-from typing import Any, TypeGuard
 
 from rich.console import Console
 from rich.live import Live
@@ -13,13 +12,19 @@ from rich.table import Table
 from rich.text import Text
 
 from cai_bootstrap.pod import job
+from cai_bootstrap.pod.answers import End, Event, EventLine, Frame, Gpu, Money, Out, Status, Tick, excerpt, parse, read
+from cai_bootstrap.pod.errors import PodError, UnreachableError, UnreadableError
 from cai_bootstrap.pod.estimate import STEPS
-from cai_bootstrap.pod.follow import Follower, Frame
+from cai_bootstrap.pod.follow import Follower
 from cai_bootstrap.pod.session import rental
 from cai_bootstrap.pod.ssh import Remote
+from cai_bootstrap.printable import one_line
 
 WARN_SHARE = 0.8
 PROGRESS_SECONDS = 10.0
+MOST_STEPS = 100  # of which the seconds are remembered
+NAME_LIMIT = 80
+EVENTS = ("step_started", "progress", "step_finished", "notice")
 
 
 class View:
@@ -28,77 +33,69 @@ class View:
     def __init__(self, planned: dict[str, float] | None = None) -> None:
         self.planned = planned or {}
         self.step: str | None = None
-        self.progress: dict[str, Any] = {}
-        self.gpu: list[dict[str, Any]] = []
-        self.money: dict[str, Any] | None = None
+        self.progress: Event | None = None
+        self.gpu: list[Gpu] = []
+        self.money: Money | None = None
         self.free_bytes = -1
         self.steps: dict[str, float] = {}
         self.warned = False
         self.ended = False
 
-    def take(self, frame: Frame) -> dict[str, Any] | None:
-        """Learn from a frame; returns the job's event if it holds one."""
-        if frame["k"] == "tick":
-            self.gpu, self.money, self.free_bytes = frame["gpu"], frame["money"], frame["free_bytes"]
+    def take(self, frame: Frame) -> Event | None:
+        """Learn from a frame; returns the job's event if it holds one. Raises UnreadableError for one that is none."""
+        if isinstance(frame, Tick):
+            self.gpu, self.money, self.free_bytes = frame.gpu, frame.money, frame.free_bytes
+        if not isinstance(frame, EventLine):
             return None
-        if frame["k"] != "ev":
+        event = event_of(frame.t)
+        if event is None:
             return None
-        try:
-            event = json.loads(frame["t"])
-        except ValueError:
-            return None
-        if not isinstance(event, dict):
-            return None
-        kind = event.get("event")
-        if kind in ("step_started", "progress"):
-            self.step = _text(event.get("step")) or self.step
-            self.progress = event if kind == "progress" else {}
-        elif kind == "step_finished":
-            self.progress = {}
-            if isinstance(event.get("seconds"), int | float) and event.get("step"):
-                self.steps[_text(event["step"])] = float(event["seconds"])
+        if event.event in ("step_started", "progress"):
+            self.step = event.step or self.step
+            self.progress = event if event.event == "progress" else None
+        elif event.event == "step_finished":
+            self.progress = None
+            if event.seconds is not None and event.step and len(self.steps) < MOST_STEPS:
+                self.steps[one_line(event.step, NAME_LIMIT)] = event.seconds
         return event
 
     def progress_text(self) -> str:
         """The step and how far it is: `generate 120/500, 2478 tokens/s, 5 min 10 s left`."""
         if self.step is None:
             return "starting"
-        parts = [self.step]
-        done, total = self.progress.get("done"), self.progress.get("total")
-        if _number(done) and _number(total):
-            parts[0] += f" {done}/{total}"
-        if _number(speed := self.progress.get("tokens_per_second")):
-            parts.append(f"{speed:.0f} tokens/s")
-        if _number(eta := self.progress.get("eta_seconds")):
-            parts.append(f"{job.minutes(eta)} left")
+        parts = [one_line(self.step, NAME_LIMIT)]
+        progress = self.progress
+        if progress is not None and progress.done is not None and progress.total is not None:
+            parts[0] += f" {progress.done}/{progress.total}"
+        if progress is not None and progress.tokens_per_second is not None:
+            parts.append(f"{progress.tokens_per_second:.0f} tokens/s")
+        if progress is not None and progress.eta_seconds is not None:
+            parts.append(f"{job.minutes(progress.eta_seconds)} left")
         return ", ".join(parts)
 
     def money_text(self) -> str:
         """Dollars so far, and projected: to the run's end if later steps were measured, else to this step's end."""
-        if not self.money:
+        if self.money is None:
             return "no price known"
-        text = f"{self.money['spent']:.2f} $ so far"
-        if _number(eta := self.progress.get("eta_seconds")):
+        text = f"{self.money.spent:.2f} $ so far"
+        if self.progress is not None and self.progress.eta_seconds is not None:
             later = (
                 [self.planned.get(step) for step in STEPS[STEPS.index(self.step) + 1 :]]
                 if self.step in STEPS
                 else [None]
             )
-            known = [seconds for seconds in later if seconds is not None]
-            whole = len(known) == len(later)
-            seconds = eta + (sum(known) if whole else 0)
+            measured = [seconds for seconds in later if seconds is not None]
+            whole = len(measured) == len(later)
+            seconds = self.progress.eta_seconds + (sum(measured) if whole else 0)
             end = "the run's" if whole else "this step's"
-            text += f", {self.money['spent'] + seconds / 3600 * self.money['price']:.2f} $ at {end} end"
-        if self.money["budget"]:
-            text += f", budget {self.money['budget']:.2f} $"
+            text += f", {self.money.spent + seconds / 3600 * self.money.price:.2f} $ at {end} end"
+        if self.money.budget:
+            text += f", budget {self.money.budget:.2f} $"
         return text
 
     def gpu_text(self) -> str:
         """Memory and load of each GPU."""
-        return (
-            "; ".join(f"{g['used'] / 1024:.1f}/{g['total'] / 1024:.0f} GiB, {g['load']}% load" for g in self.gpu)
-            or "none"
-        )
+        return "; ".join(f"{g.used / 1024:.1f}/{g.total / 1024:.0f} GiB, {g.load}% load" for g in self.gpu) or "none"
 
     def table(self) -> Table:
         """The view for a terminal."""
@@ -113,14 +110,33 @@ class View:
         return table
 
 
-def watch(remote: Remote, console: Console, *, as_json: bool, job_id: str | None = None) -> tuple[dict[str, Any], View]:
+def event_of(line: str) -> Event | None:
+    """A line of an events file, if it tells of a step. Raises UnreadableError for a line that is no event."""
+    fields = parse(line, "an event of the job")
+    if not isinstance(fields, dict) or not isinstance(fields.get("event"), str):
+        raise UnreadableError(f"an event of the job is unreadable: it has no 'event'; the pod sent {excerpt(fields)}")
+    return read(Event, fields, "an event of the job") if fields["event"] in EVENTS else None
+
+
+def watch(
+    remote: Remote,
+    console: Console,
+    *,
+    as_json: bool,
+    job_id: str | None = None,
+    limit_seconds: float | None = None,
+) -> tuple[Status, View]:
     """Show a job until it ends; returns its final status and what was seen.
 
     Lines of the job's output are printed as they come; on a terminal the view stays below them, elsewhere a line tells
-    of progress now and then. Ends the job cleanly if the budget is spent and the pod's watchdog has not.
+    of progress now and then. Ends the job cleanly if the budget is spent and the pod's watchdog has not. With
+    `limit_seconds`, raises UnreachableError if the job has not ended by then.
     """
     view = View(planned_seconds(remote))
     follower = Follower(remote, job_id)
+    until = None
+    if limit_seconds is not None:
+        follower.patience_seconds, until = limit_seconds, time.monotonic() + limit_seconds
     live = (
         None
         if as_json or not console.is_terminal
@@ -131,12 +147,18 @@ def watch(remote: Remote, console: Console, *, as_json: bool, job_id: str | None
         live.start()
     try:
         for frame in follower.frames(printer.notice):
-            event = view.take(frame)
+            event = None
+            try:
+                event = view.take(frame)
+            except UnreadableError as problem:
+                follower.complain(problem, printer.notice)
             printer.show(frame, event)
-            if frame["k"] == "tick":
-                _keep_budget(remote, view, frame["over"], printer.notice)
-            if frame["k"] == "end":
-                return dict(frame["status"]), view
+            if isinstance(frame, Tick):
+                _keep_budget(remote, view, frame.over, printer.notice)
+            if isinstance(frame, End):
+                return frame.status, view
+            if until is not None and time.monotonic() > until:
+                raise UnreachableError(f"{remote.settings.address}: the job has not ended in {limit_seconds:.0f} s")
     finally:
         if live is not None:
             live.stop()
@@ -155,7 +177,7 @@ class _Printer:
         self.last_progress = 0.0
 
     def line(self, text: str) -> None:
-        self.console.print(Text(printable(text)), soft_wrap=True)
+        self.console.print(Text(one_line(text)), soft_wrap=True)
 
     def notice(self, text: str) -> None:
         if self.as_json:
@@ -163,17 +185,17 @@ class _Printer:
         else:
             self.line(text)
 
-    def show(self, frame: Frame, event: dict[str, Any] | None) -> None:
+    def show(self, frame: Frame, event: Event | None) -> None:
         if self.as_json:
-            print(json.dumps(frame), flush=True)
-        elif frame["k"] == "out":
-            self.line(frame["t"])
-        elif event is not None and event.get("event") in ("step_started", "step_finished", "notice"):
-            took = f" ({job.minutes(event['seconds'])})" if _number(event.get("seconds")) else ""
-            words = [_text(event.get("step")), _text(event["event"]).removeprefix("step_"), _text(event.get("message"))]
+            print(json.dumps(frame.record()), flush=True)
+        elif isinstance(frame, Out):
+            self.line(frame.t)
+        elif event is not None and event.event != "progress":
+            took = f" ({job.minutes(event.seconds)})" if event.seconds is not None else ""
+            words = [event.step or "", event.event.removeprefix("step_"), event.message or ""]
             self.line("[pod] " + " ".join(word for word in words if word) + took)
         elif (
-            frame["k"] == "tick"
+            isinstance(frame, Tick)
             and not self.console.is_terminal
             and time.monotonic() > self.last_progress + PROGRESS_SECONDS
         ):
@@ -183,25 +205,16 @@ class _Printer:
 
 def _keep_budget(remote: Remote, view: View, over: bool, say: Callable[[str], None]) -> None:
     money = view.money
-    if not money or not money["budget"]:
+    if money is None or not money.budget:
         return
-    if money["spent"] >= WARN_SHARE * money["budget"] and not view.warned:
+    if money.spent >= WARN_SHARE * money.budget and not view.warned:
         view.warned = True
-        say(f"WARNING: {money['spent']:.2f} $ of the budget of {money['budget']:.2f} $ are spent")
-    if money["spent"] >= money["budget"] and not over and not view.ended:
+        say(f"WARNING: {money.spent:.2f} $ of the budget of {money.budget:.2f} $ are spent")
+    if money.spent >= money.budget and not over and not view.ended:
         view.ended = True
-        say(f"the budget of {money['budget']:.2f} $ is spent: the job is being ended cleanly")
-        job.end(remote, "budget")
-
-
-def printable(text: str) -> str:
-    """Text from the pod without what would steer the terminal."""
-    return "".join(c if c.isprintable() or c == "\t" else "�" if c != "\r" else " " for c in text)
-
-
-def _number(value: Any) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else ""
+        say(f"the budget of {money.budget:.2f} $ is spent: the job is being ended cleanly")
+        try:
+            job.end(remote, "budget")
+        except PodError as problem:  # tried again at the next tick
+            view.ended = False
+            say(f"the job was NOT ended ({problem})")

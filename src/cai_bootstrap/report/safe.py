@@ -8,40 +8,11 @@ import base64
 import hashlib
 import json
 import math
-import unicodedata
 from typing import Any
 
-# Cc: C0 and C1 controls; Cf: bidi, zero-width and tag characters; Cs: lone surrogates; Co: private use; Zl, Zp: odd
-# line ends.
-_HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
-_KEPT = frozenset("\n\t")
+from cai_bootstrap.printable import clip, visible
 
-
-def visible(text: str) -> str:
-    """The text with every control, bidi, zero-width or private-use character written as a visible one.
-
-    C0 controls become their control pictures (ESC is ␛), all others their code point (⟨U+202E⟩). Line feeds and tabs
-    stay.
-    """
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(
-        c if c in _KEPT or c.isprintable() or unicodedata.category(c) not in _HIDDEN else _picture(c) for c in text
-    )
-
-
-def _picture(character: str) -> str:
-    code = ord(character)
-    if code < 0x20:
-        return chr(0x2400 + code)
-    return "␡" if code == 0x7F else f"⟨U+{code:04X}⟩"
-
-
-def clip(text: str, limit: int) -> str:
-    """At most `limit` characters of a text, made visible, saying how many were left out."""
-    if len(text) <= limit:
-        return visible(text)
-    return f"{visible(text[:limit])} … [{len(text) - limit:,} more characters]"
+__all__ = ["clip", "csp", "script_json", "shown", "visible"]
 
 
 def shown(value: Any) -> Any:

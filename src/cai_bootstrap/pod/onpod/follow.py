@@ -14,8 +14,9 @@ import select
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from . import jobs, state, watchdog
 from .state import Control
@@ -80,22 +81,31 @@ def _modified(path: Path) -> float:
         return 0.0
 
 
-def _lines(path: Path, offset: int, over: bool) -> list[tuple[str, int]]:
-    """Whole lines from `offset` on, each with the offset after it; an unfinished one only when the job is over."""
-    found: list[tuple[str, int]] = []
+def _lines(path: Path, offset: int, over: bool) -> Iterator[tuple[str, int]]:
+    """Whole lines from `offset` on, each with the offset after it; an unfinished one only when the job is over.
+
+    A line of more than BLOCK bytes comes in pieces of so many.
+    """
     try:
-        with open(path, "rb") as source:
-            if os.fstat(source.fileno()).st_size < offset:
-                offset = 0
-            source.seek(offset)
-            for raw in source:
-                if not raw.endswith(b"\n") and not over and len(raw) < BLOCK:
-                    break
-                offset += len(raw)
-                found.append((raw.decode("utf-8", "replace").rstrip("\n"), offset))
+        source = open(path, "rb")  # noqa: SIM115 - only its opening may fail in silence
     except OSError:
-        pass
-    return found
+        return
+    with source:
+        if os.fstat(source.fileno()).st_size < offset:
+            offset = 0
+        source.seek(offset)
+        while raw := _piece(source):
+            if not raw.endswith(b"\n") and not over and len(raw) < BLOCK:
+                break
+            offset += len(raw)
+            yield raw.decode("utf-8", "replace").rstrip("\n"), offset
+
+
+def _piece(source: BinaryIO) -> bytes:
+    try:
+        return source.readline(BLOCK)
+    except OSError:
+        return b""
 
 
 _gpu_known: bool | None = None

@@ -1,4 +1,4 @@
-"""RunPod's REST API v2: read a pod, stop it, and believe it stopped only when the provider says it no longer costs.
+"""RunPod's REST API v2: stop a pod, then read it; it is believed only when the provider says that it no longer costs.
 
 Used by the command line and by the watchdog on the pod, so: standard library only. The key travels in the Authorization
 header and appears in no message.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 import time
 import urllib.error
 import urllib.parse
@@ -19,6 +20,10 @@ API_URL = "https://api.runpod.io/v2"
 STOPPED = ("EXITED", "TERMINATED")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 MAX_ANSWER_BYTES = 4 << 20
+RUNNING = "RUNNING"
+LONGEST_PAUSE = 60.0
+READS_BEFORE_REPEATING = 5  # of a pod that runs on after it was asked to stop
+LASTING_READS = 3  # refused for good, one after the other
 
 
 class ApiError(Exception):
@@ -56,6 +61,26 @@ class RunPod:
         self._opener = urllib.request.build_opener(_NoRedirects)
 
     def _call(self, method: str, path: str, body: dict[str, str] | None = None) -> str:
+        """One request, in bounded time: a socket's own limit starts anew with each byte that comes."""
+        answers: list[str] = []
+        errors: list[ApiError] = []
+
+        def ask() -> None:
+            try:
+                answers.append(self._ask(method, path, body))
+            except ApiError as error:
+                errors.append(error)
+
+        asking = threading.Thread(target=ask, daemon=True)
+        asking.start()
+        asking.join(self.timeout * 2)
+        if errors:
+            raise errors[0]
+        if not answers:
+            raise ApiError(f"RunPod: {method} {path}: no answer ({self.timeout * 2:.0f} s)")
+        return answers[0]
+
+    def _ask(self, method: str, path: str, body: dict[str, str] | None) -> str:
         headers = {"Authorization": "Bearer " + self._key, "Accept": "application/json", "User-Agent": "cai-bootstrap"}
         data = None
         if body is not None:
@@ -83,7 +108,7 @@ class RunPod:
         text = self._call("GET", self._path())
         try:
             pod = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise ApiError(f"RunPod: GET {self._path()}: the answer is not JSON") from None
         if isinstance(pod, dict) and isinstance(pod.get("pod"), dict):
             pod = pod["pod"]
@@ -113,42 +138,92 @@ class RunPod:
         pause_seconds: float = 2.0,
         sleep: Callable[[float], None] = time.sleep,
     ) -> dict[str, Any]:
-        """Stop the pod and return it once the provider says that it no longer costs.
+        """Ask for the stop at once, then read; returns the pod once the provider says that it no longer costs.
 
-        409 means "re-read"; 429, 5xx and silence are tried again; anything else is final. Raises ApiError, also when
-        the pod still costs after `limit_seconds`.
+        Reads only decide whether to believe it: whatever they answer, the request has been sent, and is sent again
+        (it may be repeated) while it was not accepted, while nothing readable comes back, or while the pod still runs.
+        Raises ApiError when the request is refused for good, when reading is, or when the pod still costs after
+        `limit_seconds`.
         """
         until = time.monotonic() + limit_seconds
-        asked = False
-        problem: ApiError | None = None
+        stopping = _Stopping(self, say)
         pause = pause_seconds
         while True:
-            try:
-                pod = self.read()
-                if no_longer_costs(pod):
-                    return pod
-                if not asked:
-                    try:
-                        self.ask_to_stop()
-                        asked = True
-                        say(f"asked RunPod to stop pod {self.pod_id}")
-                    except ApiError as error:
-                        if error.status != 409:
-                            raise
-                        say(str(error))
-                    pause = pause_seconds
-                    problem = None
-            except ApiError as error:
-                if not error.passing:
-                    raise
-                say(str(error))
-                problem = error
-                pause = min(max(pause * 2, error.retry_after or 0), 60)
+            if stopping.is_to_be_sent:
+                stopping.ask()
+            pod = stopping.read()
+            if pod is not None and no_longer_costs(pod):
+                return pod
+            stopping.raise_for_good()
+            # Only trouble makes us slower: a pod that is just stopping is looked at again soon.
+            trouble = stopping.trouble
+            pause = min(max(pause * 2, trouble.retry_after or 0), LONGEST_PAUSE) if trouble else pause_seconds
             if time.monotonic() + pause > until:
-                raise problem or ApiError(
-                    f"RunPod was asked to stop pod {self.pod_id} and {limit_seconds:.0f} s later it still costs"
-                )
+                raise stopping.given_up(limit_seconds)
             sleep(pause)
+
+
+class _Stopping:
+    """How far the stopping of one pod has come: was the request accepted, and what did the last read say."""
+
+    def __init__(self, api: RunPod, say: Callable[[str], None]) -> None:
+        self.api, self.say = api, say
+        self.accepted = False
+        self.refusal: ApiError | None = None  # of the last request
+        self.unreadable: ApiError | None = None  # the last read
+        self.lasting_reads = 0
+        self.reads_while_running = 0
+
+    @property
+    def is_to_be_sent(self) -> bool:
+        return not self.accepted or self.unreadable is not None or self.reads_while_running >= READS_BEFORE_REPEATING
+
+    @property
+    def trouble(self) -> ApiError | None:
+        return self.refusal or self.unreadable
+
+    def ask(self) -> None:
+        self.reads_while_running = 0
+        try:
+            self.api.ask_to_stop()
+        except ApiError as error:
+            self.refusal = error
+            self.say(f"the request to stop pod {self.api.pod_id} was not accepted: {error}")
+            return
+        self.refusal = None
+        self.say(f"asked RunPod {'again ' if self.accepted else ''}to stop pod {self.api.pod_id}")
+        self.accepted = True
+
+    def read(self) -> dict[str, Any] | None:
+        try:
+            pod = self.api.read()
+        except ApiError as error:
+            self.unreadable = error
+            self.lasting_reads = 0 if error.passing else self.lasting_reads + 1
+            self.say(f"whether pod {self.api.pod_id} still costs cannot be read: {error}")
+            return None
+        self.unreadable, self.lasting_reads = None, 0
+        running = pod["status"].upper() == RUNNING
+        self.reads_while_running = self.reads_while_running + 1 if running else 0
+        return pod
+
+    def raise_for_good(self) -> None:
+        """Raise if trying again cannot help: the stop is refused, or reading is, several times."""
+        if self.refusal is not None and not self.refusal.passing and not self.accepted:
+            raise ApiError(f"pod {self.api.pod_id} was NOT stopped: {self.refusal}", self.refusal.status)
+        redirected = self.unreadable is not None and 300 <= self.unreadable.status < 400
+        if self.unreadable is not None and (redirected or self.lasting_reads >= LASTING_READS):
+            raise ApiError(f"{self._account()}: {self.unreadable}", self.unreadable.status)
+
+    def given_up(self, seconds: float) -> ApiError:
+        if self.trouble is not None:
+            return ApiError(f"{self._account()}: {self.trouble}", self.trouble.status)
+        return ApiError(f"RunPod was asked to stop pod {self.api.pod_id} and {seconds:.0f} s later it still costs")
+
+    def _account(self) -> str:
+        if not self.accepted:
+            return f"pod {self.api.pod_id} was NOT stopped"
+        return f"RunPod was asked to stop pod {self.api.pod_id}, and nothing believable says that it did"
 
 
 def no_longer_costs(pod: dict[str, Any]) -> bool:

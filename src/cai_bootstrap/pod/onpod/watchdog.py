@@ -49,8 +49,9 @@ def arm(control: Control, asked: dict[str, Any]) -> dict[str, Any]:
     """Set the limits and start the watchdog unless it runs. Times in `asked` are relative, so clocks may differ.
 
     `elapsed_seconds` since the rental began, `deadline_seconds` from its beginning (or None), and the keys of DEFAULTS;
-    `secrets` may hold `api_key`.
+    `secrets` may hold `api_key`. Raises ValueError for a budget that nothing would spend.
     """
+    _refuse_endless_budget(asked)
     control.create()
     earlier = state.read_json(control.watchdog_config)
     alive = state.alive(state.read_json(control.watchdog_process))
@@ -89,6 +90,13 @@ def arm(control: Control, asked: dict[str, Any]) -> dict[str, Any]:
     os.read(ready, 1)
     os.close(ready)
     return describe(control)
+
+
+def _refuse_endless_budget(asked: dict[str, Any]) -> None:
+    budget, price = asked.get("budget"), asked.get("price", DEFAULTS["price"])
+    for name, value in (("budget", budget), ("price", price)):
+        if budget is not None and not (isinstance(value, (int, float)) and 0 < value < 1e9):
+            raise ValueError(f"a budget needs a {name} above 0, not {value!r}: else it is never spent")
 
 
 def _locked(lock: int, control: Control) -> bool:
@@ -142,6 +150,7 @@ class _Watchdog:
         self.limit_reached: str | None = None
         self.limit_at = 0.0
         self.gave_up: str | None = None
+        self.problem: str | None = None
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
     def log(self, event: str, message: str) -> None:
@@ -153,13 +162,30 @@ class _Watchdog:
             try:
                 self._read_config()
                 reason = self._look()
+            except Exception as error:
+                self._note(error)
+                reason = self._overdue()
+            try:
                 if reason is not None and self.gave_up is None and self._stop_pod(reason):
                     return
                 if self.gave_up is not None and not self.control.dir.is_dir():
                     return  # no way to stop the pod, and everything that could run here is gone
             except Exception as error:
-                self.log("problem", f"{type(error).__name__}: {error}")
+                self._note(error)
             time.sleep(self.config.get("tick_seconds", 1.0))
+
+    def _note(self, error: Exception) -> None:
+        problem = f"{type(error).__name__}: {error}"
+        if problem != self.problem:  # each second the same would fill the disk
+            self.log("problem", problem)
+        self.problem = problem
+
+    def _overdue(self) -> str | None:
+        """A limit that was reached and all its patience spent: a job that cannot be looked at must not keep the pod."""
+        if self.limit_reached is None:
+            return None
+        patience = self.config["job_grace_seconds"] + self.config["fetch_grace_seconds"]
+        return self.limit_reached if time.time() - self.limit_at > patience else None
 
     def _read_config(self) -> None:
         config = state.read_json(self.control.watchdog_config)
