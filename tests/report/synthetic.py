@@ -124,7 +124,7 @@ def labels(workspace: Workspace) -> dict[str, int]:
     """How the pairs that train were labelled: all but nine, which the check on their tokens drops."""
     path = workspace.data / "generation_summary.json"
     counts: dict[str, int] = read_json(path)["by_label_source"] if path.exists() else {"constraint": 100}
-    return {**counts, "constraint": counts["constraint"] - 9}
+    return {**counts, "constraint": max(0, counts["constraint"] - 9)}
 
 
 def generate(workspace: Workspace, count: int) -> None:

@@ -11,6 +11,7 @@ from pathlib import PurePath
 from typing import Any
 
 from cai_bootstrap.evaluation.conditions import EOS_RULE, PLAIN_RENDERING
+from cai_bootstrap.evaluation.length import length_fault
 
 JUDGED_SIDES = ("base", "trained")
 PLAIN = {"rendering": PLAIN_RENDERING, "stop_rule": EOS_RULE}
@@ -46,6 +47,17 @@ def unmet(results: Mapping[str, Any]) -> Iterator[str]:
             f"conditions.quantization is {conditions['quantization']!r}; with precision {conditions['precision']!r} it "
             f"is {quantization!r}"
         )
+    yield from _lengths(results)
+
+
+def _lengths(results: Mapping[str, Any]) -> Iterator[str]:
+    limit = results["conditions"]["max_new_tokens"]
+    sides = {side: block["factors"]["stop_rule"] != EOS_RULE for side, block in results["models"].items() if block}
+    for row in results["items"]:
+        for side, stopped in sides.items():
+            answer = row[side]
+            if fault := length_fault(answer["response"], answer["finished"], limit, stopped=stopped):
+                yield f"items[{row['id']}].{side}: {fault} (conditions.max_new_tokens)"
 
 
 def _other_model(side: str, model: str, base: str) -> Iterator[str]:

@@ -76,7 +76,7 @@ def judge_file(
     trained = results["models"].get("trained")
     if trained is None:
         raise UntrustedResultError(f"{path}: a baseline: it holds no trained model that could be judged")
-    _must_meet_demands(path, results, workspace or workspace_of(path))
+    must_meet_demands(path, results, workspace)
     successes, total = trained["successes"], trained["total"]
     passed = meets_gate(successes, total)
     message = (
@@ -97,8 +97,13 @@ def judge_file(
     )  # fmt: skip
 
 
-def _must_meet_demands(path: Path, results: dict[str, Any], workspace: Workspace | None) -> None:
+def must_meet_demands(path: Path, results: dict[str, Any], workspace: Workspace | None = None) -> None:
+    """Raises UntrustedResultError for results, read by `read_results`, that do not meet the gate's demands.
+
+    Whoever says of a trained model that the threshold was reached asks this first.
+    """
     fault = next(unmet(results), None)
+    workspace = workspace or workspace_of(path)
     if fault is None and workspace is not None:
         fault = adapter_fault(workspace, path, results)
     if fault is not None:

@@ -14,9 +14,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from cai_bootstrap.errors import DataError, UntrustedResultError
-from cai_bootstrap.evaluation.conditions import EOS_RULE, FACTORS, Conditions, item_order
+from cai_bootstrap.evaluation.conditions import FACTORS, Conditions, item_order
 from cai_bootstrap.evaluation.declared import ResultsFile
-from cai_bootstrap.evaluation.length import length_fault
 from cai_bootstrap.evaluation.scorers import SCORER_VERSION, judge
 from cai_bootstrap.evaluation.statistics import THRESHOLD_PERCENT, meets_gate
 from cai_bootstrap.evaluation.suite import NAMED_SUITES, Suite, load_suite
@@ -270,7 +269,6 @@ def _disagreements(parsed: ResultsFile, raw: Mapping[str, Any], suite: Suite, *,
         yield "it holds no responses"
     for side, judged in answers.items():
         yield from _claim_faults(side, judged) if older else _verdict_faults(side, judged, suite)
-        yield from _length_faults(side, judged, parsed)
         summary = raw["models"][side]
         weights = parsed.conditions.base_weights_sha256
         expected = _side(suite, judged, summary.get("factors", {}), weights)
@@ -309,14 +307,6 @@ def _verdict_faults(side: str, judged: Answers, suite: Suite) -> Iterator[str]:
                 f"items[{item.id}].{side}: the file says {_say(stored)}, its response scores {_say(again)} "
                 f"(first line: {stored.first_line_reason}, scores {again.first_line_reason})"
             )
-
-
-def _length_faults(side: str, judged: Answers, parsed: ResultsFile) -> Iterator[str]:
-    stopped = getattr(parsed.models, side).factors.stop_rule != EOS_RULE
-    limit = parsed.conditions.max_new_tokens
-    for id, answer in judged.items():
-        if fault := length_fault(answer.response, answer.finished, limit, stopped=stopped):
-            yield f"items[{id}].{side}: {fault} (conditions.max_new_tokens)"
 
 
 def _claim_faults(side: str, judged: Answers) -> Iterator[str]:

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from cai_bootstrap.errors import UntrustedResultError
+from cai_bootstrap.evaluation.gate import must_meet_demands
 from cai_bootstrap.evaluation.results import percent
 from cai_bootstrap.evaluation.statistics import THRESHOLD_PERCENT, meets_gate
 from cai_bootstrap.evaluation.suite import kind_of_items, undecided_on
@@ -44,6 +46,10 @@ def headline(found: RunFiles) -> Headline:
     """What this run found, in one true sentence. Without a sound result it says that there is none, and why."""
     verdict = dig(found.run, "verdict")
     if found.results is not None and found.results["models"].get("trained") is not None:
+        try:
+            must_meet_demands(found.results_file or found.workspace.results, found.results, found.workspace)
+        except UntrustedResultError as error:
+            return Headline(f"No verdict: {error}.", _baseline_lines(found), "bad")
         return _of_trained(found, verdict)
     if found.results_file is not None:
         reason = next((fault for fault in found.faults if found.results_file.name in fault), "it cannot be read")

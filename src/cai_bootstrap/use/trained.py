@@ -5,6 +5,7 @@ from typing import Any
 
 from cai_bootstrap.config import RunConfig
 from cai_bootstrap.errors import DataError, UntrustedResultError
+from cai_bootstrap.evaluation.gate import must_meet_demands
 from cai_bootstrap.evaluation.results import read_results
 from cai_bootstrap.evaluation.suite import NAMED_SUITES, Suite, load_suite
 from cai_bootstrap.inference.models import PreparedModel
@@ -79,11 +80,13 @@ def _must_fit(checkpoint: Checkpoint, prepared: PreparedModel) -> None:
 def measured(config: RunConfig, workspace: Workspace, checkpoint: Checkpoint) -> tuple[Path, dict[str, Any]] | None:
     """The newest evaluation file of this very adapter, every response in it scored again; None if it was not measured.
 
-    Raises UntrustedResultError if that file says anything that is not so.
+    Raises UntrustedResultError if that file says anything that is not so, or was not measured as the gate demands.
     """
     for path in evaluations(workspace):
         if _adapter_of(path) == checkpoint.sha256:
-            return path, read_results(path, own_suite(config))
+            results = read_results(path, own_suite(config))
+            must_meet_demands(path, results, workspace)
+            return path, results
     return None
 
 
