@@ -22,6 +22,7 @@ from cai_bootstrap.errors import (
     InterruptedRunError,
     StepTimeoutError,
     TerminatedRunError,
+    UntrustedResultError,
 )
 from cai_bootstrap.evaluation.gate import judge_file
 from cai_bootstrap.evaluation.suite import NAMED_SUITES, load_suite
@@ -273,8 +274,12 @@ class _Run:
 
     def _gate(self, outcome: RunOutcome) -> None:
         """Read the results back from disk and judge them: the only place where a run can be said to have passed."""
-        marker = read_json(self.workspace.logs / "steps" / "evaluate.json")
-        path = self.workspace.base / next(iter(marker["outputs"]))
+        marker = self.workspace.logs / "steps" / "evaluate.json"
+        finished = read_json(marker)
+        outputs = finished.get("outputs") if isinstance(finished, dict) else None
+        if not isinstance(outputs, dict) or not outputs:
+            raise UntrustedResultError(f"{marker}: names no results file; remove it and start again")
+        path = self.workspace.base / next(iter(outputs))
         outcome.results_file = path
         settings = self.resolved.config.evaluation
         suite = None if settings.suite in NAMED_SUITES else load_suite(settings.suite)
