@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from cai_bootstrap.cli.printed import say, text
+from cai_bootstrap.cli.printed import line, say, text
 from cai_bootstrap.errors import EXIT_OK, EXIT_UNTRUSTED, GateError
 
 _SUITE_HELP = "The suite file, for results measured on a suite of your own."
@@ -93,7 +93,7 @@ def rescore(results: Path, out: Path | None, suite_file: Path | None, as_json: b
         before, after = (percent(row[key], row["total"]) for key in ("before", "after"))
         say(f"{side} ({row['scored']}): {before} → {after} of {row['total']}")
         for change in found.changed[side]:
-            say(f"    {change['id']}, {change['scored']}: {change['before']} → {change['after']}")
+            say(f"    {line(change['id'])}, {change['scored']}: {change['before']} → {change['after']}")
     for name in block["not_rescored"]:
         say(f"{name} is as it was: the file holds no outputs of it")
 
@@ -182,6 +182,6 @@ def _print_comparison(found: dict[str, Any]) -> None:
     for printed in (table, kinds, beside):
         console.print(printed)
     for factor in found["factors"]:
-        say(f"{factor['field']}: {factor['a']} → {factor['b']}")
+        say(f"{factor['field']}: {line(factor['a'])} → {line(factor['b'])}")
     for which in ("a", "b"):
         say(f"{found[which]}: {found[f'shown_{which}']}")

@@ -19,10 +19,15 @@ def say(message: Any, *, err: bool = False) -> None:
     click.echo(visible(str(message)), err=err)
 
 
-def text(value: Any, *, style: str = "") -> "Text":
-    """A value as rich prints it: as it stands, and not as markup."""
-    from rich.text import Text
-
+def line(value: Any) -> str:
+    """A value in one line: a line break in a name must not begin a line that reads like one of ours."""
     from cai_bootstrap.printable import visible
 
-    return Text(visible(str(value)), style=style)
+    return visible(str(value)).replace("\n", "⏎")
+
+
+def text(value: Any, *, style: str = "") -> "Text":
+    """A value as rich prints it: in one line, as it stands, and not as markup."""
+    from rich.text import Text
+
+    return Text(line(value), style=style)

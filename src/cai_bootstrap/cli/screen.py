@@ -54,8 +54,8 @@ class Screen:
         if handler is not None:
             handler(event)
 
-    def _print(self, text: str) -> None:
-        self._console.print(printed(text), highlight=False)
+    def _print(self, message: str) -> None:
+        self._console.print(*map(printed, message.split("\n")), sep="\n", highlight=False)
         if not self._live:
             sys.stdout.flush()
 

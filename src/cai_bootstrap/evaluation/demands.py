@@ -12,6 +12,7 @@ from typing import Any
 
 from cai_bootstrap.evaluation.conditions import EOS_RULE, PLAIN_RENDERING
 from cai_bootstrap.evaluation.length import length_fault
+from cai_bootstrap.evaluation.wording import short
 
 JUDGED_SIDES = ("base", "trained")
 PLAIN = {"rendering": PLAIN_RENDERING, "stop_rule": EOS_RULE}
@@ -29,14 +30,14 @@ def unmet(results: Mapping[str, Any]) -> Iterator[str]:
             return
         for factor, value in PLAIN.items():
             if (stated := models[side]["factors"][factor]) != value:
-                yield f"models.{side}.factors.{factor} is {_short(stated)}; the gate demands {value!r} on both sides"
+                yield f"models.{side}.factors.{factor} is {short(stated)}; the gate demands {value!r} on both sides"
     if TEMPLATED in conditions["engine"]:
-        yield f"conditions.engine is {_short(conditions['engine'])}; the gate demands the plain instruction"
+        yield f"conditions.engine is {short(conditions['engine'])}; the gate demands the plain instruction"
     for side in ("trained", "rival"):
         if models.get(side) is not None:
             yield from _other_model(side, models[side]["factors"]["model"], models["base"]["factors"]["model"])
     if not _names(model := models["base"]["factors"]["model"], conditions["base_model"]):
-        yield f"models.base.factors.model is {_short(model)}, conditions.base_model {_short(conditions['base_model'])}"
+        yield f"models.base.factors.model is {short(model)}, conditions.base_model {short(conditions['base_model'])}"
     adapter = models["trained"]["factors"]["adapter"]
     for what, sha256 in (("of nothing", NOTHING), ("of the base's own weights", conditions["base_weights_sha256"])):
         if adapter == sha256:
@@ -63,7 +64,7 @@ def _lengths(results: Mapping[str, Any]) -> Iterator[str]:
 def _other_model(side: str, model: str, base: str) -> Iterator[str]:
     if model != base:
         yield (
-            f"models.{side}.factors.model is {_short(model)}, the base's is {_short(base)}; the gate demands the same "
+            f"models.{side}.factors.model is {short(model)}, the base's is {short(base)}; the gate demands the same "
             "base on every side"
         )
 
@@ -71,7 +72,3 @@ def _other_model(side: str, model: str, base: str) -> Iterator[str]:
 def _names(model: str, base_model: str) -> bool:
     """Whether a side's model is the conditions' one. Older files name a local one by its path."""
     return model == base_model or ("/" in model and PurePath(model).name.startswith(base_model))
-
-
-def _short(text: str) -> str:
-    return repr(text) if len(text) <= 80 else f"{text[:80]!r}…"

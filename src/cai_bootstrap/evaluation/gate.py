@@ -26,6 +26,7 @@ from cai_bootstrap.evaluation.suite import (
     shipped_name,
     undecided_on,
 )
+from cai_bootstrap.evaluation.wording import one_line
 from cai_bootstrap.workspace import Workspace
 
 
@@ -72,7 +73,9 @@ def judge_file(
     subset = None if shipped == WHOLE_SUITE else shipped
     own = subset is None or held_out.version == USER_VERSION
     if own and any(item.split != "test" for item in held_out.items):
-        raise UntrustedResultError(f"{path}: measured on dev items ({held_out.name}); the gate judges test items only")
+        raise UntrustedResultError(
+            f"{path}: measured on dev items ({one_line(held_out.name)}); the gate judges test items only"
+        )
     trained = results["models"].get("trained")
     if trained is None:
         raise UntrustedResultError(f"{path}: a baseline: it holds no trained model that could be judged")
@@ -107,7 +110,7 @@ def must_meet_demands(path: Path, results: dict[str, Any], workspace: Workspace 
     if fault is None and workspace is not None:
         fault = adapter_fault(workspace, path, results)
     if fault is not None:
-        raise UntrustedResultError(f"{path}: {fault}; this is no measurement of Stage 1, evaluate again")
+        raise UntrustedResultError(f"{path}: {one_line(fault)}; this is no measurement of Stage 1, evaluate again")
 
 
 def _verdict(passed: bool, enforce: bool, undecided: str | None) -> str:

@@ -51,8 +51,8 @@ def rescore_file(path: Path, out: Path | None = None, *, suite: Suite | None = N
     out = out or rescored_path(path)
     if out.is_dir():
         raise UsageError(f"{out} is a folder; --out names the file to write")
-    source = sha256_file(path) if path.is_file() else ""
     old, suite = read_older_results(path, suite)
+    source = sha256_file(path)
     present = [side for side in SIDES if old["models"].get(side) is not None]
     outputs = {side: outputs_of(old, side) for side in present}
     rival = old["rival"]

@@ -20,6 +20,7 @@ from cai_bootstrap.evaluation.scorers import SCORER_VERSION, judge
 from cai_bootstrap.evaluation.statistics import THRESHOLD_PERCENT, meets_gate
 from cai_bootstrap.evaluation.suite import NAMED_SUITES, Suite, load_suite
 from cai_bootstrap.evaluation.summary import Answers, compute_statistics, summarise
+from cai_bootstrap.evaluation.wording import one_line, short
 from cai_bootstrap.records import Answer, EvalItem
 from cai_bootstrap.workspace import read_json, write_json
 
@@ -111,7 +112,7 @@ def read_results(path: Path, suite: Suite | None = None) -> dict[str, Any]:
     parsed, found = _parse(path)
     suite = suite or _suite_of(path, parsed)
     if fault := next(_disagreements(parsed, found, suite), None):
-        raise UntrustedResultError(f"{path}: {fault}; the file cannot be trusted, evaluate again")
+        raise UntrustedResultError(f"{path}: {one_line(fault)}; the file cannot be trusted, evaluate again")
     return found
 
 
@@ -130,7 +131,7 @@ def read_older_results(path: Path, suite: Suite | None = None) -> tuple[dict[str
             "older version can be scored again"
         )
     if fault := next(_disagreements(parsed, found, suite, older=True), None):
-        raise UntrustedResultError(f"{path}: {fault}; the file cannot be trusted, evaluate again")
+        raise UntrustedResultError(f"{path}: {one_line(fault)}; the file cannot be trusted, evaluate again")
     return found, suite
 
 
@@ -143,11 +144,11 @@ def _parse(path: Path) -> tuple[ResultsFile, dict[str, Any]]:
         raise UntrustedResultError(f"{path}: not a results file: it holds no JSON object")
     if found.get("schema_version") != SCHEMA_VERSION or isinstance(found["schema_version"], bool):
         version = found.get("schema_version")
-        raise UntrustedResultError(f"{path}: schema_version is {_short(version)}, this version reads {SCHEMA_VERSION}")
+        raise UntrustedResultError(f"{path}: schema_version is {short(version)}, this version reads {SCHEMA_VERSION}")
     try:
         parsed = ResultsFile.model_validate(found, strict=True)
     except ValidationError as error:
-        raise UntrustedResultError(f"{path}: {_first_problem(error)}") from error
+        raise UntrustedResultError(f"{path}: {one_line(_first_problem(error))}") from error
     return parsed, found
 
 
@@ -156,17 +157,11 @@ def _first_problem(error: ValidationError) -> str:
     where = ".".join(str(part) for part in problem["loc"])
     if problem["type"] != "extra_forbidden":
         value = problem["input"]
-        shown = "" if isinstance(value, dict | list) else f", not {_short(value)}"
+        shown = "" if isinstance(value, dict | list) else f", not {short(value)}"
         return f"{where}: {problem['msg']}{shown}"
     if where.startswith("models.") and where.count(".") == 1:
         return f"{where} is no side; the sides are {', '.join(SIDES)}"
     return f"{where} is not part of a results file"
-
-
-def _short(value: Any) -> str:
-    """A value as it stands in a sentence: what cannot be printed is escaped, what is long is cut."""
-    text = repr(value)
-    return text if len(text) <= 120 else f"{text[:120]}…"
 
 
 def answers_of(results: Mapping[str, Any], side: str) -> dict[str, Answer] | None:
@@ -365,7 +360,7 @@ def _different(path: str, found: Any, expected: Any) -> Iterator[str]:
         for at, (left, right) in enumerate(zip(found, expected, strict=False)):
             yield from _different(f"{path}[{at}]", left, right)
     elif not _same(found, expected):
-        yield f"{path} is {_short(found)}, the responses give {_short(expected)}"
+        yield f"{path} is {short(found)}, the responses give {short(expected)}"
 
 
 def _same(found: Any, expected: Any) -> bool:

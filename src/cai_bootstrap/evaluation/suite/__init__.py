@@ -48,7 +48,7 @@ def undecided_on(name: str, sha256: str) -> str | None:
     shipped = shipped_name(sha256)
     if shipped == WHOLE_SUITE:
         return None
-    return f"the user's suite '{name}'" if shipped is None else f"the subset '{shipped}'"
+    return f"the user's suite {name!r}" if shipped is None else f"the subset '{shipped}'"
 
 
 def kind_of_items(name: str) -> str:
