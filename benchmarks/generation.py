@@ -36,6 +36,7 @@ from cai_bootstrap.inference.models import PreparedModel, load_tokenizer, prepar
 from cai_bootstrap.inference.open import open_model
 from cai_bootstrap.inference.vllm_engine import sample_without_flashinfer_if_missing
 from cai_bootstrap.instructions.sampler import sample
+from cai_bootstrap.interpreter import python_environment, script_command
 
 ROWS = ("vllm", "raw vllm", "transformers", "raw transformers")
 MORE_TOKENS = 10**8  # of so many these prompts would be a part: vLLM is compiled, as the raw one is
@@ -235,14 +236,16 @@ def in_own_process(name: str, given: argparse.Namespace) -> dict[str, Any]:
     """A row from a process of its own; `{"row": …, "failed": why}` if it gives none."""
     with tempfile.TemporaryDirectory() as folder:
         file, log = Path(folder) / "row.json", Path(folder) / "log"
-        command = [
-            sys.executable, __file__, "--row", name, "--json", str(file), "--began", str(time.time()),
+        command = script_command(
+            __file__, "--row", name, "--json", str(file), "--began", str(time.time()),
             "--model", given.model, "--precision", given.precision, "--batch", str(given.batch),
             "--workers", given.workers, "--count", str(given.count), "--tokens", str(given.tokens),
             "--alone", str(given.alone),
-        ]  # fmt: skip
+        )  # fmt: skip
         with log.open("wb") as output:
-            process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
+            process = subprocess.Popen(
+                command, env=python_environment(), stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+            )
             try:
                 process.wait(given.limit)
             except subprocess.TimeoutExpired:

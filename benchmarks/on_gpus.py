@@ -23,6 +23,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from cai_bootstrap.interpreter import python_command, python_environment, script_command
+
 HERE = Path(__file__).resolve().parent
 POLL_SECONDS = 0.1
 LOG_LINES = 30
@@ -161,9 +163,9 @@ class Bench:
         source = ["--model", self._model] if what.sized else ["--folder", str(self._scratch / "large")]
         more = ["--layers", str(self._layers)] if what.script == ["large.py", "build"] else []
         more += QUICK.get(what.script[0], []) if self._quick else []
-        command = [sys.executable, str(HERE / what.script[0]), *what.script[1:], *source, *more, "--json", str(found)]
+        command = script_command(HERE / what.script[0], *what.script[1:], *source, *more, "--json", str(found))
         environment = {
-            **ENVIRONMENT, **os.environ, **dict(what.settings), "CUDA_VISIBLE_DEVICES": ",".join(cards),
+            **ENVIRONMENT, **python_environment(), **dict(what.settings), "CUDA_VISIBLE_DEVICES": ",".join(cards),
             "VLLM_CACHE_ROOT": str(self._scratch / f"cache-{(what.cache or name)}"),
         }  # fmt: skip
         with log.open("wb") as output:
@@ -293,8 +295,10 @@ def main() -> int:
         bench = Bench(given.out, given.model, devices or [""], Path(scratch), given.layers, given.quick)
         if any(what.sized for what in wanted):
             start = time.monotonic()
-            code = "import sys; from cai_bootstrap.inference.models import prepare; print(prepare(sys.argv[1]).path)"
-            subprocess.run([sys.executable, "-c", code, given.model], check=True)
+            command = python_command(
+                "cai_bootstrap", "prepare", "--model", given.model, "--base-dir", f"{scratch}/model"
+            )
+            subprocess.run(command, env=python_environment(), check=True)
             print(f"model ready after {time.monotonic() - start:.0f} s", flush=True)
         bench.run(wanted, given.budget)
         print("\n" + "\n".join(conclusions(given.out)), flush=True)

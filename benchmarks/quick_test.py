@@ -27,10 +27,11 @@ from cai_bootstrap.generation.prompts import plain_prompt, respond_prompt
 from cai_bootstrap.inference.engine import Sampling
 from cai_bootstrap.inference.models import prepare
 from cai_bootstrap.inference.transformers_engine import LoadedModel, TransformersEngine, load
+from cai_bootstrap.interpreter import python_command, python_environment
 from cai_bootstrap.records import Instruction
 from cai_bootstrap.workspace import read_jsonl, write_json
 
-CAI = [sys.executable, "-m", "cai_bootstrap"]
+CAI = python_command("cai_bootstrap")
 WHOLE_RUN_LIMIT = 300.0
 HELP_LIMIT = 0.5
 INSTRUCTIONS_LIMIT = 3.0
@@ -59,7 +60,7 @@ class Rate:
 def timed_command(arguments: list[str]) -> float:
     """Seconds of a `cai` command's whole life. Raises CalledProcessError if it fails."""
     start = time.perf_counter()
-    subprocess.run([*CAI, *arguments], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([*CAI, *arguments], check=True, stdout=subprocess.DEVNULL, env=python_environment())
     return time.perf_counter() - start
 
 

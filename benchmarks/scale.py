@@ -27,6 +27,7 @@ from cai_bootstrap.generation.instructions import make_instructions
 from cai_bootstrap.inference.engine import Completion, EngineInfo, Sampling
 from cai_bootstrap.instructions.leakage import LeakageIndex
 from cai_bootstrap.instructions.sampler import sample
+from cai_bootstrap.interpreter import python_environment, script_command
 
 COUNTS = (1_000, 10_000, 100_000)
 LINEAR_LIMIT = 1.1
@@ -104,8 +105,10 @@ def measure(counts: Sequence[int]) -> list[Scale]:
     """One row for each count, each generated in a process of its own."""
     rows: list[Scale] = []
     for count in counts:
-        command = [sys.executable, __file__, "--one", str(count)]
-        found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+        command = script_command(__file__, "--one", str(count))
+        found = json.loads(
+            subprocess.run(command, env=python_environment(), check=True, stdout=subprocess.PIPE, text=True).stdout
+        )
         each = found["seconds"] / count
         first = rows[0].seconds / rows[0].instructions if rows else each
         rows.append(

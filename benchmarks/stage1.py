@@ -97,12 +97,13 @@ def run(model: str, count: int, preset: str, folder: Path) -> dict[str, Any]:
     """The run and its notes."""
     from cai_bootstrap import pipeline, standby
     from cai_bootstrap.config import resolve
+    from cai_bootstrap.interpreter import script_command
     from cai_bootstrap.workspace import Workspace
 
     notes = folder / "notes"
     notes.mkdir()
     os.environ[NOTES] = str(notes)
-    this = [sys.executable, str(Path(__file__).absolute())]
+    this = script_command(__file__)
     pipeline.step_command = standby.step_command = lambda arguments: [*this, "--step", *arguments]
     standby.waiting_command = lambda base: [*this, "--standby", str(base)]
     resolved = resolve(

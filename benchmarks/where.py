@@ -8,6 +8,7 @@ measured here, and the bytes and operations that the work cannot do without.
 
 import argparse
 import json
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -15,6 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+sys.path.append(str(Path(__file__).parent))  # a safe path (-P) leaves out the script's own folder
+
 from generation import few_shot_prompts
 from training import config_of, pairs_of
 

@@ -1,10 +1,7 @@
 #!/usr/bin/env python
 """Measure the untrained base model on the held-out suite. The same as `cai baseline`."""
 
-import sys
-
-from cai_bootstrap.cli import run_command
-from cai_bootstrap.cli.run import baseline
+from cai_bootstrap.__main__ import main
 
 if __name__ == "__main__":
-    sys.exit(run_command(sys.argv[1:], baseline, "baseline_assessment.py"))
+    main(command="baseline", name="baseline_assessment.py")

@@ -1,10 +1,7 @@
 #!/usr/bin/env python
 """Measure base and trained model on the same held-out suite, and judge the result. The same as `cai evaluate`."""
 
-import sys
-
-from cai_bootstrap.cli import run_command
-from cai_bootstrap.cli.run import evaluate
+from cai_bootstrap.__main__ import main
 
 if __name__ == "__main__":
-    sys.exit(run_command(sys.argv[1:], evaluate, "evaluate_stage1.py"))
+    main(command="evaluate", name="evaluate_stage1.py")

@@ -1,10 +1,7 @@
 #!/usr/bin/env python
 """Let the model make its own preference pairs. The same as `cai generate`."""
 
-import sys
-
-from cai_bootstrap.cli import run_command
-from cai_bootstrap.cli.run import generate
+from cai_bootstrap.__main__ import main
 
 if __name__ == "__main__":
-    sys.exit(run_command(sys.argv[1:], generate, "generate_stage1_data.py"))
+    main(command="generate", name="generate_stage1_data.py")

@@ -1,10 +1,7 @@
 #!/usr/bin/env python
 """Train LoRA adapters with DPO on the preference pairs. The same as `cai train`."""
 
-import sys
-
-from cai_bootstrap.cli import run_command
-from cai_bootstrap.cli.run import train
+from cai_bootstrap.__main__ import main
 
 if __name__ == "__main__":
-    sys.exit(run_command(sys.argv[1:], train, "train_stage1_dpo.py"))
+    main(command="train", name="train_stage1_dpo.py")

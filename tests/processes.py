@@ -15,7 +15,28 @@ PATIENCE_SECONDS = 1800.0  # the real model on a busy machine; a quiet one needs
 FAKE_RUN = str(Path(__file__).with_name("fake_run.py"))
 
 
-def start(*arguments: object, fake: bool = False, **environment: str) -> "subprocess.Popen[str]":
+# What a user's folder may hold: each leaves a mark when it is executed, and none has what its name promises.
+USERS_OWN = (
+    "yaml", "random", "statistics", "secrets", "logging", "click", "pydantic", "numpy", "torch", "transformers", "peft",
+)  # fmt: skip
+
+
+def plant(folder: Path) -> Path:
+    """Put modules of the user's own into a folder (see `executed`); returns it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in USERS_OWN:
+        (folder / f"{name}.py").write_text(f"open({str(folder / name) + '.executed'!r}, 'w').close()\n")
+    return folder
+
+
+def executed(folder: Path) -> list[str]:
+    """Which of the planted modules some process has executed."""
+    return sorted(path.stem for path in folder.glob("*.executed"))
+
+
+def start(
+    *arguments: object, fake: bool = False, cwd: Path | None = None, **environment: str
+) -> "subprocess.Popen[str]":
     """Start `cai` (with steps that need no model if `fake`), its output piped; a group of its own, as a shell does."""
     command = [sys.executable, FAKE_RUN] if fake else [sys.executable, "-m", "cai_bootstrap"]
     return subprocess.Popen(
@@ -24,13 +45,14 @@ def start(*arguments: object, fake: bool = False, **environment: str) -> "subpro
         stderr=subprocess.STDOUT,
         text=True,
         env={**os.environ, **environment},
+        cwd=cwd,
         process_group=0,
     )
 
 
-def run(*arguments: object, fake: bool = False, **environment: str) -> tuple[int, str]:
+def run(*arguments: object, fake: bool = False, cwd: Path | None = None, **environment: str) -> tuple[int, str]:
     """Run `cai` to its end; its exit code and everything it said."""
-    process = start(*arguments, fake=fake, **environment)
+    process = start(*arguments, fake=fake, cwd=cwd, **environment)
     try:
         said, _ = process.communicate(timeout=PATIENCE_SECONDS)
     finally:

@@ -10,12 +10,12 @@ import contextlib
 import json
 import os
 import socket
-import sys
 import sysconfig
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from cai_bootstrap.interpreter import python_command
 from cai_bootstrap.supervise import Child, start_child, step_command
 
 AFTER_SECONDS = 8.0  # what works would have to share its processors while it imports the same
@@ -27,7 +27,7 @@ CGROUP = Path("/sys/fs/cgroup")
 
 def waiting_command(base: Path) -> list[str]:
     """The command of a process that waits; `base` tells a reader of the process list whose it is."""
-    return [sys.executable, "-m", "cai_bootstrap.cli.waiting", str(base)]
+    return python_command("cai_bootstrap.cli.waiting", str(base))
 
 
 class Standby:

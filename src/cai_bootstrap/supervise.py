@@ -9,7 +9,6 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +17,7 @@ from pathlib import Path
 from types import FrameType
 
 from cai_bootstrap.errors import EXIT_INTERRUPTED, EXIT_TERMINATED, EXIT_TIMEOUT
+from cai_bootstrap.interpreter import python_command, python_environment
 
 GRACE_SECONDS = 20.0
 POLL_SECONDS = 0.1
@@ -80,7 +80,7 @@ def start_child(command: Sequence[str], log: Path, *, stdin: int = subprocess.DE
                 stdin=stdin,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, PARENT_PIPE: str(read_end)},
+                env=python_environment({PARENT_PIPE: str(read_end)}),
                 pass_fds=[read_end],
                 start_new_session=True,
             )
@@ -192,7 +192,7 @@ def _wait_for_group(leader: int) -> None:
 
 def step_command(arguments: Sequence[str]) -> list[str]:
     """The command that runs a step in a process of its own, with this Python and this package."""
-    return [sys.executable, "-m", "cai_bootstrap", "step", *arguments]
+    return python_command("cai_bootstrap", "step", *arguments)
 
 
 def die_with_parent(*, whole_group: bool = True) -> None:

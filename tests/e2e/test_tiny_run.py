@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from once import made_once
-from processes import alive, processes_of, run, run_json, start, wait_for
+from processes import alive, executed, plant, processes_of, run, run_json, start, wait_for
 from stubs import Cai
 from tiny import make_model, make_suite
 
@@ -54,11 +54,15 @@ def events(base: Path) -> Iterator[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model, suites, and an uninterrupted run, which ends at the gate (3): random weights follow little."""
+    """A model, suites, and an uninterrupted run, which ends at the gate (3): random weights follow little.
+
+    It is started among the user's own modules, and with an empty entry on the path, which is the same folder.
+    """
 
     def make(folder: Path) -> None:
         suites = make_suite(folder / "test.jsonl", "test"), make_suite(folder / "dev.jsonl", "dev")
-        code, said = run(*arguments(folder / "base", make_model(folder / "model"), suites))
+        command = arguments(folder / "base", make_model(folder / "model"), suites)
+        code, said = run(*command, cwd=plant(folder / "here"), PYTHONPATH=f":{folder / 'elsewhere'}")
         assert code == 3, said
         assert "Stage 1 FAILED" in said
 
@@ -79,6 +83,11 @@ def tiny_suites(made: Path) -> Suites:
 def whole(tmp_path_factory: pytest.TempPathFactory, made: Path) -> Path:
     """This process's copy of the uninterrupted run."""
     return shutil.copytree(made / "base", tmp_path_factory.mktemp("whole") / "base")
+
+
+def test_no_process_of_a_run_executes_what_lies_in_the_current_directory(made: Path) -> None:
+    """Nor does it end the run: `made` has come to the gate."""
+    assert executed(made / "here") == []
 
 
 def test_c5_killed_in_generation_and_in_training_it_ends_as_if_it_had_not_been(

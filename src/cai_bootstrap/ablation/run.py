@@ -23,6 +23,7 @@ from cai_bootstrap.events import utc_now
 from cai_bootstrap.generation.prompts import PROMPT_VERSION
 from cai_bootstrap.generation.select import LABEL_VERSION
 from cai_bootstrap.inference.models import EMBEDDED, EMBEDDED_SHA256, prepare
+from cai_bootstrap.interpreter import python_command
 from cai_bootstrap.supervise import Signals, supervise
 from cai_bootstrap.workspace import Workspace, fingerprint, hold, sha256_file, write_json
 
@@ -299,7 +300,7 @@ class _Scheduler:
                 "device": device,
             },
         )
-        command = [sys.executable, "-m", "cai_bootstrap.ablation.one", str(job_file)]
+        command = python_command("cai_bootstrap.ablation.one", str(job_file))
         if device:
             command = ["env", f"CUDA_VISIBLE_DEVICES={device}", *command]
         limits = sum(job.config.timeouts.model_dump().values()) * job.config.training.rounds

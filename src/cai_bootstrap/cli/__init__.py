@@ -8,6 +8,7 @@ import click
 
 from cai_bootstrap import __version__
 from cai_bootstrap.errors import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_USAGE, CaiError
+from cai_bootstrap.interpreter import leave_current_directory
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("cai_bootstrap.cli.run:run", "All of Stage 1: baseline, generate, train, evaluate, gate, report."),
@@ -80,9 +81,15 @@ def cli() -> None:
     """
 
 
-def main(arguments: list[str] | None = None) -> NoReturn:
-    """Run the command line; exits with the code that README's table names."""
-    sys.exit(run_command(sys.argv[1:] if arguments is None else arguments))
+def main(arguments: list[str] | None = None, *, command: str | None = None, name: str = "cai") -> NoReturn:
+    """Be the command line, or one `command` of it under another name; exits with the code that README's table names.
+
+    For a process that does nothing else: the current directory goes from its import path.
+    """
+    leave_current_directory()
+    entry = cli if command is None else cli.get_command(click.Context(cli), command)
+    assert entry is not None, command
+    sys.exit(run_command(sys.argv[1:] if arguments is None else arguments, entry, name))
 
 
 def run_command(arguments: list[str], command: click.Command = cli, name: str = "cai") -> int:

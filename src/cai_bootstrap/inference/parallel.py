@@ -9,7 +9,6 @@ import os
 import pickle
 import socket
 import subprocess
-import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -23,6 +22,7 @@ from cai_bootstrap.errors import EngineError
 from cai_bootstrap.inference.engine import Completion, Sampling
 from cai_bootstrap.inference.models import PreparedModel
 from cai_bootstrap.inference.transformers_engine import LoadedModel, TransformersEngine, is_out_of_memory
+from cai_bootstrap.interpreter import python_command, python_environment
 
 QUEUED_FOR_EACH = 2  # batches planned ahead of the one that is decoded
 
@@ -56,10 +56,8 @@ class Worker:
     def __init__(self, number: int, settings: WorkerSettings, device: str | None) -> None:
         self.number = number
         ours, theirs = socket.socketpair()
-        environment = dict(os.environ)
-        if device is not None:
-            environment["CUDA_VISIBLE_DEVICES"] = device
-        command = [sys.executable, "-m", "cai_bootstrap.inference.worker", str(theirs.fileno())]
+        environment = python_environment({} if device is None else {"CUDA_VISIBLE_DEVICES": device})
+        command = python_command("cai_bootstrap.inference.worker", str(theirs.fileno()))
         # What it prints goes where this process's own messages go, never among results on stdout.
         self._process = subprocess.Popen(
             command, env=environment, stdin=subprocess.DEVNULL, stdout=2, pass_fds=[theirs.fileno()]

@@ -23,6 +23,7 @@ from cai_bootstrap.inference.engine import Completion, EngineInfo, Sampling
 from cai_bootstrap.inference.models import PreparedModel, load_tokenizer
 from cai_bootstrap.inference.tokens import Tokens
 from cai_bootstrap.inference.transformers_engine import device_name, is_out_of_memory, release_memory
+from cai_bootstrap.interpreter import current_directory_left
 from cai_bootstrap.workspace import read_json, sha256_file
 
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16", "fp8": "bfloat16"}
@@ -333,7 +334,8 @@ def _load(given: dict[str, Any]) -> Any:
     try:
         from vllm import LLM
 
-        llm = LLM(**given)
+        with current_directory_left():  # it starts processes, which are handed this one's import path
+            llm = LLM(**given)
         _alive.add(id(llm))
         return llm
     except Exception as error:

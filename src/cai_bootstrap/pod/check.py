@@ -19,6 +19,7 @@ Level = Literal["ok", "warning", "failed"]
 
 # $0: Python for the job, $1: its stand-in before set-up, $2: the remote base, $3: seconds for importing torch
 PROBE = r"""
+PYTHONSAFEPATH=1; export PYTHONSAFEPATH
 say() { printf '%s\t%s\n' "$1" "$2"; }
 for tool in rsync git tar; do command -v $tool >/dev/null 2>&1 && say tool $tool; done
 python=$0; test -x "$python" || command -v "$python" >/dev/null 2>&1 || { python=$1; say fallback "$python"; }

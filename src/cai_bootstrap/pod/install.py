@@ -24,15 +24,15 @@ def setup_commands(settings: PodSettings, arguments: Sequence[str] = ()) -> list
     if settings.python is None:
         site = " --system-site-packages" if settings.setup.system_site_packages else ""
         options = "".join(f" {shlex.quote(option)}" for option in settings.setup.pip_options)
-        pip = f"{python} -m pip install --disable-pip-version-check --no-input{options}"
-        lines.append(f"test -x {python} || python3 -m venv{site} {venv}")
+        pip = f"{python} -P -m pip install --disable-pip-version-check --no-input{options}"
+        lines.append(f"test -x {python} || python3 -I -m venv{site} {venv}")
         if settings.setup.pins:
             lines.append(f"{pip} {shlex.join(settings.setup.pins)}")
         extras = f"[{','.join(settings.setup.extras)}]" if settings.setup.extras else ""
         lines.append(f"{pip} -e {shlex.quote(settings.code + extras)}")
-    lines.append(f"{_source_path(settings)}{python} -c 'import cai_bootstrap'")
+    lines.append(f"{_source_path(settings)}{python} -P -c 'import cai_bootstrap'")
     if settings.setup.prefetch:
-        words = [settings.job_python, "-m", "cai_bootstrap", "prepare", "--base-dir", settings.remote_base]
+        words = [settings.job_python, "-P", "-m", "cai_bootstrap", "prepare", "--base-dir", settings.remote_base]
         lines.append(_source_path(settings) + shlex.join([*words, *_prepare_arguments(settings, arguments)]))
     return lines
 

@@ -20,7 +20,7 @@ PROXY_WAY_OUT = (
 )
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,80}\Z")
 SECRET_NAME = re.compile(r"(?i)key|token|secret|passw|credential")
-DEFAULT_JOB = ["{python}", "-m", "cai_bootstrap", "run", "{args}", "--base-dir", "{base}"]
+DEFAULT_JOB = ["{python}", "-P", "-m", "cai_bootstrap", "run", "{args}", "--base-dir", "{base}"]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 

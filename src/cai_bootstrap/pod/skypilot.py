@@ -28,7 +28,7 @@ def task(*, preset: str, gpus: int, accelerator: str, cloud: str | None) -> dict
     run += [f"cai run {words}{several}"]
     setup = [
         "set -eu",
-        "test -d ~/cai-venv || python3 -m venv ~/cai-venv",
+        "test -d ~/cai-venv || python3 -I -m venv ~/cai-venv",
         "source ~/cai-venv/bin/activate",
         "pip install -c constraints.txt -e '.[demo]' 'bitsandbytes>=0.50.2,<0.51'",
         f"cai prepare {words}",

@@ -151,7 +151,7 @@ class Remote:
     def pod_argv(self, verb: str, *arguments: str) -> list[str]:
         """The remote command for one verb of the file that `ship` puts there."""
         where = f"{self.settings.remote_base}/.pod/{shipment_name()}"
-        script = f'test -f "$1" || exit {NOT_SHIPPED}; exec "$0" "$@"'
+        script = f'test -f "$1" || exit {NOT_SHIPPED}; exec "$0" -I "$@"'  # -I: -P is no option before Python 3.11
         return ["/bin/sh", "-c", script, self.python(), where, verb, self.settings.remote_base, *arguments]
 
     def ship(self) -> None:

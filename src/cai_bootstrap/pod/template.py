@@ -23,7 +23,7 @@ gpu: auto                     # none: a pod without GPU
 python: null                  # an existing Python on the pod (it gets the pushed src on its path); null: a venv
 secrets: []                   # names of variables to hand to the job, such as HF_TOKEN
 env: {{}}                       # plain variables for the job; nothing secret
-# job: ["{{python}}", "-m", "cai_bootstrap", "run", "{{args}}", "--base-dir", "{{base}}"]   # another command
+# job: ["{{python}}", "-P", "-m", "cai_bootstrap", "run", "{{args}}", "--base-dir", "{{base}}"]   # another command
 
 provider:                     # RunPod's API: price, start, host-key fingerprints, stopping
   pod_id: {pod_id}                # the pod's id, as its page shows it

@@ -24,6 +24,7 @@ from cai_bootstrap.errors import CaiError
 from cai_bootstrap.events import EventLog, Progress
 from cai_bootstrap.inference.models import PreparedModel
 from cai_bootstrap.inference.transformers_engine import is_out_of_memory
+from cai_bootstrap.interpreter import python_command, python_environment
 from cai_bootstrap.records import EvalItem, PreferencePair
 from cai_bootstrap.supervise import PARENT_PIPE, die_with_parent
 from cai_bootstrap.training.checkpoints import Checkpoint, read_success
@@ -86,16 +87,19 @@ def _together(run: "TrainingRun", pairs: Sequence[PreferencePair], share: Share)
         for rank in range(share.processes):
             environment = {
                 "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // share.processes)),
-                **os.environ,
-                PARENT_PIPE: str(read_end),
-                "RANK": str(rank),
-                "LOCAL_RANK": str(rank),
-                "WORLD_SIZE": str(share.processes),
-                "LOCAL_WORLD_SIZE": str(share.processes),
-                "MASTER_ADDR": "127.0.0.1",
-                "MASTER_PORT": str(port),
+                **python_environment(
+                    {
+                        PARENT_PIPE: str(read_end),
+                        "RANK": str(rank),
+                        "LOCAL_RANK": str(rank),
+                        "WORLD_SIZE": str(share.processes),
+                        "LOCAL_WORLD_SIZE": str(share.processes),
+                        "MASTER_ADDR": "127.0.0.1",
+                        "MASTER_PORT": str(port),
+                    }
+                ),
             }
-            command = [sys.executable, "-m", __name__, str(work / "job.json")]
+            command = python_command(__name__, str(work / "job.json"))
             started.append(subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, pass_fds=[read_end]))
         return _wait(started, run, work / "stop")
     finally:
