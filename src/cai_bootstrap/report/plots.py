@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 from xml.etree import ElementTree
 
+from cai_bootstrap.printable import visible
 from cai_bootstrap.report.findings import Bar
-from cai_bootstrap.report.safe import visible
 
 INK, MUTED, GRID, PAPER = "#1f2328", "#59636e", "#d1d9e0", "#ffffff"
 BASE, RIVAL, TRAINED, BAD = "#6e7781", "#b35900", "#0b62c4", "#c4320a"
