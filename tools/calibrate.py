@@ -34,7 +34,7 @@ RENDERINGS = {"raw": "plain", "cued": "question-answer", "k-shot": "same-skill-6
 ITEMS_OF_A_TYPE = {"raw": 12, "cued": 12, "k-shot": 20}
 # How many of each type go into a sample of 200; few unfinished ones, for those are decided by a flag.
 SHARES = {"raw": 8, "cued": 8, "k-shot": 12, "trained": 22}
-SHARES_OF_RESULTS = {"raw": 8, "k-shot": 18, "trained": 28}
+SHARES_OF_RESULTS = {"raw": 8, "k-shot": 18, "trained": 28, "chat": 16}
 SOURCE_OF = {"base": "raw", "rival": "k-shot", "trained": "trained"}
 MAX_UNFINISHED_OF_A_TYPE = 4
 
@@ -139,8 +139,10 @@ def _known_items() -> list[EvalItem]:
 def _of_results(paths: Sequence[Path], sources: Mapping[str, str]) -> Iterable[Row]:
     """What the sides of results files wrote; a prompted base is finished by its stop rule, others by themselves."""
     for path in paths:
-        for row in json.loads(path.read_text(encoding="utf-8"))["items"]:
-            for side, source in sources.items():
+        results = json.loads(path.read_text(encoding="utf-8"))
+        sides = sources if results["models"]["trained"] else {"base": "chat"}  # a chat-tuned peer stands alone
+        for row in results["items"]:
+            for side, source in sides.items():
                 ended = ("stop" if side == "rival" else "eos") if row[side]["finished"] else "length"
                 name = f"{source}:{path.stem}" if side == "trained" else source
                 yield {"id": row["id"], "source": name, "text": row[side]["response"], "ended_by": ended}
