@@ -13,22 +13,69 @@ MAX_SAME_TRIGRAM = 2
 MIN_DISTINCT_1 = 0.5
 MIN_BEGINNING = 5
 MIN_REPEATED_RUN = 5
-_WORD = re.compile(r"[^\W_]+(?:['-][^\W_]+|(?<=\d)[.,]\d+)*")
-_QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’", "«": "»", "`": "`"}
-_ENUMERATION = re.compile(r"(?m)^\s*(?:\d{1,2}[.)]|[-*•])(?:\s+|$)")
+MONEY = "$€£¥₹₩₽¢"
+_WORD = re.compile(
+    rf"""
+    (?<![\w.'])[^\W\d_](?:\.[^\W\d_])+(?!\w)                  # initials: "U.S.", "p.m.", "e.g."
+    | (?<![\w'-])(?:AB|[A-HJ-Z])-(?![\w-])                    # a mark or a blood group: "A-", "O-"
+    | (?<![\w'-])(?:ab|[a-hj-z])-(?=[.!]?\s*\Z)
+    | (?:                                                     # what stands before a number:
+        (?:(?<![\w.)\]%])[-+±<>≤≥≈~])?                        #   a sign, but no hyphen of a range or a compound
+        (?:[{MONEY}]\s?-?)?(?:(?<![\w.])\.)?(?=\d)            #   a currency, a point without its zero
+      )?
+      [^\W_]+
+      (?:['&-][^\W_]+ | (?<=\d)[.,:/^⁄]\d+)*                  # "don't", "AT&T", "3.5", "10:30", "1/2"
+      (?:(?<=\d)[ ]?(?:[%‰]|°(?:[ ]?[CFK]\b)?|[{MONEY}](?![ ]?\d)))?
+      (?:[+#♯♭⁺⁻]+(?!\w))?                                    # "C++", "C#", "A+"
+    """,
+    re.VERBOSE,
+)
+_MATHS = re.compile(r"\$(?=\S)([^$\n]*[^\s$])\$(?![\w$])")
+_QUOTES = {
+    '"': '"', "'": "'", "“": "”", "‘": "’", "„": "“”", "‚": "‘’", "«": "»", "»": "«", "‹": "›", "「": "」", "『": "』", "`": "`",
+}  # fmt: skip
+BULLETS = "-*•+–—‣◦▪·●○■□"
+_ENUMERATION = re.compile(rf"(?m)^\s*(?:\d{{1,2}}[.)]|[{BULLETS}])(?:\s+|$)")
+# What nobody sees: soft hyphens, characters of no width, marks of direction, and the styles of emoji.
+_UNSEEN = re.compile("[\u00ad\u034f\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\U000e0000-\U000e007f]")
+_PLAIN_FORMS = str.maketrans(
+    dict.fromkeys("’‘ʼʻ＇´", "'") | dict.fromkeys("‐‑﹣－", "-") | dict.fromkeys("\u00a0\u202f\u205f\u3000", " ")
+    | {code: " " for code in range(0x2000, 0x200B)}
+)  # fmt: skip
+_MINUS = re.compile(rf"−\s?(?=[\d.{MONEY}])|(?:^|(?<=[(=:])|(?<=[(=:] )|(?<=is ))–(?=[\d.{MONEY}])")
+_POWERS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻♯", "0123456789+-#")
+# "The sea calls... I listen." are two sentences, and so are "It was 3.5 m. Everyone fled."; sentencex sees one in each.
+_SENTENCE_END = re.compile(
+    r"(?:\.{3,}|…)[\"')\]”]*\s+(?=[\"'(“]?[A-Z])|\d\s?(?:[kcm]?m|k?g|mg|ft|in|lbs?|oz|h|min|s|ml|l|mph)\.\s+(?=[A-Z])"
+)
+# And it sees two where one of these stands before a number or goes on in lower case.
+_ABBREVIATED = re.compile(
+    r"(?<!\w)(?:(?i:approx|vols?|figs?|ch|chap|pp?|pt|sec|art|nr|ca|c|est|max|eq|ed|ver|v|ext|tel|ep|op)|Nos?)\.\s*$"
+)
+_CLOSERS = "\"'”’)]}»›」』*_`"
+_SMILEY = re.compile(r"\s[:;=]-?[)(DPp3]+$")
+_CLITIC = re.compile(r"(?<=\w)'(?:s|re|m|ve|d|ll)$", re.IGNORECASE)
+END_MARKS = (".", "!", "?", "…", "。", "！", "？", "؟", "।", "‽")
 
 Words = tuple[str, ...]
 
 
 def composed(text: str) -> str:
-    """The text with composed letters (NFC) and straight apostrophes."""
-    return (text if text.isascii() else unicodedata.normalize("NFC", text)).replace("’", "'")
+    """The text as a reader sees it: composed letters (NFC), plain spaces, straight apostrophes, and nothing unseen."""
+    if text.isascii():
+        return text
+    text = _UNSEEN.sub("", unicodedata.normalize("NFC", text)).translate(_PLAIN_FORMS)
+    return _MINUS.sub("-", text)
 
 
 @lru_cache(maxsize=65536)
 def words_of(text: str) -> Words:
-    """The words of a text as written: letters and digits, with inner apostrophes and hyphens ("don't", "3.5")."""
-    return tuple(_WORD.findall(composed(text)))
+    """The words of a text as written: letters and digits, with inner apostrophes and hyphens ("don't", "well-known").
+
+    What changes the meaning of a number or a letter belongs to its word: "-7", "€5", "5%", "1/2", "C++", "O-".
+    """
+    plain = composed(text)
+    return tuple(_WORD.findall(_MATHS.sub(r"\1", plain) if "$" in plain else plain))
 
 
 @lru_cache(maxsize=65536)
@@ -39,10 +86,23 @@ def folded_words(text: str) -> Words:
 
 @lru_cache(maxsize=65536)
 def _fold(word: str) -> str:
-    if word.isascii():
-        return word.lower()
-    plain = unicodedata.normalize("NFKD", word.casefold())
-    return "".join(letter for letter in plain if not unicodedata.combining(letter))
+    if not word.isascii():
+        word = re.sub(r"(?<=\d)[⁰¹²³⁴-⁹]+", lambda power: "^" + power[0], word).translate(_POWERS)
+        word = re.sub(r"(?<=\d)(?=[¼-¾⅐-⅞])", " ", word)
+        plain = unicodedata.normalize("NFKD", word.casefold()).replace("⁄", "/")
+        word = "".join(letter for letter in plain if not unicodedata.combining(letter))
+    word = word.lower()
+    return word if word.isalnum() or not any(letter.isdigit() for letter in word) else _fold_number(word)
+
+
+def _fold_number(word: str) -> str:
+    """A number in one form: the sign first, then the currency: "5 €" is "€5", "$-5" is "-$5", "+7" is "7"."""
+    word = re.sub(r"(?<=\d)\s+(?=\D)", "", word).removeprefix("+")
+    if word[-1] in MONEY:
+        sign = "-" if word.startswith("-") else ""
+        word = sign + word[-1] + word[len(sign) : -1]
+    word = re.sub(rf"^([{MONEY}])\s?(-?)", r"\2\1", word)
+    return re.sub(r"(?<!\d)\.(?=\d)", "0.", word)
 
 
 @lru_cache(maxsize=16384)
@@ -51,9 +111,20 @@ def sentences_of(text: str) -> tuple[str, ...]:
 
     Within a line, sentencex (rule-based, abbreviations known) decides.
     """
-    lines = (line.strip() for line in _ENUMERATION.sub("", text).splitlines())
-    found = (part.strip() for line in lines if line for part in sentencex.segment("en", line))
-    return tuple(part for part in found if words_of(part))
+    parted = _SENTENCE_END.sub(lambda end: end[0].rstrip() + "\n", _ENUMERATION.sub("", composed(text)))
+    parts: list[str] = []
+    for line in filter(None, (line.strip() for line in parted.splitlines())):
+        begun = len(parts)
+        for part in sentencex.segment("en", line):
+            goes_on = len(parts) > begun and _ABBREVIATED.search(parts[-1]) and _continues(part)
+            parts[-1:] = [parts[-1] + part] if goes_on else [*parts[-1:], part]
+    return tuple(part.strip() for part in parts if words_of(part))
+
+
+def _continues(part: str) -> bool:
+    """Whether a part cannot begin a sentence: it starts with a digit or a small letter."""
+    first = part.lstrip()[:1]
+    return first.isdigit() or first.islower()
 
 
 def lines_of(text: str) -> list[str]:
@@ -61,12 +132,25 @@ def lines_of(text: str) -> list[str]:
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
+def ending(text: str) -> str:
+    """The text up to its last mark or word, without closing quotation marks, brackets, emphasis and emoji."""
+    text = _SMILEY.sub("", text.rstrip())
+    while text and (text[-1].isspace() or text[-1] in _CLOSERS or unicodedata.category(text[-1]) in ("So", "Sk")):
+        text = text[:-1]
+    return text
+
+
 def unquote(text: str) -> str:
     """The text without surrounding whitespace and without one pair of quotation marks around the whole of it."""
     text = text.strip()
-    if len(text) > 2 and _QUOTES.get(text[0]) == text[-1] and text[0] not in text[1:-1] and text[-1] not in text[1:-1]:
+    if len(text) > 2 and text[-1] in _QUOTES.get(text[0], "") and not {text[0], text[-1]} & set(text[1:-1]):
         return text[1:-1].strip()
     return text
+
+
+def without_clitics(words: Words) -> Words:
+    """The words without "'s" and other short forms of verbs: "the towel's pink", "she's 12", "India's capital"."""
+    return tuple(_CLITIC.sub("", word) for word in words)
 
 
 def find_phrase(words: Sequence[str], phrase: Sequence[str], start: int = 0) -> int:
