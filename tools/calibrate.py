@@ -25,7 +25,7 @@ sys.path.insert(0, str(ROOT / "src"))
 from cai_bootstrap.evaluation.scorers import SCORER_VERSION, first_line, judge  # noqa: E402
 from cai_bootstrap.evaluation.suite import load_suite  # noqa: E402
 from cai_bootstrap.records import TASK_TYPES, EvalItem  # noqa: E402
-from cai_bootstrap.workspace import canonical_json, write_atomic  # noqa: E402
+from cai_bootstrap.workspace import canonical_json, jsonl_lines, write_atomic  # noqa: E402
 
 Row = dict[str, Any]
 MAX_NEW_TOKENS = 48
@@ -140,7 +140,7 @@ def _of_results(paths: Sequence[Path], sources: Mapping[str, str]) -> Iterable[R
     """What the sides of results files wrote; a prompted base is finished by its stop rule, others by themselves."""
     for path in paths:
         results = json.loads(path.read_text(encoding="utf-8"))
-        sides = sources if results["models"]["trained"] else {"base": "chat"}  # a chat-tuned peer stands alone
+        sides = sources if results["items"][0].get("trained") else {"base": "chat"}  # a chat-tuned peer stands alone
         for row in results["items"]:
             for side, source in sides.items():
                 ended = ("stop" if side == "rival" else "eos") if row[side]["finished"] else "length"
@@ -219,7 +219,7 @@ def report(found: tuple[list[Row], list[Row]]) -> str:
 
 
 def _read(path: Path) -> list[Row]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [json.loads(line) for _, line in jsonl_lines(path)]
 
 
 def _write(path: Path, rows: Iterable[Row]) -> None:

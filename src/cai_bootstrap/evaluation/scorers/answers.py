@@ -176,9 +176,9 @@ def _is_possessive(text: str, at: int) -> bool:
 
 
 def _names_itself(mention: Mention, plain: str, given: Words) -> bool:
-    """Whether an answer with "'s" is the subject ("Irene's the one", "Irene's got it") and no owner ("Irene's ring")."""
+    """Whether an answer with "'s" is a subject ("Irene's the one", "Irene's got it"), no owner ("Irene's ring")."""
     after = given[mention.end : mention.end + 1]
-    return not _is_possessive(plain, mention.end - 1) or bool(after) and after[0] in ARTICLES | {"got", "who"}
+    return not _is_possessive(plain, mention.end - 1) or bool(ARTICLES.union(["got", "who"]).intersection(after))
 
 
 def judge_yes_no(instruction: str, gold: Sequence[str], text: str) -> str:

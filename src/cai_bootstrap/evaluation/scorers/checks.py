@@ -13,6 +13,7 @@ from cai_bootstrap.errors import DataError
 from cai_bootstrap.evaluation.scorers.text import (
     BULLETS,
     END_MARKS,
+    MONEY,
     Words,
     composed,
     ending,
@@ -97,8 +98,13 @@ def _plain(text: str) -> Words:
 
 
 def _parts(text: str) -> Words:
-    """The words without possessive, with those that a hyphen or "&" joins apart: "rain-soaked" uses "rain"."""
-    return tuple(part for word in _plain(text) for part in re.split(r"(?<=\w)[-&/](?=\w)", word))
+    """The words without possessive and sign, and those that a mark joins apart: "rain-soaked" uses "rain"."""
+    return tuple(part for word in _plain(text) for part in re.split(r"[^\w'.,^]+", word) if part)
+
+
+def _without_unit(words: Words) -> Words:
+    """The words, numbers without their unit: "$5" and "5%" use "5", and "-5" does not."""
+    return tuple(re.sub(rf"^(-?)[{MONEY}](?=\d)|(?<=\d)[%‰°][cfk]?$", r"\1", word) for word in words)
 
 
 def is_symbol(keyword: str) -> bool:
@@ -112,9 +118,9 @@ def _is_used(keyword: str, text: str, forms: Iterable[Words]) -> bool:
     """Whether a text uses a keyword, as whole words in one of its `forms`, or a mark as the characters that it is."""
     for spelling in _alternatives(keyword):
         if is_symbol(spelling):
-            sought = composed(spelling).strip().casefold()
-            before, after = (r"(?<!\w)" if sought[0].isalnum() else ""), (r"(?!\w)" if sought[-1].isalnum() else "")
-            if re.search(before + re.escape(sought) + after, text.casefold()):
+            mark = composed(spelling).strip().casefold()
+            before, after = (r"(?<!\w)" if mark[0].isalnum() else ""), (r"(?!\w)" if mark[-1].isalnum() else "")
+            if re.search(before + re.escape(mark) + after, text.casefold()):
                 return True
         elif any(find_phrase(words, folded_words(spelling)) >= 0 for words in forms):
             return True
@@ -122,7 +128,8 @@ def _is_used(keyword: str, text: str, forms: Iterable[Words]) -> bool:
 
 
 def _contains(_: str, text: str, args: Mapping[str, Any]) -> bool:
-    forms = (folded_words(text), _plain(text), without_clitics(folded_words(text)))
+    words = folded_words(text)
+    forms = (words, _plain(text), without_clitics(words), _without_unit(words))
     return all(_is_used(word, text, forms) for word in args["words"])
 
 
@@ -143,21 +150,21 @@ def _forbids(_: str, text: str, args: Mapping[str, Any]) -> bool:
 
 
 def _starts_with(_: str, text: str, args: Mapping[str, Any]) -> bool:
-    wanted = composed(args["text"]).strip().casefold()
-    for given in (text.strip().casefold(), text.lstrip().lstrip("\"'“‘„«").casefold()):
-        if given.startswith(wanted):
-            return not (wanted[-1].isalnum() and given[len(wanted) : len(wanted) + 1].isalnum())
+    beginning = composed(args["text"]).strip().casefold()
+    for form in (text.strip().casefold(), text.lstrip().lstrip("\"'“‘„«").casefold()):
+        if form.startswith(beginning):
+            return not (beginning[-1].isalnum() and form[len(beginning) : len(beginning) + 1].isalnum())
     return False
 
 
 def _ends_with(_: str, text: str, args: Mapping[str, Any]) -> bool:
-    wanted = composed(args["text"]).strip().casefold()
+    end = composed(args["text"]).strip().casefold()
     given = ending(text).casefold()
-    if wanted[-1].isalnum():
+    if end[-1].isalnum():
         given = ending(given.rstrip("".join(END_MARKS) + " "))
-    for end in (text.strip().casefold(), given):
-        if end.endswith(wanted):
-            return not (wanted[0].isalnum() and end[: -len(wanted)][-1:].isalnum())
+    for form in (text.strip().casefold(), given):
+        if form.endswith(end):
+            return not (end[0].isalnum() and form[: -len(end)][-1:].isalnum())
     return False
 
 
@@ -195,24 +202,24 @@ def _list_items(instruction: str, text: str, separator: str) -> list[str] | None
         case "newline":
             return None if any(_BULLET.match(line) or _NUMBERED.match(line) for line in lines) else lines
         case "bullets":
-            accepted = _shown_bullets(instruction)
-            in_form = all(_BULLET.match(line) and line[0] in accepted for line in lines)
+            bullets = _shown_bullets(instruction)
+            in_form = all(_BULLET.match(line) and line[0] in bullets for line in lines)
             return [_BULLET.sub("", line) for line in lines] if in_form else None
         case "numbered":
-            shown = _SHOWN_NUMBER.search(instruction)
+            form = _SHOWN_NUMBER.search(instruction)
             marks = [_NUMBERED.match(line) for line in lines]
             in_order = all(mark and mark[1] == str(at) for at, mark in enumerate(marks, 1))
             ends = {mark[2] for mark in marks if mark}
-            in_form = in_order and len(ends) <= 1 and (shown is None or ends <= {shown[1]})
+            in_form = in_order and len(ends) <= 1 and (form is None or ends <= {form[1]})
             return [_NUMBERED.sub("", line, count=1) for line in lines] if in_form else None
     raise DataError(f"unknown list separator {separator!r}; one of comma, newline, numbered, bullets")
 
 
 def _shown_bullets(instruction: str) -> str:
     """The marks that an instruction lets begin a line: the one that it shows or names, else any bullet."""
-    shown = _SHOWN_BULLET.findall(instruction)
-    shown += [_BULLET_NAMES[word] for word in folded_words(instruction) if word in _BULLET_NAMES]
-    return "".join(shown) or BULLETS
+    marks = _SHOWN_BULLET.findall(instruction)
+    marks += [_BULLET_NAMES[word] for word in folded_words(instruction) if word in _BULLET_NAMES]
+    return "".join(marks) or BULLETS
 
 
 def _is_list_item(item: str, words: Words) -> bool:
@@ -237,24 +244,24 @@ def _json(_: str, text: str, args: Mapping[str, Any]) -> bool:
     if not isinstance(found, dict) or {composed(key) for key in found} != {composed(key) for key in args["keys"]}:
         return False
     values = {composed(key): value for key, value in found.items()}
-    return all(same_value(values.get(composed(key)), value) for key, value in (args.get("values") or {}).items())
+    return all(same_value(values.get(composed(key)), target) for key, target in (args.get("values") or {}).items())
 
 
-def same_value(found: Any, wanted: Any) -> bool:
+def same_value(value: Any, target: Any) -> bool:
     """Whether two JSON values are one: of the same type, so that 30 is 30.0 but neither "30" nor true is 1."""
-    if isinstance(wanted, bool) or isinstance(found, bool) or wanted is None:
-        return found is wanted
-    if isinstance(wanted, str):
-        return isinstance(found, str) and composed(found).strip() == composed(wanted).strip()
-    if isinstance(wanted, list):
-        return isinstance(found, list) and len(found) == len(wanted) and all(map(same_value, found, wanted))
-    if isinstance(wanted, dict):
+    if isinstance(target, bool) or isinstance(value, bool) or target is None:
+        return value is target
+    if isinstance(target, str):
+        return isinstance(value, str) and composed(value).strip() == composed(target).strip()
+    if isinstance(target, list):
+        return isinstance(value, list) and len(value) == len(target) and all(map(same_value, value, target))
+    if isinstance(target, dict):
         return (
-            isinstance(found, dict)
-            and found.keys() == wanted.keys()
-            and all(same_value(found[key], wanted[key]) for key in wanted)
+            isinstance(value, dict)
+            and value.keys() == target.keys()
+            and all(same_value(value[key], target[key]) for key in target)
         )
-    return isinstance(found, int | float) and found == wanted
+    return isinstance(value, int | float) and value == target
 
 
 def _case(_: str, text: str, args: Mapping[str, Any]) -> bool:

@@ -45,15 +45,15 @@ class Question(NamedTuple):
     right: frozenset[str]
 
 
-def contradicts(instruction: str, text: str, wanted: str) -> bool:
-    """Whether what a text says besides "yes" or "no" (`wanted`, the right one, once in it) is the opposite of it."""
+def contradicts(instruction: str, text: str, answer: str) -> bool:
+    """Whether what a text says besides "yes" or "no" (`answer`, the right one, once in it) is the opposite of it."""
     words = without_clitics(folded_words(_SYMBOL.sub(lambda sign: _SPELLED[sign[1]], text)))
-    at = words.index(wanted)
+    at = words.index(answer)
     statement, after = (*words[:at], *words[at + 1 :]), words[at + 1 :]
     for decide in (_by_relation, _by_affirmation, _by_predicate):
-        if (verdict := decide(instruction, statement, wanted)) is not None:
+        if (verdict := decide(instruction, statement, answer)) is not None:
             return verdict
-    return _by_words(folded_words(instruction), after, wanted)
+    return _by_words(folded_words(instruction), after, answer)
 
 
 @lru_cache(maxsize=1)
@@ -85,7 +85,7 @@ def _relations(words: Words) -> list[Relation]:
 
 @lru_cache(maxsize=4096)
 def _asked_sentence(instruction: str) -> Words:
-    """The words of the sentence that asks: the last one with a relation in it, else the last one with a word of its own."""
+    """The words of the sentence that asks: the last one with a relation in it, else the last with a word of its own."""
     sentences = [without_clitics(folded_words(sentence)) for sentence in sentences_of(instruction)]
     return next(
         (words for test in (_relations, _content) for words in reversed(sentences) if test(words)),
@@ -107,7 +107,7 @@ def _question(instruction: str) -> Question | None:
     return Question(relations[0], frozenset(_content(words[:at])), frozenset(_content(words[at + 1 :])))
 
 
-def _by_relation(instruction: str, statement: Words, wanted: str) -> bool | None:
+def _by_relation(instruction: str, statement: Words, answer: str) -> bool | None:
     """By the words that relate: the outcomes that the statement leaves open, against those of the answer."""
     relations = _relations(statement)
     ordering = [relation for relation in relations if relation.senses.keys() & set(_OF_NUMBERS)]
@@ -116,10 +116,10 @@ def _by_relation(instruction: str, statement: Words, wanted: str) -> bool | None
         return not truth
     if (question := _question(instruction)) is None:
         return None
-    for dimension, asked in question.relation.senses.items():
+    for dimension, outcomes in question.relation.senses.items():
         alike = [relation for relation in relations if dimension in relation.senses]
-        if alike and (said := _left_open(statement, alike, question, dimension)) is not None:
-            return not said & (asked if wanted == "yes" else _universe(dimension) - asked)
+        if alike and (left_open := _left_open(statement, alike, question, dimension)) is not None:
+            return not left_open & (outcomes if answer == "yes" else _universe(dimension) - outcomes)
     return None
 
 
@@ -134,11 +134,9 @@ def _truth_of_numbers(statement: Words, relation: Relation) -> bool | None:
     return (outcome in relation.senses[dimension]) == (_negations(statement) % 2 == 0)
 
 
-def _left_open(
-    statement: Words, relations: Sequence[Relation], question: Question, dimension: str
-) -> Outcomes | None:
-    """What the statement leaves open in one dimension, put the question's way round; None if it is about other things."""
-    said, begun, flipped = _universe(dimension), 0, False
+def _left_open(statement: Words, relations: Sequence[Relation], question: Question, dimension: str) -> Outcomes | None:
+    """What a statement leaves open in one dimension, the question's way round; None if it is about other things."""
+    outcomes_left, begun, flipped = _universe(dimension), 0, False
     for number, relation in enumerate(relations):
         end = relations[number + 1].at if number + 1 < len(relations) else len(statement)
         left, right = _content(statement[begun : relation.at]), _content(statement[relation.at + 1 : end])
@@ -152,9 +150,9 @@ def _left_open(
         outcomes = relation.senses[dimension]
         if flipped:
             outcomes = frozenset("".join(outcomes).translate(_FLIPPED))
-        said &= _universe(dimension) - outcomes if _negations(scope) % 2 else outcomes
+        outcomes_left &= _universe(dimension) - outcomes if _negations(scope) % 2 else outcomes
         begun = relation.at + 1
-    return said
+    return outcomes_left
 
 
 def _way_round(left: Iterable[str], right: Iterable[str], question: Question, *, ordered: bool) -> bool | None:
@@ -178,35 +176,35 @@ def _same(word: str, other: str) -> bool:
     return long == short or (len(short) > 3 and long.removeprefix(short) in ("s", "d", "ed", "es", "ing"))
 
 
-def _by_affirmation(instruction: str, statement: Words, wanted: str) -> bool | None:
+def _by_affirmation(instruction: str, statement: Words, answer: str) -> bool | None:
     """By a bare "it is", "that's right" or "it does not", which repeats the answer or takes it back."""
     spoken = set(statement) - NEGATIONS
     if not spoken & (_VERBS | _AFFIRMING) or not spoken <= _FILLER - {"because", "since"}:
         return None
     if _negations(_asked_sentence(instruction)):
         return None
-    return (_negations(statement) % 2 == 0) != (wanted == "yes")
+    return (_negations(statement) % 2 == 0) != (answer == "yes")
 
 
-def _by_predicate(instruction: str, statement: Words, wanted: str) -> bool | None:
+def _by_predicate(instruction: str, statement: Words, answer: str) -> bool | None:
     """By the end of the question said again: "No, it is a mammal" to "Is a whale a mammal?"."""
     words = _asked_sentence(instruction)
-    asked, said = _content(words), _content(statement)
-    if _relations(words) or _negations(words) or not said or said[-1] != asked[-1]:
+    question, repeated = _content(words), _content(statement)
+    if _relations(words) or _negations(words) or not repeated or repeated[-1] != question[-1]:
         return None
-    rest = iter(asked)
-    if not all(word in rest for word in said):
+    rest = iter(question)
+    if not all(word in rest for word in repeated):
         return None
-    return (_negations(statement) % 2 == 0) != (wanted == "yes")
+    return (_negations(statement) % 2 == 0) != (answer == "yes")
 
 
-def _by_words(asked: Words, tail: Words, wanted: str) -> bool:
+def _by_words(instruction: Words, tail: Words, answer: str) -> bool:
     """By the question's own words, all of them, in their order or in another."""
-    question = [word for word in asked if word not in FRAME]
+    question = [word for word in instruction if word not in FRAME]
     content = [word for word in tail if word in question]
     if len(content) < 2 or sorted(content) != sorted(question):
         return False
-    if wanted == "no":
+    if answer == "no":
         return content == question and not set(tail) & NEGATIONS
     return content != question
 

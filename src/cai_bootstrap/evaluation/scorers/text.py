@@ -31,18 +31,18 @@ _WORD = re.compile(
     re.VERBOSE,
 )
 _MATHS = re.compile(r"\$(?=\S)([^$\n]*[^\s$])\$(?![\w$])")
-_QUOTES = {
-    '"': '"', "'": "'", "“": "”", "‘": "’", "„": "“”", "‚": "‘’", "«": "»", "»": "«", "‹": "›", "「": "」", "『": "』", "`": "`",
-}  # fmt: skip
+_QUOTES = {'"': '"', "'": "'", "“": "”", "„": "“”", "«": "»", "»": "«", "‹": "›", "「": "」", "『": "』", "`": "`"}
 BULLETS = "-*•+–—‣◦▪·●○■□"
 _ENUMERATION = re.compile(rf"(?m)^\s*(?:\d{{1,2}}[.)]|[{BULLETS}])(?:\s+|$)")
 # What nobody sees: soft hyphens, characters of no width, marks of direction, and the styles of emoji.
-_UNSEEN = re.compile("[\u00ad\u034f\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\U000e0000-\U000e007f]")
+_UNSEEN = re.compile(
+    "[\u00ad\u034f\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\U000e0000-\U000e007f]"
+)
 _PLAIN_FORMS = str.maketrans(
     dict.fromkeys("’‘ʼʻ＇´", "'") | dict.fromkeys("‐‑﹣－", "-") | dict.fromkeys("\u00a0\u202f\u205f\u3000", " ")
-    | {code: " " for code in range(0x2000, 0x200B)}
+    | dict.fromkeys(range(0x2000, 0x200B), " ")
 )  # fmt: skip
-_MINUS = re.compile(rf"−\s?(?=[\d.{MONEY}])|(?:^|(?<=[(=:])|(?<=[(=:] )|(?<=is ))–(?=[\d.{MONEY}])")
+_MINUS = re.compile(rf"(?<![\d)]\s)−\s?(?=[\d.{MONEY}])|−|(?:^|(?<=[(=:])|(?<=[(=:] )|(?<=is ))–(?=[\d.{MONEY}])")
 _POWERS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻♯", "0123456789+-#")
 # "The sea calls... I listen." are two sentences, and so are "It was 3.5 m. Everyone fled."; sentencex sees one in each.
 _SENTENCE_END = re.compile(

@@ -1,6 +1,6 @@
 """Units of numbers in a question and its answer: "$5" and "5 dollars" are one answer, "€5" is another.
 
-Where the question names the unit ("How many dollars"), a number alone is right too, so the unit falls away on all sides.
+Where the question names the unit ("How many dollars"), a number alone is right too: the unit is left out on all sides.
 """
 
 import re
@@ -16,14 +16,17 @@ _ANY_NAME = "|".join(sorted(_SYMBOL_OF, key=len, reverse=True))
 _NUMBER = r"\d[\d.,/]*(?<![.,])"
 _NAMED = re.compile(rf"({_NUMBER})[ -]({_ANY_NAME})\b", re.IGNORECASE)
 _NAME = re.compile(rf"\b(?:{_ANY_NAME})\b|[%°{MONEY}](?:\s?[CF]\b)?", re.IGNORECASE)
-_MINUS = re.compile(r"(?<![\w.,)]\s)\b(?:minus|negative)\s+(?=[\d$€£])|(?<=\bis\s)(?:minus|negative)\s+(?=[\d$€£])", re.I)
+# "minus 7" is a number where no other stands before it: "10 minus 3" is none.
+_MINUS = re.compile(r"(?<![\d)%]\s)\b(?:minus|negative)\s+(?=[\d.$€£])", re.IGNORECASE)
 
 
 @lru_cache(maxsize=8192)
 def units_of(instruction: str) -> frozenset[str]:
     """The symbols of the units that an instruction asks in: those of its question, else the only one that it names."""
     text = composed(instruction)
-    question = max(re.split(r"(?<=[.!?])\s+", text), key=lambda part: (part.rstrip().endswith("?"), bool(_NAME.search(part))))
+    question = max(
+        re.split(r"(?<=[.!?])\s+", text), key=lambda part: (part.rstrip().endswith("?"), bool(_NAME.search(part)))
+    )
     named = _symbols(question) or _symbols(text)
     return named if len(named - {"°"}) <= 1 else frozenset()
 
@@ -39,7 +42,7 @@ def in_units(text: str, units: frozenset[str]) -> str:
     text = _NAMED.sub(_with_symbol, _MINUS.sub("-", composed(text)))
     for unit in units:
         if unit in MONEY:
-            text = re.sub(rf"{re.escape(unit)}\s?(?=-?\.?\d)|(?<=\d)[ ]?{re.escape(unit)}", "", text)
+            text = re.sub(rf"(?:\bUS)?{re.escape(unit)}\s?(?=-?\.?\d)|(?<=\d)[ ]?{re.escape(unit)}", "", text)
         else:
             scale = "[CFK]?" if units == {"°"} else ""
             text = re.sub(rf"(?<=\d)[ ]?{unit}{scale}(?!\w)", "", text)

@@ -1,4 +1,4 @@
-"""What makes a list of checks one that no output can pass: bounds that exclude each other, and demands that forbid each other.
+"""What makes a list of checks one that no output can pass: bounds and demands that exclude each other.
 
 The scorer's own checks decide what is equal and what is used, so that nothing is called sound here that it fails.
 """
@@ -8,7 +8,7 @@ from itertools import combinations
 from typing import Any
 
 from cai_bootstrap.evaluation.scorers.checks import holds, is_symbol
-from cai_bootstrap.evaluation.scorers.text import folded_words, words_of
+from cai_bootstrap.evaluation.scorers.text import composed, folded_words, words_of
 
 COUNTED = ("words", "sentences", "lines")
 # Checks that an item can hold once only, unless both say the same.
@@ -131,14 +131,13 @@ def _forms(checks: Sequence[CheckArgs]) -> str | None:
     """A JSON object beside a demand for another form of the whole output."""
     if not (objects := _named(checks, "json")):
         return None
-    if others := _named(checks, "list", "question", "first_word"):
+    for check in _named(checks, "list", "question", "first_word"):
         # A first word may be the first key.
-        clash = [c for c in others if c["check"] != "first_word" or folded_words(c["word"])[0] not in _key_words(objects)]
-        if clash:
-            return f"the checks 'json' and {clash[0]['check']!r}: no output passes both"
+        if check["check"] != "first_word" or folded_words(check["word"])[0] not in _key_words(objects):
+            return f"the checks 'json' and {check['check']!r}: no output passes both"
     for check in _named(checks, "starts_with", "ends_with"):
-        mark, wanted = ("{", check["text"].strip()[:1]) if check["check"] == "starts_with" else ("}", check["text"].strip()[-1:])
-        if mark != wanted:
+        text, at_start = composed(check["text"]).strip(), check["check"] == "starts_with"
+        if not (text.startswith("{") if at_start else text.endswith("}")):
             return f"the checks 'json' and {check['check']!r} {check['text']!r}: no output passes both"
     for check in _named(checks, "case"):
         if not all(holds("case", "", key, check) for key in objects[0]["keys"] if key.upper() != key.lower()):

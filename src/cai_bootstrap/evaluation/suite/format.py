@@ -78,17 +78,25 @@ def item_fault(item: EvalItem, known_sets: Sequence[str]) -> str | None:
         return "'instruction' must be text without a newline at its end"
     if item.scorer not in SCORERS:
         return f"unknown scorer {item.scorer!r}; one of {', '.join(SCORERS)}"
+    if fault := _gold_fault(item):
+        return fault
     if fault := _unknown(item.args, SCORER_ARGS[item.scorer], f"scorer {item.scorer!r}"):
         return fault
     if not isinstance(item.args.get("in_context", False), bool):
         return "'in_context' must be true or false"
     if item.scorer == "checks":
         return _checks_fault(item)
+    return _answer_fault(item, known_sets) if item.scorer == "answer" else None
+
+
+def _gold_fault(item: EvalItem) -> str | None:
+    if item.scorer == "checks":
+        return None
     if not item.gold or not all(composed(answer).strip() for answer in item.gold):
         return f"scorer {item.scorer!r} needs at least one accepted answer in 'gold'"
     if item.scorer == "yes_no" and item.gold not in (["yes"], ["no"]):
         return "scorer 'yes_no' needs 'gold' to be [\"yes\"] or [\"no\"]"
-    return _answer_fault(item, known_sets) if item.scorer == "answer" else None
+    return None
 
 
 def _unknown(args: Mapping[str, Any], names: Iterable[str], whose: str) -> str | None:
@@ -173,7 +181,7 @@ def _words_fault(name: str, check: Mapping[str, Any]) -> str | None:
     for word in check.get("words", ()):
         spellings = word.split("|") if name != "one_of" and word.strip("| ") else [word]
         if not all(composed(spelling).strip() for spelling in spellings):
-            return f"check {name!r}: {word!r} has an empty spelling; \"colour|color\" is the form"
+            return f'check {name!r}: {word!r} has an empty spelling; "colour|color" is the form'
         if name == "one_of" and "|" in word:
             return f"check 'one_of': {word!r} holds \"|\"; give each word by itself"
         if name == "one_of" and not folded_words(word):
