@@ -82,7 +82,7 @@ def _reason(instruction: str, scorer: str, args: Mapping[str, Any], gold: Sequen
         raise DataError(f"unknown scorer {scorer!r}; one of {', '.join(SCORERS)}")
     if scorer != "checks" and not gold:
         raise DataError(f"scorer {scorer!r} needs at least one accepted answer in 'gold'")
-    text = composed(text)
+    written, text = text, composed(text)
     if not text.strip():
         return "empty"
     if scorer == "exact":
@@ -104,7 +104,7 @@ def _reason(instruction: str, scorer: str, args: Mapping[str, Any], gold: Sequen
     wanted = args.get("checks")
     if not wanted:
         raise DataError("scorer 'checks' needs a list of checks in args")
-    return next((entry["check"] for entry in wanted if not holds(entry["check"], instruction, text, entry)), "ok")
+    return next((entry["check"] for entry in wanted if not holds(entry["check"], instruction, written, entry)), "ok")
 
 
 def _is_choice(args: Mapping[str, Any]) -> bool:

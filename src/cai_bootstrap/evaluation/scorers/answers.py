@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -158,7 +159,7 @@ def judge_answer(instruction: str, args: Mapping[str, Any], gold: Sequence[str],
     named = mentions(said, candidates)
     told = args.get("in_context") is True
     rights = [m for m in named if m.accepted and not _belongs_to_question(m, asked, given, told=told)]
-    rights = [m for m in rights if owners or _names_itself(m, plain, given)]
+    rights = [m for m in rights if owners or _names_itself(m, plain, asked, given)]
     if not rights:
         return "rival_answer" if any(not m.accepted for m in named) else "wrong_answer"
     if any(not m.accepted and not _only_restated(m, rights[0], asked, given) for m in named):
@@ -175,10 +176,12 @@ def _is_possessive(text: str, at: int) -> bool:
     return folded_words(text)[at].endswith("'s")
 
 
-def _names_itself(mention: Mention, plain: str, given: Words) -> bool:
-    """Whether an answer with "'s" is a subject ("Irene's the one", "Irene's got it"), no owner ("Irene's ring")."""
-    after = given[mention.end : mention.end + 1]
-    return not _is_possessive(plain, mention.end - 1) or bool(ARTICLES.union(["got", "who"]).intersection(after))
+def _names_itself(mention: Mention, plain: str, asked: Words, given: Words) -> bool:
+    """Whether an answer with "'s" is a subject ("Irene's the one", "Mia's holding it"), no owner ("Irene's ring")."""
+    if not _is_possessive(plain, mention.end - 1):
+        return True
+    predicates = {word for verb, word in pairwise(asked) if verb in ("is", "are", "was", "has", "had")}
+    return not (ARTICLES | {"got", "who"} | predicates).isdisjoint(given[mention.end : mention.end + 1])
 
 
 def judge_yes_no(instruction: str, gold: Sequence[str], text: str) -> str:

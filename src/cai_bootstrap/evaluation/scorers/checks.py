@@ -19,6 +19,7 @@ from cai_bootstrap.evaluation.scorers.text import (
     ending,
     find_phrase,
     folded_words,
+    is_one_word,
     lines_of,
     longest_shared_run,
     sentences_of,
@@ -42,7 +43,8 @@ Check = Callable[[str, str, Mapping[str, Any]], bool]
 def holds(name: str, instruction: str, text: str, args: Mapping[str, Any]) -> bool:
     """Whether one check holds for an output. Raises DataError for a check that does not exist or lacks an argument."""
     try:
-        return CHECKS[name](composed(instruction), composed(text), args)
+        # JSON is read as it is written: a minus sign or a space of another kind is none in it.
+        return CHECKS[name](composed(instruction), text if name == "json" else composed(text), args)
     except KeyError as error:
         if name in CHECKS:
             raise DataError(f"check {name!r} lacks its argument {error}") from error
@@ -75,7 +77,7 @@ def _is_whole(sentence: str, *, alone: bool) -> bool:
     """
     closed = ending(sentence).endswith(END_MARKS)
     words = folded_words(sentence)
-    if len(words) == 1:
+    if is_one_word(words):
         return alone and closed
     if len(words) == 2 and words[0] in ("a", "an", "the"):
         return False
@@ -177,7 +179,8 @@ def _last_word(_: str, text: str, args: Mapping[str, Any]) -> bool:
 
 
 def _question(_: str, text: str, __: Mapping[str, Any]) -> bool:
-    return ending(text).rstrip("!").endswith(("?", "？", "؟", "‽", "⁉")) and len(words_of(text)) >= 2
+    words = words_of(text)
+    return ending(text).rstrip("!").endswith(("?", "？", "؟", "‽", "⁉")) and len(words) >= 1 and not is_one_word(words)
 
 
 def _list(instruction: str, text: str, args: Mapping[str, Any]) -> bool:
@@ -238,7 +241,7 @@ def _json(_: str, text: str, args: Mapping[str, Any]) -> bool:
         raise ValueError(f"{word} is not JSON")
 
     try:
-        found = json.loads(text, object_pairs_hook=once, parse_constant=refuse)
+        found = json.loads(text.strip(" \t\r\n\ufeff\u200b"), object_pairs_hook=once, parse_constant=refuse)
     except (ValueError, RecursionError):
         return False
     if not isinstance(found, dict) or {composed(key) for key in found} != {composed(key) for key in args["keys"]}:
@@ -273,7 +276,7 @@ def _case(_: str, text: str, args: Mapping[str, Any]) -> bool:
         case "lower":
             return text == text.lower()
         case "title":
-            return all(word[0].isupper() for word in words_of(text) if word[0].isalpha())
+            return all(word[0].isupper() for word in words_of(text) if word[0].upper() != word[0].lower())
     raise DataError(f"unknown case {args['case']!r}; one of upper, lower, title")
 
 

@@ -67,7 +67,7 @@ def _senses() -> dict[str, dict[str, Outcomes]]:
     ):
         for number, pair in enumerate(pairs):
             for words, outcome in zip(pair, outcomes, strict=True):
-                for word in words:
+                for word in (*words, *(word[:-2] + "est" for word in words if word.endswith("er"))):
                     table.setdefault(word, {})[f"{name} {number}"] = frozenset(outcome)
             if name == "order":
                 for word in _DATA["equal"]:
@@ -116,11 +116,24 @@ def _by_relation(instruction: str, statement: Words, answer: str) -> bool | None
         return not truth
     if (question := _question(instruction)) is None:
         return None
+    if upwards and all(_number(word) is not None for word in question.left | question.right):
+        question = question._replace(relation=_counted(question.relation))
+        relations = [_counted(relation) for relation in relations]
     for dimension, outcomes in question.relation.senses.items():
         alike = [relation for relation in relations if dimension in relation.senses]
         if alike and (left_open := _left_open(statement, alike, question, dimension)) is not None:
             return not left_open & (outcomes if answer == "yes" else _universe(dimension) - outcomes)
     return None
+
+
+def _counted(relation: Relation) -> Relation:
+    """A relation of numbers: what comes after, where one counts upwards, is more."""
+    size, place = _OF_NUMBERS
+    return (
+        relation._replace(senses={size: relation.senses[place]} | relation.senses)
+        if place in relation.senses
+        else relation
+    )
 
 
 def _truth_of_numbers(statement: Words, relation: Relation) -> bool | None:

@@ -13,18 +13,19 @@ MAX_SAME_TRIGRAM = 2
 MIN_DISTINCT_1 = 0.5
 MIN_BEGINNING = 5
 MIN_REPEATED_RUN = 5
-MONEY = "$€£¥₹₩₽¢"
+MONEY = "$€£¥₹₩₽₿₺₴₪₫฿¢"
 _WORD = re.compile(
     rf"""
     (?<![\w.'])[^\W\d_](?:\.[^\W\d_])+(?!\w)                  # initials: "U.S.", "p.m.", "e.g."
+    | (?<!\w)(?:Ph\.D|[BMD]\.(?:Sc|Phil|Ed))(?!\w)
     | (?<![\w'-])(?:AB|[A-HJ-Z])-(?![\w-])                    # a mark or a blood group: "A-", "O-"
     | (?<![\w'-])(?:ab|[a-hj-z])-(?=[.!]?\s*\Z)
     | (?:                                                     # what stands before a number:
-        (?:(?<![\w.)\]%])[-+±<>≤≥≈~])?                        #   a sign, but no hyphen of a range or a compound
+        (?:(?<![\w.)\]%])[-+±<>≤≥≠≈~√])?                      #   a sign, but no hyphen of a range or a compound
         (?:[{MONEY}]\s?-?)?(?:(?<![\w.])\.)?(?=\d)            #   a currency, a point without its zero
       )?
       [^\W_]+
-      (?:['&-][^\W_]+ | (?<=\d)[.,:/^⁄]\d+)*                  # "don't", "AT&T", "3.5", "10:30", "1/2"
+      (?:['&-][^\W_]+ | (?<=\d)[.,:/^⁄]\d[^\W_]*)*                  # "don't", "AT&T", "3.5", "10:30", "1/2"
       (?:(?<=\d)[ ]?(?:[%‰]|°(?:[ ]?[CFK]\b)?|[{MONEY}](?![ ]?\d)))?
       (?:[+#♯♭⁺⁻]+(?!\w))?                                    # "C++", "C#", "A+"
     """,
@@ -50,10 +51,11 @@ _SENTENCE_END = re.compile(
 )
 # And it sees two where one of these stands before a number or goes on in lower case.
 _ABBREVIATED = re.compile(
-    r"(?<!\w)(?:(?i:approx|vols?|figs?|ch|chap|pp?|pt|sec|art|nr|ca|c|est|max|eq|ed|ver|v|ext|tel|ep|op)|Nos?)\.\s*$"
+    r"(?<!\w)(?:(?i:approx|vols?|figs?|ch|chap|pp?|pt|jan|feb|apr|jun|jul|aug|sept?|oct|nov|dec|dept|sec|art|nr|ca|c|est|max|eq|ed|ver|v|ext|tel|ep|op)|Nos?)\.\s*$"
 )
 _CLOSERS = "\"'”’)]}»›」』*_`"
 _SMILEY = re.compile(r"\s[:;=]-?[)(DPp3]+$")
+_UNSPACED = re.compile("[\u3040-\u30ff\u3400-\u9fff]{2}")
 _CLITIC = re.compile(r"(?<=\w)'(?:s|re|m|ve|d|ll)$", re.IGNORECASE)
 END_MARKS = (".", "!", "?", "…", "。", "！", "？", "؟", "।", "‽")
 
@@ -146,6 +148,11 @@ def unquote(text: str) -> str:
     if len(text) > 2 and text[-1] in _QUOTES.get(text[0], "") and not {text[0], text[-1]} & set(text[1:-1]):
         return text[1:-1].strip()
     return text
+
+
+def is_one_word(words: Words) -> bool:
+    """Whether a text is a single word. A run of Chinese or Japanese writing is not: it has no spaces between words."""
+    return len(words) == 1 and not _UNSPACED.search(words[0])
 
 
 def without_clitics(words: Words) -> Words:

@@ -101,20 +101,13 @@ def unscored_faults(items: Sequence[EvalItem]) -> list[str]:
 
 
 def gold_faults(items: Sequence[EvalItem]) -> list[str]:
-    """Accepted answers of a user's own suite that their own item's scorer fails, and rivals that it passes."""
-    failing = [
+    """Accepted answers of a user's own suite that their own item's scorer fails."""
+    return [
         f"{item.id}: its own gold {gold!r} fails: {answer.reason}"
         for item in items
         for gold in item.gold
         if not (answer := judge(item, gold, True)).success
     ]
-    passing = [
-        f"{item.id}: its rival {rival!r} passes as an answer"
-        for item in items
-        for rival in item.args.get("rivals") or ()
-        if judge(item, rival, True).success
-    ]
-    return failing + passing
 
 
 def subset_faults(suite: Suite) -> list[str]:
