@@ -56,6 +56,7 @@ _ABBREVIATED = re.compile(
 _CLOSERS = "\"'”’)]}»›」』*_`"
 _SMILEY = re.compile(r"\s[:;=]-?[)(DPp3]+$")
 _UNSPACED = re.compile("[\u3040-\u30ff\u3400-\u9fff]{2}")
+_AROUND = re.compile(r"^\W+|\W+$")
 _CLITIC = re.compile(r"(?<=\w)'(?:s|re|m|ve|d|ll)$", re.IGNORECASE)
 END_MARKS = (".", "!", "?", "…", "。", "！", "？", "؟", "।", "‽")
 
@@ -172,6 +173,11 @@ def find_phrase(words: Sequence[str], phrase: Sequence[str], start: int = 0) -> 
     return -1
 
 
+def _without_marks(words: Words) -> Words:
+    """The words without signs and symbols around them: "A+A+A+" says "A" three times, and the last one no differently."""
+    return tuple(word if word.isalnum() else _AROUND.sub("", word) for word in words)
+
+
 def is_degenerate(words: Words) -> bool:
     """Whether some 3-gram stands more than twice, or fewer than half of the words are different ones.
 
@@ -179,6 +185,7 @@ def is_degenerate(words: Words) -> bool:
     """
     if len(words) < 3:
         return False
+    words = _without_marks(words)
     if len(set(words)) < MIN_DISTINCT_1 * len(words):
         return True
     if len(words) < MIN_BEGINNING:
@@ -197,7 +204,7 @@ def is_repeated(text: str) -> bool:
     Five words or more need not be the whole of it: a run that stands twice in a row, or a sentence with which another
     begins ("I like my old dog. I like my old dog so"), is repeated too.
     """
-    words = folded_words(text)
+    words = _without_marks(folded_words(text))
     if len(words) < 2:
         return False
     letters = "".join(words)
@@ -207,7 +214,7 @@ def is_repeated(text: str) -> bool:
         return False
     if _stands_twice_in_a_row(words):
         return True
-    sentences = [folded_words(sentence) for sentence in sentences_of(text)]
+    sentences = [_without_marks(folded_words(sentence)) for sentence in sentences_of(text)]
     if len(sentences) < 2:
         return False
     return len(set(sentences)) < len(sentences) or any(
