@@ -37,6 +37,8 @@ NEGATIONS: frozenset[str] = _LEXICON["negations"]
 HEDGES: frozenset[str] = _LEXICON["hedges"]
 LINKS: frozenset[str] = _LEXICON["links"]
 FUNCTION_WORDS: frozenset[str] = _LEXICON["function_words"]
+OWNING = frozenset(["whose", "belong", "belongs", "own", "owns", "owner"])
+NOTS = frozenset(word for word in NEGATIONS if word.endswith("n't") or word in ("not", "cannot"))
 ARTICLES = frozenset(["a", "an", "the"])
 # Where a clause ends or another begins: punctuation, or an article with a capital inside.
 _BREAK = re.compile(r"[,;:!?()\[\]{}<>–—\t\n]|\s-|\S\s+(?:The|An?)\b|[a-z][A-Z]")
@@ -148,9 +150,9 @@ def judge_answer(instruction: str, args: Mapping[str, Any], gold: Sequence[str],
     rivals = tuple(in_units(rival, units) for rival in args.get("rivals") or ())
     candidates = candidates_for(tuple(gold), args.get("closed_set"), rivals)
     plain, question = in_units(unquote(text), units), in_units(instruction, units)
-    asked, given = spoken_words(question), spoken_words(plain)
+    asked, given = _with_short_nots(spoken_words(question)), spoken_words(plain)
     said = _written_words(plain) if candidates.exact_case else given
-    owners = "whose" in asked or any(_is_possessive(answer, -1) for answer in gold)
+    owners = not OWNING.isdisjoint(asked) or any(_is_possessive(answer, -1) for answer in gold)
     if said in candidates.accepted and "?" not in plain and (owners or not _is_possessive(plain, -1)):
         return "ok"
     own = frozenset(word for answer in gold for word in spoken_words(answer))
@@ -169,6 +171,11 @@ def judge_answer(instruction: str, args: Mapping[str, Any], gold: Sequence[str],
         return "repeated"
     own |= {word for right in rights for word in given[right.start : right.end]}
     return _frame_fault(plain, asked, given, rights[0].start, rights[0].end, own)
+
+
+def _with_short_nots(asked: Words) -> Words:
+    """The words of a question; one that says "not" may be answered with "didn't" and "wasn't", and the other way round."""
+    return asked if NOTS.isdisjoint(asked) else (*asked, "", *NOTS)
 
 
 def _is_possessive(text: str, at: int) -> bool:

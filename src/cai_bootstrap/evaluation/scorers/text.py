@@ -56,6 +56,7 @@ _ABBREVIATED = re.compile(
 _CLOSERS = "\"'”’)]}»›」』*_`"
 _SMILEY = re.compile(r"\s[:;=]-?[)(DPp3]+$")
 _UNSPACED = re.compile("[\u3040-\u30ff\u3400-\u9fff]{2}")
+_THOUSANDS = re.compile(r"\D{0,2}\d{1,3}(?:,\d{3})+(?:\.\d+)?\D?")
 _AROUND = re.compile(r"^\W+|\W+$")
 _CLITIC = re.compile(r"(?<=\w)'(?:s|re|m|ve|d|ll)$", re.IGNORECASE)
 END_MARKS = (".", "!", "?", "…", "。", "！", "？", "؟", "।", "‽")
@@ -99,8 +100,10 @@ def _fold(word: str) -> str:
 
 
 def _fold_number(word: str) -> str:
-    """A number in one form: the sign first, then the currency: "5 €" is "€5", "$-5" is "-$5", "+7" is "7"."""
+    """A number in one form: the sign first, then the currency: "5 €" is "€5", "+7" is "7", "1,000" is "1000"."""
     word = re.sub(r"(?<=\d)\s+(?=\D)", "", word).removeprefix("+")
+    if _THOUSANDS.fullmatch(word):
+        word = word.replace(",", "")
     if word[-1] in MONEY:
         sign = "-" if word.startswith("-") else ""
         word = sign + word[-1] + word[len(sign) : -1]
@@ -174,7 +177,7 @@ def find_phrase(words: Sequence[str], phrase: Sequence[str], start: int = 0) -> 
 
 
 def _without_marks(words: Words) -> Words:
-    """The words without signs and symbols around them: "A+A+A+" says "A" three times, and the last one no differently."""
+    """The words without signs and symbols around them: "A+A+A+" says "A" three times."""
     return tuple(word if word.isalnum() else _AROUND.sub("", word) for word in words)
 
 

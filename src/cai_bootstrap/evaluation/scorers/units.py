@@ -15,6 +15,7 @@ _SYMBOL_OF = {name: symbol for symbol, names in _NAMES.items() for name in names
 _ANY_NAME = "|".join(sorted(_SYMBOL_OF, key=len, reverse=True))
 _NUMBER = r"\d[\d.,/]*(?<![.,])"
 _NAMED = re.compile(rf"({_NUMBER})[ -]({_ANY_NAME})\b", re.IGNORECASE)
+_CODED = re.compile(rf"\b(usd|eur|gbp|jpy|cny|inr|krw|rub) ?({_NUMBER})", re.IGNORECASE)
 _NAME = re.compile(rf"\b(?:{_ANY_NAME})\b|[%°{MONEY}](?:\s?[CF]\b)?", re.IGNORECASE)
 # "minus 7" is a number where no other stands before it: "10 minus 3" is none.
 _MINUS = re.compile(r"(?<![\d)%]\s)\b(?:minus|negative)\s+(?=[\d.$€£])", re.IGNORECASE)
@@ -39,7 +40,8 @@ def in_units(text: str, units: frozenset[str]) -> str:
     """The text with units as symbols ("5 dollars" as "$5"), and without those that the question names (`units`)."""
     if not any(letter.isdigit() for letter in text):
         return text
-    text = _NAMED.sub(_with_symbol, _MINUS.sub("-", composed(text)))
+    text = _CODED.sub(r"\2 \1", composed(text))
+    text = _NAMED.sub(_with_symbol, _MINUS.sub("-", text))
     for unit in units:
         if unit in MONEY:
             text = re.sub(rf"(?:\bUS)?{re.escape(unit)}\s?(?=-?\.?\d)|(?<=\d)[ ]?{re.escape(unit)}", "", text)
