@@ -11,6 +11,7 @@ from cai_bootstrap.errors import EXIT_OK, EXIT_USAGE
 from cai_bootstrap.evaluation.suite import closed_set_names, load_suite
 from cai_bootstrap.evaluation.suite.format import item_fault
 from cai_bootstrap.records import EvalItem
+from cai_bootstrap.workspace import read_jsonl
 
 ROW = {
     "id": "m1",
@@ -145,3 +146,8 @@ def test_a_suite_may_begin_with_a_byte_order_mark_and_end_in_blank_lines(tmp_pat
     path = write(tmp_path / "mine.jsonl", row("exact", {}, ["A"]), start="\ufeff", end="\r\n\n  \n")
     assert run_command(["suite", "verify", "--suite", str(path)]) == EXIT_OK
     assert len(load_suite(path).items) == 1
+
+
+def test_records_are_read_in_the_same_way_as_a_suite(tmp_path: Path) -> None:
+    path = write(tmp_path / "data.jsonl", row("exact", {}, ["a\u2028b"]), start="\ufeff", end="\n\n")
+    assert [item.gold for item in read_jsonl(path, EvalItem)] == [["a\u2028b"]]

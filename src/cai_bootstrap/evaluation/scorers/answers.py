@@ -174,7 +174,7 @@ def judge_answer(instruction: str, args: Mapping[str, Any], gold: Sequence[str],
 
 
 def _with_short_nots(asked: Words) -> Words:
-    """The words of a question; one that says "not" may be answered with "didn't" and "wasn't", and the other way round."""
+    """The words of a question; one that says "not" may be answered with "didn't"."""
     return asked if NOTS.isdisjoint(asked) else (*asked, "", *NOTS)
 
 
