@@ -25,7 +25,7 @@ sys.path.insert(0, str(ROOT / "src"))
 from cai_bootstrap.evaluation.scorers import SCORER_VERSION, first_line, judge  # noqa: E402
 from cai_bootstrap.evaluation.suite import load_suite  # noqa: E402
 from cai_bootstrap.records import TASK_TYPES, EvalItem  # noqa: E402
-from cai_bootstrap.workspace import canonical_json, write_atomic  # noqa: E402
+from cai_bootstrap.workspace import canonical_json, jsonl_lines, write_atomic  # noqa: E402
 
 Row = dict[str, Any]
 MAX_NEW_TOKENS = 48
@@ -34,7 +34,7 @@ RENDERINGS = {"raw": "plain", "cued": "question-answer", "k-shot": "same-skill-6
 ITEMS_OF_A_TYPE = {"raw": 12, "cued": 12, "k-shot": 20}
 # How many of each type go into a sample of 200; few unfinished ones, for those are decided by a flag.
 SHARES = {"raw": 8, "cued": 8, "k-shot": 12, "trained": 22}
-SHARES_OF_RESULTS = {"raw": 8, "k-shot": 18, "trained": 28}
+SHARES_OF_RESULTS = {"raw": 8, "k-shot": 18, "trained": 28, "chat": 16}
 SOURCE_OF = {"base": "raw", "rival": "k-shot", "trained": "trained"}
 MAX_UNFINISHED_OF_A_TYPE = 4
 
@@ -139,8 +139,10 @@ def _known_items() -> list[EvalItem]:
 def _of_results(paths: Sequence[Path], sources: Mapping[str, str]) -> Iterable[Row]:
     """What the sides of results files wrote; a prompted base is finished by its stop rule, others by themselves."""
     for path in paths:
-        for row in json.loads(path.read_text(encoding="utf-8"))["items"]:
-            for side, source in sources.items():
+        results = json.loads(path.read_text(encoding="utf-8"))
+        sides = sources if results["items"][0].get("trained") else {"base": "chat"}  # a chat-tuned peer stands alone
+        for row in results["items"]:
+            for side, source in sides.items():
                 ended = ("stop" if side == "rival" else "eos") if row[side]["finished"] else "length"
                 name = f"{source}:{path.stem}" if side == "trained" else source
                 yield {"id": row["id"], "source": name, "text": row[side]["response"], "ended_by": ended}
@@ -217,7 +219,7 @@ def report(found: tuple[list[Row], list[Row]]) -> str:
 
 
 def _read(path: Path) -> list[Row]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [json.loads(line) for _, line in jsonl_lines(path)]
 
 
 def _write(path: Path, rows: Iterable[Row]) -> None:

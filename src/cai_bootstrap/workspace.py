@@ -274,23 +274,33 @@ def mend_jsonl(path: Path, say: Callable[[str], None] = lambda message: print(me
     say(f"{path}: the last line was torn ({size - keep} bytes); it was cut off and will be made again")
 
 
+def jsonl_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield the number and the text of each line of a JSONL file that is not blank.
+
+    A line ends at a newline and nowhere else: JSON text may hold U+2028 and U+0085. A byte order mark is no part of it.
+    """
+    with path.open(encoding="utf-8-sig", newline="\n") as source:
+        for number, line in enumerate(source, 1):
+            if line.strip():
+                yield number, line.rstrip("\r\n")
+
+
 def read_jsonl(path: Path, kind: type[RecordT]) -> Iterator[RecordT]:
     """Yield the records of a JSONL file, in order, one at a time.
 
     Raises DataError naming the file and line of the first record that is not one.
     """
     try:
-        with path.open(encoding="utf-8") as source:
-            for number, line in enumerate(source, 1):
-                try:
-                    yield kind.model_validate_json(line)
-                except ValidationError as error:
-                    problem = error.errors()[0]
-                    where = ".".join(str(part) for part in problem["loc"]) or "the line"
-                    raise DataError(
-                        f"{path}: line {number} is not a {kind.__name__} record: {where}: {problem['msg']}; "
-                        "delete the file to make it again"
-                    ) from error
+        for number, line in jsonl_lines(path):
+            try:
+                yield kind.model_validate_json(line)
+            except ValidationError as error:
+                problem = error.errors()[0]
+                where = ".".join(str(part) for part in problem["loc"]) or "the line"
+                raise DataError(
+                    f"{path}: line {number} is not a {kind.__name__} record: {where}: {problem['msg']}; "
+                    "delete the file to make it again"
+                ) from error
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file; run the step that makes it first") from error
     except UnicodeDecodeError as error:

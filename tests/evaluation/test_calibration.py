@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 
 HERE = Path(__file__).parent / "calibration"
-FRESH = [HERE / "fresh", HERE / "version-4", HERE / "version-5", HERE / "version-6"]
+FRESH = [HERE / "fresh", *(HERE / f"version-{version}" for version in (4, 5, 6, 7))]
 ROOT = Path(__file__).parents[2]
 
 

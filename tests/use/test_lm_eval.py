@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from finished import Finished
 
 from cai_bootstrap.cli import run_command
 from cai_bootstrap.evaluation.scorers import judge
-from cai_bootstrap.evaluation.suite import load_suite
+from cai_bootstrap.evaluation.suite import canonical_line, load_suite
 from cai_bootstrap.inference.engine import Sampling
 from cai_bootstrap.inference.transformers_engine import TransformersEngine, load
 from cai_bootstrap.records import EvalItem
@@ -95,3 +96,13 @@ def test_the_shipped_suite_becomes_a_task_with_all_its_items(tmp_path: Path) -> 
         "cai_stage1.yaml",
         "cai_stage1_exact.yaml",
     ]
+
+
+def test_a_tasks_items_end_at_a_newline_only(tmp_path: Path) -> None:
+    item = load_suite("stage1").items[0].model_copy(update={"instruction": "What is\u2028the capital\u0085of India?"})
+    suite = tmp_path / "mine.jsonl"
+    suite.write_text(canonical_line(item), encoding="utf-8")
+    assert run_command(["lm-eval-task", "--to", str(tmp_path / "task"), "--suite", str(suite)]) == 0
+    scoring = runpy.run_path(str(tmp_path / "task" / "scoring.py"))
+    rows = [json.loads(line) for _, line in scoring["jsonl_lines"](scoring["ITEMS"])]
+    assert [row["instruction"] for row in rows] == [item.instruction]

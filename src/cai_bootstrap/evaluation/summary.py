@@ -3,16 +3,20 @@
 The same functions build a results file and check one that is read back, so a figure that was edited cannot agree.
 """
 
+import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from cai_bootstrap.evaluation import statistics as stats
 from cai_bootstrap.evaluation.facts import elicitable_facts
-from cai_bootstrap.evaluation.scorers.text import words_of
 from cai_bootstrap.evaluation.suite import held_out_skills, label_tier
 from cai_bootstrap.records import TASK_TYPES, Answer, EvalItem
 
+# The length of an output has its own idea of a word, apart from the scorers': with theirs, a new version of the scorers
+# would find a wrong figure in every older results file.
+_LENGTH_WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+|(?<=\d)[.,]\d+)*")
 Answers = Mapping[str, Answer]
 Passed = Callable[[Answer], bool]
 
@@ -149,7 +153,7 @@ def _cut(
 def _length(items: Sequence[EvalItem], answers: Answers) -> dict[str, Any]:
     """Success against length in words: a scorer that can be pleased by length shows here."""
     outcomes = [answers[item.id].success for item in items]
-    lengths = [len(words_of(answers[item.id].response)) for item in items]
+    lengths = [len(_LENGTH_WORD.findall(unicodedata.normalize("NFC", answers[item.id].response))) for item in items]
     means = {
         f"mean_words_{name}": sum(chosen) / len(chosen) if chosen else None
         for name, wanted in (("followed", True), ("failed", False))

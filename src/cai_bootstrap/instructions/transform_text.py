@@ -161,7 +161,7 @@ def _json_keys(random: Random) -> Fill:
         values[key] = int(value) if value.isdigit() else value
     form = random.choice(TOLD)
     pairs = joined([form.format(key=key, value=json.dumps(value)) for key, value in values.items()])
-    checks = [{"check": "json", "keys": keys, "values": {key: str(value) for key, value in values.items()}}]
+    checks = [{"check": "json", "keys": keys, "values": values}]
     topic = " ".join(map(str, values.values()))
     return checked({"pairs": pairs}, checks, topic=topic, answer=json.dumps(values))
 

@@ -18,6 +18,7 @@ import json
 from pathlib import Path
 
 from cai_bootstrap.evaluation.scorers import check
+from cai_bootstrap.workspace import jsonl_lines
 
 ITEMS = Path(__file__).parent / "items.jsonl"
 
@@ -26,8 +27,7 @@ def load(exact_only=False, **_):
     """The items as one test split; each row carries an item whole, as text."""
     from datasets import Dataset
 
-    lines = ITEMS.read_text(encoding="utf-8").splitlines()
-    rows = [{"id": json.loads(line)["id"], "item": line} for line in lines]
+    rows = [{"id": json.loads(line)["id"], "item": line} for _, line in jsonl_lines(ITEMS)]
     kept = [row for row in rows if not exact_only or json.loads(row["item"])["scorer"] == "exact"]
     return {"test": Dataset.from_list(kept)}
 

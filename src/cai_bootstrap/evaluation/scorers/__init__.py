@@ -14,7 +14,7 @@ from cai_bootstrap.evaluation.scorers.checks import CHECKS, holds
 from cai_bootstrap.evaluation.scorers.text import composed, folded_words, is_degenerate, is_echo, is_repeated, unquote
 from cai_bootstrap.records import Answer, EvalItem, Verdict
 
-SCORER_VERSION = "6"
+SCORER_VERSION = "7"
 SCORERS = ("answer", "yes_no", "exact", "checks")
 REASONS: frozenset[str] = frozenset(
     [
@@ -82,6 +82,7 @@ def _reason(instruction: str, scorer: str, args: Mapping[str, Any], gold: Sequen
         raise DataError(f"unknown scorer {scorer!r}; one of {', '.join(SCORERS)}")
     if scorer != "checks" and not gold:
         raise DataError(f"scorer {scorer!r} needs at least one accepted answer in 'gold'")
+    written, text = text, composed(text)
     if not text.strip():
         return "empty"
     if scorer == "exact":
@@ -103,7 +104,7 @@ def _reason(instruction: str, scorer: str, args: Mapping[str, Any], gold: Sequen
     wanted = args.get("checks")
     if not wanted:
         raise DataError("scorer 'checks' needs a list of checks in args")
-    return next((entry["check"] for entry in wanted if not holds(entry["check"], instruction, text, entry)), "ok")
+    return next((entry["check"] for entry in wanted if not holds(entry["check"], instruction, written, entry)), "ok")
 
 
 def _is_choice(args: Mapping[str, Any]) -> bool:
@@ -113,9 +114,11 @@ def _is_choice(args: Mapping[str, Any]) -> bool:
 
 def _exact(instruction: str, gold: Sequence[str], text: str) -> str:
     """Character for character, but for whitespace around it, a pair of quotation marks, and a final full stop."""
-    given = composed(text).strip()
+    given = text.strip()
     accepted = {form for answer in gold for form in (composed(answer).strip(), _unstopped(composed(answer).strip()))}
-    if any(form in accepted for quoted in (given, unquote(given)) for form in (quoted, _unstopped(quoted))):
+    bare = unquote(given.removesuffix("."))
+    forms = (given, unquote(given), *([bare] if bare + "." != given else []))
+    if any(form in accepted for quoted in forms for form in (quoted, _unstopped(quoted))):
         return "ok"
     if is_echo(instruction, text, free_text=False):
         return "echo"

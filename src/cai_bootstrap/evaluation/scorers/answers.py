@@ -8,9 +8,11 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from cai_bootstrap.evaluation.scorers.statements import contradicts
 from cai_bootstrap.evaluation.scorers.text import (
     Words,
     composed,
@@ -18,8 +20,10 @@ from cai_bootstrap.evaluation.scorers.text import (
     folded_words,
     sentences_of,
     unquote,
+    without_clitics,
     words_of,
 )
+from cai_bootstrap.evaluation.scorers.units import in_units, units_of
 from cai_bootstrap.workspace import read_json
 
 MAX_ANSWER_WORDS = 40
@@ -31,9 +35,10 @@ CLAUSE_OPENERS: frozenset[str] = _LEXICON["clause_openers"]
 BARE_OPENERS: frozenset[str] = _LEXICON["bare_openers"]
 NEGATIONS: frozenset[str] = _LEXICON["negations"]
 HEDGES: frozenset[str] = _LEXICON["hedges"]
-FRAME: frozenset[str] = _LEXICON["frame"]
 LINKS: frozenset[str] = _LEXICON["links"]
 FUNCTION_WORDS: frozenset[str] = _LEXICON["function_words"]
+OWNING = frozenset(["whose", "belong", "belongs", "own", "owns", "owner"])
+NOTS = frozenset(word for word in NEGATIONS if word.endswith("n't") or word in ("not", "cannot"))
 ARTICLES = frozenset(["a", "an", "the"])
 # Where a clause ends or another begins: punctuation, or an article with a capital inside.
 _BREAK = re.compile(r"[,;:!?()\[\]{}<>–—\t\n]|\s-|\S\s+(?:The|An?)\b|[a-z][A-Z]")
@@ -56,6 +61,17 @@ class Mention:
 
 
 @lru_cache(maxsize=65536)
+def spoken_words(text: str) -> Words:
+    """The folded words of a text without "'s": a possessive or a contraction names what stands before it."""
+    return without_clitics(folded_words(text))
+
+
+@lru_cache(maxsize=65536)
+def _written_words(text: str) -> Words:
+    return without_clitics(words_of(text))
+
+
+@lru_cache(maxsize=65536)
 def candidates_for(gold: tuple[str, ...], closed_set: str | None, rivals: tuple[str, ...]) -> Candidates:
     """The right answers and the wrong ones that could be confused with them.
 
@@ -64,7 +80,7 @@ def candidates_for(gold: tuple[str, ...], closed_set: str | None, rivals: tuple[
     """
     exact_case = all(len(answer) <= 3 and answer.isascii() and answer.isalpha() and answer.istitle() for answer in gold)
     exact_case = exact_case and closed_set is not None and "symbol" in closed_set
-    split = words_of if exact_case else folded_words
+    split = _written_words if exact_case else spoken_words
     right = {split(answer) for answer in gold}
     wrong = {split(rival) for rival in rivals}
     if closed_set is not None:
@@ -88,7 +104,7 @@ def candidates_for(gold: tuple[str, ...], closed_set: str | None, rivals: tuple[
 def _closed_rows(name: str, exact_case: bool) -> tuple[frozenset[Words], ...]:
     from cai_bootstrap.evaluation.suite import closed_set
 
-    split = words_of if exact_case else folded_words
+    split = _written_words if exact_case else spoken_words
     return tuple(frozenset(split(alias) for alias in row) for row in closed_set(name))
 
 
@@ -118,21 +134,34 @@ def is_multiple_choice(text: str) -> bool:
     )
 
 
+def rivals_that_are_right(instruction: str, args: Mapping[str, Any], gold: Sequence[str]) -> list[str]:
+    """The rivals of an item that are accepted answers, too, once both are read as the scorer reads them."""
+    units = units_of(instruction)
+    right = tuple(in_units(answer, units) for answer in gold)
+    candidates = candidates_for(right, args.get("closed_set"), ())
+    split = _written_words if candidates.exact_case else spoken_words
+    return [rival for rival in args.get("rivals") or () if split(in_units(rival, units)) in candidates.accepted]
+
+
 def judge_answer(instruction: str, args: Mapping[str, Any], gold: Sequence[str], text: str) -> str:
     """The reason (`ok` or a failure) for an answer that must name one of `gold` and no rival."""
-    rivals = tuple(args.get("rivals") or ())
+    units = units_of(instruction)
+    gold = [in_units(answer, units) for answer in gold]
+    rivals = tuple(in_units(rival, units) for rival in args.get("rivals") or ())
     candidates = candidates_for(tuple(gold), args.get("closed_set"), rivals)
-    plain = unquote(text)
-    asked, given = folded_words(instruction), folded_words(plain)
-    said = words_of(plain) if candidates.exact_case else given
-    if said in candidates.accepted and "?" not in plain:
+    plain, question = in_units(unquote(text), units), in_units(instruction, units)
+    asked, given = _with_short_nots(spoken_words(question)), spoken_words(plain)
+    said = _written_words(plain) if candidates.exact_case else given
+    owners = not OWNING.isdisjoint(asked) or any(_is_possessive(answer, -1) for answer in gold)
+    if said in candidates.accepted and "?" not in plain and (owners or not _is_possessive(plain, -1)):
         return "ok"
-    own = frozenset(word for answer in gold for word in folded_words(answer))
+    own = frozenset(word for answer in gold for word in spoken_words(answer))
     if fault := _statement_fault(asked, given, plain, exempt=own):
         return fault
     named = mentions(said, candidates)
     told = args.get("in_context") is True
     rights = [m for m in named if m.accepted and not _belongs_to_question(m, asked, given, told=told)]
+    rights = [m for m in rights if owners or _names_itself(m, plain, asked, given)]
     if not rights:
         return "rival_answer" if any(not m.accepted for m in named) else "wrong_answer"
     if any(not m.accepted and not _only_restated(m, rights[0], asked, given) for m in named):
@@ -144,11 +173,29 @@ def judge_answer(instruction: str, args: Mapping[str, Any], gold: Sequence[str],
     return _frame_fault(plain, asked, given, rights[0].start, rights[0].end, own)
 
 
+def _with_short_nots(asked: Words) -> Words:
+    """The words of a question; one that says "not" may be answered with "didn't"."""
+    return asked if NOTS.isdisjoint(asked) else (*asked, "", *NOTS)
+
+
+def _is_possessive(text: str, at: int) -> bool:
+    """Whether the word at this place ends in "'s"."""
+    return folded_words(text)[at].endswith("'s")
+
+
+def _names_itself(mention: Mention, plain: str, asked: Words, given: Words) -> bool:
+    """Whether an answer with "'s" is a subject ("Irene's the one", "Mia's holding it"), no owner ("Irene's ring")."""
+    if not _is_possessive(plain, mention.end - 1):
+        return True
+    predicates = {word for verb, word in pairwise(asked) if verb in ("is", "are", "was", "has", "had")}
+    return not (ARTICLES | {"got", "who"} | predicates).isdisjoint(given[mention.end : mention.end + 1])
+
+
 def judge_yes_no(instruction: str, gold: Sequence[str], text: str) -> str:
     """The reason for an answer that must say yes or no, once, and not contradict itself."""
     wanted = gold[0].casefold()
     plain = unquote(text)
-    asked, given = folded_words(instruction), folded_words(plain)
+    asked, given = spoken_words(instruction), spoken_words(plain)
     if given == (wanted,):
         return "ok"
     said = {word for word in given if word in ("yes", "no")}
@@ -164,7 +211,7 @@ def judge_yes_no(instruction: str, gold: Sequence[str], text: str) -> str:
     negation = NEGATIONS if wanted == "yes" else frozenset[str]()
     if fault := _statement_fault(asked, given[:at] + given[at + 1 :], plain, negations=negation, exempt=frozenset()):
         return fault
-    if _contradicts(asked, given[at + 1 :], wanted):
+    if contradicts(instruction, plain, wanted):
         return "contradiction"
     if wanted == "no" and set(given[:at]) & (NEGATIONS - set(asked)):
         return "extra_text"  # "nothing, no": what stands before the answer is no part of it
@@ -221,7 +268,7 @@ def _belongs_to_question(mention: Mention, asked: Words, given: Words, *, told: 
 
 def _frame_fault(plain: str, asked: Words, given: Words, start: int, end: int, own: frozenset[str]) -> str:
     """Whether what stands around the answer only restates it or the question, or explains in one clause."""
-    restating = GLUE | set(asked) | own
+    restating = GLUE | set(asked) | own | _inflected(asked)
     before, after = given[:start], given[end:]
     if not all(word in restating for word in before) and not _restates(plain, asked, before, restating):
         return "extra_text"
@@ -230,6 +277,11 @@ def _frame_fault(plain: str, asked: Words, given: Words, start: int, end: int, o
     comma = _comma_follows(plain, end)
     opens = after[0] in BARE_OPENERS or (comma and (after[0] in CLAUSE_OPENERS or after[0] in asked))
     return "ok" if opens and len(after) >= 2 else "extra_text"
+
+
+def _inflected(asked: Words) -> frozenset[str]:
+    """The verb of a question as its answer has it: "does it cost" and "it costs"."""
+    return frozenset(word + "s" for word in asked) if {"does", "do"} & set(asked) else frozenset()
 
 
 def _restates(plain: str, asked: Words, before: Words, restating: frozenset[str] | set[str]) -> bool:
@@ -249,7 +301,9 @@ def _restates(plain: str, asked: Words, before: Words, restating: frozenset[str]
             return False
         if described and (described not in restating or described in FUNCTION_WORDS - COPULAS):
             return False
-    return _without_adjective(before)[-1] in COPULAS and not _BREAK.search(_written(plain, len(before))[0])
+    ended = _without_adjective(before)
+    is_copula = ended[-1] in COPULAS or (ended == before and _is_possessive(plain, len(before) - 1))
+    return is_copula and not _BREAK.search(_written(plain, len(before))[0])
 
 
 def _without_adjective(before: Words) -> Words:
@@ -270,14 +324,3 @@ def _written(plain: str, words: int) -> tuple[str, str]:
     for word in words_of(plain)[:words]:
         at = written.index(word, at) + len(word)
     return written[:at], written[at:]
-
-
-def _contradicts(asked: Words, tail: Words, wanted: str) -> bool:
-    """Whether the sentence after "yes" or "no" says the opposite of it, as far as word order and "not" can tell."""
-    question = [word for word in asked if word not in FRAME]
-    content = [word for word in tail if word in question]
-    if len(content) < 2 or sorted(content) != sorted(question):
-        return False
-    if wanted == "no":
-        return content == question and not set(tail) & NEGATIONS
-    return content != question

@@ -13,22 +13,73 @@ MAX_SAME_TRIGRAM = 2
 MIN_DISTINCT_1 = 0.5
 MIN_BEGINNING = 5
 MIN_REPEATED_RUN = 5
-_WORD = re.compile(r"[^\W_]+(?:['-][^\W_]+|(?<=\d)[.,]\d+)*")
-_QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’", "«": "»", "`": "`"}
-_ENUMERATION = re.compile(r"(?m)^\s*(?:\d{1,2}[.)]|[-*•])(?:\s+|$)")
+MONEY = "$€£¥₹₩₽₿₺₴₪₫฿¢"
+_WORD = re.compile(
+    rf"""
+    (?<![\w.'])[^\W\d_](?:\.[^\W\d_])+(?!\w)                  # initials: "U.S.", "p.m.", "e.g."
+    | (?<!\w)(?:Ph\.D|[BMD]\.(?:Sc|Phil|Ed))(?!\w)
+    | (?<![\w'-])(?:AB|[A-HJ-Z])-(?![\w-])                    # a mark or a blood group: "A-", "O-"
+    | (?<![\w'-])(?:ab|[a-hj-z])-(?=[.!]?\s*\Z)
+    | (?:                                                     # what stands before a number:
+        (?:(?<![\w.)\]%])[-+±<>≤≥≠≈~√])?                      #   a sign, but no hyphen of a range or a compound
+        (?:[{MONEY}]\s?-?)?(?:(?<![\w.])\.)?(?=\d)            #   a currency, a point without its zero
+      )?
+      [^\W_]+
+      (?:['&-][^\W_]+ | (?<=\d)[.,:/^⁄]\d[^\W_]*)*                  # "don't", "AT&T", "3.5", "10:30", "1/2"
+      (?:(?<=\d)[ ]?(?:[%‰]|°(?:[ ]?[CFK]\b)?|[{MONEY}](?![ ]?\d)))?
+      (?:[+#♯♭⁺⁻]+(?!\w))?                                    # "C++", "C#", "A+"
+    """,
+    re.VERBOSE,
+)
+_MATHS = re.compile(r"\$(?=\S)([^$\n]*[^\s$])\$(?![\w$])")
+_QUOTES = {'"': '"', "'": "'", "“": "”", "„": "“”", "«": "»", "»": "«", "‹": "›", "「": "」", "『": "』", "`": "`"}
+BULLETS = "-*•+–—‣◦▪·●○■□"
+_ENUMERATION = re.compile(rf"(?m)^\s*(?:\d{{1,2}}[.)]|[{BULLETS}])(?:\s+|$)")
+# What nobody sees: soft hyphens, characters of no width, marks of direction, and the styles of emoji.
+_UNSEEN = re.compile(
+    "[\u00ad\u034f\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\U000e0000-\U000e007f]"
+)
+_PLAIN_FORMS = str.maketrans(
+    dict.fromkeys("’‘ʼʻ＇´", "'") | dict.fromkeys("‐‑﹣－", "-") | dict.fromkeys("\u00a0\u202f\u205f\u3000", " ")
+    | dict.fromkeys(range(0x2000, 0x200B), " ")
+)  # fmt: skip
+_MINUS = re.compile(rf"(?<![\d)]\s)−\s?(?=[\d.{MONEY}])|−|(?:^|(?<=[(=:])|(?<=[(=:] )|(?<=is ))–(?=[\d.{MONEY}])")
+_POWERS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻♯", "0123456789+-#")
+# "The sea calls... I listen." are two sentences, and so are "It was 3.5 m. Everyone fled."; sentencex sees one in each.
+_SENTENCE_END = re.compile(
+    r"(?:\.{3,}|…)[\"')\]”]*\s+(?=[\"'(“]?[A-Z])|\d\s?(?:[kcm]?m|k?g|mg|ft|in|lbs?|oz|h|min|s|ml|l|mph)\.\s+(?=[A-Z])"
+)
+# And it sees two where one of these stands before a number or goes on in lower case.
+_ABBREVIATED = re.compile(
+    r"(?<!\w)(?:(?i:approx|vols?|figs?|ch|chap|pp?|pt|jan|feb|apr|jun|jul|aug|sept?|oct|nov|dec|dept|sec|art|nr|ca|c|est|max|eq|ed|ver|v|ext|tel|ep|op)|Nos?)\.\s*$"
+)
+_CLOSERS = "\"'”’)]}»›」』*_`"
+_SMILEY = re.compile(r"\s[:;=]-?[)(DPp3]+$")
+_UNSPACED = re.compile("[\u3040-\u30ff\u3400-\u9fff]{2}")
+_THOUSANDS = re.compile(r"\D{0,2}\d{1,3}(?:,\d{3})+(?:\.\d+)?\D?")
+_AROUND = re.compile(r"^\W+|\W+$")
+_CLITIC = re.compile(r"(?<=\w)'(?:s|re|m|ve|d|ll)$", re.IGNORECASE)
+END_MARKS = (".", "!", "?", "…", "。", "！", "？", "؟", "।", "‽")
 
 Words = tuple[str, ...]
 
 
 def composed(text: str) -> str:
-    """The text with composed letters (NFC) and straight apostrophes."""
-    return (text if text.isascii() else unicodedata.normalize("NFC", text)).replace("’", "'")
+    """The text as a reader sees it: composed letters (NFC), plain spaces, straight apostrophes, and nothing unseen."""
+    if text.isascii():
+        return text
+    text = _UNSEEN.sub("", unicodedata.normalize("NFC", text)).translate(_PLAIN_FORMS)
+    return _MINUS.sub("-", text)
 
 
 @lru_cache(maxsize=65536)
 def words_of(text: str) -> Words:
-    """The words of a text as written: letters and digits, with inner apostrophes and hyphens ("don't", "3.5")."""
-    return tuple(_WORD.findall(composed(text)))
+    """The words of a text as written: letters and digits, with inner apostrophes and hyphens ("don't", "well-known").
+
+    What changes the meaning of a number or a letter belongs to its word: "-7", "€5", "5%", "1/2", "C++", "O-".
+    """
+    plain = composed(text)
+    return tuple(_WORD.findall(_MATHS.sub(r"\1", plain) if "$" in plain else plain))
 
 
 @lru_cache(maxsize=65536)
@@ -39,10 +90,25 @@ def folded_words(text: str) -> Words:
 
 @lru_cache(maxsize=65536)
 def _fold(word: str) -> str:
-    if word.isascii():
-        return word.lower()
-    plain = unicodedata.normalize("NFKD", word.casefold())
-    return "".join(letter for letter in plain if not unicodedata.combining(letter))
+    if not word.isascii():
+        word = re.sub(r"(?<=\d)[⁰¹²³⁴-⁹]+", lambda power: "^" + power[0], word).translate(_POWERS)
+        word = re.sub(r"(?<=\d)(?=[¼-¾⅐-⅞])", " ", word)
+        plain = unicodedata.normalize("NFKD", word.casefold()).replace("⁄", "/")
+        word = "".join(letter for letter in plain if not unicodedata.combining(letter))
+    word = word.lower()
+    return word if word.isalnum() or not any(letter.isdigit() for letter in word) else _fold_number(word)
+
+
+def _fold_number(word: str) -> str:
+    """A number in one form: the sign first, then the currency: "5 €" is "€5", "+7" is "7", "1,000" is "1000"."""
+    word = re.sub(r"(?<=\d)\s+(?=\D)", "", word).removeprefix("+")
+    if _THOUSANDS.fullmatch(word):
+        word = word.replace(",", "")
+    if word[-1] in MONEY:
+        sign = "-" if word.startswith("-") else ""
+        word = sign + word[-1] + word[len(sign) : -1]
+    word = re.sub(rf"^([{MONEY}])\s?(-?)", r"\2\1", word)
+    return re.sub(r"(?<!\d)\.(?=\d)", "0.", word)
 
 
 @lru_cache(maxsize=16384)
@@ -51,9 +117,20 @@ def sentences_of(text: str) -> tuple[str, ...]:
 
     Within a line, sentencex (rule-based, abbreviations known) decides.
     """
-    lines = (line.strip() for line in _ENUMERATION.sub("", text).splitlines())
-    found = (part.strip() for line in lines if line for part in sentencex.segment("en", line))
-    return tuple(part for part in found if words_of(part))
+    parted = _SENTENCE_END.sub(lambda end: end[0].rstrip() + "\n", _ENUMERATION.sub("", composed(text)))
+    parts: list[str] = []
+    for line in filter(None, (line.strip() for line in parted.splitlines())):
+        begun = len(parts)
+        for part in sentencex.segment("en", line):
+            goes_on = len(parts) > begun and _ABBREVIATED.search(parts[-1]) and _continues(part)
+            parts[-1:] = [parts[-1] + part] if goes_on else [*parts[-1:], part]
+    return tuple(part.strip() for part in parts if words_of(part))
+
+
+def _continues(part: str) -> bool:
+    """Whether a part cannot begin a sentence: it starts with a digit or a small letter."""
+    first = part.lstrip()[:1]
+    return first.isdigit() or first.islower()
 
 
 def lines_of(text: str) -> list[str]:
@@ -61,12 +138,30 @@ def lines_of(text: str) -> list[str]:
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
+def ending(text: str) -> str:
+    """The text up to its last mark or word, without closing quotation marks, brackets, emphasis and emoji."""
+    text = _SMILEY.sub("", text.rstrip())
+    while text and (text[-1].isspace() or text[-1] in _CLOSERS or unicodedata.category(text[-1]) in ("So", "Sk")):
+        text = text[:-1]
+    return text
+
+
 def unquote(text: str) -> str:
     """The text without surrounding whitespace and without one pair of quotation marks around the whole of it."""
     text = text.strip()
-    if len(text) > 2 and _QUOTES.get(text[0]) == text[-1] and text[0] not in text[1:-1] and text[-1] not in text[1:-1]:
+    if len(text) > 2 and text[-1] in _QUOTES.get(text[0], "") and not {text[0], text[-1]} & set(text[1:-1]):
         return text[1:-1].strip()
     return text
+
+
+def is_one_word(words: Words) -> bool:
+    """Whether a text is a single word. A run of Chinese or Japanese writing is not: it has no spaces between words."""
+    return len(words) == 1 and not _UNSPACED.search(words[0])
+
+
+def without_clitics(words: Words) -> Words:
+    """The words without "'s" and other short forms of verbs: "the towel's pink", "she's 12", "India's capital"."""
+    return tuple(_CLITIC.sub("", word) for word in words)
 
 
 def find_phrase(words: Sequence[str], phrase: Sequence[str], start: int = 0) -> int:
@@ -81,6 +176,11 @@ def find_phrase(words: Sequence[str], phrase: Sequence[str], start: int = 0) -> 
     return -1
 
 
+def _without_marks(words: Words) -> Words:
+    """The words without signs and symbols around them: "A+A+A+" says "A" three times."""
+    return tuple(word if word.isalnum() else _AROUND.sub("", word) for word in words)
+
+
 def is_degenerate(words: Words) -> bool:
     """Whether some 3-gram stands more than twice, or fewer than half of the words are different ones.
 
@@ -88,6 +188,7 @@ def is_degenerate(words: Words) -> bool:
     """
     if len(words) < 3:
         return False
+    words = _without_marks(words)
     if len(set(words)) < MIN_DISTINCT_1 * len(words):
         return True
     if len(words) < MIN_BEGINNING:
@@ -106,7 +207,7 @@ def is_repeated(text: str) -> bool:
     Five words or more need not be the whole of it: a run that stands twice in a row, or a sentence with which another
     begins ("I like my old dog. I like my old dog so"), is repeated too.
     """
-    words = folded_words(text)
+    words = _without_marks(folded_words(text))
     if len(words) < 2:
         return False
     letters = "".join(words)
@@ -116,7 +217,7 @@ def is_repeated(text: str) -> bool:
         return False
     if _stands_twice_in_a_row(words):
         return True
-    sentences = [folded_words(sentence) for sentence in sentences_of(text)]
+    sentences = [_without_marks(folded_words(sentence)) for sentence in sentences_of(text)]
     if len(sentences) < 2:
         return False
     return len(set(sentences)) < len(sentences) or any(

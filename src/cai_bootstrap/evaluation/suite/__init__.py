@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from cai_bootstrap.errors import UntrustedResultError, UsageError
 from cai_bootstrap.evaluation.suite.format import item_fault
 from cai_bootstrap.records import TASK_TYPES, EvalItem, TaskType
-from cai_bootstrap.workspace import canonical_json, fingerprint, read_json, sha256_file
+from cai_bootstrap.workspace import canonical_json, fingerprint, jsonl_lines, read_json, sha256_file
 
 SUITE_VERSION = "1"
 SUITE_SHA256 = "3ee3227adb780139f4cd26063552889ce117f2dfb240f69306b83c2f7b0c601e"
@@ -111,12 +111,12 @@ def _shipped_items() -> tuple[EvalItem, ...]:
 def read_suite_file(path: Path) -> tuple[EvalItem, ...]:
     """The items of a suite file, in order. Raises UsageError naming file and line of what is wrong."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = list(jsonl_lines(path))
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: not readable as a suite: {error}") from error
     items: list[EvalItem] = []
     seen: dict[str, int] = {}
-    for number, line in enumerate(lines, 1):
+    for number, line in lines:
         where = f"{path}: line {number}"
         try:
             item = EvalItem.model_validate_json(line)
@@ -181,8 +181,8 @@ def held_out_skills() -> frozenset[str]:
 @cache
 def references() -> dict[str, str]:
     """For each shipped item, an output that passes: what an oracle would answer."""
-    lines = (HERE / "references.jsonl").read_text(encoding="utf-8").splitlines()
-    return {row["id"]: row["text"] for row in map(json.loads, lines)}
+    rows = (json.loads(line) for _, line in jsonl_lines(HERE / "references.jsonl"))
+    return {row["id"]: row["text"] for row in rows}
 
 
 @cache
