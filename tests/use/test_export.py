@@ -11,6 +11,7 @@ import pytest
 from finished import Finished
 
 from cai_bootstrap.errors import DataError
+from cai_bootstrap.evaluation.suite import load_suite
 from cai_bootstrap.inference.engine import Sampling
 from cai_bootstrap.inference.transformers_engine import TransformersEngine, load
 from cai_bootstrap.training.checkpoints import Checkpoint
@@ -84,7 +85,7 @@ def test_the_pairs_load_with_datasets_as_they_were(cai: Cai, finished: Finished,
 
 def test_the_card_of_a_subset_says_that_it_decides_nothing(finished: Finished) -> None:
     results = read_json(finished.results_file)
-    results["suite"] |= {"name": "stage1-dev", "version": "1"}
+    results["suite"] |= {"name": "stage1-dev", "version": "1", "sha256": load_suite("stage1-dev").sha256}
     results["models"]["trained"] |= {"successes": 8, "total": 8}
     results["statistics"]["rates"]["trained"] |= {"exact_lower": 0.977, "cluster_lower": 0.9519}
     said = _measured(results)
@@ -102,7 +103,7 @@ def test_the_card_gives_the_measured_figures_with_their_conditions(
     trained = results["models"]["trained"]
     assert [(r.metric_value, r.dataset_name) for r in card.data.eval_results] == [(trained["success_rate"], "mine")]
     assert f"of {trained['total']} held-out instructions followed" in card.text
-    assert "Gate of 95% NOT met" in card.text
+    assert "Gate of 95% NOT met on the user's suite 'mine', which does not decide Stage 1." in card.text
     assert results["rival"]["rendering"] in card.text
     for value in (results["conditions"]["precision"], results["suite"]["sha256"], results["conditions"]["device"]):
         assert f"`{value}`" in card.text
