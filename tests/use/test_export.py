@@ -103,7 +103,7 @@ def test_the_card_gives_the_measured_figures_with_their_conditions(
     trained = results["models"]["trained"]
     assert [(r.metric_value, r.dataset_name) for r in card.data.eval_results] == [(trained["success_rate"], "mine")]
     assert f"of {trained['total']} held-out instructions followed" in card.text
-    assert "95% NOT reached on the user's suite 'mine', which does not decide Stage 1." in card.text
+    assert "Gate of 95% NOT met on the user's suite 'mine', which does not decide Stage 1." in card.text
     assert results["rival"]["rendering"] in card.text
     for value in (results["conditions"]["precision"], results["suite"]["sha256"], results["conditions"]["device"]):
         assert f"`{value}`" in card.text

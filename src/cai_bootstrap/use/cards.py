@@ -14,7 +14,7 @@ from cai_bootstrap import __version__
 from cai_bootstrap.errors import DataError
 from cai_bootstrap.evaluation.results import percent
 from cai_bootstrap.evaluation.statistics import meets_gate
-from cai_bootstrap.evaluation.suite import kind_of_items, undecided_on
+from cai_bootstrap.evaluation.suite import kind_of_items, shipped_name, undecided_on
 from cai_bootstrap.records import TASK_TYPES
 
 GEMMA_NOTICE = "Gemma is provided under and subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms"
@@ -261,7 +261,8 @@ def _measured(results: Mapping[str, Any] | None) -> str:
     undecided = undecided_on(suite["name"], suite["sha256"])
     gate = f"Gate of 95% {'met' if met else 'NOT met'}."
     if undecided is not None:
-        gate = f"95% {'reached' if met else 'NOT reached'} on {undecided}, which does not decide Stage 1."
+        reached = f"95% {'reached' if met else 'NOT reached'}" if shipped_name(suite["sha256"]) else gate.rstrip(".")
+        gate = f"{reached} on {undecided}, which does not decide Stage 1."
     labels = results.get("run", {}).get("labels", {})
     supervised = any("gold" in name for name in labels)
     conditions = results["conditions"]
