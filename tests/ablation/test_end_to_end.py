@@ -14,6 +14,7 @@ def test_a_small_set_runs_reports_its_failure_and_is_finished_the_second_time(
     tiny: Path, tiny_suites: tuple[Path, Path], tmp_path: Path, cai: Cai, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setenv("CAI_FAST", "false")  # no process waits for steps that end before it is there
     small = {
         "evaluation.dev_suite": tiny_suites[1], "evaluation.max_new_tokens": 8, "generation.max_new_tokens": 8,
         "generation.critique_tokens": 8, "generation.chunk": 8, "generation.batch_size": 8, "generation.shots": 2,

@@ -239,11 +239,14 @@ def test_a_base_that_ships_a_chat_template_is_a_base_and_the_template_is_told_an
     for flags, expected in (((), True), (("--allow-instruct",), False)):
         base = tmp_path / f"base{expected}"
         code, said = run(
-            "baseline", *arguments(base, instruct, tiny_suites, "--set", "evaluation.elicit=false", *flags)[1:]
+            "baseline",
+            *arguments(base, instruct, tiny_suites, "--set", "evaluation.elicit=false", "--set", "fast=false", *flags)[
+                1:
+            ],
         )
         assert code == 0, said
         assert "looks chat-tuned" not in said
-        assert ("ships a chat template, which is not used; 0 of 8" in said) is expected
+        assert ("ships a chat template, which is not used; " in said) is expected
         recorded = json.loads((base / "results/baseline_assessment.json").read_text())
         check = recorded["run"]["base_model_check"]
         assert (check["looks_tuned"], check["has_chat_template"]) == (False, True)
@@ -254,7 +257,7 @@ def test_a_later_round_asks_its_own_number_of_fresh_instructions(
 ) -> None:
     base = tmp_path / "base"
     more = [word for setting in ("training.rounds=2", "training.min_gain=0", "generation.later_count=16",
-                                 "generation.samples=2") for word in ("--set", setting)]  # fmt: skip
+                                 "generation.samples=2", "fast=false") for word in ("--set", setting)]  # fmt: skip
     code, said = run(*arguments(base, tiny, tiny_suites, *more, "--select", "critic+constraint+agreement"))
     assert code == 3, said
     data = base / "data/stage1"
