@@ -15,11 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
-from cai_bootstrap.evaluation import statistics
-from cai_bootstrap.evaluation.scorers import judge
-from cai_bootstrap.evaluation.suite import load_suite, references
 from cai_bootstrap.instructions.leakage import LeakageIndex
 from cai_bootstrap.instructions.sampler import sample
+from cai_bootstrap.judging import statistics
+from cai_bootstrap.judging.scorers import judge
+from cai_bootstrap.judging.suite import load_suite, references
 from cai_bootstrap.records import EvalItem
 
 VERDICTS = 10_000

@@ -21,15 +21,15 @@ from rich.console import Console
 from rich.table import Table
 
 from cai_bootstrap.config import resolve
-from cai_bootstrap.evaluation.suite import load_suite
+from cai_bootstrap.files import read_jsonl, write_json
 from cai_bootstrap.generation.candidates import exemplars_for
 from cai_bootstrap.generation.prompts import plain_prompt, respond_prompt
 from cai_bootstrap.inference.engine import Sampling
 from cai_bootstrap.inference.models import prepare
 from cai_bootstrap.inference.transformers_engine import LoadedModel, TransformersEngine, load
 from cai_bootstrap.interpreter import python_command, python_environment
+from cai_bootstrap.judging.suite import load_suite
 from cai_bootstrap.records import Instruction
-from cai_bootstrap.workspace import read_jsonl, write_json
 
 CAI = python_command("cai_bootstrap")
 WHOLE_RUN_LIMIT = 300.0

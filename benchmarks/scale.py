@@ -20,14 +20,14 @@ from pathlib import Path
 
 from cai_bootstrap.config import resolve
 from cai_bootstrap.constitution import load_constitution
-from cai_bootstrap.evaluation.suite import load_suite
 from cai_bootstrap.events import EventLog, Progress
-from cai_bootstrap.generation.generate import Generator
-from cai_bootstrap.generation.instructions import make_instructions
+from cai_bootstrap.generation.make_instructions import make_instructions
+from cai_bootstrap.generation.passes import Generator
 from cai_bootstrap.inference.engine import Completion, EngineInfo, Sampling
 from cai_bootstrap.instructions.leakage import LeakageIndex
 from cai_bootstrap.instructions.sampler import sample
 from cai_bootstrap.interpreter import python_environment, script_command
+from cai_bootstrap.judging.suite import load_suite
 
 COUNTS = (1_000, 10_000, 100_000)
 LINEAR_LIMIT = 1.1

@@ -98,7 +98,7 @@ def run(model: str, count: int, preset: str, folder: Path) -> dict[str, Any]:
     from cai_bootstrap import pipeline, standby
     from cai_bootstrap.config import resolve
     from cai_bootstrap.interpreter import script_command
-    from cai_bootstrap.workspace import Workspace
+    from cai_bootstrap.run.folder import Workspace
 
     notes = folder / "notes"
     notes.mkdir()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from stubs import Cai, Stage
 
-from cai_bootstrap.workspace import Workspace
+from cai_bootstrap.run.folder import Workspace
 
 REAL_CACHE = Path(os.environ.get("CAI_CACHE_DIR") or Path.home() / ".cache" / "cai-bootstrap")
 

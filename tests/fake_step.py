@@ -14,9 +14,11 @@ from pathlib import Path
 import yaml
 
 from cai_bootstrap.events import EventLog, utc_now
-from cai_bootstrap.markers import write_marker
+from cai_bootstrap.files import write_json
+from cai_bootstrap.run.folder import Workspace
+from cai_bootstrap.run.lock import hold
+from cai_bootstrap.run.markers import write_marker
 from cai_bootstrap.supervise import StopRequest, die_with_parent
-from cai_bootstrap.workspace import Workspace, hold, write_json
 
 
 def main(name: str, config_file: str, run: str, number: int) -> int:

@@ -12,18 +12,18 @@ import pytest
 
 from cai_bootstrap.config import Resolved, RunConfig, resolve
 from cai_bootstrap.constitution import load_constitution
-from cai_bootstrap.evaluation.assess import conditions_of, plain_factors
-from cai_bootstrap.evaluation.results import Output, build_results
-from cai_bootstrap.evaluation.suite import Suite, references
 from cai_bootstrap.events import EventLog, Progress
-from cai_bootstrap.generation.generate import Generator
+from cai_bootstrap.generation.passes import Generator
 from cai_bootstrap.inference.engine import Completion, EngineInfo, Sampling
 from cai_bootstrap.inference.models import PreparedModel
 from cai_bootstrap.inference.open import OpenedModel
 from cai_bootstrap.instructions.sampler import sample_with_report
+from cai_bootstrap.judging.suite import Suite, references
+from cai_bootstrap.measuring.assess import conditions_of, plain_factors
+from cai_bootstrap.measuring.results import Output, build_results
 from cai_bootstrap.records import EvalItem, Instruction
+from cai_bootstrap.run.folder import Workspace
 from cai_bootstrap.steps.context import StepContext
-from cai_bootstrap.workspace import Workspace
 
 WORDS = ("sun", "river", "stone", "bird", "glass", "cloud", "bread", "lamp", "field", "ship", "song", "door")
 Answer = Callable[[str, Sampling], Completion]

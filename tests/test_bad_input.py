@@ -15,12 +15,13 @@ import pytest
 from fake_run import fake_step_command
 from stubs import Cai, Stage, bytes_of, config_of
 
-from cai_bootstrap import pipeline, workspace
+from cai_bootstrap import pipeline
 from cai_bootstrap.batches import ChunkHashes
 from cai_bootstrap.errors import UntrustedResultError, UsageError
-from cai_bootstrap.markers import marker_file
+from cai_bootstrap.run import folder
+from cai_bootstrap.run.folder import Workspace
+from cai_bootstrap.run.markers import marker_file
 from cai_bootstrap.steps.run import run_step
-from cai_bootstrap.workspace import Workspace
 
 
 @pytest.mark.parametrize("count", ["0", "-1", "-1000"])
@@ -117,7 +118,7 @@ def test_a_read_only_base_directory_is_2(
         def refuse(*_: Any, **__: Any) -> None:
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
-        monkeypatch.setattr(workspace.tempfile, "TemporaryFile", refuse)
+        monkeypatch.setattr(folder.tempfile, "TemporaryFile", refuse)
     code, _, err = cai("run", "--base-dir", place)
     assert code == 2
     assert "Read-only file system" in err
@@ -139,7 +140,7 @@ def test_a_full_base_directory_is_2(tmp_path: Path, cai: Cai, mounted: Any, monk
         def refuse(*_: Any, **__: Any) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-        monkeypatch.setattr(workspace.tempfile, "TemporaryFile", refuse)
+        monkeypatch.setattr(folder.tempfile, "TemporaryFile", refuse)
     else:
         with pytest.raises(OSError, match="No space left"):
             (place / "fill").write_bytes(b"0" * 100_000)

@@ -9,7 +9,8 @@ import pytest
 from stubs import Cai, KilledError, Stage, StubEngine, bytes_of, config_of, instructions_of, run_generator
 
 from cai_bootstrap.errors import UntrustedResultError
-from cai_bootstrap.markers import check_outputs, read_outputs
+from cai_bootstrap.run.folder import Workspace
+from cai_bootstrap.run.markers import check_outputs, read_outputs
 from cai_bootstrap.steps.run import run_step
 from cai_bootstrap.training.checkpoints import (
     find_checkpoint,
@@ -19,7 +20,6 @@ from cai_bootstrap.training.checkpoints import (
     prune,
     read_success,
 )
-from cai_bootstrap.workspace import Workspace
 
 DATA = (
     "instructions.jsonl", "responses.jsonl", "critiques.jsonl", "revisions.jsonl", "judgements.jsonl",
@@ -231,7 +231,7 @@ def evaluated_stage(stage: Stage) -> Path:
 def test_a_results_file_of_another_run_is_named_by_gate_compare_and_report(
     stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cai: Cai
 ) -> None:
-    from cai_bootstrap.evaluation.origin import foreign
+    from cai_bootstrap.measuring.origin import foreign
     from cai_bootstrap.report.files import load
 
     own = evaluated_stage(stage)
@@ -252,7 +252,7 @@ def test_a_results_file_of_another_run_is_named_by_gate_compare_and_report(
 
 
 def test_an_earlier_evaluation_of_this_run_stays_its_own(stage: Stage) -> None:
-    from cai_bootstrap.evaluation.origin import foreign
+    from cai_bootstrap.measuring.origin import foreign
 
     first = evaluated_stage(stage)
     renamed = first.with_name("stage1_evaluation_20200101T000000Z.json")
@@ -276,7 +276,7 @@ def test_the_report_shows_no_counts_of_changed_data(stage: Stage) -> None:
 def test_the_manifest_holds_the_hashes_of_summary_and_diversity(stage: Stage) -> None:
     from stubs import resolved_of
 
-    from cai_bootstrap.provenance import manifest
+    from cai_bootstrap.run.provenance import manifest
 
     run_step("generate", stage.context(config_of()))
     files = manifest(resolved_of(), stage.workspace)["files"]
@@ -370,7 +370,7 @@ def test_older_trainer_checkpoints_are_removed_only_after_a_newer_one_is_whole(t
 
 
 def test_a_success_marker_that_was_edited_after_its_step_is_refused(stage: Stage) -> None:
-    from cai_bootstrap.markers import write_marker
+    from cai_bootstrap.run.markers import write_marker
 
     folder = stage.workspace.checkpoints / "made"
     folder.mkdir()

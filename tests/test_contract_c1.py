@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from stubs import Cai, results_for, rows_of
 
-from cai_bootstrap.evaluation.suite import load_suite
+from cai_bootstrap.judging.suite import load_suite
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = {

@@ -15,11 +15,11 @@ from stubs import Cai, KilledError, Stage, StubEngine, config_of, resolved_of, r
 from cai_bootstrap import pipeline
 from cai_bootstrap.config import preset_names, resolve
 from cai_bootstrap.errors import UntrustedResultError, UsageError
-from cai_bootstrap.evaluation.results import write_results
-from cai_bootstrap.evaluation.suite import load_suite
 from cai_bootstrap.inference.engine import Completion, EngineInfo, Sampling
+from cai_bootstrap.judging.suite import load_suite
+from cai_bootstrap.measuring.results import write_results
+from cai_bootstrap.run.folder import Workspace, resolve_base_dir, resolve_cache_dir
 from cai_bootstrap.steps.run import run_step
-from cai_bootstrap.workspace import Workspace, resolve_base_dir, resolve_cache_dir
 
 Results = dict[str, Any]
 
@@ -265,13 +265,13 @@ def test_c2_1_the_quick_preset_reports_without_enforcing_unless_asked(cai: Cai) 
 
 
 def test_c2_2_the_base_directory_in_its_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cai_bootstrap import workspace
+    from cai_bootstrap.run import folder
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(workspace, "POD_BASE", tmp_path / "absent" / "cai-constitution-bootstrap")
+    monkeypatch.setattr(folder, "POD_BASE", tmp_path / "absent" / "cai-constitution-bootstrap")
     assert resolve_base_dir() == tmp_path / "cai-work"
     (tmp_path / "workspace").mkdir()
-    monkeypatch.setattr(workspace, "POD_BASE", tmp_path / "workspace" / "cai-constitution-bootstrap")
+    monkeypatch.setattr(folder, "POD_BASE", tmp_path / "workspace" / "cai-constitution-bootstrap")
     assert resolve_base_dir() == tmp_path / "workspace" / "cai-constitution-bootstrap"
     monkeypatch.setenv("CAI_BASE_DIR", str(tmp_path / "env"))
     assert resolve_base_dir() == tmp_path / "env"
@@ -281,15 +281,15 @@ def test_c2_2_the_base_directory_in_its_order(tmp_path: Path, monkeypatch: pytes
 
 
 def test_c2_2_models_go_to_the_cache_in_its_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cai_bootstrap import workspace
+    from cai_bootstrap.run import folder
 
     monkeypatch.setenv("CAI_CACHE_DIR", str(tmp_path / "given"))
     assert resolve_cache_dir() == tmp_path / "given"
     monkeypatch.delenv("CAI_CACHE_DIR")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user"))
-    monkeypatch.setattr(workspace, "POD_CACHE", tmp_path / "absent" / ".cache")
+    monkeypatch.setattr(folder, "POD_CACHE", tmp_path / "absent" / ".cache")
     assert resolve_cache_dir() == tmp_path / "user" / "cai-bootstrap"
-    monkeypatch.setattr(workspace, "POD_CACHE", tmp_path / ".cache")
+    monkeypatch.setattr(folder, "POD_CACHE", tmp_path / ".cache")
     assert tmp_path / ".cache" in resolve_cache_dir().parents
 
 

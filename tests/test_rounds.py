@@ -10,13 +10,13 @@ from fake_run import fake_step_command
 from stubs import Stage, config_of, resolved_of, results_for
 
 from cai_bootstrap import pipeline
-from cai_bootstrap.evaluation.suite import load_suite
-from cai_bootstrap.generation.instructions import make_instructions
+from cai_bootstrap.generation.make_instructions import make_instructions
 from cai_bootstrap.instructions.held_back import held_back
 from cai_bootstrap.instructions.leakage import LeakageIndex
+from cai_bootstrap.judging.suite import load_suite
 from cai_bootstrap.records import EvalItem
+from cai_bootstrap.run.folder import Workspace
 from cai_bootstrap.steps.generate import data_identity
-from cai_bootstrap.workspace import Workspace
 
 STEPS = ("generate", "train", "evaluate")
 

@@ -60,9 +60,9 @@ def test_run_and_ablate_keep_what_a_step_prints_where_the_step_says(
     from cai_bootstrap.ablation.outcome import Outcome
     from cai_bootstrap.config import Resolved
     from cai_bootstrap.errors import CaiError
-    from cai_bootstrap.markers import step_log
+    from cai_bootstrap.run.folder import Workspace
+    from cai_bootstrap.run.markers import step_log
     from cai_bootstrap.supervise import Ended
-    from cai_bootstrap.workspace import Workspace
 
     workspace = Workspace.at(base).create()
     logs: list[Path] = []

@@ -11,8 +11,9 @@ from stubs import Cai
 
 from cai_bootstrap.config import RunConfig
 from cai_bootstrap.events import newest_training, run_logs
+from cai_bootstrap.files import write_json
+from cai_bootstrap.run.folder import Workspace
 from cai_bootstrap.tracking import track_run, training_curves
-from cai_bootstrap.workspace import Workspace, write_json
 
 ENDED = {"verdict": "failed", "exit_code": 3, "message": "Stage 1 FAILED: 25.0% of 8", "steps": {"train": {}}}
 

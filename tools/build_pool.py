@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from cai_bootstrap.instructions.split import split_of
+from cai_bootstrap.judging.split import split_of
 
 TARGET = Path(__file__).parents[1] / "src/cai_bootstrap/instructions/data"
 WITH_ARTICLE = {"United Arab Emirates", "Bahamas", "Republic of the Congo", "Comoros", "Dominican Republic",

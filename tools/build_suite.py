@@ -1,11 +1,11 @@
 """Build the held-out suite from its sources, the same bytes every time.
 
-    python tools/build_suite.py           write src/cai_bootstrap/evaluation/suite/*.json*
+    python tools/build_suite.py           write src/cai_bootstrap/judging/suite/*.json*
     python tools/build_suite.py --check   compare instead of writing; exit 1 if anything differs
 
 Everything comes from tools/suite_sources: wordings (templates/*.txt), words, and tables of facts on which two
 sources agree (suite_sources/extract.py makes those from pinned packages). After a change, bump SUITE_VERSION and
-SUITE_SHA256 in cai_bootstrap.evaluation.suite, and measure every row again.
+SUITE_SHA256 in cai_bootstrap.judging.suite, and measure every row again.
 """
 
 import argparse
@@ -21,10 +21,10 @@ sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tools")]
 from suite_sources import facts, generation, reasoning, transformation  # noqa: E402
 from suite_sources.pools import DIFFICULTIES, Difficulty, Draft, Template, sections, start_over  # noqa: E402
 
-from cai_bootstrap.evaluation.suite import HELD_OUT_SKILLS, canonical_line  # noqa: E402
-from cai_bootstrap.evaluation.suite.format import item_fault  # noqa: E402
+from cai_bootstrap.files import canonical_json, sha256_file, write_atomic  # noqa: E402
+from cai_bootstrap.judging.suite import HELD_OUT_SKILLS, canonical_line  # noqa: E402
+from cai_bootstrap.judging.suite.format import item_fault  # noqa: E402
 from cai_bootstrap.records import TASK_TYPES, EvalItem  # noqa: E402
-from cai_bootstrap.workspace import canonical_json, sha256_file, write_atomic  # noqa: E402
 
 SUITE = ROOT / "src" / "cai_bootstrap" / "evaluation" / "suite"
 ITEMS_PER_TEMPLATE = 2

@@ -22,10 +22,10 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
-from cai_bootstrap.evaluation.scorers import SCORER_VERSION, first_line, judge  # noqa: E402
-from cai_bootstrap.evaluation.suite import load_suite  # noqa: E402
+from cai_bootstrap.files import canonical_json, jsonl_lines, write_atomic  # noqa: E402
+from cai_bootstrap.judging.scorers import SCORER_VERSION, first_line, judge  # noqa: E402
+from cai_bootstrap.judging.suite import load_suite  # noqa: E402
 from cai_bootstrap.records import TASK_TYPES, EvalItem  # noqa: E402
-from cai_bootstrap.workspace import canonical_json, jsonl_lines, write_atomic  # noqa: E402
 
 Row = dict[str, Any]
 MAX_NEW_TOKENS = 48
@@ -69,10 +69,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def ask(out: Path, seed: int, precision: str, model: str) -> None:
     """Complete dev items with the base in three renderings, greedily."""
-    from cai_bootstrap.evaluation.elicit import GRID, LINE
     from cai_bootstrap.inference.engine import Sampling
     from cai_bootstrap.inference.models import prepare
     from cai_bootstrap.inference.transformers_engine import TransformersEngine, load
+    from cai_bootstrap.measuring.elicit import GRID, LINE
 
     prepared = prepare(model)
     engine = TransformersEngine(load(prepared, precision=precision), prepared, precision=precision, batch_size=BATCH)

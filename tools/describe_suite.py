@@ -12,8 +12,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
-from cai_bootstrap.evaluation import facts  # noqa: E402
-from cai_bootstrap.evaluation.suite import (  # noqa: E402
+from cai_bootstrap.files import read_json, write_atomic  # noqa: E402
+from cai_bootstrap.judging.suite import (  # noqa: E402
     HELD_OUT_SKILLS,
     NAMED_SUITES,
     SUITE_SHA256,
@@ -21,8 +21,8 @@ from cai_bootstrap.evaluation.suite import (  # noqa: E402
     counts,
     load_suite,
 )
+from cai_bootstrap.measuring import facts  # noqa: E402
 from cai_bootstrap.records import TASK_TYPES, EvalItem  # noqa: E402
-from cai_bootstrap.workspace import read_json, write_atomic  # noqa: E402
 
 PAGE = ROOT / "docs" / "stage1_suite.md"
 PROMPTED = ROOT / "tools" / "suite_sources" / "prompted_base.json"

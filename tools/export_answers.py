@@ -11,9 +11,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
-from cai_bootstrap.evaluation.suite import load_suite  # noqa: E402
 from cai_bootstrap.generation.prompts import plain_prompt  # noqa: E402
 from cai_bootstrap.inference.vllm_engine import sample_without_flashinfer_if_missing  # noqa: E402
+from cai_bootstrap.judging.suite import load_suite  # noqa: E402
 
 NEW_TOKENS = 48
 

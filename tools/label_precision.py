@@ -13,9 +13,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
+from cai_bootstrap.files import read_jsonl  # noqa: E402
 from cai_bootstrap.generation.candidates import passes, repeats_question  # noqa: E402
 from cai_bootstrap.records import Instruction, PreferencePair  # noqa: E402
-from cai_bootstrap.workspace import read_jsonl  # noqa: E402
 
 
 def main(folder: Path) -> int:

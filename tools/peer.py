@@ -19,16 +19,16 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
 from cai_bootstrap.errors import CaiError, UsageError  # noqa: E402
-from cai_bootstrap.evaluation.assess import assess, conditions_of  # noqa: E402
-from cai_bootstrap.evaluation.conditions import EOS_RULE  # noqa: E402
-from cai_bootstrap.evaluation.ledger import open_test  # noqa: E402
-from cai_bootstrap.evaluation.results import build_results, percent, read_results, write_results  # noqa: E402
-from cai_bootstrap.evaluation.suite import NAMED_SUITES, Suite, load_suite  # noqa: E402
 from cai_bootstrap.events import EventLog, Progress, utc_now  # noqa: E402
+from cai_bootstrap.files import fingerprint  # noqa: E402
 from cai_bootstrap.inference.engine import EngineInfo, Sampling  # noqa: E402
 from cai_bootstrap.inference.models import PreparedModel, prepare  # noqa: E402
 from cai_bootstrap.inference.transformers_engine import LoadedModel, TransformersEngine, load  # noqa: E402
-from cai_bootstrap.workspace import fingerprint  # noqa: E402
+from cai_bootstrap.judging.suite import NAMED_SUITES, Suite, load_suite  # noqa: E402
+from cai_bootstrap.measuring.assess import assess, conditions_of  # noqa: E402
+from cai_bootstrap.measuring.conditions import EOS_RULE  # noqa: E402
+from cai_bootstrap.measuring.ledger import open_test  # noqa: E402
+from cai_bootstrap.measuring.results import build_results, percent, read_results, write_results  # noqa: E402
 
 ENGINE = "transformers, with a chat template"
 

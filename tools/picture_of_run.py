@@ -12,9 +12,10 @@ from pathlib import Path
 from rich.console import Console
 
 from cai_bootstrap.cli.screen import Screen, final_table
-from cai_bootstrap.evaluation.results import read_results
-from cai_bootstrap.evaluation.suite import NAMED_SUITES, load_suite
-from cai_bootstrap.workspace import Workspace, read_json, write_atomic
+from cai_bootstrap.files import read_json, write_atomic
+from cai_bootstrap.judging.suite import NAMED_SUITES, load_suite
+from cai_bootstrap.measuring.results import read_results
+from cai_bootstrap.run.folder import Workspace
 
 
 def picture(base: Path, command: str) -> str:

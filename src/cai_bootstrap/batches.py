@@ -18,8 +18,8 @@ from typing import Any, Generic, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cai_bootstrap.errors import DataError, UntrustedResultError
+from cai_bootstrap.files import JsonlWriter, jsonl_line, mend_jsonl, read_json, read_jsonl, write_json
 from cai_bootstrap.records import Record
-from cai_bootstrap.workspace import JsonlWriter, jsonl_line, mend_jsonl, read_json, read_jsonl, write_json
 
 RecordT = TypeVar("RecordT", bound=Record)
 ModelT = TypeVar("ModelT", bound=BaseModel)

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from cai_bootstrap.errors import UsageError
-from cai_bootstrap.workspace import fingerprint
+from cai_bootstrap.files import fingerprint
 
 FIELDS = ("id", "text", "category")
 

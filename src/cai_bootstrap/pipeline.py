@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cai_bootstrap import provenance
 from cai_bootstrap.config import Resolved, Step, dump_yaml
 from cai_bootstrap.errors import (
     EXIT_GATE,
@@ -24,10 +23,14 @@ from cai_bootstrap.errors import (
     TerminatedRunError,
     UntrustedResultError,
 )
-from cai_bootstrap.evaluation.gate import judge_file
-from cai_bootstrap.evaluation.suite import NAMED_SUITES, load_suite
 from cai_bootstrap.events import EventLog
-from cai_bootstrap.markers import (
+from cai_bootstrap.files import read_json, write_atomic, write_json
+from cai_bootstrap.judging.suite import NAMED_SUITES, load_suite
+from cai_bootstrap.measuring.gate import judge_file
+from cai_bootstrap.run import provenance
+from cai_bootstrap.run.folder import Workspace
+from cai_bootstrap.run.lock import hold
+from cai_bootstrap.run.markers import (
     BASELINE,
     RESULTS,
     SUCCESS,
@@ -40,7 +43,6 @@ from cai_bootstrap.markers import (
 )
 from cai_bootstrap.standby import Standby
 from cai_bootstrap.supervise import Ended, Signals, step_command, supervise
-from cai_bootstrap.workspace import Workspace, hold, read_json, write_atomic, write_json
 
 ALL_STEPS: tuple[Step, ...] = ("prepare", "baseline", "generate", "train", "evaluate")
 START_PATIENCE_SECONDS = 10.0

@@ -13,7 +13,8 @@ from typing import Any
 
 from cai_bootstrap.errors import DataError, UsageError
 from cai_bootstrap.events import Rows, newest_training, run_logs, training_offsets
-from cai_bootstrap.workspace import Workspace, read_json
+from cai_bootstrap.files import read_json
+from cai_bootstrap.run.folder import Workspace
 
 PROJECT = "cai-bootstrap"
 _PLACE = {"number", "round", "phase"}

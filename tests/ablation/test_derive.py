@@ -11,7 +11,7 @@ from cai_bootstrap.ablation.derive import PAIRS, derive
 from cai_bootstrap.ablation.plan import PairRule
 from cai_bootstrap.config import RunConfig
 from cai_bootstrap.errors import DataError
-from cai_bootstrap.workspace import write_json, write_jsonl
+from cai_bootstrap.files import write_json, write_jsonl
 
 
 @pytest.fixture(scope="module")

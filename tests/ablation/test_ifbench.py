@@ -12,7 +12,7 @@ from cai_bootstrap.ablation import ifbench as benchmark
 from cai_bootstrap.ablation.measures import MissingExtraError
 from cai_bootstrap.ablation.outcome import Outcome
 from cai_bootstrap.inference.engine import Completion, Sampling
-from cai_bootstrap.workspace import Workspace
+from cai_bootstrap.run.folder import Workspace
 
 # A package of the same shape: it fetches while it is imported, and one of its checkers has no data.
 LIBRARY = """

@@ -12,7 +12,7 @@ from cai_bootstrap.ablation.outcome import Outcome
 from cai_bootstrap.constitution import load_constitution
 from cai_bootstrap.inference.engine import Completion, Sampling
 from cai_bootstrap.inference.open import OpenedModel
-from cai_bootstrap.workspace import Workspace
+from cai_bootstrap.run.folder import Workspace
 
 
 def five_words(prompt: str, sampling: Sampling) -> Completion:

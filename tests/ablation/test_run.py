@@ -17,8 +17,8 @@ from cai_bootstrap.ablation.outcome import Outcome, compare, write_outcome
 from cai_bootstrap.ablation.plan import Contrast, VariationSet, load_set
 from cai_bootstrap.ablation.show import plot, print_tables, rate_text
 from cai_bootstrap.errors import DataError, UsageError
+from cai_bootstrap.run.folder import Workspace
 from cai_bootstrap.supervise import Ended, Signals
-from cai_bootstrap.workspace import Workspace
 
 SET = """
 name: mine

@@ -13,7 +13,7 @@ from pod.conftest import make_pod
 from pod.loopback import Pod, RunPodStandIn, Sshd
 from tiny import make_model, make_suite
 
-from cai_bootstrap.workspace import read_json, sha256_file
+from cai_bootstrap.files import read_json, sha256_file
 
 CHECKOUT = Path(__file__).parents[2]
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from measured import make_items
 
-from cai_bootstrap.evaluation.results import write_results
-from cai_bootstrap.evaluation.suite import Suite, items_sha256
+from cai_bootstrap.judging.suite import Suite, items_sha256
+from cai_bootstrap.measuring.results import write_results
 
 
 @pytest.fixture(scope="session")

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from cai_bootstrap.evaluation.assess import plain_factors
-from cai_bootstrap.evaluation.conditions import FIRST_LINE_RULE, Conditions, item_order
-from cai_bootstrap.evaluation.results import Output, build_results
-from cai_bootstrap.evaluation.scorers import SCORER_VERSION
-from cai_bootstrap.evaluation.suite import Suite
+from cai_bootstrap.judging.scorers import SCORER_VERSION
+from cai_bootstrap.judging.suite import Suite
+from cai_bootstrap.measuring.assess import plain_factors
+from cai_bootstrap.measuring.conditions import FIRST_LINE_RULE, Conditions, item_order
+from cai_bootstrap.measuring.results import Output, build_results
 from cai_bootstrap.records import EvalItem
 
 ADAPTER = "c" * 64

@@ -13,11 +13,11 @@ from measured import ADAPTER, conditions_for, outputs_with, results_with
 from cai_bootstrap.cli import run_command
 from cai_bootstrap.cli.measure import compare, gate, power
 from cai_bootstrap.errors import DataError, GateError, UntrustedResultError
-from cai_bootstrap.evaluation.comparison import compare_files
-from cai_bootstrap.evaluation.conditions import Conditions, Difference, differences
-from cai_bootstrap.evaluation.ledger import ledger_path, note_opening, open_test, openings
-from cai_bootstrap.evaluation.results import build_results
-from cai_bootstrap.evaluation.suite import Suite, canonical_line
+from cai_bootstrap.judging.suite import Suite, canonical_line
+from cai_bootstrap.measuring.comparison import compare_files
+from cai_bootstrap.measuring.conditions import Conditions, Difference, differences
+from cai_bootstrap.measuring.ledger import ledger_path, note_opening, open_test, openings
+from cai_bootstrap.measuring.results import build_results
 
 Write = Callable[..., Path]
 

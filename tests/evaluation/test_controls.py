@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pytest
 from measured import conditions_for
 
-from cai_bootstrap.evaluation.results import Output, build_results
-from cai_bootstrap.evaluation.scorers import judge
-from cai_bootstrap.evaluation.suite import Suite, load_suite, references
+from cai_bootstrap.judging.scorers import judge
+from cai_bootstrap.judging.suite import Suite, load_suite, references
+from cai_bootstrap.measuring.results import Output, build_results
 from cai_bootstrap.records import EvalItem
 
 LONG = (

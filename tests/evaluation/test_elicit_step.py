@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from stubs import KilledError, Stage, StubEngine, config_of
 
-from cai_bootstrap.evaluation.elicit import GRID
 from cai_bootstrap.inference.engine import EngineInfo
+from cai_bootstrap.measuring.elicit import GRID
 from cai_bootstrap.steps import elicit
 
 ASKED = 4 * len(GRID)

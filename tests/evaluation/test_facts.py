@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 import pytest
 from measured import conditions_for, outputs_with
 
-from cai_bootstrap.evaluation import facts
-from cai_bootstrap.evaluation.results import build_results
-from cai_bootstrap.evaluation.suite import Suite, entities, load_suite
 from cai_bootstrap.inference.engine import Completion, EngineInfo, Sampling
+from cai_bootstrap.judging.suite import Suite, entities, load_suite
+from cai_bootstrap.measuring import facts
+from cai_bootstrap.measuring.results import build_results
 from cai_bootstrap.records import EvalItem
 
 ITEMS = (*load_suite("stage1").items, *load_suite("stage1-dev").items)
@@ -100,7 +100,7 @@ def _flagged_suite() -> Suite:
 
 
 def _wrote(suite: Suite, weights: str) -> dict[str, object] | None:
-    from cai_bootstrap.evaluation.results import Output
+    from cai_bootstrap.measuring.results import Output
 
     outputs = {item.id: Output("Nothing.", True) for item in suite.items}
     results = build_results(

@@ -13,16 +13,16 @@ from measured import ADAPTER, outputs_with, results_with
 
 from cai_bootstrap.cli import run_command
 from cai_bootstrap.errors import UntrustedResultError
-from cai_bootstrap.evaluation.comparison import compare_files
-from cai_bootstrap.evaluation.conditions import FACTORS, Conditions
-from cai_bootstrap.evaluation.declared import BaseFactors, DeclaredConditions, ResultsFile
-from cai_bootstrap.evaluation.demands import unmet
-from cai_bootstrap.evaluation.gate import judge_file
-from cai_bootstrap.evaluation.length import length_fault
-from cai_bootstrap.evaluation.rescore import rescore_file
-from cai_bootstrap.evaluation.results import read_results, write_results
-from cai_bootstrap.evaluation.suite import USER_VERSION, Suite, canonical_line, items_sha256
-from cai_bootstrap.workspace import LARGEST_JSON, read_json
+from cai_bootstrap.files import LARGEST_JSON, read_json
+from cai_bootstrap.judging.suite import USER_VERSION, Suite, canonical_line, items_sha256
+from cai_bootstrap.measuring.comparison import compare_files
+from cai_bootstrap.measuring.conditions import FACTORS, Conditions
+from cai_bootstrap.measuring.declared import BaseFactors, DeclaredConditions, ResultsFile
+from cai_bootstrap.measuring.demands import unmet
+from cai_bootstrap.measuring.gate import judge_file
+from cai_bootstrap.measuring.length import length_fault
+from cai_bootstrap.measuring.rescore import rescore_file
+from cai_bootstrap.measuring.results import read_results, write_results
 
 Results = dict[str, Any]
 MEASURED = Path(__file__).parents[2] / "docs/measured"
@@ -276,13 +276,13 @@ def test_what_is_no_file_of_results_is_refused_in_a_sentence_with_exit_4(
 def test_a_file_that_states_no_size_is_read_up_to_the_limit_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cai_bootstrap import workspace
+    from cai_bootstrap import files
 
-    monkeypatch.setattr(workspace, "LARGEST_JSON", 10)
+    monkeypatch.setattr(files, "LARGEST_JSON", 10)
     path = tmp_path / "growing.json"
     path.write_text('"' + 50 * "x" + '"')
-    monkeypatch.setattr(workspace.os, "fstat", lambda handle: os.stat_result((os.stat(handle).st_mode, *[0] * 9)))
-    with pytest.raises(workspace.DataError, match="larger than"):
+    monkeypatch.setattr(files.os, "fstat", lambda handle: os.stat_result((os.stat(handle).st_mode, *[0] * 9)))
+    with pytest.raises(files.DataError, match="larger than"):
         read_json(path)
     assert LARGEST_JSON == 256 * 1024**2
 

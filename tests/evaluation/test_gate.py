@@ -9,8 +9,8 @@ import pytest
 from measured import outputs_with, results_with
 
 from cai_bootstrap.errors import GateError, UntrustedResultError
-from cai_bootstrap.evaluation.gate import judge_file
-from cai_bootstrap.evaluation.suite import Suite
+from cai_bootstrap.judging.suite import Suite
+from cai_bootstrap.measuring.gate import judge_file
 
 Write = Callable[[dict[str, Any]], Path]
 
@@ -246,7 +246,7 @@ def test_gate_refuses_a_baseline(small_suite: Suite, write: Write) -> None:
 
 
 def test_gate_refuses_dev_items(small_suite: Suite, write: Write) -> None:
-    from cai_bootstrap.evaluation.suite import items_sha256
+    from cai_bootstrap.judging.suite import items_sha256
 
     items = tuple(item.model_copy(update={"split": "dev"}) for item in small_suite.items)
     dev = Suite("small-dev", items_sha256(items), "user", items)

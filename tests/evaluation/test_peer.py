@@ -9,13 +9,13 @@ import pytest
 from tiny import make_model, make_suite
 
 from cai_bootstrap.errors import EngineError, UntrustedResultError, UsageError
-from cai_bootstrap.evaluation.comparison import compare_files
-from cai_bootstrap.evaluation.gate import judge_file
-from cai_bootstrap.evaluation.ledger import openings
-from cai_bootstrap.evaluation.results import read_results
-from cai_bootstrap.evaluation.suite import load_suite
 from cai_bootstrap.inference.models import prepare
 from cai_bootstrap.inference.transformers_engine import TransformersEngine, load
+from cai_bootstrap.judging.suite import load_suite
+from cai_bootstrap.measuring.comparison import compare_files
+from cai_bootstrap.measuring.gate import judge_file
+from cai_bootstrap.measuring.ledger import openings
+from cai_bootstrap.measuring.results import read_results
 
 ROOT = Path(__file__).parents[2]
 TEMPLATE = (

@@ -10,15 +10,15 @@ from measured import outputs_with, results_with
 
 from cai_bootstrap.cli import run_command
 from cai_bootstrap.errors import UntrustedResultError, UsageError
-from cai_bootstrap.evaluation import results as results_module
-from cai_bootstrap.evaluation.comparison import compare_files
-from cai_bootstrap.evaluation.gate import judge_file
-from cai_bootstrap.evaluation.rescore import rescore_file, rescored_path
-from cai_bootstrap.evaluation.results import read_results, write_results
-from cai_bootstrap.evaluation.scorers import SCORER_VERSION, judge
-from cai_bootstrap.evaluation.suite import Suite
+from cai_bootstrap.files import sha256_file
+from cai_bootstrap.judging.scorers import SCORER_VERSION, judge
+from cai_bootstrap.judging.suite import Suite
+from cai_bootstrap.measuring import results as results_module
+from cai_bootstrap.measuring.comparison import compare_files
+from cai_bootstrap.measuring.gate import judge_file
+from cai_bootstrap.measuring.rescore import rescore_file, rescored_path
+from cai_bootstrap.measuring.results import read_results, write_results
 from cai_bootstrap.records import Answer, EvalItem
-from cai_bootstrap.workspace import sha256_file
 
 RIVAL = {"rendering": "few-shot", "template": "Q: {instruction}\nA:", "shots": 6, "stop_rule": "first_line"}
 HARSH = {"question-9", "transformation-9"}
@@ -173,7 +173,7 @@ def test_a_folder_is_no_place_to_write(older: Path, small_suite: Suite, tmp_path
 def test_scored_again_twice_remembers_both_times(
     older: Path, small_suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cai_bootstrap.evaluation import rescore
+    from cai_bootstrap.measuring import rescore
 
     with monkeypatch.context() as then:
         for module in (results_module, rescore):

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from measured import make_items, reference
 
 from cai_bootstrap.errors import DataError
-from cai_bootstrap.evaluation.scorers import REASONS, check, first_line, judge
-from cai_bootstrap.evaluation.scorers.answers import CLAUSE_OPENERS, GLUE
-from cai_bootstrap.evaluation.scorers.checks import holds
-from cai_bootstrap.evaluation.scorers.text import MIN_REPEATED_RUN, folded_words, sentences_of, words_of
+from cai_bootstrap.judging.scorers import REASONS, check, first_line, judge
+from cai_bootstrap.judging.scorers.answers import CLAUSE_OPENERS, GLUE
+from cai_bootstrap.judging.scorers.checks import holds
+from cai_bootstrap.judging.scorers.text import MIN_REPEATED_RUN, folded_words, sentences_of, words_of
 from cai_bootstrap.records import EvalItem
 
 ADVERSARIAL = [

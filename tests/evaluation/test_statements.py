@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from cai_bootstrap.evaluation.scorers import check
-from cai_bootstrap.evaluation.suite import load_suite
+from cai_bootstrap.judging.scorers import check
+from cai_bootstrap.judging.suite import load_suite
 from cai_bootstrap.records import EvalItem
 
 MORE = ("greater than", "more than", "larger than", "bigger than", "higher than", "above", "indeed more than", "over")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cai_bootstrap.evaluation import statistics
+from cai_bootstrap.judging import statistics
 
 
 @pytest.mark.parametrize(

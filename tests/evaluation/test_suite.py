@@ -14,9 +14,10 @@ import pytest
 from rapidfuzz import fuzz
 
 from cai_bootstrap.errors import UntrustedResultError, UsageError
-from cai_bootstrap.evaluation import suite as shipped
-from cai_bootstrap.evaluation.scorers import judge
-from cai_bootstrap.evaluation.suite import (
+from cai_bootstrap.files import sha256_file
+from cai_bootstrap.judging import suite as shipped
+from cai_bootstrap.judging.scorers import judge
+from cai_bootstrap.judging.suite import (
     HELD_OUT_SKILLS,
     NAMED_SUITES,
     SUITE_SHA256,
@@ -28,9 +29,8 @@ from cai_bootstrap.evaluation.suite import (
     load_suite,
     references,
 )
-from cai_bootstrap.evaluation.suite.integrity import overlap_faults, share_faults, shipped_faults, unscored_faults
+from cai_bootstrap.judging.suite.integrity import overlap_faults, share_faults, shipped_faults, unscored_faults
 from cai_bootstrap.records import TASK_TYPES, EvalItem
-from cai_bootstrap.workspace import sha256_file
 
 BUILDER = Path(__file__).parents[2] / "tools" / "build_suite.py"
 TEST, DEV = load_suite("stage1").items, load_suite("stage1-dev").items

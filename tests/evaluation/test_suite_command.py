@@ -7,8 +7,8 @@ import pytest
 
 from cai_bootstrap.cli import run_command
 from cai_bootstrap.errors import EXIT_OK, EXIT_UNTRUSTED, EXIT_USAGE
-from cai_bootstrap.evaluation.ledger import open_test
-from cai_bootstrap.evaluation.suite import canonical_line, load_suite
+from cai_bootstrap.judging.suite import canonical_line, load_suite
+from cai_bootstrap.measuring.ledger import open_test
 
 
 @pytest.fixture(autouse=True)

@@ -2,8 +2,8 @@
 
 from measured import conditions_for, outputs_with, reference
 
-from cai_bootstrap.evaluation.results import Output, build_results
-from cai_bootstrap.evaluation.suite import Suite
+from cai_bootstrap.judging.suite import Suite
+from cai_bootstrap.measuring.results import Output, build_results
 
 
 def measured_as(suite: Suite, base: dict[str, Output], trained: dict[str, Output]) -> dict[str, object]:

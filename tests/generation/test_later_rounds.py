@@ -10,15 +10,16 @@ import pytest
 from stubs import config_of
 
 from cai_bootstrap.events import EventLog, Progress
+from cai_bootstrap.files import write_json, write_jsonl
 from cai_bootstrap.generation.candidates import Candidate, answers_planned, exemplars_for
 from cai_bootstrap.generation.select import Proposal, propose
 from cai_bootstrap.instructions.pool import templates
 from cai_bootstrap.instructions.sampler import _draw, _Filter, no_leaks, sample, sample_with_report
 from cai_bootstrap.instructions.skills import skills
+from cai_bootstrap.run.folder import Workspace
 from cai_bootstrap.steps import generate
 from cai_bootstrap.steps.context import StepContext
 from cai_bootstrap.steps.generate import _weights
-from cai_bootstrap.workspace import Workspace, write_json, write_jsonl
 
 
 def in_round(base: Path, number: int, **settings: object) -> StepContext:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from stubs import StubEngine, config_of, progress_at
 
-from cai_bootstrap.generation.instructions import make_instructions
+from cai_bootstrap.generation.make_instructions import make_instructions
 from cai_bootstrap.inference.engine import Completion, Sampling
 from cai_bootstrap.instructions.leakage import LeakageIndex
 from cai_bootstrap.records import Instruction

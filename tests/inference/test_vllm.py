@@ -21,15 +21,15 @@ import pytest
 from processes import alive, wait_for
 
 from cai_bootstrap.errors import EngineError, UsageError
-from cai_bootstrap.evaluation.assess import conditions_of
-from cai_bootstrap.evaluation.conditions import differences
-from cai_bootstrap.evaluation.suite import load_suite
+from cai_bootstrap.files import sha256_file
 from cai_bootstrap.inference import engine_choice
 from cai_bootstrap.inference.engine import Completion, EngineInfo, Sampling
 from cai_bootstrap.inference.merge import save_merged
 from cai_bootstrap.inference.models import EMBEDDED_SHA256, TOKENIZER_FILES, PreparedModel, prepare
 from cai_bootstrap.inference.open import OpenedModel, open_model
-from cai_bootstrap.workspace import sha256_file
+from cai_bootstrap.judging.suite import load_suite
+from cai_bootstrap.measuring.assess import conditions_of
+from cai_bootstrap.measuring.conditions import differences
 
 pytestmark = [
     pytest.mark.slow,

@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 
 from cai_bootstrap.errors import EngineError, UsageError
-from cai_bootstrap.evaluation.assess import conditions_of
-from cai_bootstrap.evaluation.conditions import differences
-from cai_bootstrap.evaluation.suite import load_suite
 from cai_bootstrap.inference import vllm_engine
 from cai_bootstrap.inference.models import prepare
 from cai_bootstrap.inference.tokens import Tokens
 from cai_bootstrap.inference.vllm_engine import AHEAD, VllmEngine
 from cai_bootstrap.inference.vllm_parallel import ParallelVllm
+from cai_bootstrap.judging.suite import load_suite
+from cai_bootstrap.measuring.assess import conditions_of
+from cai_bootstrap.measuring.conditions import differences
 
 
 @dataclass

@@ -20,9 +20,9 @@ from cai_bootstrap.inference.loading import load_reported, refuse_misfit
 from cai_bootstrap.inference.models import PreparedModel, prepare
 from cai_bootstrap.inference.transformers_engine import load
 from cai_bootstrap.inference.weight_files import folder_content, read_headers, weights_fingerprint
+from cai_bootstrap.run.folder import Workspace
 from cai_bootstrap.steps.context import StepContext
 from cai_bootstrap.steps.run import run_step
-from cai_bootstrap.workspace import Workspace
 
 Tensors = dict[str, Any]
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 988097824\n"

@@ -6,8 +6,8 @@ from pathlib import Path
 from click.testing import CliRunner
 
 from cai_bootstrap.cli.instructions import instructions
+from cai_bootstrap.files import read_jsonl
 from cai_bootstrap.records import Instruction
-from cai_bootstrap.workspace import read_jsonl
 
 
 def test_the_file_holds_exactly_the_asked_count_and_the_json_says_so(tmp_path: Path) -> None:

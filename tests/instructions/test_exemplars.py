@@ -6,13 +6,13 @@ from random import Random
 import pytest
 
 from cai_bootstrap.errors import UsageError
-from cai_bootstrap.evaluation.scorers import check
 from cai_bootstrap.instructions.exemplars import draw, draw_mixed
 from cai_bootstrap.instructions.fill import Fill
 from cai_bootstrap.instructions.pool import templates
 from cai_bootstrap.instructions.sampler import sample
 from cai_bootstrap.instructions.skills import lookup, wordings
 from cai_bootstrap.instructions.text import word_list
+from cai_bootstrap.judging.scorers import check
 from cai_bootstrap.records import TASK_TYPES, TaskType
 
 SKILLS = sorted(templates())

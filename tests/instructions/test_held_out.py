@@ -7,7 +7,8 @@ from random import Random
 
 import pytest
 
-import cai_bootstrap.evaluation.suite as suite_room
+import cai_bootstrap.judging.suite as suite_room
+from cai_bootstrap.files import read_jsonl
 from cai_bootstrap.instructions.exemplars import draw
 from cai_bootstrap.instructions.leakage import LeakageIndex
 from cai_bootstrap.instructions.pool import Template, templates
@@ -15,7 +16,6 @@ from cai_bootstrap.instructions.sampler import sample_with_report
 from cai_bootstrap.instructions.skills import lookup, wordings
 from cai_bootstrap.instructions.text import word_list
 from cai_bootstrap.records import EvalItem
-from cai_bootstrap.workspace import read_jsonl
 
 GAP = r"\S+(?: \S+){0,11}"
 

@@ -7,11 +7,11 @@ from random import Random
 
 import pytest
 
-from cai_bootstrap.evaluation.scorers import check
 from cai_bootstrap.instructions.materials import material, number_word, phrase, plain, row, some_things, statement_slots
 from cai_bootstrap.instructions.pool import capitalised, facts, handwritten, words
 from cai_bootstrap.instructions.skills import supply
-from cai_bootstrap.instructions.split import split_of
+from cai_bootstrap.judging.scorers import check
+from cai_bootstrap.judging.split import split_of
 
 
 def fills(skill: str, count: int = 300) -> list[tuple[dict[str, str], list[str]]]:

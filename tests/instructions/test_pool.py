@@ -21,8 +21,8 @@ from cai_bootstrap.instructions.pool import (
 )
 from cai_bootstrap.instructions.sampler import _draw, _Filter, make_instruction, no_leaks, pool_size, pool_sizes
 from cai_bootstrap.instructions.skills import skills, supply, wordings
-from cai_bootstrap.instructions.split import split_of
 from cai_bootstrap.instructions.text import normalised
+from cai_bootstrap.judging.split import split_of
 from cai_bootstrap.records import TASK_TYPES, TaskType
 
 HELD_OUT = {"which_not_listed", "analogy_in_context", "numbered_list", "surround"}

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cai_bootstrap.errors import UsageError
+from cai_bootstrap.files import jsonl_line
 from cai_bootstrap.instructions.pool import templates
 from cai_bootstrap.instructions.sampler import (
     _draw,
@@ -20,10 +21,9 @@ from cai_bootstrap.instructions.sampler import (
     type_counts,
 )
 from cai_bootstrap.instructions.skills import HARD_SKILLS, lookup
-from cai_bootstrap.instructions.split import split_of
 from cai_bootstrap.instructions.text import normalised, word_list, words_similarity
+from cai_bootstrap.judging.split import split_of
 from cai_bootstrap.records import TASK_TYPES, Instruction, TaskType
-from cai_bootstrap.workspace import jsonl_line
 
 # Closed classes of which each fact, not each entity, has its share.
 BY_KEY = {"after", "before", "greater", "less", "max", "min", "sequence"}

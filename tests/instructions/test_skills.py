@@ -12,7 +12,6 @@ import yaml
 
 from cai_bootstrap.config import Generation
 from cai_bootstrap.errors import DataError, UsageError
-from cai_bootstrap.evaluation.scorers import check
 from cai_bootstrap.generation.candidates import few_shot_count
 from cai_bootstrap.instructions.exemplars import draw
 from cai_bootstrap.instructions.fill import Fill, checked, gold_answer
@@ -20,6 +19,7 @@ from cai_bootstrap.instructions.pool import Template, handwritten, templates
 from cai_bootstrap.instructions.registry import SKILLS, by_row, fact_skill, skill
 from cai_bootstrap.instructions.sampler import pool_sizes, sample
 from cai_bootstrap.instructions.skills import HARD_SKILLS, skills, supply, wordings
+from cai_bootstrap.judging.scorers import check
 from cai_bootstrap.records import TASK_TYPES, TaskType
 
 ARCHITECTURE = Path(__file__).parents[2] / "docs/ARCHITECTURE.md"

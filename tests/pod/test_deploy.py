@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cai_bootstrap.evaluation.ledger import openings
+from cai_bootstrap.measuring.ledger import openings
 from cai_bootstrap.pod.deploy import note_openings
 
 from .loopback import Pod, RunPodStandIn, until

@@ -11,7 +11,8 @@ from unittest import mock
 
 import pytest
 
-from cai_bootstrap.pod import answers, pull, trust
+from cai_bootstrap.files import sha256_file
+from cai_bootstrap.pod import answers, host_keys, pull
 from cai_bootstrap.pod.answers import Status
 from cai_bootstrap.pod.bounded import TooMuchOutputError, run_bounded
 from cai_bootstrap.pod.errors import UnreachableError, UnreadableError
@@ -19,7 +20,6 @@ from cai_bootstrap.pod.follow import Follower
 from cai_bootstrap.pod.settings import load_settings
 from cai_bootstrap.pod.ssh import Answer, Remote
 from cai_bootstrap.printable import message, one_line, visible
-from cai_bootstrap.workspace import sha256_file
 
 from .loopback import Pod
 
@@ -344,11 +344,11 @@ def test_a_host_key_of_nonsense_is_no_key(pod: Pod) -> None:
     printed = "# \x1b[2J\nhost ssh-ed25519 !!!\nhost \x1b[2J AAAA\nhost ssh-ed25519\nhost ssh-ed25519 AAA\n"
     done = subprocess.CompletedProcess([], 0, printed, "")
     with (
-        mock.patch.object(trust, "_reach", return_value=None),
-        mock.patch.object(trust.subprocess, "run", return_value=done),
+        mock.patch.object(host_keys, "_reach", return_value=None),
+        mock.patch.object(host_keys.subprocess, "run", return_value=done),
         pytest.raises(UnreachableError, match="offers no ssh host key"),
     ):
-        trust.offered_keys(load_settings(pod.path))
+        host_keys.offered_keys(load_settings(pod.path))
 
 
 @pytest.mark.parametrize(

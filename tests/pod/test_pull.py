@@ -14,11 +14,13 @@ from unittest import mock
 import pytest
 
 from cai_bootstrap.errors import LockedError, UsageError
+from cai_bootstrap.files import sha256_file
 from cai_bootstrap.pod import pull as pulling
 from cai_bootstrap.pod.errors import PodError
 from cai_bootstrap.pod.onpod.state import Control
 from cai_bootstrap.pod.settings import load_settings
-from cai_bootstrap.workspace import Workspace, hold, sha256_file
+from cai_bootstrap.run.folder import Workspace
+from cai_bootstrap.run.lock import hold
 
 from .loopback import Pod, until
 

@@ -10,7 +10,7 @@ import pytest
 from synthetic import make_run
 
 from cai_bootstrap.report.build import build_report
-from cai_bootstrap.workspace import Workspace
+from cai_bootstrap.run.folder import Workspace
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -6,19 +6,20 @@ import random
 from pathlib import Path
 from typing import Any
 
-from cai_bootstrap import provenance
 from cai_bootstrap.config import resolve
 from cai_bootstrap.constitution import load_constitution
-from cai_bootstrap.evaluation.conditions import Conditions, item_order
-from cai_bootstrap.evaluation.results import Output, build_results, write_results
-from cai_bootstrap.evaluation.scorers import SCORER_VERSION
-from cai_bootstrap.evaluation.suite import Suite, load_suite, references
 from cai_bootstrap.events import EventLog
+from cai_bootstrap.files import read_json, write_json, write_jsonl
 from cai_bootstrap.generation.pairs import summarise
 from cai_bootstrap.instructions.sampler import sample
+from cai_bootstrap.judging.scorers import SCORER_VERSION
+from cai_bootstrap.judging.suite import Suite, load_suite, references
+from cai_bootstrap.measuring.conditions import Conditions, item_order
+from cai_bootstrap.measuring.results import Output, build_results, write_results
 from cai_bootstrap.records import Critique, EvalItem, Instruction, PreferencePair, RejectedPair, Response, Revision
+from cai_bootstrap.run import provenance
+from cai_bootstrap.run.folder import Workspace
 from cai_bootstrap.shipped import shipped
-from cai_bootstrap.workspace import Workspace, read_json, write_json, write_jsonl
 
 RUN = "20261122T101500Z"
 RESULTS = f"stage1_evaluation_{RUN}.json"

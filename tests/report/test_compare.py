@@ -12,10 +12,11 @@ from synthetic import RESULTS, evaluate, make_run, right
 from cai_bootstrap.cli import run_command
 from cai_bootstrap.cli.measure import compare
 from cai_bootstrap.cli.report import report
-from cai_bootstrap.evaluation.results import Output
-from cai_bootstrap.evaluation.suite import load_suite
+from cai_bootstrap.files import read_json, write_json
+from cai_bootstrap.judging.suite import load_suite
+from cai_bootstrap.measuring.results import Output
 from cai_bootstrap.report.comparing import results_of
-from cai_bootstrap.workspace import Workspace, read_json, write_json
+from cai_bootstrap.run.folder import Workspace
 
 
 @pytest.fixture(scope="module")

@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 from synthetic import generate, records, train
 
-from cai_bootstrap.evaluation.suite import load_suite
 from cai_bootstrap.events import EventLog
+from cai_bootstrap.files import read_json
+from cai_bootstrap.judging.suite import load_suite
 from cai_bootstrap.report.build import report_page
 from cai_bootstrap.report.files import load
 from cai_bootstrap.report.tables import thinned
 from cai_bootstrap.report.training import pictures
-from cai_bootstrap.workspace import Workspace, read_json
+from cai_bootstrap.run.folder import Workspace
 
 
 def test_training_curves_go_on_after_an_interruption_and_start_again_with_a_new_training(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from playwright.sync_api import expect
 from synthetic import make_run
 
-from cai_bootstrap.evaluation.suite import load_suite
+from cai_bootstrap.judging.suite import load_suite
 from cai_bootstrap.report.build import MOST_BYTES, build_report
 from cai_bootstrap.report.safe import clip, csp, script_json, visible
 

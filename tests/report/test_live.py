@@ -20,11 +20,11 @@ from synthetic import RUN, baseline, make_run, train
 
 from cai_bootstrap.cli import run_command
 from cai_bootstrap.cli.report import report
-from cai_bootstrap.evaluation.suite import load_suite
 from cai_bootstrap.events import EventLog
+from cai_bootstrap.judging.suite import load_suite
 from cai_bootstrap.report import live
 from cai_bootstrap.report.live import live_state, serve
-from cai_bootstrap.workspace import Workspace
+from cai_bootstrap.run.folder import Workspace
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ import pytest
 from playwright.sync_api import expect
 from synthetic import baseline, make_run
 
-from cai_bootstrap.evaluation.suite import load_suite
+from cai_bootstrap.judging.suite import load_suite
 from cai_bootstrap.report.build import MOST_BYTES, build_report
-from cai_bootstrap.workspace import Workspace
+from cai_bootstrap.run.folder import Workspace
 
 Visit = Callable[..., Any]
 PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}

@@ -12,16 +12,17 @@ from synthetic import RESULTS, baseline, evaluate, finish, generate, records, ri
 
 from cai_bootstrap.cli import run_command
 from cai_bootstrap.cli.report import report
-from cai_bootstrap.evaluation.facts import flags
-from cai_bootstrap.evaluation.rescore import rescored_path
-from cai_bootstrap.evaluation.results import Output
-from cai_bootstrap.evaluation.suite import load_suite
-from cai_bootstrap.report import build, findings, trust
+from cai_bootstrap.files import read_json, sha256_file, write_json
+from cai_bootstrap.judging.suite import load_suite
+from cai_bootstrap.measuring.facts import flags
+from cai_bootstrap.measuring.rescore import rescored_path
+from cai_bootstrap.measuring.results import Output
+from cai_bootstrap.report import build, findings, provenance_tables
 from cai_bootstrap.report.browse import principle_rows
 from cai_bootstrap.report.build import build_report, report_page
 from cai_bootstrap.report.data import REASONS
 from cai_bootstrap.report.files import load
-from cai_bootstrap.workspace import Workspace, read_json, sha256_file, write_json
+from cai_bootstrap.run.folder import Workspace
 
 
 def sentence(workspace: Workspace) -> str:
@@ -214,7 +215,7 @@ def test_fixed_and_broken_are_judged_by_the_instructions_rule(tmp_path: Path) ->
 def test_what_humans_put_in_is_counted_from_the_instructions(run: Workspace) -> None:
     rows = {
         row[0]: row[1]
-        for table in trust.tables(load(run))
+        for table in provenance_tables.tables(load(run))
         if table.caption == "What humans put in"
         for row in table.rows
     }

@@ -15,8 +15,8 @@ from test_training import events, pairs_of, training
 
 from cai_bootstrap.errors import InterruptedRunError, TrainingCollapsedError, UsageError
 from cai_bootstrap.inference.models import PreparedModel, prepare
+from cai_bootstrap.training.batch_split import Share, process_count, share_of
 from cai_bootstrap.training.checkpoints import Checkpoint
-from cai_bootstrap.training.share import Share, process_count, share_of
 
 STEP: dict[str, Any] = {"training__batch_size": 8, "training__save_every": 2, "training__max_steps": 4}
 

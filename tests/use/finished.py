@@ -8,12 +8,13 @@ from tiny import make_model, make_suite
 
 from cai_bootstrap.config import RunConfig, resolve
 from cai_bootstrap.events import EventLog, Progress
+from cai_bootstrap.files import sha256_file, write_json, write_jsonl
 from cai_bootstrap.inference.models import PreparedModel, prepare
 from cai_bootstrap.records import Instruction, PreferencePair
+from cai_bootstrap.run.folder import Workspace
 from cai_bootstrap.steps import baseline, evaluate, train
 from cai_bootstrap.steps.context import StepContext
 from cai_bootstrap.training.checkpoints import Checkpoint, mark_success
-from cai_bootstrap.workspace import Workspace, sha256_file, write_json, write_jsonl
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ import pytest
 from finished import Finished, first_instruction
 
 from cai_bootstrap.errors import UntrustedResultError
-from cai_bootstrap.evaluation.ledger import openings
-from cai_bootstrap.evaluation.suite import load_suite
+from cai_bootstrap.files import read_json
+from cai_bootstrap.judging.suite import load_suite
+from cai_bootstrap.measuring.ledger import openings
 from cai_bootstrap.printable import visible
 from cai_bootstrap.use.ask import Asker, guess_type
-from cai_bootstrap.workspace import read_json
 
 Cai = Callable[..., tuple[int, str, str]]
 

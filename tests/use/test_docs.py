@@ -13,7 +13,7 @@ import pytest
 from finished import Finished
 from tiny import make_model
 
-from cai_bootstrap.workspace import read_json, write_json
+from cai_bootstrap.files import read_json, write_json
 
 CHECKOUT = Path(__file__).parents[2]
 PAGES = [CHECKOUT / "README.md", CHECKOUT / "CONTRIBUTING.md", *sorted((CHECKOUT / "docs").glob("*.md"))]

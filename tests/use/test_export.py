@@ -11,14 +11,14 @@ import pytest
 from finished import Finished
 
 from cai_bootstrap.errors import DataError
-from cai_bootstrap.evaluation.suite import load_suite
+from cai_bootstrap.files import read_json, sha256_file
 from cai_bootstrap.inference.engine import Sampling
 from cai_bootstrap.inference.transformers_engine import TransformersEngine, load
+from cai_bootstrap.judging.suite import load_suite
 from cai_bootstrap.training.checkpoints import Checkpoint
 from cai_bootstrap.use.cards import GEMMA_NOTICE, _measured, check_card, terms_of
 from cai_bootstrap.use.export import public_name
 from cai_bootstrap.use.trained import chosen_adapter
-from cai_bootstrap.workspace import read_json, sha256_file
 
 Cai = Callable[..., tuple[int, str, str]]
 PROMPTS = ("Say at most five words about dogs.\n", "What is it?\n", "Name three colours.\n", "abc\n")

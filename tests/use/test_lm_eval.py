@@ -11,10 +11,10 @@ import pytest
 from finished import Finished
 
 from cai_bootstrap.cli import run_command
-from cai_bootstrap.evaluation.scorers import judge
-from cai_bootstrap.evaluation.suite import canonical_line, load_suite
 from cai_bootstrap.inference.engine import Sampling
 from cai_bootstrap.inference.transformers_engine import TransformersEngine, load
+from cai_bootstrap.judging.scorers import judge
+from cai_bootstrap.judging.suite import canonical_line, load_suite
 from cai_bootstrap.records import EvalItem
 
 TOKENS = 40

@@ -9,8 +9,8 @@ from finished import Finished
 from cai_bootstrap.cli import run_command
 from cai_bootstrap.config import dump_yaml, resolve
 from cai_bootstrap.events import EventLog
+from cai_bootstrap.run.folder import Workspace
 from cai_bootstrap.use.run_settings import as_the_run
-from cai_bootstrap.workspace import Workspace
 
 
 def test_what_nobody_set_is_the_runs_and_what_was_set_is_kept(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import random
 import re
 
-from cai_bootstrap.instructions.split import split_of
+from cai_bootstrap.judging.split import split_of
 
 from .pools import (
     MONTHS,

@@ -4,7 +4,7 @@ import itertools
 import random
 from typing import Any
 
-from cai_bootstrap.instructions.split import split_of
+from cai_bootstrap.judging.split import split_of
 
 from .pools import (
     NUMBER_WORDS,

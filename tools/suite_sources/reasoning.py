@@ -4,7 +4,7 @@ import random
 import re
 from collections.abc import Callable
 
-from cai_bootstrap.instructions.split import split_of
+from cai_bootstrap.judging.split import split_of
 
 from .pools import (
     COLOURS,

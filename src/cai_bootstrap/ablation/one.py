@@ -21,9 +21,12 @@ from cai_bootstrap.ablation.plan import SHARED, Variation
 from cai_bootstrap.ablation.revision import revision
 from cai_bootstrap.config import RunConfig, dump_yaml, resolve
 from cai_bootstrap.errors import EXIT_FAILURE, EXIT_OK, CaiError, DataError, InterruptedRunError
-from cai_bootstrap.evaluation.suite import held_out_skills
 from cai_bootstrap.events import EventLog, Progress
-from cai_bootstrap.markers import (
+from cai_bootstrap.files import read_json, write_atomic
+from cai_bootstrap.judging.suite import held_out_skills
+from cai_bootstrap.run.folder import Workspace
+from cai_bootstrap.run.lock import hold
+from cai_bootstrap.run.markers import (
     BASELINE,
     RESULTS,
     SUCCESS,
@@ -37,7 +40,6 @@ from cai_bootstrap.markers import (
 from cai_bootstrap.standby import Standby
 from cai_bootstrap.steps.context import StepContext
 from cai_bootstrap.supervise import Signals, StopRequest, die_with_parent, step_command, supervise
-from cai_bootstrap.workspace import Workspace, hold, read_json, write_atomic
 
 _ALONE = {"prompting": measures.prompting, "eos_bias": measures.eos_bias, "revision": revision}
 _ADAPTED = {"renderings": measures.renderings, "forgetting": measures.forgetting, "ifbench": ifbench}
@@ -190,7 +192,7 @@ def _add_sides(job: _Job, results: dict[str, Any], side: str) -> None:
 
 
 def _suite_items(job: _Job) -> dict[str, Any]:
-    from cai_bootstrap.evaluation.suite import load_suite
+    from cai_bootstrap.judging.suite import load_suite
 
     return {item.id: item for item in load_suite(job.config.evaluation.suite).items}
 

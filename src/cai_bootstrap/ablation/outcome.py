@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from cai_bootstrap.ablation.plan import Contrast
 from cai_bootstrap.errors import DataError
-from cai_bootstrap.evaluation import statistics
-from cai_bootstrap.workspace import read_json, write_json
+from cai_bootstrap.files import read_json, write_json
+from cai_bootstrap.judging import statistics
 
 Status = Literal["done", "failed", "left_out", "not_run"]
 OUTCOME = "outcome.json"

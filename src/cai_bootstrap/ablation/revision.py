@@ -16,7 +16,7 @@ from cai_bootstrap.batches import ChunkFile, seed_of
 from cai_bootstrap.constitution import Principle, load_constitution
 from cai_bootstrap.errors import InterruptedRunError
 from cai_bootstrap.generation.candidates import exemplars_for, label_tier, normalise, passes
-from cai_bootstrap.generation.generate import CRITIC_EXAMPLES
+from cai_bootstrap.generation.passes import CRITIC_EXAMPLES
 from cai_bootstrap.generation.prompts import (
     NEXT_EXAMPLE,
     critique_prompt,

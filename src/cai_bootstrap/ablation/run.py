@@ -11,21 +11,24 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from cai_bootstrap import __version__, provenance
+from cai_bootstrap import __version__
 from cai_bootstrap.ablation.outcome import Outcome, compare, read_outcome
 from cai_bootstrap.ablation.plan import SHARED, Variation, VariationSet
 from cai_bootstrap.config import Resolved, RunConfig, resolve, show
 from cai_bootstrap.constitution import load_constitution
 from cai_bootstrap.errors import CaiError, UsageError
-from cai_bootstrap.evaluation.scorers import SCORER_VERSION
-from cai_bootstrap.evaluation.suite import Suite, load_suite
 from cai_bootstrap.events import utc_now
+from cai_bootstrap.files import fingerprint, sha256_file, write_json
 from cai_bootstrap.generation.prompts import PROMPT_VERSION
 from cai_bootstrap.generation.select import LABEL_VERSION
 from cai_bootstrap.inference.models import EMBEDDED, EMBEDDED_SHA256, prepare
 from cai_bootstrap.interpreter import python_command
+from cai_bootstrap.judging.scorers import SCORER_VERSION
+from cai_bootstrap.judging.suite import Suite, load_suite
+from cai_bootstrap.run import provenance
+from cai_bootstrap.run.folder import Workspace
+from cai_bootstrap.run.lock import hold
 from cai_bootstrap.supervise import Signals, supervise
-from cai_bootstrap.workspace import Workspace, fingerprint, hold, sha256_file, write_json
 
 RESULTS = "ablation.json"
 SCHEMA_VERSION = 1

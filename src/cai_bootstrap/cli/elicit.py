@@ -20,10 +20,10 @@ def elicit(settings: Settings, flags: bool, as_json: bool) -> None:
     import time
 
     from cai_bootstrap.events import EventLog, Progress
+    from cai_bootstrap.run.lock import hold
     from cai_bootstrap.steps.context import StepContext
     from cai_bootstrap.steps.elicit import make_flags, run
     from cai_bootstrap.supervise import StopRequest
-    from cai_bootstrap.workspace import hold
 
     resolved = settings.resolve()
     workspace = settings.workspace(resolved).create()

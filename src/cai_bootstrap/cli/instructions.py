@@ -14,9 +14,9 @@ import click
 @click.option("--json", "as_json", is_flag=True, help="Print the counts as JSON.")
 def instructions(count: int, out: Path, seed: int, as_json: bool) -> None:
     """Sample instructions from the training templates into a JSONL file."""
+    from cai_bootstrap.files import write_jsonl
     from cai_bootstrap.instructions.diversity import measure
     from cai_bootstrap.instructions.sampler import sample_with_report
-    from cai_bootstrap.workspace import write_jsonl
 
     drawn, report = sample_with_report(count, seed=seed)
     write_jsonl(out, drawn)

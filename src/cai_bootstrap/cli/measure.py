@@ -25,8 +25,8 @@ def gate(results: Path, suite_file: Path | None, as_json: bool) -> None:
 
     Exit code 0: at least 95% followed. 3: fewer. 4: the file cannot be trusted.
     """
-    from cai_bootstrap.evaluation.gate import judge_file
-    from cai_bootstrap.evaluation.suite import load_suite
+    from cai_bootstrap.judging.suite import load_suite
+    from cai_bootstrap.measuring.gate import judge_file
 
     _name_others(results)
     verdict = judge_file(results, suite=load_suite(suite_file) if suite_file else None)
@@ -53,8 +53,8 @@ def compare(a: Path, b: Path, side: str | None, suite_file: Path | None, as_json
     A baseline stands for its base model. Files measured under other conditions are refused with exit code 4 and a table
     of the differences.
     """
-    from cai_bootstrap.evaluation.comparison import compare_files
-    from cai_bootstrap.evaluation.suite import load_suite
+    from cai_bootstrap.judging.suite import load_suite
+    from cai_bootstrap.measuring.comparison import compare_files
 
     _name_others(a, b)
     found = compare_files(a, b, side=side, suite=load_suite(suite_file) if suite_file else None)
@@ -79,9 +79,9 @@ def rescore(results: Path, out: Path | None, suite_file: Path | None, as_json: b
     Rates, statistics and gate are computed anew from the present verdicts, on the same suite. The new file records what
     it was made from and every verdict that changed. Exit code 4 if the old file cannot be trusted.
     """
-    from cai_bootstrap.evaluation.rescore import BLOCK, rescore_file
-    from cai_bootstrap.evaluation.results import percent
-    from cai_bootstrap.evaluation.suite import load_suite
+    from cai_bootstrap.judging.suite import load_suite
+    from cai_bootstrap.measuring.rescore import BLOCK, rescore_file
+    from cai_bootstrap.measuring.results import percent
 
     found = rescore_file(results, out, suite=load_suite(suite_file) if suite_file else None)
     block = found.results[BLOCK]
@@ -104,7 +104,7 @@ def rescore(results: Path, out: Path | None, suite_file: Path | None, as_json: b
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 def power(n: int, rate: float, as_json: bool) -> None:
     """Tell what a suite of N items can show about a model whose true rate is RATE."""
-    from cai_bootstrap.evaluation import statistics
+    from cai_bootstrap.judging import statistics
 
     found = statistics.power(n, rate)
     if as_json:
@@ -125,7 +125,7 @@ def power(n: int, rate: float, as_json: bool) -> None:
 
 def _name_others(*paths: Path) -> None:
     """Say of each file that lies in a base directory whose run did not write it."""
-    from cai_bootstrap.evaluation.origin import foreign
+    from cai_bootstrap.measuring.origin import foreign
 
     for path in paths:
         if (why := foreign(path)) is not None:
@@ -149,7 +149,7 @@ def _print_comparison(found: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from cai_bootstrap.evaluation.beside import beside_rows
+    from cai_bootstrap.measuring.side_figures import beside_rows
     from cai_bootstrap.report.findings import comparison_cells, p_value
 
     title = f"{found['a']} ({found['side_a']}) → {found['b']} ({found['side_b']})"

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from cai_bootstrap.errors import UsageError
-from cai_bootstrap.workspace import Workspace, resolve_base_dir
+from cai_bootstrap.run.folder import Workspace, resolve_base_dir
 
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 _FOLDER = click.Path(path_type=Path)

@@ -13,13 +13,14 @@ from rich.console import Console
 from cai_bootstrap.cli.pod_context import Context, confirm, escape_what_the_terminal_lacks, say, show, tell
 from cai_bootstrap.cli.pod_stop import RefusedError, end_job
 from cai_bootstrap.errors import CaiError, UsageError
+from cai_bootstrap.files import write_atomic
 from cai_bootstrap.pod import deploy as deploying
-from cai_bootstrap.pod import job, ledger, session, settings, stopping, trust
+from cai_bootstrap.pod import host_keys, job, ledger, session, settings, stop_pod
 from cai_bootstrap.pod.answers import LogLines, read
 from cai_bootstrap.pod.errors import JobRunningError, PodError, UnreadableError
 from cai_bootstrap.pod.ssh import Remote
 from cai_bootstrap.printable import one_line
-from cai_bootstrap.workspace import resolve_base_dir, write_atomic
+from cai_bootstrap.run.folder import resolve_base_dir
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 ARGUMENTS = click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
@@ -91,7 +92,7 @@ def check(context: Context, preset: str | None, new_host_key: bool, as_json: boo
     until = time.monotonic() + LIMIT_SECONDS
     found = context.load(preset=preset)
     if new_host_key:
-        trust.forget(found)
+        host_keys.forget(found)
     remote = context.connect(found)
     checked = check_pod(remote, preset=found.preset, limit=until - time.monotonic())
 
@@ -256,7 +257,7 @@ def stop(
     """End a running job cleanly and stop the pod; done only when the provider says it no longer costs."""
     found = context.load()
     if already_stopped:
-        stopping.already_stopped(found, address or found.address, say)
+        stop_pod.already_stopped(found, address or found.address, say)
     elif job_only:
         ended = end_job(context.connect(found), yes)
         show(ended.record(), as_json, lambda: tell(job.describe(ended)))
@@ -268,7 +269,7 @@ def stop(
             raise
         except Exception as error:  # whatever it is, it must not keep the pod running
             say(f"could not look for a running job ({error}); stopping the pod nevertheless")
-        stopping.stop_pod(found, say)
+        stop_pod.stop_pod(found, say)
     show({"stopped": True}, as_json, lambda: None)
 
 

@@ -9,7 +9,8 @@ import click
 
 from cai_bootstrap.cli.options import HelpWithBase, json_option, print_json
 from cai_bootstrap.errors import UsageError
-from cai_bootstrap.workspace import Workspace, read_json
+from cai_bootstrap.files import read_json
+from cai_bootstrap.run.folder import Workspace
 
 _PATH = click.Path(path_type=Path)
 
@@ -113,7 +114,7 @@ def _rentals() -> list[dict[str, Any]]:
 
 
 def _compare(a: Path, b: Path, *, out: Path | None, side: str | None, suite_file: Path | None) -> Path:
-    from cai_bootstrap.evaluation.suite import load_suite
+    from cai_bootstrap.judging.suite import load_suite
     from cai_bootstrap.report.comparing import build_comparison
 
     return build_comparison(a, b, out=out, side=side, suite=load_suite(suite_file) if suite_file else None)

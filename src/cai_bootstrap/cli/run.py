@@ -8,7 +8,7 @@ import click
 
 from cai_bootstrap.cli.options import HelpWithBase, Settings, configured, json_option, print_json
 from cai_bootstrap.cli.printed import say
-from cai_bootstrap.workspace import Workspace
+from cai_bootstrap.run.folder import Workspace
 
 
 @click.command(cls=HelpWithBase)
@@ -67,8 +67,8 @@ def evaluate(settings: Settings, as_json: bool) -> int:
 
 def _run(settings: Settings, steps: Sequence[Any], as_json: bool) -> int:
     from cai_bootstrap.cli.screen import Screen, final_table
+    from cai_bootstrap.files import read_json
     from cai_bootstrap.pipeline import run_pipeline
-    from cai_bootstrap.workspace import read_json
 
     resolved = settings.resolve()
     _check_early(resolved.config, steps)
@@ -126,9 +126,9 @@ def _check_early(config: Any, steps: Sequence[Any]) -> None:
         require_tracker(config.track)
     from cai_bootstrap.constitution import load_constitution
     from cai_bootstrap.errors import UsageError
-    from cai_bootstrap.evaluation.suite import USER_VERSION, load_suite
     from cai_bootstrap.generation.select import parse_judges
     from cai_bootstrap.instructions.sampler import pool_size
+    from cai_bootstrap.judging.suite import USER_VERSION, load_suite
 
     if {"generate"} & set(steps):
         load_constitution(config.constitution)

@@ -11,8 +11,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from cai_bootstrap.cli.printed import text as printed
-from cai_bootstrap.evaluation.beside import beside, beside_rows
-from cai_bootstrap.evaluation.results import percent
+from cai_bootstrap.measuring.results import percent
+from cai_bootstrap.measuring.side_figures import beside, beside_rows
 
 PLAIN_SECONDS = 15.0
 TYPES = ("question", "completion", "generation", "transformation")

@@ -22,8 +22,9 @@ def step(name: Any, config_file: Path, run_id: str, round_number: int) -> int:
     from cai_bootstrap.config import resolve
     from cai_bootstrap.errors import CaiError, InterruptedRunError
     from cai_bootstrap.events import EventLog, Progress
-    from cai_bootstrap.markers import step_log
-    from cai_bootstrap.workspace import Workspace, hold
+    from cai_bootstrap.run.folder import Workspace
+    from cai_bootstrap.run.lock import hold
+    from cai_bootstrap.run.markers import step_log
 
     # The file is complete; what the parent's environment set is in it already.
     config = resolve(config_file=config_file, environment={}).config

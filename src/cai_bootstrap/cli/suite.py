@@ -32,7 +32,7 @@ def show(
     name: str, suite_file: Path | None, kind: str | None, skill: str | None, limit: int | None, as_json: bool
 ) -> None:
     """Print items: id, difficulty, label tier, instruction, and what is accepted."""
-    from cai_bootstrap.evaluation.suite import label_tier, load_suite
+    from cai_bootstrap.judging.suite import label_tier, load_suite
 
     found = load_suite(suite_file or name)
     items = [item for item in found.items if kind in (None, item.type) and skill in (None, item.skill)][:limit]
@@ -61,8 +61,8 @@ def accepted(scorer: str, args: dict[str, Any], gold: list[str]) -> str:
 @_json
 def verify(suite_file: Path | None, as_json: bool) -> None:
     """Check the hash, the counts, the splits and every accepted answer. Exit code 4 if something is wrong."""
-    from cai_bootstrap.evaluation.suite import SUITE_VERSION, load_suite
-    from cai_bootstrap.evaluation.suite.integrity import gold_faults, shipped_faults
+    from cai_bootstrap.judging.suite import SUITE_VERSION, load_suite
+    from cai_bootstrap.judging.suite.integrity import gold_faults, shipped_faults
 
     found = load_suite(suite_file or "stage1")
     faults = gold_faults(found.items) if suite_file else shipped_faults()
@@ -90,8 +90,8 @@ def stats(name: str, suite_file: Path | None, as_json: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from cai_bootstrap.evaluation.facts import flagged_facts
-    from cai_bootstrap.evaluation.suite import counts, held_out_skills, load_suite
+    from cai_bootstrap.judging.suite import counts, held_out_skills, load_suite
+    from cai_bootstrap.measuring.facts import flagged_facts
 
     found = load_suite(suite_file or name)
     table: dict[str, Mapping[str, int]] = {**counts(found.items)}
@@ -123,9 +123,9 @@ def ledger(name: str, suite_file: Path | None, note: tuple[Path, ...], as_json: 
 
     `cai pod pull` notes what a rented machine opened; --note does it for results that came another way.
     """
-    from cai_bootstrap.evaluation.ledger import ledger_path, note_opening, openings
-    from cai_bootstrap.evaluation.results import read_results
-    from cai_bootstrap.evaluation.suite import load_suite
+    from cai_bootstrap.judging.suite import load_suite
+    from cai_bootstrap.measuring.ledger import ledger_path, note_opening, openings
+    from cai_bootstrap.measuring.results import read_results
 
     found = load_suite(suite_file or name)
     for results in note:

@@ -14,8 +14,8 @@ from cai_bootstrap.printable import visible
 
 if TYPE_CHECKING:
     from cai_bootstrap.config import RunConfig
+    from cai_bootstrap.run.folder import Workspace
     from cai_bootstrap.use.ask import Asker, Known, Reply
-    from cai_bootstrap.workspace import Workspace
 
 _LABELS = {"base": "base, asked plainly", "prompted": "best prompted base", "trained": "trained"}
 _sides = click.option(
@@ -121,7 +121,7 @@ def lm_eval_task(target: Path, name: str, max_new_tokens: int, as_json: bool) ->
 
     The harness knows no EOS: its rate equals ours for exact-match items, and is an upper bound for the others.
     """
-    from cai_bootstrap.evaluation.suite import load_suite
+    from cai_bootstrap.judging.suite import load_suite
     from cai_bootstrap.use.lm_eval import write_task
 
     made = write_task(load_suite(name), target, max_new_tokens=max_new_tokens)

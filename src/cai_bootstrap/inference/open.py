@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cai_bootstrap.errors import UsageError
+from cai_bootstrap.files import sha256_file
 from cai_bootstrap.inference.devices import visible_gpus
 from cai_bootstrap.inference.engine_choice import Choice, choose_engine, tensor_parallel, weights_of
 from cai_bootstrap.inference.guard import BaseModelReport, inspect_base
@@ -16,7 +17,6 @@ from cai_bootstrap.inference.parallel import ParallelEngine, WorkerSettings, sta
 from cai_bootstrap.inference.transformers_engine import TransformersEngine, load
 from cai_bootstrap.inference.vllm_engine import VllmEngine, vllm_version
 from cai_bootstrap.inference.vllm_parallel import ParallelVllm
-from cai_bootstrap.workspace import sha256_file
 
 
 @dataclass

@@ -17,7 +17,7 @@ from cai_bootstrap.inference.devices import wake
 from cai_bootstrap.inference.engine import Completion, EngineInfo, Sampling
 from cai_bootstrap.inference.loading import load_weights
 from cai_bootstrap.inference.models import PreparedModel, uncollected
-from cai_bootstrap.inference.stopping import StopAtStrings, newline_tokens
+from cai_bootstrap.inference.stop_strings import StopAtStrings, newline_tokens
 from cai_bootstrap.inference.tokens import Tokens
 
 VERSIONS = ("torch", "transformers", "tokenizers", "peft")

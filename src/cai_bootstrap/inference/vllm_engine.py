@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from cai_bootstrap.errors import CaiError, EngineError, UsageError
+from cai_bootstrap.files import read_json, sha256_file
 from cai_bootstrap.inference.engine import Completion, EngineInfo, Sampling
 from cai_bootstrap.inference.engine_choice import memory_share
 from cai_bootstrap.inference.loading import proven
@@ -25,7 +26,6 @@ from cai_bootstrap.inference.models import PreparedModel, load_tokenizer
 from cai_bootstrap.inference.tokens import Tokens
 from cai_bootstrap.inference.transformers_engine import device_name, is_out_of_memory, release_memory
 from cai_bootstrap.interpreter import current_directory_left
-from cai_bootstrap.workspace import read_json, sha256_file
 
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16", "fp8": "bfloat16"}
 LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # those that vLLM has kernels for; a lower one is padded

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from cai_bootstrap.errors import DataError, UsageError
-from cai_bootstrap.workspace import fingerprint, read_json, resolve_cache_dir, write_atomic
+from cai_bootstrap.files import fingerprint, read_json, write_atomic
+from cai_bootstrap.run.folder import resolve_cache_dir
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 LFS_POINTER = b"version https://git-lfs"

@@ -14,10 +14,10 @@ from queue import SimpleQueue
 from typing import Any
 
 from cai_bootstrap.errors import CaiError, EngineError
+from cai_bootstrap.files import sha256_file
 from cai_bootstrap.inference.parallel import WorkerSettings
 from cai_bootstrap.inference.transformers_engine import TransformersEngine, is_out_of_memory, load, release_memory
 from cai_bootstrap.inference.vllm_engine import VllmEngine
-from cai_bootstrap.workspace import sha256_file
 
 Request = tuple[str, bool, tuple[Any, ...]]
 

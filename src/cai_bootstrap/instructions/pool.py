@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from cai_bootstrap.instructions.split import split_of
+from cai_bootstrap.judging.split import split_of
 from cai_bootstrap.records import TASK_TYPES, TaskType
 
 _SILENT = ("hour", "hon", "heir")

@@ -9,7 +9,8 @@ from typing import Any
 from rich.console import Console
 
 from cai_bootstrap.errors import CaiError
-from cai_bootstrap.evaluation.ledger import note_opening
+from cai_bootstrap.files import read_json
+from cai_bootstrap.measuring.ledger import note_opening
 from cai_bootstrap.pod import install, job, ledger
 from cai_bootstrap.pod.answers import Measured, Ran, RunSteps, Status, read
 from cai_bootstrap.pod.check import check_pod
@@ -21,10 +22,9 @@ from cai_bootstrap.pod.push import push
 from cai_bootstrap.pod.run_line import RunLine
 from cai_bootstrap.pod.settings import PodSettings
 from cai_bootstrap.pod.ssh import Remote
-from cai_bootstrap.pod.stopping import stop_pod, way_out
+from cai_bootstrap.pod.stop_pod import stop_pod, way_out
 from cai_bootstrap.pod.watch import MOST_STEPS, NAME_LIMIT, watch
 from cai_bootstrap.printable import one_line
-from cai_bootstrap.workspace import read_json
 
 Say = Callable[[str], None]
 RUNNING = ("running", "starting")

@@ -6,11 +6,11 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
+from cai_bootstrap.files import fingerprint
 from cai_bootstrap.pod.answers import Noted, read
 from cai_bootstrap.pod.push import PUSHED
 from cai_bootstrap.pod.settings import PodSettings
 from cai_bootstrap.pod.ssh import Remote
-from cai_bootstrap.workspace import fingerprint
 
 MARKER = "setup.json"
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 
+from cai_bootstrap.files import fingerprint
 from cai_bootstrap.pod import ledger
 from cai_bootstrap.pod.answers import Status, Watchdog, read
 from cai_bootstrap.pod.errors import JobRunningError, PodError
@@ -11,7 +12,6 @@ from cai_bootstrap.pod.session import rental
 from cai_bootstrap.pod.settings import PodSettings, require_price
 from cai_bootstrap.pod.ssh import Remote
 from cai_bootstrap.printable import one_line
-from cai_bootstrap.workspace import fingerprint
 
 LOCKED = 75
 EXIT_LOST = 1

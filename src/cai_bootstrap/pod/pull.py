@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from cai_bootstrap.errors import DataError, UsageError
+from cai_bootstrap.files import read_json, sha256_file, write_atomic
 from cai_bootstrap.pod.answers import excerpt
 from cai_bootstrap.pod.errors import PodError, UnreachableError, UnreadableError
 from cai_bootstrap.pod.listing import LIMIT_SECONDS, RECORD, Listed, listing_of, safe_name, shown_name
@@ -25,7 +26,8 @@ from cai_bootstrap.pod.onpod.files import FOLDERS
 from cai_bootstrap.pod.push import raise_transfer
 from cai_bootstrap.pod.settings import PodSettings
 from cai_bootstrap.pod.ssh import Remote, clean_environment, rsync_host, rsync_shell
-from cai_bootstrap.workspace import Workspace, hold, read_json, sha256_file, write_atomic
+from cai_bootstrap.run.folder import Workspace
+from cai_bootstrap.run.lock import hold
 
 ROUNDS = 4
 PATIENCE_SECONDS = 60.0  # a limit stops the pod after a pull that failed, so a lock held for a moment must not fail it

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from cai_bootstrap.pod import ledger, trust
+from cai_bootstrap.pod import host_keys, ledger
 from cai_bootstrap.pod.errors import HostKeyError, PodConfigError, PodError, ProviderError
 from cai_bootstrap.pod.onpod.runpod import ApiError, RunPod
 from cai_bootstrap.pod.settings import PodSettings, require_price
@@ -54,19 +54,19 @@ def printed_fingerprints(settings: PodSettings) -> Callable[[], list[str]] | Non
     return ask
 
 
-def connect(settings: PodSettings, confirm: trust.Confirm, say: Callable[[str], None]) -> Remote:
+def connect(settings: PodSettings, confirm: host_keys.Confirm, say: Callable[[str], None]) -> Remote:
     """A pod that has let us in. Its rental is open in the ledger afterwards.
 
     Raises UnreachableError, AccessError or HostKeyError, each within about five seconds.
     """
     if not (shutil.which("ssh") and shutil.which("ssh-keyscan")):
         raise PodError("ssh and ssh-keyscan are not installed here; install OpenSSH's client")
-    trust.ensure_pinned(settings, confirm, printed_fingerprints(settings))
+    host_keys.ensure_pinned(settings, confirm, printed_fingerprints(settings))
     remote = Remote(settings)
     try:
         remote.open(CONNECT_LIMIT_SECONDS)
     except HostKeyError:
-        raise HostKeyError(trust.changed_key_message(settings)) from None
+        raise HostKeyError(host_keys.changed_key_message(settings)) from None
     price, started = settings.hourly_price, None
     try:
         if seen := read_provider(settings):

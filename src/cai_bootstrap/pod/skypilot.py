@@ -10,8 +10,8 @@ from typing import Any
 
 import yaml
 
+from cai_bootstrap.files import write_atomic
 from cai_bootstrap.pod.errors import PodConfigError
-from cai_bootstrap.workspace import write_atomic
 
 HEADER = """\
 # A SkyPilot task: start it with `sky launch FILE`, end the machine with `sky down`. SkyPilot cannot stop a RunPod pod,

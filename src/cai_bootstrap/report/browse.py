@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from cai_bootstrap.errors import CaiError, DataError
-from cai_bootstrap.evaluation.scorers import check
 from cai_bootstrap.events import Rows
+from cai_bootstrap.judging.scorers import check
 from cai_bootstrap.records import EvalItem
 from cai_bootstrap.report.files import RunFiles
 from cai_bootstrap.report.safe import clip

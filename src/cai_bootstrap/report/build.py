@@ -6,15 +6,16 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from cai_bootstrap import __version__
-from cai_bootstrap.evaluation.beside import NOTE, beside, beside_rows
-from cai_bootstrap.evaluation.results import percent
 from cai_bootstrap.events import Rows, utc_now
-from cai_bootstrap.report import browse, data, findings, plots, training, trust
+from cai_bootstrap.files import write_atomic
+from cai_bootstrap.measuring.results import percent
+from cai_bootstrap.measuring.side_figures import NOTE, beside, beside_rows
+from cai_bootstrap.report import browse, data, findings, plots, provenance_tables, training
 from cai_bootstrap.report.files import RunFiles, dig, load
 from cai_bootstrap.report.safe import csp, script_json, visible
 from cai_bootstrap.report.tables import Table, number
 from cai_bootstrap.report.training import Picture
-from cai_bootstrap.workspace import Workspace, write_atomic
+from cai_bootstrap.run.folder import Workspace
 
 MadeT = TypeVar("MadeT")
 OtherT = TypeVar("OtherT")
@@ -114,7 +115,7 @@ def _context(found: RunFiles) -> dict[str, Any]:
         "curves": _part(found, "training curves", lambda: training.pictures(found), []),
         "training_said": _part(found, "training", lambda: training.said(found), []),
         "training_tables": _part(found, "training", lambda: training.tables(found), []),
-        "trust_tables": _part(found, "trust", lambda: trust.tables(found), []),
+        "trust_tables": _part(found, "trust", lambda: provenance_tables.tables(found), []),
         "base_dir": str(found.workspace.base),
         "reuse": _reuse(found),
     }

@@ -4,12 +4,13 @@ from pathlib import Path
 from typing import Any
 
 from cai_bootstrap.errors import UntrustedResultError, UsageError
-from cai_bootstrap.evaluation.beside import NOTE, beside_rows
-from cai_bootstrap.evaluation.comparison import Comparison, compare_files
-from cai_bootstrap.evaluation.results import percent, read_results
-from cai_bootstrap.evaluation.statistics import wilson
-from cai_bootstrap.evaluation.suite import NAMED_SUITES, Suite, load_suite
 from cai_bootstrap.events import utc_now
+from cai_bootstrap.files import read_json, write_atomic
+from cai_bootstrap.judging.statistics import wilson
+from cai_bootstrap.judging.suite import NAMED_SUITES, Suite, load_suite
+from cai_bootstrap.measuring.comparison import Comparison, compare_files
+from cai_bootstrap.measuring.results import percent, read_results
+from cai_bootstrap.measuring.side_figures import NOTE, beside_rows
 from cai_bootstrap.records import TASK_TYPES
 from cai_bootstrap.report import browse, findings
 from cai_bootstrap.report.build import LIMITS, MOST_BYTES, TEST_HEAD, rates_picture, render
@@ -17,7 +18,7 @@ from cai_bootstrap.report.files import dig
 from cai_bootstrap.report.findings import Bar, Headline, down
 from cai_bootstrap.report.safe import script_json
 from cai_bootstrap.report.tables import Table, number
-from cai_bootstrap.workspace import Workspace, read_json, write_atomic
+from cai_bootstrap.run.folder import Workspace
 
 NAMES = {"a": "A", "b": "B"}
 

@@ -6,14 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from cai_bootstrap.errors import CaiError, DataError
-from cai_bootstrap.evaluation.origin import foreign
-from cai_bootstrap.evaluation.rescore import rescored_path
-from cai_bootstrap.evaluation.results import read_results
-from cai_bootstrap.evaluation.suite import NAMED_SUITES, Suite, load_suite
 from cai_bootstrap.events import Rows, newest_training, rows, run_logs
-from cai_bootstrap.markers import DATA_REMEDY, check_outputs, marker_name
+from cai_bootstrap.files import read_json
+from cai_bootstrap.judging.suite import NAMED_SUITES, Suite, load_suite
+from cai_bootstrap.measuring.origin import foreign
+from cai_bootstrap.measuring.rescore import rescored_path
+from cai_bootstrap.measuring.results import read_results
 from cai_bootstrap.records import EvalItem
-from cai_bootstrap.workspace import Workspace, read_json
+from cai_bootstrap.run.folder import Workspace
+from cai_bootstrap.run.markers import DATA_REMEDY, check_outputs, marker_name
 
 
 @dataclass

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from cai_bootstrap.errors import UntrustedResultError
-from cai_bootstrap.evaluation.gate import must_meet_demands
-from cai_bootstrap.evaluation.results import percent
-from cai_bootstrap.evaluation.statistics import THRESHOLD_PERCENT, meets_gate
-from cai_bootstrap.evaluation.suite import kind_of_items, undecided_on
+from cai_bootstrap.judging.statistics import THRESHOLD_PERCENT, meets_gate
+from cai_bootstrap.judging.suite import kind_of_items, undecided_on
+from cai_bootstrap.measuring.gate import must_meet_demands
+from cai_bootstrap.measuring.results import percent
 from cai_bootstrap.records import TASK_TYPES
 from cai_bootstrap.report.files import RunFiles, dig
 

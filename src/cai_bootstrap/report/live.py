@@ -12,7 +12,7 @@ from cai_bootstrap.events import Rows, rows, run_logs
 from cai_bootstrap.report.build import report_page
 from cai_bootstrap.report.safe import shown
 from cai_bootstrap.report.tables import duration, number
-from cai_bootstrap.workspace import Workspace
+from cai_bootstrap.run.folder import Workspace
 
 HOST = "127.0.0.1"
 PORT = 8765

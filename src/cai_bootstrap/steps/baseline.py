@@ -4,16 +4,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from cai_bootstrap.evaluation import assess as assessing
-from cai_bootstrap.evaluation.conditions import FIRST_LINE_RULE
-from cai_bootstrap.evaluation.elicit import GRID, Elicitation, elicit, rival_block, run_rendering
-from cai_bootstrap.evaluation.ledger import open_test
-from cai_bootstrap.evaluation.results import SCHEMA_VERSION, build_results, write_results
-from cai_bootstrap.evaluation.scorers import SCORER_VERSION
-from cai_bootstrap.evaluation.suite import NAMED_SUITES, load_suite
+from cai_bootstrap.files import fingerprint
 from cai_bootstrap.inference.engine import Sampling
+from cai_bootstrap.judging.scorers import SCORER_VERSION
+from cai_bootstrap.judging.suite import NAMED_SUITES, load_suite
+from cai_bootstrap.measuring import assess as assessing
+from cai_bootstrap.measuring.conditions import FIRST_LINE_RULE
+from cai_bootstrap.measuring.elicit import GRID, Elicitation, elicit, rival_block, run_rendering
+from cai_bootstrap.measuring.ledger import open_test
+from cai_bootstrap.measuring.results import SCHEMA_VERSION, build_results, write_results
 from cai_bootstrap.steps.context import StepContext
-from cai_bootstrap.workspace import fingerprint
 
 
 def identity(context: StepContext) -> str:

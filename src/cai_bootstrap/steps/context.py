@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cai_bootstrap.config import RunConfig
-from cai_bootstrap.evaluation.suite import Suite, load_suite
 from cai_bootstrap.events import Progress
 from cai_bootstrap.inference.models import PreparedModel, prepare
 from cai_bootstrap.inference.open import OpenedModel, open_model
 from cai_bootstrap.instructions.held_back import held_back
 from cai_bootstrap.instructions.leakage import LeakageIndex
+from cai_bootstrap.judging.suite import Suite, load_suite
 from cai_bootstrap.records import EvalItem
-from cai_bootstrap.workspace import Workspace
+from cai_bootstrap.run.folder import Workspace
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,14 @@
 
 from typing import Any
 
-from cai_bootstrap.evaluation import assess as assessing
-from cai_bootstrap.evaluation import facts
-from cai_bootstrap.evaluation.elicit import GRID, Elicitation, elicit
-from cai_bootstrap.evaluation.ledger import open_test
-from cai_bootstrap.evaluation.suite import WHOLE_SUITE, load_suite
+from cai_bootstrap.files import fingerprint, write_json
 from cai_bootstrap.generation.prompts import PROMPT_VERSION
+from cai_bootstrap.judging.suite import WHOLE_SUITE, load_suite
+from cai_bootstrap.measuring import assess as assessing
+from cai_bootstrap.measuring import facts
+from cai_bootstrap.measuring.elicit import GRID, Elicitation, elicit
+from cai_bootstrap.measuring.ledger import open_test
 from cai_bootstrap.steps.context import StepContext
-from cai_bootstrap.workspace import fingerprint, write_json
 
 
 def run(context: StepContext) -> dict[str, Any]:

@@ -4,18 +4,18 @@ from pathlib import Path
 from typing import Any
 
 from cai_bootstrap.errors import UntrustedResultError
-from cai_bootstrap.evaluation import assess as assessing
-from cai_bootstrap.evaluation.conditions import Conditions, differences
-from cai_bootstrap.evaluation.ledger import open_test
-from cai_bootstrap.evaluation.results import build_results, read_results, write_results
 from cai_bootstrap.events import utc_now
+from cai_bootstrap.files import fingerprint, sha256_file
 from cai_bootstrap.inference.engine import Sampling
-from cai_bootstrap.markers import BASELINE, check_outputs
+from cai_bootstrap.measuring import assess as assessing
+from cai_bootstrap.measuring.conditions import Conditions, differences
+from cai_bootstrap.measuring.ledger import open_test
+from cai_bootstrap.measuring.results import build_results, read_results, write_results
+from cai_bootstrap.run.markers import BASELINE, check_outputs
 from cai_bootstrap.steps import baseline as baseline_step
 from cai_bootstrap.steps import generate, train
 from cai_bootstrap.steps.context import StepContext
 from cai_bootstrap.training.checkpoints import Checkpoint, read_success
-from cai_bootstrap.workspace import fingerprint, sha256_file
 
 
 def _checkpoint(context: StepContext) -> Checkpoint:

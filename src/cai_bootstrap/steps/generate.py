@@ -11,17 +11,17 @@ from cai_bootstrap.batches import ChunkHashes
 from cai_bootstrap.config import RunConfig
 from cai_bootstrap.constitution import Constitution, load_constitution
 from cai_bootstrap.errors import UntrustedResultError, UsageError
-from cai_bootstrap.evaluation.suite import load_suite
-from cai_bootstrap.generation.generate import Generator
-from cai_bootstrap.generation.instructions import make_instructions
+from cai_bootstrap.files import fingerprint, read_json, read_jsonl, write_json
+from cai_bootstrap.generation.make_instructions import make_instructions
+from cai_bootstrap.generation.passes import Generator
 from cai_bootstrap.generation.prompts import PROMPT_VERSION
 from cai_bootstrap.generation.select import LABEL_VERSION, can_label, parse_judges
 from cai_bootstrap.inference.open import open_model
-from cai_bootstrap.markers import DATA_REMEDY, read_typed
+from cai_bootstrap.judging.suite import load_suite
 from cai_bootstrap.records import Instruction
+from cai_bootstrap.run.markers import DATA_REMEDY, read_typed
 from cai_bootstrap.steps import train
 from cai_bootstrap.steps.context import StepContext
-from cai_bootstrap.workspace import fingerprint, read_json, read_jsonl, write_json
 
 
 def data_identity(context: StepContext) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from cai_bootstrap.config import Step
-from cai_bootstrap.markers import DATA_REMEDY, check_outputs, marker_name
+from cai_bootstrap.run.markers import DATA_REMEDY, check_outputs, marker_name
 from cai_bootstrap.steps.context import StepContext
 
 ADAPTER_REMEDY = "restore it, or remove its folder and train again"

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from cai_bootstrap.config import Step
 from cai_bootstrap.errors import UntrustedResultError
+from cai_bootstrap.files import fingerprint, read_json, write_json
 from cai_bootstrap.inference.weight_files import missing_weights
-from cai_bootstrap.markers import (
+from cai_bootstrap.run.markers import (
     DATA_REMEDY,
     SUCCESS,
     Outputs,
@@ -19,7 +20,6 @@ from cai_bootstrap.markers import (
 from cai_bootstrap.steps import baseline, evaluate, generate, train
 from cai_bootstrap.steps.context import StepContext
 from cai_bootstrap.steps.inputs import check_inputs
-from cai_bootstrap.workspace import fingerprint, read_json, write_json
 
 
 def _prepare_fingerprint(context: StepContext) -> str:

@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from cai_bootstrap.errors import DataError
-from cai_bootstrap.evaluation.suite import load_suite
+from cai_bootstrap.files import fingerprint, read_jsonl, sha256_file, write_json
 from cai_bootstrap.inference.models import load_tokenizer
-from cai_bootstrap.markers import SUCCESS
+from cai_bootstrap.judging.suite import load_suite
 from cai_bootstrap.records import Critique, PreferencePair, Revision
+from cai_bootstrap.run.markers import SUCCESS
 from cai_bootstrap.steps.context import StepContext
 from cai_bootstrap.training.checkpoints import Checkpoint, find_checkpoint
 from cai_bootstrap.training.preflight import Preflight, check_pairs
 from cai_bootstrap.training.train import TrainingRun
-from cai_bootstrap.workspace import fingerprint, read_jsonl, sha256_file, write_json
 
 
 def identity(context: StepContext) -> str:

@@ -22,14 +22,14 @@ from cai_bootstrap import errors
 from cai_bootstrap.config import RunConfig
 from cai_bootstrap.errors import CaiError
 from cai_bootstrap.events import EventLog, Progress
+from cai_bootstrap.files import read_json, write_json
 from cai_bootstrap.inference.models import PreparedModel
 from cai_bootstrap.inference.transformers_engine import is_out_of_memory
 from cai_bootstrap.interpreter import python_command, python_environment
 from cai_bootstrap.records import EvalItem, PreferencePair
 from cai_bootstrap.supervise import PARENT_PIPE, die_with_parent
+from cai_bootstrap.training.batch_split import Share, share_of
 from cai_bootstrap.training.checkpoints import Checkpoint, read_success
-from cai_bootstrap.training.share import Share, share_of
-from cai_bootstrap.workspace import read_json, write_json
 
 if TYPE_CHECKING:
     from cai_bootstrap.training.train import TrainingRun

@@ -15,16 +15,16 @@ from typing import Any
 from cai_bootstrap.config import RunConfig, Training
 from cai_bootstrap.errors import CaiError, DataError, InterruptedRunError, TrainingCollapsedError
 from cai_bootstrap.events import Progress
+from cai_bootstrap.files import fingerprint, read_json, write_json
 from cai_bootstrap.inference.devices import wake
 from cai_bootstrap.inference.loading import load_weights
 from cai_bootstrap.inference.models import PreparedModel, load_tokenizer, uncollected
 from cai_bootstrap.inference.transformers_engine import is_out_of_memory, release_memory, weight_options
 from cai_bootstrap.records import EvalItem, PreferencePair
+from cai_bootstrap.training.batch_split import Share, process_count
 from cai_bootstrap.training.checkpoints import Checkpoint, mark_success, newest_complete, read_success
 from cai_bootstrap.training.pairs import TokenisedPair, dataset, rows_of, tokenise
-from cai_bootstrap.training.share import Share, process_count
 from cai_bootstrap.training.watch import CollapseWatch
-from cai_bootstrap.workspace import fingerprint, read_json, write_json
 
 FINAL_LOSS_STEPS = 10
 # Steps of up to so many pairs are recorded as CUDA graphs where they can be (benchmarks/training.py: 1.86 times as fast

@@ -66,7 +66,7 @@ class PreferenceTrainer(DPOTrainer):  # type: ignore[misc] # trl has no types
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool) -> Any:
         if return_outputs:
-            raise ValueError("PreferenceTrainer computes no logits; evaluate with cai_bootstrap.evaluation instead")
+            raise ValueError("PreferenceTrainer computes no logits; evaluate with cai_bootstrap.measuring instead")
         loss, figures = self._loss(inputs, model)
         self._remember(figures)
         return loss

@@ -9,12 +9,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cai_bootstrap.evaluation.scorers import judge
+from cai_bootstrap.files import read_json, write_json
 from cai_bootstrap.inference.engine import Sampling
 from cai_bootstrap.inference.models import PreparedModel
 from cai_bootstrap.inference.transformers_engine import LoadedModel, TransformersEngine
+from cai_bootstrap.judging.scorers import judge
 from cai_bootstrap.records import EvalItem
-from cai_bootstrap.workspace import read_json, write_json
 
 # A run may lose this much before it counts as collapsing.
 MAX_CHOSEN_DROP = 1.5  # nats a token below the start

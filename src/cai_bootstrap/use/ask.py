@@ -6,17 +6,18 @@ from typing import Literal
 
 from cai_bootstrap.config import RunConfig
 from cai_bootstrap.errors import DataError
-from cai_bootstrap.evaluation.elicit import GRID, LINE, Rendering
-from cai_bootstrap.evaluation.ledger import open_test
-from cai_bootstrap.evaluation.scorers import first_line, judge
-from cai_bootstrap.evaluation.suite import Suite, load_suite
+from cai_bootstrap.files import read_jsonl
 from cai_bootstrap.inference.engine import Sampling
 from cai_bootstrap.inference.models import PreparedModel
 from cai_bootstrap.inference.open import OpenedModel, open_model
+from cai_bootstrap.judging.scorers import first_line, judge
+from cai_bootstrap.judging.suite import Suite, load_suite
+from cai_bootstrap.measuring.elicit import GRID, LINE, Rendering
+from cai_bootstrap.measuring.ledger import open_test
 from cai_bootstrap.records import EvalItem, Instruction, TaskType, Verdict
+from cai_bootstrap.run.folder import Workspace
 from cai_bootstrap.training.checkpoints import Checkpoint
 from cai_bootstrap.use.trained import best_rendering, chosen_adapter, round_files
-from cai_bootstrap.workspace import Workspace, read_jsonl
 
 SideName = Literal["base", "prompted", "trained"]
 SIDES: tuple[SideName, ...] = ("base", "prompted", "trained")

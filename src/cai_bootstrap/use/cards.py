@@ -12,9 +12,9 @@ from typing import Any
 
 from cai_bootstrap import __version__
 from cai_bootstrap.errors import DataError
-from cai_bootstrap.evaluation.results import percent
-from cai_bootstrap.evaluation.statistics import meets_gate
-from cai_bootstrap.evaluation.suite import kind_of_items, shipped_name, undecided_on
+from cai_bootstrap.judging.statistics import meets_gate
+from cai_bootstrap.judging.suite import kind_of_items, shipped_name, undecided_on
+from cai_bootstrap.measuring.results import percent
 from cai_bootstrap.records import TASK_TYPES
 
 GEMMA_NOTICE = "Gemma is provided under and subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms"

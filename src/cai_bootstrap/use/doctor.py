@@ -14,8 +14,8 @@ from typing import Literal
 from cai_bootstrap import __version__
 from cai_bootstrap.inference.devices import visible_gpus
 from cai_bootstrap.inference.models import EMBEDDED, EMBEDDED_PACKAGE
+from cai_bootstrap.run.folder import resolve_base_dir, resolve_cache_dir
 from cai_bootstrap.shipped import shipped
-from cai_bootstrap.workspace import resolve_base_dir, resolve_cache_dir
 
 GIB = 1024**3
 # Measured with the embedded model on two CPU cores: 3 GB at the peak of training, 1 GB of converted weights.

@@ -10,15 +10,16 @@ from typing import Any
 from cai_bootstrap import __version__
 from cai_bootstrap.config import RunConfig
 from cai_bootstrap.errors import DataError, UsageError
-from cai_bootstrap.evaluation.suite import load_suite
+from cai_bootstrap.files import read_json, read_jsonl, sha256_file, write_atomic, write_json
 from cai_bootstrap.inference.merge import save_merged
 from cai_bootstrap.inference.models import EMBEDDED, TOKENIZER_FILES, PreparedModel
-from cai_bootstrap.markers import DATA_REMEDY, check_outputs, marker_name
+from cai_bootstrap.judging.suite import load_suite
 from cai_bootstrap.records import PreferencePair
+from cai_bootstrap.run.folder import Workspace
+from cai_bootstrap.run.markers import DATA_REMEDY, check_outputs, marker_name
 from cai_bootstrap.training.checkpoints import ADAPTER_FILES, Checkpoint
 from cai_bootstrap.use.cards import Subject, dataset_card, model_card, terms_of
 from cai_bootstrap.use.trained import chosen_adapter, measured, own_suite, round_files
-from cai_bootstrap.workspace import Workspace, read_json, read_jsonl, sha256_file, write_atomic, write_json
 
 RECORD = "provenance.json"
 EMBEDDED_HUB_ID = "google/gemma-3-270m"

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from cai_bootstrap.errors import CaiError, DataError, UsageError
+from cai_bootstrap.files import read_json
 from cai_bootstrap.use.cards import check_card
 from cai_bootstrap.use.export import RECORD
-from cai_bootstrap.workspace import read_json
 
 
 @dataclass(frozen=True)

@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cai_bootstrap.errors import UsageError
-from cai_bootstrap.evaluation.suite import Suite, canonical_line
-from cai_bootstrap.workspace import write_atomic
+from cai_bootstrap.files import write_atomic
+from cai_bootstrap.judging.suite import Suite, canonical_line
 
 SCORING = '''"""Read the items beside this file, ask them plainly, and score with cai_bootstrap's own scorers."""
 
 import json
 from pathlib import Path
 
-from cai_bootstrap.evaluation.scorers import check
-from cai_bootstrap.workspace import jsonl_lines
+from cai_bootstrap.judging.scorers import check
+from cai_bootstrap.files import jsonl_lines
 
 ITEMS = Path(__file__).parent / "items.jsonl"
 

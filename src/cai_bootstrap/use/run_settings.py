@@ -7,7 +7,7 @@ from typing import Any
 
 from cai_bootstrap.config import Resolved, RunConfig, resolve
 from cai_bootstrap.errors import UsageError
-from cai_bootstrap.workspace import Workspace
+from cai_bootstrap.run.folder import Workspace
 
 # What decides an answer of the run's models, and by which items it is judged.
 KEYS = (

@@ -6,14 +6,15 @@ from typing import Any
 
 from cai_bootstrap.config import RunConfig
 from cai_bootstrap.errors import DataError, UntrustedResultError
-from cai_bootstrap.evaluation.gate import must_meet_demands
-from cai_bootstrap.evaluation.origin import foreign
-from cai_bootstrap.evaluation.results import read_results
-from cai_bootstrap.evaluation.suite import NAMED_SUITES, Suite, load_suite
+from cai_bootstrap.files import read_json
 from cai_bootstrap.inference.models import PreparedModel
-from cai_bootstrap.markers import BASELINE, RESULTS, SUCCESS, check_outputs, read_outputs
+from cai_bootstrap.judging.suite import NAMED_SUITES, Suite, load_suite
+from cai_bootstrap.measuring.gate import must_meet_demands
+from cai_bootstrap.measuring.origin import foreign
+from cai_bootstrap.measuring.results import read_results
+from cai_bootstrap.run.folder import Workspace
+from cai_bootstrap.run.markers import BASELINE, RESULTS, SUCCESS, check_outputs, read_outputs
 from cai_bootstrap.training.checkpoints import Checkpoint, read_success
-from cai_bootstrap.workspace import Workspace, read_json
 
 
 def chosen_adapter(config: RunConfig, workspace: Workspace, prepared: PreparedModel) -> Checkpoint | None:

@@ -1,0 +1,393 @@
+"""Instructions → responses → critiques → revisions → judgements → preference pairs, each a file in the data folder.
+
+Every pass runs chunk by chunk (`passes`), so a kill loses at most one chunk, and no pass holds all records in memory.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from cai_bootstrap.batches import PLAN, BatchPlan, ChunkFile, Lockstep, seed_of
+from cai_bootstrap.config import RunConfig
+from cai_bootstrap.constitution import Constitution, Principle
+from cai_bootstrap.errors import InterruptedRunError
+from cai_bootstrap.events import Progress
+from cai_bootstrap.files import JsonlWriter, read_jsonl, write_jsonl
+from cai_bootstrap.generation import filters
+from cai_bootstrap.generation.candidates import (
+    Candidate,
+    answers_planned,
+    collect,
+    exemplars_for,
+    few_shot_count,
+    shown,
+)
+from cai_bootstrap.generation.critic import Comparison, Preference, compare
+from cai_bootstrap.generation.make_instructions import remove_after_missing
+from cai_bootstrap.generation.pairs import Judgement, build_pair, summarise, without
+from cai_bootstrap.generation.prompts import (
+    NEXT_EXAMPLE,
+    PROMPT_VERSION,
+    WorkedExample,
+    critique_prompt,
+    one_paragraph,
+    plain_prompt,
+    respond_prompt,
+    revise_prompt,
+    worked_examples,
+)
+from cai_bootstrap.generation.select import Proposal, parse_judges, propose
+from cai_bootstrap.inference.engine import Completion, Engine, Sampling
+from cai_bootstrap.instructions.exemplars import Exemplar
+from cai_bootstrap.records import Critique, Instruction, PreferencePair, RejectedPair, Response, Revision
+
+CRITIC_EXAMPLES = 4
+REMEDY = "restore the file, or make the data anew with --force-data"
+Prompting = Literal["plain", "few_shot"]
+
+
+class BatchedEngine(Engine, Protocol):
+    """An engine whose batch size can be set to the plan's."""
+
+    batch_size: int
+
+
+@dataclass(frozen=True)
+class Generator:
+    """What the passes share. `progress` is told of every prompt; `stopping()` asks whether to stop."""
+
+    config: RunConfig
+    engine: BatchedEngine
+    constitution: Constitution
+    folder: Path
+    progress: Progress
+    stopping: Callable[[], bool]
+    say: Callable[[str], None]
+    round: int = 1
+
+    def run(self, instructions: Sequence[Instruction], data_fingerprint: str) -> dict[str, Any]:
+        """Make all files from the instructions; returns the summary of pairs. Resumes what is there.
+
+        Raises InterruptedRunError after the batch in progress when asked to stop; what is on disk is whole.
+        """
+        settings = self.config.generation
+        remove_after_missing(self.folder, self.say)
+        chunks = [list(instructions[n : n + settings.chunk]) for n in range(0, len(instructions), settings.chunk)]
+        plan = BatchPlan(self.folder / PLAN, batch_size=settings.batch_size, fingerprint=data_fingerprint)
+        plan.save()
+        principles = dict(zip((i.id for i in instructions), self._assigned(len(instructions)), strict=True))
+        revised = [[self._revised(i) for i in chunk] for chunk in chunks]
+        answers = [sum(sum(self._planned(i)) for i in chunk) for chunk in chunks]
+        edits = [sum(row) for row in revised]
+
+        responses = self._file("responses.jsonl", Response, answers)
+        critiques = self._file("critiques.jsonl", Critique, edits)
+        revisions = self._file("revisions.jsonl", Revision, edits)
+        done = [(responses, answers), (critiques, edits), (revisions, edits)]
+        self.progress.begin(
+            sum(answers) + 2 * sum(edits), done=sum(sum(sizes[: file.complete_chunks()]) for file, sizes in done)
+        )
+        self._each("respond", responses, plan, lambda n: self._respond(chunks[n], n))
+
+        judgements = self._file("judgements.jsonl", Judgement, [0] * len(chunks))
+        with_responses = Lockstep(responses)
+        self._each(
+            "critique", critiques, plan, lambda n: self._critique(chunks[n], with_responses.at(n), principles, n)
+        )
+        for_revision = Lockstep(responses, critiques)
+
+        def revise(n: int) -> list[Revision]:
+            answered, criticised = for_revision.all_at(n)
+            return self._revise(chunks[n], answered, criticised, n)
+
+        self._each("revise", revisions, plan, revise)
+
+        judges = parse_judges(settings.select)
+        if "critic" in judges:
+            for_critic = Lockstep(responses, revisions)
+
+            def proposed(n: int) -> list[Proposal | str]:
+                answered, edited = for_critic.all_at(n)
+                return self._proposals(chunks[n], answered, edited, judges)
+
+            sizes = [
+                sum(map(self._wants_critic, self._proposals(chunk, rows[0], rows[1], judges)))
+                for chunk, rows in zip(chunks, Lockstep(responses, revisions), strict=True)
+            ]
+            judgements = self._file("judgements.jsonl", Judgement, sizes)
+            self.progress.begin(sum(sizes), done=sum(sizes[: judgements.complete_chunks()]))
+            self._each(
+                "judge",
+                judgements,
+                plan,
+                lambda n: self._judge(chunks[n], proposed(n), principles),
+            )
+        for file in (responses, critiques, revisions, judgements):
+            file.verify()
+        return self._pairs(chunks, responses, revisions, judgements, principles, judges)
+
+    def _assigned(self, count: int) -> list[Principle]:
+        return self.constitution.assign(count, seed=self.config.seed)
+
+    def _file(self, name: str, kind: type[Any], sizes: Sequence[int]) -> ChunkFile[Any]:
+        return ChunkFile(self.folder / name, kind, sizes, self.say, remedy=REMEDY)
+
+    def _planned(self, instruction: Instruction) -> tuple[int, int]:
+        return answers_planned(instruction, self.config.generation, later_round=self.round > 1)
+
+    def _revised(self, instruction: Instruction) -> int:
+        if self.round > 1:
+            return 0  # the critique and revision prompts are few-shot prompts for the untrained base
+        return few_shot_count(instruction, self.config.generation) if self.config.generation.revise == "all" else 1
+
+    def _each(self, name: str, file: ChunkFile[Any], plan: BatchPlan, make: Callable[[int], list[Any]]) -> None:
+        """Make the chunks of a pass that are not on disk yet, each with the plan's batch size."""
+        total = len(file.sizes)
+        for chunk in range(file.complete_chunks(), total):
+            if self.stopping():
+                raise InterruptedRunError(
+                    f"stopped during '{name}' after {chunk} of {total} batches; start again to go on"
+                )
+            begun = self.progress.mark
+            while True:
+                self.engine.batch_size = plan.batch_size(name, chunk)
+                records = make(chunk)
+                if self.engine.batch_size == plan.batch_size(name, chunk):
+                    break
+                plan.reduce(name, chunk, self.engine.batch_size)
+                self.progress.rewind(begun)
+                self.say(f"out of memory: from here on {self.engine.batch_size} prompts are decoded together")
+            file.append(records, chunk)
+
+    def _complete(
+        self, name: str, chunk: int, prompts: Sequence[str], tokens: int, temperature: float
+    ) -> list[Completion]:
+        settings = self.config.generation
+        sampling = Sampling(
+            tokens,
+            temperature=temperature,
+            top_p=settings.top_p,
+            stop=() if name in {"plain", "sample"} else NEXT_EXAMPLE,
+            seed=seed_of(self.config.seed, name, chunk),
+        )
+        made: list[Completion] = []
+        for completion in self.engine.stream(prompts, sampling):
+            made.append(completion)
+            self.progress.advance(tokens=completion.tokens)
+        return made
+
+    def _respond(self, chunk: Sequence[Instruction], number: int) -> list[Response]:
+        """One plain greedy answer to each instruction; then few-shot ones, or sampled plain ones in a later round."""
+        settings, seed = self.config.generation, self.config.seed
+        asked = [(i, n) for i in chunk for n in range(sum(self._planned(i)) - 1)]
+        plain = self._complete(
+            "plain", number, [plain_prompt(i.instruction) for i in chunk], settings.max_new_tokens, 0.0
+        )
+        if self.round > 1:
+            prompts = [plain_prompt(i.instruction) for i, _ in asked]
+            more = self._complete("sample", number, prompts, settings.max_new_tokens, settings.sample_temperature)
+        else:
+            prompts = [
+                respond_prompt(shown(i, n), self._exemplars(i, settings.shots, f"respond:{n}")) for i, n in asked
+            ]
+            more = self._complete("respond", number, prompts, settings.max_new_tokens, settings.temperature)
+        waiting = iter(more)
+        records: list[Response] = []
+        for instruction, answer in zip(chunk, plain, strict=True):
+            records.append(self._response(instruction, "plain", 0, answer, seed_of(seed, "plain", number)))
+            for n in range(sum(self._planned(instruction)) - 1):
+                kind: Prompting = "plain" if self.round > 1 else "few_shot"
+                place = n + 1 if self.round > 1 else n
+                pass_name = "sample" if self.round > 1 else "respond"
+                records.append(
+                    self._response(instruction, kind, place, next(waiting), seed_of(seed, pass_name, number))
+                )
+        return records
+
+    def _exemplars(self, instruction: Instruction, count: int, use: str) -> list[Exemplar]:
+        share = self.config.generation.same_wording
+        return exemplars_for(instruction, count, seed=self.config.seed, use=use, same_wording=share)
+
+    def _response(
+        self, instruction: Instruction, prompting: Prompting, place: int, made: Completion, seed: int
+    ) -> Response:
+        plain = prompting == "plain"
+        return Response(
+            id=f"{instruction.id}.{'p' if plain else 'f'}{place}",
+            instruction_id=instruction.id,
+            prompting=prompting,
+            candidate=place,
+            text=made.text if plain else one_paragraph(made.text),
+            finished=made.finished if plain else made.ended_by != "length",
+            seed=seed,
+            prompt_version=PROMPT_VERSION,
+            model=self.engine.info.model,
+        )
+
+    def _critique(
+        self, chunk: Sequence[Instruction], responses: Sequence[Response], principles: dict[str, Principle], number: int
+    ) -> list[Critique]:
+        settings, seed = self.config.generation, self.config.seed
+        answers = _by_instruction(responses)
+        cases = [(i, r, principles[i.id]) for i in chunk for r in self._to_revise(i, answers[i.id])]
+        prompts = [
+            critique_prompt(
+                i.instruction, r.text, p,
+                worked_examples(self._exemplars(i, CRITIC_EXAMPLES, f"critique:{r.id}"), seed=seed),
+            )
+            for i, r, p in cases
+        ]  # fmt: skip
+        texts = self._complete("critique", number, prompts, settings.critique_tokens, 0.0)
+        return [
+            Critique(
+                id=f"{r.id}.c",
+                response_id=r.id,
+                principle_id=p.id,
+                text=one_paragraph(t.text),
+                prompt_version=PROMPT_VERSION,
+                seed=seed_of(seed, "critique", number),
+                model=self.engine.info.model,
+            )
+            for (_, r, p), t in zip(cases, texts, strict=True)
+        ]
+
+    def _revise(
+        self, chunk: Sequence[Instruction], responses: Sequence[Response], critiques: Sequence[Critique], number: int
+    ) -> list[Revision]:
+        settings, seed = self.config.generation, self.config.seed
+        answers = _by_instruction(responses)
+        cases = [(i, r) for i in chunk for r in self._to_revise(i, answers[i.id])]
+        prompts = [
+            revise_prompt(
+                i.instruction, r.text, c.text, self.constitution.principle(c.principle_id),
+                worked_examples(self._exemplars(i, CRITIC_EXAMPLES, f"revise:{r.id}"), seed=seed),
+            )
+            for (i, r), c in zip(cases, critiques, strict=True)
+        ]  # fmt: skip
+        texts = self._complete("revise", number, prompts, settings.max_new_tokens, 0.0)
+        return [
+            Revision(id=f"{r.id}.r", critique_id=c.id, response_id=r.id, principle_id=c.principle_id,
+                     text=one_paragraph(t.text), finished=t.ended_by != "length", prompt_version=PROMPT_VERSION,
+                     seed=seed_of(seed, "revise", number), model=self.engine.info.model)
+            for (_, r), c, t in zip(cases, critiques, texts, strict=True)
+        ]  # fmt: skip
+
+    def _to_revise(self, instruction: Instruction, own: Sequence[Response]) -> list[Response]:
+        return [r for r in own if r.prompting == "few_shot"][: self._revised(instruction)]
+
+    def _proposals(
+        self,
+        chunk: Sequence[Instruction],
+        responses: Sequence[Response],
+        revisions: Sequence[Revision],
+        judges: frozenset[str],
+    ) -> list[Proposal | str]:
+        settings = self.config.generation
+        proposals: list[Proposal | str] = []
+        answers = _by_instruction(responses)
+        revised: dict[str, list[Revision]] = {}
+        for revision in revisions:
+            revised.setdefault(revision.response_id, []).append(revision)
+        for instruction in chunk:
+            own = answers[instruction.id]
+            candidates: list[Candidate] = collect(own, [r for made in own for r in revised.get(made.id, ())])
+            limit = self.config.pairs.max_similarity
+            proposals.append(
+                propose(instruction, candidates, judges, agreement=settings.agreement, max_similarity=limit)
+            )
+        return proposals
+
+    def _wants_critic(self, proposal: Proposal | str) -> bool:
+        """Whether the critic is asked: about every pair of the first round, later only where no other judge decided.
+
+        Its prompts are few-shot prompts for the untrained base, the longest of all, and it overrules no other judge.
+        """
+        return isinstance(proposal, Proposal) and (self.round == 1 or not proposal.decided_by)
+
+    def _judge(
+        self, chunk: Sequence[Instruction], proposals: Sequence[Proposal | str], principles: dict[str, Principle]
+    ) -> list[Judgement]:
+        pairs = [
+            (i, p) for i, p in zip(chunk, proposals, strict=True) if isinstance(p, Proposal) and self._wants_critic(p)
+        ]
+        comparisons = [
+            Comparison(i.instruction, p.chosen.text, one_paragraph(p.rejected.text), principles[i.id], self._flawed(i))
+            for i, p in pairs
+        ]
+        judged: list[Preference] = compare(self.engine, comparisons)
+        self.progress.advance(len(judged))
+        return [
+            Judgement(
+                instruction_id=i.id,
+                chosen_id=p.chosen.id,
+                rejected_id=p.rejected.id,
+                principle_id=principles[i.id].id,
+                margin=round(j.margin, 4),
+                consistent=j.consistent,
+                prompt_version=PROMPT_VERSION,
+            )
+            for (i, p), j in zip(pairs, judged, strict=True)
+        ]
+
+    def _flawed(self, instruction: Instruction) -> tuple[WorkedExample, ...]:
+        """Worked comparisons of a right and a flawed answer, for the critic."""
+        exemplars = self._exemplars(instruction, CRITIC_EXAMPLES, "judge")
+        return tuple(worked_examples(exemplars, seed=self.config.seed, with_flawless=False))
+
+    def _pairs(
+        self,
+        chunks: Sequence[Sequence[Instruction]],
+        responses: ChunkFile[Response],
+        revisions: ChunkFile[Revision],
+        judgements: ChunkFile[Judgement],
+        principles: dict[str, Principle],
+        judges: frozenset[str],
+    ) -> dict[str, Any]:
+        """Build, filter and balance the pairs; write `preference_pairs.jsonl` and `rejected_pairs.jsonl`.
+
+        Which skills have too many is known only at the end, so the pairs wait in files meanwhile, not in memory.
+        """
+        pairs, rejected = self.folder / "preference_pairs.jsonl", self.folder / "rejected_pairs.jsonl"
+        waiting, dropped = (path.with_suffix(".waiting") for path in (pairs, rejected))
+        for path in (waiting, dropped):
+            path.unlink(missing_ok=True)
+        skills: dict[str, str] = {}
+        with JsonlWriter(waiting) as kept_file, JsonlWriter(dropped) as dropped_file:
+            for chunk, rows in zip(chunks, Lockstep(responses, revisions, judgements), strict=True):
+                answered, revised, judged = rows
+                opinions = {j.instruction_id: j for j in judged}
+                for instruction, proposal in zip(chunk, self._proposals(chunk, answered, revised, judges), strict=True):
+                    skills[instruction.id] = instruction.skill
+                    made = build_pair(
+                        instruction,
+                        proposal,
+                        opinions.get(instruction.id),
+                        principles[instruction.id].id,
+                        max_similarity=self.config.pairs.max_similarity,
+                    )
+                    (kept_file if isinstance(made, PreferencePair) else dropped_file).write(made)
+
+        def built() -> Iterator[PreferencePair]:
+            return read_jsonl(waiting, PreferencePair)
+
+        # Later rounds are balanced by what they ask, and what is easy gives no pair in them: to cut their skills to the
+        # harder ones left 8 pairs of each transformation and lost 501 of 1,155.
+        surplus = filters.over_represented(built(), skills) if self.round == 1 else set()
+        write_jsonl(pairs, (pair for pair in built() if pair.id not in surplus))
+        balanced_out = (without(pair, "balanced_out") for pair in built() if pair.id in surplus)
+        write_jsonl(rejected, chain(read_jsonl(dropped, RejectedPair), balanced_out))
+        for path in (waiting, dropped):
+            path.unlink()
+        opinions_again = (j for rows in judgements.chunks() for j in rows)
+        made_pairs, made_rejected = read_jsonl(pairs, PreferencePair), read_jsonl(rejected, RejectedPair)
+        return summarise(made_pairs, made_rejected, opinions_again, principles, self.constitution)
+
+
+def _by_instruction(responses: Sequence[Response]) -> dict[str, list[Response]]:
+    """The answers of one chunk by instruction, found once: a search for each would grow with the chunk's square."""
+    found: dict[str, list[Response]] = {}
+    for response in responses:
+        found.setdefault(response.instruction_id, []).append(response)
+    return found

@@ -1,0 +1,1 @@
+"""Judging: one answer in, one verdict out. The frozen suite, its scorers, and the statistics of verdicts."""

@@ -1,0 +1,132 @@
+"""Scorers: does an output follow its instruction? By rule, strictly, with a reason from a closed list.
+
+`judge` gives both verdicts on one output: the whole of it up to EOS, and its first line under the same checks (what a
+stop rule at the first newline would have left). `check` judges a finished text alone; the training pool uses it too.
+The rules are described in docs/METHOD.md. A change of any verdict bumps `SCORER_VERSION`.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cai_bootstrap.errors import DataError
+from cai_bootstrap.judging.scorers.answers import judge_answer, judge_yes_no
+from cai_bootstrap.judging.scorers.checks import CHECKS, holds
+from cai_bootstrap.judging.scorers.text import composed, folded_words, is_degenerate, is_echo, is_repeated, unquote
+from cai_bootstrap.records import Answer, EvalItem, Verdict
+
+SCORER_VERSION = "7"
+SCORERS = ("answer", "yes_no", "exact", "checks")
+REASONS: frozenset[str] = frozenset(
+    [
+        "ok",
+        "unfinished",
+        "empty",
+        "echo",
+        "degenerate",
+        "repeated",
+        "wrong_answer",
+        "rival_answer",
+        "negated",
+        "hedged",
+        "candidate_list",
+        "multiple_choice",
+        "question_back",
+        "contradiction",
+        "extra_text",
+        "not_exact",
+        *CHECKS,
+    ]
+)
+__all__ = ["REASONS", "SCORERS", "SCORER_VERSION", "check", "first_line", "judge"]
+
+_VERDICTS = {reason: Verdict(success=reason == "ok", reason=reason) for reason in REASONS}
+
+
+def judge(item: EvalItem, text: str, finished: bool) -> Answer:
+    """Judge one output on one item, strictly and by its first line.
+
+    `finished` says that the model ended by itself (EOS, or the stop rule that its side declares). The first line counts
+    as finished when a newline ended it, or the output itself was finished.
+    """
+    strict = check(item.instruction, item.scorer, item.args, item.gold, text) if finished else _VERDICTS["unfinished"]
+    line = first_line(text)
+    ended = finished or "\n" in text.lstrip()
+    if line == text.strip() and finished:
+        first = strict
+    elif ended:
+        first = check(item.instruction, item.scorer, item.args, item.gold, line)
+    else:
+        first = _VERDICTS["unfinished"]
+    return Answer(
+        response=text,
+        finished=finished,
+        success=strict.success,
+        reason=strict.reason,
+        first_line_success=first.success,
+        first_line_reason=first.reason,
+    )
+
+
+def first_line(text: str) -> str:
+    """The first line that is not empty, without the whitespace around it; "" if there is none."""
+    return text.strip().partition("\n")[0].strip()
+
+
+def check(instruction: str, scorer: str, args: Mapping[str, Any], gold: Sequence[str], text: str) -> Verdict:
+    """Judge the content of a finished text. Raises DataError for an unknown scorer or check or a missing gold."""
+    return _VERDICTS[_reason(instruction, scorer, args, gold, text)]
+
+
+def _reason(instruction: str, scorer: str, args: Mapping[str, Any], gold: Sequence[str], text: str) -> str:
+    if scorer not in SCORERS:
+        raise DataError(f"unknown scorer {scorer!r}; one of {', '.join(SCORERS)}")
+    if scorer != "checks" and not gold:
+        raise DataError(f"scorer {scorer!r} needs at least one accepted answer in 'gold'")
+    written, text = text, composed(text)
+    if not text.strip():
+        return "empty"
+    if scorer == "exact":
+        return _exact(instruction, gold, text)
+    words = folded_words(text)
+    if not words:
+        return "empty"
+    if not any(words == folded_words(answer) for answer in gold):
+        if is_echo(instruction, text, free_text=scorer == "checks" and not _is_choice(args)):
+            return "echo"
+        if is_repeated(text):
+            return "repeated"
+        if is_degenerate(words):
+            return "degenerate"
+    if scorer == "answer":
+        return judge_answer(instruction, args, gold, text)
+    if scorer == "yes_no":
+        return judge_yes_no(instruction, gold, text)
+    wanted = args.get("checks")
+    if not wanted:
+        raise DataError("scorer 'checks' needs a list of checks in args")
+    return next((entry["check"] for entry in wanted if not holds(entry["check"], instruction, written, entry)), "ok")
+
+
+def _is_choice(args: Mapping[str, Any]) -> bool:
+    """Whether the output is to be picked from the instruction's own words, which makes it no echo."""
+    return any(entry.get("check") in ("one_of", "json") for entry in args.get("checks", ()))
+
+
+def _exact(instruction: str, gold: Sequence[str], text: str) -> str:
+    """Character for character, but for whitespace around it, a pair of quotation marks, and a final full stop."""
+    given = text.strip()
+    accepted = {form for answer in gold for form in (composed(answer).strip(), _unstopped(composed(answer).strip()))}
+    bare = unquote(given.removesuffix("."))
+    forms = (given, unquote(given), *([bare] if bare + "." != given else []))
+    if any(form in accepted for quoted in forms for form in (quoted, _unstopped(quoted))):
+        return "ok"
+    if is_echo(instruction, text, free_text=False):
+        return "echo"
+    if is_repeated(text):
+        return "repeated"
+    return "degenerate" if is_degenerate(folded_words(text)) else "not_exact"
+
+
+def _unstopped(text: str) -> str:
+    """The text without the full stop after its last word."""
+    return text[:-1] if text.endswith(".") and text[-2:-1].isalnum() else text

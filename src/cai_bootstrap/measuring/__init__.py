@@ -1,0 +1,1 @@
+"""Measuring: both sides under recorded conditions, the results file, what the gate demands, the ledger of openings."""

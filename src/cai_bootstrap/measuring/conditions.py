@@ -1,0 +1,80 @@
+"""The conditions a rate was measured under, and the rule that only equal conditions may be compared.
+
+Model, adapter, rendering and stop rule are what a comparison is about: they stand per side as declared factors
+(`FACTORS`) and may differ. Everything in `Conditions` must be equal.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from cai_bootstrap.files import fingerprint
+from cai_bootstrap.records import EvalItem
+
+FACTORS = ("model", "adapter", "rendering", "stop_rule")
+PLAIN_RENDERING = "{instruction}\\n"
+StopRule = Literal["eos", "first_line"]
+EOS_RULE: StopRule = "eos"
+FIRST_LINE_RULE: StopRule = "first_line"
+
+
+class Conditions(BaseModel):
+    """Everything that may change an output or a verdict, apart from the declared factors.
+
+    `decoding` holds the sampling settings, `versions` the libraries' versions, `item_order` the hash that `item_order`
+    gives for the items in the order they were run.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    precision: str
+    quantization: str | None
+    base_model: str
+    revision: str
+    base_weights_sha256: str
+    tokenizer_sha256: str
+    decoding: dict[str, Any]
+    max_new_tokens: int
+    batch_size: int
+    padding_side: str
+    attention: str
+    engine: str
+    device: str
+    versions: dict[str, str]
+    suite_name: str
+    suite_sha256: str
+    scorer_version: str
+    item_order: str
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One condition that is not equal; `field` names the part of a nested one too, like `versions.torch`."""
+
+    field: str
+    a: Any
+    b: Any
+
+
+def differences(a: Conditions, b: Conditions) -> list[Difference]:
+    """Every condition that differs, in the order of the fields; empty if the two may be compared."""
+    found: list[Difference] = []
+    left, right = a.model_dump(), b.model_dump()
+    for field, value in left.items():
+        other = right[field]
+        if isinstance(value, dict) and isinstance(other, dict):
+            found += [
+                Difference(f"{field}.{key}", value.get(key), other.get(key))
+                for key in sorted(value.keys() | other.keys())
+                if (key in value, value.get(key)) != (key in other, other.get(key))
+            ]
+        elif value != other:
+            found.append(Difference(field, value, other))
+    return found
+
+
+def item_order(items: Iterable[EvalItem]) -> str:
+    """SHA-256 (hex) of the items' ids in order: batches, and so bf16 outputs, depend on it."""
+    return fingerprint([item.id for item in items])
