@@ -1,4 +1,4 @@
-"""Where a run lives on disk."""
+"""Where a run's files lie: every one by stage, round and name. No file name of a run is spelled anywhere else."""
 
 import errno
 import os
@@ -10,6 +10,247 @@ from cai_bootstrap.errors import UsageError
 
 POD_BASE = Path("/workspace/cai-constitution-bootstrap")
 POD_CACHE = Path("/workspace/.cache")
+SUCCESS = "TRAINING_SUCCESS"
+_ROUND = "round-"
+_CONFIG = ".config.yaml"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """How a stage names its files, so that several stages live in one base directory.
+
+    `folder` lies below `data` and `checkpoints`, `markers` below `logs`.
+    An evaluation is `{evaluation}_<UTC stamp>.json`.
+    """
+
+    name: str
+    folder: str
+    evaluation: str
+    record: str
+    markers: str
+
+
+INSTRUCTIONS = Stage("instructions", "stage1", "stage1_evaluation", "run.json", "steps")
+CONSTITUTION = Stage(
+    "constitution", "constitution", "constitution_evaluation", "constitution_run.json", "constitution_steps"
+)
+
+
+@dataclass(frozen=True)
+class DataFolder:
+    """The data of one round."""
+
+    path: Path
+    round: int = 1
+
+    @property
+    def identity(self) -> Path:
+        """What decided the data: `generation.identity`."""
+        return self.path / "data_identity.json"
+
+    @property
+    def instructions(self) -> Path:
+        return self.path / "instructions.jsonl"
+
+    @property
+    def responses(self) -> Path:
+        return self.path / "responses.jsonl"
+
+    @property
+    def critiques(self) -> Path:
+        return self.path / "critiques.jsonl"
+
+    @property
+    def revisions(self) -> Path:
+        return self.path / "revisions.jsonl"
+
+    @property
+    def proposals(self) -> Path:
+        return self.path / "proposals.jsonl"
+
+    @property
+    def judgements(self) -> Path:
+        return self.path / "judgements.jsonl"
+
+    @property
+    def pairs(self) -> Path:
+        return self.path / "preference_pairs.jsonl"
+
+    @property
+    def rejected(self) -> Path:
+        return self.path / "rejected_pairs.jsonl"
+
+    @property
+    def summary(self) -> Path:
+        """All counts; written last, so that it says that the round's data are whole."""
+        return self.path / "generation_summary.json"
+
+    @property
+    def diversity(self) -> Path:
+        return self.path / "diversity.json"
+
+    @property
+    def hashed(self) -> list[Path]:
+        """The files of a manifest that are there: every JSONL file, the summary, the diversity."""
+        return [*sorted(self.path.glob("*.jsonl")), *(path for path in (self.summary, self.diversity) if path.exists())]
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The folders and files of one stage of one run. Making the object creates nothing; `create` does."""
+
+    base: Path
+    data: Path
+    checkpoints: Path
+    results: Path
+    logs: Path
+    stage: Stage = INSTRUCTIONS
+
+    @classmethod
+    def at(
+        cls,
+        base: str | Path | None = None,
+        *,
+        data: str | Path | None = None,
+        checkpoints: str | Path | None = None,
+        results: str | Path | None = None,
+        stage: Stage = INSTRUCTIONS,
+    ) -> "Workspace":
+        """The run under `base` (resolved by `resolve_base_dir`), with any folder moved elsewhere on request."""
+        root = resolve_base_dir(base)
+        data_folder, checkpoint_folder = (root / kind / stage.folder for kind in ("data", "checkpoints"))
+        usual = cls(root, data_folder, checkpoint_folder, root / "results", root / "logs", stage)
+        moved = {"data": data, "checkpoints": checkpoints, "results": results}
+        return replace(usual, **{name: Path(p).expanduser().absolute() for name, p in moved.items() if p is not None})
+
+    @classmethod
+    def around(cls, results_file: Path) -> "Workspace | None":
+        """The run in whose results folder a file lies; None if it lies in no base directory."""
+        folder = results_file.absolute().parent
+        return cls.at(folder.parent) if folder.name == "results" else None
+
+    def create(self) -> "Workspace":
+        """Make the folders. Raises UsageError naming the folder that cannot be made or written, and why."""
+        for folder in (self.base, self.data, self.checkpoints, self.results, self.logs):
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                with tempfile.TemporaryFile(dir=folder, buffering=0) as probe:
+                    probe.write(b"0")
+            except OSError as error:
+                hint = "free some space" if error.errno == errno.ENOSPC else "choose another with --base-dir"
+                raise UsageError(f"{folder}: cannot be used as a working folder: {error.strerror}; {hint}") from error
+        return self
+
+    def round_data(self, number: int) -> DataFolder:
+        """A round's data: the first one's in the data folder itself, later ones' in `round-N` below it."""
+        return DataFolder(self.data if number == 1 else self.data / f"{_ROUND}{number}", number)
+
+    def rounds(self) -> list[DataFolder]:
+        """The data of the first round, and of each later one that is there, in their order."""
+        numbers = (path.name.removeprefix(_ROUND) for path in self.data.glob(f"{_ROUND}*"))
+        later = sorted(int(number) for number in numbers if number.isdigit())
+        return [self.round_data(1), *map(self.round_data, later)]
+
+    def adapter(self, fingerprint: str) -> Path:
+        """The folder of the adapter of a training."""
+        return self.checkpoints / fingerprint[:12]
+
+    def success_markers(self) -> list[Path]:
+        """The success markers of the finished trainings, by their folders' names."""
+        return sorted(self.checkpoints.glob(f"*/{SUCCESS}"))
+
+    @property
+    def record(self) -> Path:
+        """How the newest run ended."""
+        return self.results / self.stage.record
+
+    @property
+    def baseline(self) -> Path:
+        return self.results / "baseline_assessment.json"
+
+    @property
+    def elicitation(self) -> Path:
+        return self.results / "elicitation.json"
+
+    @property
+    def elicitable(self) -> Path:
+        return self.results / "elicitable.json"
+
+    def evaluation(self, time: str) -> Path:
+        """The results file of an evaluation that ended at a UTC time (`2026-11-22T10:31:00Z`)."""
+        return self.results / f"{self.stage.evaluation}_{stamp_of(time)}.json"
+
+    def evaluations(self) -> list[Path]:
+        """The results files of evaluations that lie here, the newest first."""
+        return sorted(self.results.glob(f"{self.stage.evaluation}_*.json"), reverse=True)
+
+    def partial(self, name: str) -> Path:
+        """The outputs of a measurement that has not ended."""
+        return self.results / "partial" / name
+
+    def partials(self, step: str) -> list[Path]:
+        """What measurements of a step left that did not end."""
+        return list((self.results / "partial").glob(f"{step}-*"))
+
+    def marker(self, step: str, number: int = 1) -> Path:
+        """The marker of a finished step."""
+        return self.markers / f"{step_name(step, number)}.json"
+
+    @property
+    def markers(self) -> Path:
+        return self.logs / self.stage.markers
+
+    @property
+    def model(self) -> Path:
+        """What `prepare` prepared."""
+        return self.logs / "model.json"
+
+    @property
+    def preflight(self) -> Path:
+        """What the last look at the pairs saw."""
+        return self.logs / "pair_preflight.json"
+
+    def events(self, run: str) -> Path:
+        return self.logs / f"{run}.jsonl"
+
+    def config(self, run: str) -> Path:
+        """The whole configuration of a run."""
+        return self.logs / f"{run}{_CONFIG}"
+
+    def configs(self) -> list[Path]:
+        """The configurations of all runs, the oldest first."""
+        return sorted(self.logs.glob(f"*{_CONFIG}"))
+
+    def events_beside(self, config: Path) -> Path:
+        """The events of the run whose configuration this is."""
+        return self.events(config.name.removesuffix(_CONFIG))
+
+    def standby_log(self, run: str) -> Path:
+        return self.logs / f"{run}.standby.log"
+
+    def step_log(self, run: str, step: str, number: int) -> Path:
+        """What a step's process prints: `logs/RUN.generate-2.log` in round 2."""
+        return self.logs / f"{run}.{step_name(step, number)}.log"
+
+    def relative(self, path: Path) -> str:
+        """A path as people read it: below the base directory where it lies there."""
+        return str(path.relative_to(self.base)) if path.is_relative_to(self.base) else str(path)
+
+
+def step_name(step: str, number: int) -> str:
+    """A step's name with its round: evaluation has one, other steps have one for each round (`train`, `train-2`)."""
+    return step if number == 1 or step == "evaluate" else f"{step}-{number}"
+
+
+def stamp_of(time: str) -> str:
+    """A UTC time as it stands in the name of a results file: `20261122T103100Z`."""
+    return time.replace("-", "").replace(":", "")
+
+
+def is_measurement(name: str) -> bool:
+    """Whether a file's name is that of a results file, of any stage."""
+    stages = (INSTRUCTIONS, CONSTITUTION)
+    return name == Workspace.at(".").baseline.name or any(name.startswith(f"{stage.evaluation}_") for stage in stages)
 
 
 def resolve_base_dir(given: str | Path | None = None) -> Path:
@@ -34,41 +275,3 @@ def resolve_cache_dir() -> Path:
         return POD_CACHE / "cai-bootstrap"
     user_cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return user_cache.expanduser().absolute() / "cai-bootstrap"
-
-
-@dataclass(frozen=True)
-class Workspace:
-    """The folders of one run. Making the object creates nothing; `create` does."""
-
-    base: Path
-    data: Path
-    checkpoints: Path
-    results: Path
-    logs: Path
-
-    @classmethod
-    def at(
-        cls,
-        base: str | Path | None = None,
-        *,
-        data: str | Path | None = None,
-        checkpoints: str | Path | None = None,
-        results: str | Path | None = None,
-    ) -> "Workspace":
-        """The workspace under `base` (resolved by `resolve_base_dir`), with any folder moved elsewhere on request."""
-        root = resolve_base_dir(base)
-        made = cls(root, root / "data" / "stage1", root / "checkpoints" / "stage1", root / "results", root / "logs")
-        moved = {"data": data, "checkpoints": checkpoints, "results": results}
-        return replace(made, **{name: Path(p).expanduser().absolute() for name, p in moved.items() if p is not None})
-
-    def create(self) -> "Workspace":
-        """Make the folders. Raises UsageError naming the folder that cannot be made or written, and why."""
-        for folder in (self.base, self.data, self.checkpoints, self.results, self.logs):
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-                with tempfile.TemporaryFile(dir=folder, buffering=0) as probe:
-                    probe.write(b"0")
-            except OSError as error:
-                hint = "free some space" if error.errno == errno.ENOSPC else "choose another with --base-dir"
-                raise UsageError(f"{folder}: cannot be used as a working folder: {error.strerror}; {hint}") from error
-        return self
