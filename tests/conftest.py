@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from order import longest_first, seconds
 from stubs import Cai, Stage
 
 from cai_bootstrap.run.folder import Workspace
@@ -14,8 +15,9 @@ REAL_CACHE = Path(os.environ.get("CAI_CACHE_DIR") or Path.home() / ".cache" / "c
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest test begins first, so that no process waits for another's at the end."""
-    items.sort(key=lambda item: "test_real_model" not in item.nodeid)
+    """The longest tests begin first, so that no process waits for another's at the end."""
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    items[:] = longest_first(items, lambda item: seconds(item.nodeid), processes)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+import spoilt
 from fake_run import fake_step_command
 from stubs import Cai, KilledError, Stage, StubEngine, config_of, resolved_of, results_for, scripted
 
@@ -76,92 +78,7 @@ def test_c2_1_the_files_own_gate_block_is_ignored(tmp_path: Path, cai: Cai, quic
     assert judged(cai, tmp_path, good)[0] == 0
 
 
-def lowered(r: Results) -> None:
-    r["models"]["trained"]["success_rate"] = 0.5
-
-
-def raised(r: Results) -> None:
-    r["models"]["trained"]["success_rate"] = 1.0
-    r["models"]["trained"]["successes"] = 24
-
-
-def base_raised(r: Results) -> None:
-    r["models"]["base"]["success_rate"] = 0.9
-
-
-def verdict_raised(r: Results) -> None:
-    r["items"][0]["trained"]["success"] = True
-
-
-def verdict_lowered(r: Results) -> None:
-    r["items"][-1]["trained"]["success"] = False
-
-
-def response_replaced(r: Results) -> None:
-    r["items"][-1]["trained"]["response"] = ""
-
-
-def type_raised(r: Results) -> None:
-    next(iter(r["models"]["trained"]["by_type"].values()))["success_rate"] = 1.0
-
-
-def item_gone(r: Results) -> None:
-    del r["items"][3]
-
-
-def item_twice(r: Results) -> None:
-    r["items"][3] = copy.deepcopy(r["items"][4])
-
-
-def item_of_another_suite(r: Results) -> None:
-    r["items"][3]["id"] = "test.question.who_has.99"
-
-
-def instruction_eased(r: Results) -> None:
-    r["items"][3]["instruction"] = "Say anything."
-
-
-def other_schema(r: Results) -> None:
-    r["schema_version"] = 99
-
-
-def not_a_number(r: Results) -> None:
-    r["models"]["trained"]["success_rate"] = float("nan")
-
-
-def trained_gone(r: Results) -> None:
-    r["models"]["trained"] = None
-
-
-def p_value_edited(r: Results) -> None:
-    r["statistics"]["comparison"]["mcnemar_p"] = 1e-9
-
-
-def other_suite(r: Results) -> None:
-    r["suite"]["name"] = "stage1"
-
-
-@pytest.mark.parametrize(
-    ("edit", "named"),
-    [
-        (lowered, "models.trained.success_rate"),
-        (raised, "models.trained.success"),
-        (base_raised, "models.base.success_rate"),
-        (verdict_raised, "trained"),
-        (verdict_lowered, "trained"),
-        (response_replaced, "trained"),
-        (type_raised, "by_type"),
-        (item_gone, "missing"),
-        (item_twice, "twice"),
-        (item_of_another_suite, "missing"),
-        (instruction_eased, "instruction"),
-        (other_schema, "schema_version"),
-        (not_a_number, "NaN"),
-        (trained_gone, "trained"),
-        (p_value_edited, "mcnemar_p"),
-        (other_suite, "suite"),
-    ],
-)
+@pytest.mark.parametrize(("edit", "named"), spoilt.SPOILT, ids=spoilt.IDS)
 def test_c2_1_an_edited_file_is_4_and_the_disagreement_is_named(
     tmp_path: Path, cai: Cai, quick: Results, edit: Callable[[Results], None], named: str
 ) -> None:
@@ -169,7 +86,7 @@ def test_c2_1_an_edited_file_is_4_and_the_disagreement_is_named(
     edit(edited)
     code, said = judged(cai, tmp_path, edited)
     assert code == 4
-    assert named in said
+    assert re.search(named, " ".join(said.split()))
 
 
 def test_c2_1_a_missing_empty_or_torn_file_is_4(tmp_path: Path, cai: Cai, quick: Results) -> None:
@@ -222,7 +139,9 @@ def test_c2_1_a_run_that_does_not_enforce_tells_the_same_and_ends_with_0(
     assert "not reached (the gate is not enforced in this run)" in told["message"]
 
 
-@pytest.mark.parametrize("edit", [lowered, raised, item_gone, response_replaced])
+@pytest.mark.parametrize(
+    "edit", [spoilt.lower_rate, spoilt.raise_rate_and_successes, spoilt.drop_an_item_between, spoilt.empty_a_response]
+)
 @pytest.mark.parametrize("enforced", [True, False])
 def test_c2_1_a_run_whose_results_were_changed_on_disk_ends_with_4(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick: Results, edit: Callable[[Results], None], enforced: bool

@@ -26,7 +26,7 @@ from cai_bootstrap.judging.suite import HELD_OUT_SKILLS, canonical_line  # noqa:
 from cai_bootstrap.judging.suite.format import item_fault  # noqa: E402
 from cai_bootstrap.records import TASK_TYPES, EvalItem  # noqa: E402
 
-SUITE = ROOT / "src" / "cai_bootstrap" / "evaluation" / "suite"
+SUITE = ROOT / "src" / "cai_bootstrap" / "judging" / "suite"
 ITEMS_PER_TEMPLATE = 2
 TEMPLATES = {"test": 65, "dev": 26}
 SUBSETS = {"quick": ("dev", 6), "stage1-120": ("test", 30)}

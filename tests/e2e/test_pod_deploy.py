@@ -49,6 +49,7 @@ def test_deploy_runs_the_real_pipeline_on_the_pod_and_brings_verified_results_ba
         "evaluation.dev_suite": dev, "evaluation.elicit": "false", "evaluation.max_new_tokens": 8,
         "generation.max_new_tokens": 8, "generation.critique_tokens": 8, "generation.temperature": 1.0,
         "generation.candidates": 3, "generation.select": "critic", "pairs.min_pairs": 1, "training.max_steps": 2,
+        "fast": "false",  # no process waits for steps that end before it is there
     }  # fmt: skip
     arguments = ["--quick-test", "--model", str(model), "--suite", str(suite), "--count", "24", "--train-anyway"]
     arguments += [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]

@@ -143,11 +143,24 @@ def test_more_than_the_pool_holds_is_refused_naming_its_size() -> None:
         sample(pool_size() + 1, seed=0)
 
 
+def smallest_type() -> TaskType:
+    return min(TASK_TYPES, key=lambda kind: pool_sizes()[kind])
+
+
+@pytest.mark.slow
+def test_a_whole_type_can_be_drawn_and_is_the_same_for_every_seed() -> None:
+    kind = smallest_type()
+    first, second = (_draw(kind, 10**9, Random(seed), _Filter(no_leaks)) for seed in (8, 9))
+    assert {made.id for made in first} == {made.id for made in second}
+    assert len(first) == pool_sizes()[kind]
+
+
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_whole_pool_can_be_drawn_and_is_the_same_for_every_seed() -> None:
     drawn = sample(pool_size(), seed=8)
     assert len(drawn) == pool_size()
-    smallest = min(TASK_TYPES, key=lambda kind: pool_sizes()[kind])
+    smallest = smallest_type()
     again = _draw(smallest, 10**9, Random(9), _Filter(no_leaks))
     assert {made.id for made in again} >= {made.id for made in drawn if made.type == smallest}
     assert len(again) >= pool_sizes()[smallest]

@@ -25,7 +25,7 @@ UNTIL_INTERRUPTED = "a finished run, until interrupted"
 SMALL = "a small model"  # ./my-base-model in place of gemma-3-270m, and one with a chat template for the peer
 PEER = "SmolLM2-135M-Instruct.Q4_1.gguf"
 SMALL_SETTINGS = {
-    "CAI_PAIRS__MIN_PAIRS": "1", "CAI_GENERATION__COUNT": "64", "CAI_GENERATION__MAX_NEW_TOKENS": "8",
+    "CAI_PAIRS__MIN_PAIRS": "1", "CAI_GENERATION__COUNT": "32", "CAI_GENERATION__MAX_NEW_TOKENS": "8",
     "CAI_GENERATION__CRITIQUE_TOKENS": "4", "CAI_GENERATION__SELECT": "critic", "CAI_TRAINING__MAX_STEPS": "2",
     "CAI_EVALUATION__MAX_NEW_TOKENS": "8", "CAI_EVALUATION__ELICIT_ITEMS": "4", "CAI_THREADS": "1",
 }  # fmt: skip

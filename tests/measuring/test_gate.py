@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import spoilt
 from measured import outputs_with, results_with
 
 from cai_bootstrap.errors import GateError, UntrustedResultError
@@ -48,170 +49,31 @@ def test_an_unenforced_verdict_never_claims_success(small_suite: Suite, write: W
     assert "passed" not in verdict.message
 
 
-def edit_response_to_wrong(results: dict[str, Any]) -> None:
-    results["items"][5]["trained"]["response"] = "nonsense"
+# What the refusal says of the small suite in full.
+IN_FULL = {
+    spoilt.edit_verdict_up: r"items\[question-0\]\.trained: the file says followed",
+    spoilt.edit_finished: r"items\[question-0\]\.trained",
+    spoilt.lower_rate: r"models\.trained\.success_rate is 0\.5, the responses give 0\.9",
+    spoilt.raise_successes: r"models\.trained\.successes is 37",
+    spoilt.drop_item: "1 items of small are missing, first transformation-9",
+    spoilt.double_item: "1 items of small are twice or more, first transformation-0",
+    spoilt.replace_item: "1 items of small are missing",
+    spoilt.swap_items: r"items\[completion-0\]\.id is not the suite's",
+    spoilt.drop_a_response: "1 of 40 items hold no trained response",
+    spoilt.edit_reason: r"items\[question-0\]\.trained: the file says failed \(hedged\)",
+}
 
 
-def edit_verdict_up(results: dict[str, Any]) -> None:
-    results["items"][0]["trained"] |= {"success": True, "reason": "ok"}
-
-
-def edit_finished(results: dict[str, Any]) -> None:
-    results["items"][0]["trained"]["finished"] = True
-
-
-def lower_rate(results: dict[str, Any]) -> None:
-    results["models"]["trained"]["success_rate"] = 0.5
-
-
-def raise_rate(results: dict[str, Any]) -> None:
-    results["models"]["trained"]["success_rate"] = 1.0
-
-
-def raise_successes(results: dict[str, Any]) -> None:
-    results["models"]["trained"]["successes"] += 1
-
-
-def raise_base_rate(results: dict[str, Any]) -> None:
-    results["models"]["base"]["success_rate"] += 0.01
-
-
-def edit_by_type(results: dict[str, Any]) -> None:
-    results["models"]["trained"]["by_type"]["question"]["successes"] -= 1
-
-
-def drop_a_type(results: dict[str, Any]) -> None:
-    del results["models"]["trained"]["by_type"]["question"]
-
-
-def edit_p_value(results: dict[str, Any]) -> None:
-    results["statistics"]["comparison"]["mcnemar_p"] = 0.001
-
-
-def edit_small_p_value(results: dict[str, Any]) -> None:
-    results["statistics"]["comparison"]["mcnemar_p"] *= 1.001
-
-
-def edit_bound(results: dict[str, Any]) -> None:
-    results["statistics"]["rates"]["trained"]["shown_95"] = True
-
-
-def edit_flips(results: dict[str, Any]) -> None:
-    results["statistics"]["comparison"]["gained"].pop()
-
-
-def drop_item(results: dict[str, Any]) -> None:
-    results["items"].pop()
-
-
-def double_item(results: dict[str, Any]) -> None:
-    results["items"].append(dict(results["items"][3]))
-
-
-def replace_item(results: dict[str, Any]) -> None:
-    results["items"][-1] = {**results["items"][-1], "id": "made-up"}
-
-
-def swap_items(results: dict[str, Any]) -> None:
-    items = results["items"]
-    items[0], items[1] = items[1], items[0]
-
-
-def edit_instruction(results: dict[str, Any]) -> None:
-    results["items"][2]["instruction"] += " Or do not."
-
-
-def edit_suite_hash(results: dict[str, Any]) -> None:
-    results["suite"]["sha256"] = "0" * 64
-
-
-def edit_scorer_version(results: dict[str, Any]) -> None:
-    results["conditions"]["scorer_version"] = "0"
-
-
-def edit_schema(results: dict[str, Any]) -> None:
-    results["schema_version"] = 99
-
-
-def drop_conditions(results: dict[str, Any]) -> None:
-    del results["conditions"]
-
-
-def drop_a_response(results: dict[str, Any]) -> None:
-    results["items"][7]["trained"] = None
-
-
-def edit_reason(results: dict[str, Any]) -> None:
-    results["items"][0]["trained"]["reason"] = "hedged"
-    reasons = results["models"]["trained"]["reasons"]
-    reasons["unfinished"] -= 1
-    reasons["hedged"] = 1
-
-
-def drop_a_summary(results: dict[str, Any]) -> None:
-    results["models"]["base"] = None
-
-
-def drop_both_sides(results: dict[str, Any]) -> None:
-    results["models"] = {"base": None, "trained": None}
-    for row in results["items"]:
-        row |= {"base": None, "trained": None}
-
-
-def add_a_side(results: dict[str, Any]) -> None:
-    results["models"]["better"] = {"success_rate": 1.0, "successes": 40, "total": 40}
-
-
-def count_for_true(results: dict[str, Any]) -> None:
-    results["items"][20]["trained"]["success"] = 1
-
-
-def add_a_figure(results: dict[str, Any]) -> None:
-    results["models"]["trained"]["adjusted_rate"] = 0.99
-
-
-@pytest.mark.parametrize(
-    ("edit", "named"),
-    [
-        (edit_response_to_wrong, "its response scores failed"),
-        (edit_verdict_up, r"items\[question-0\]\.trained: the file says followed"),
-        (edit_finished, r"items\[question-0\]\.trained"),
-        (lower_rate, r"models\.trained\.success_rate is 0\.5, the responses give 0\.9"),
-        (raise_rate, r"models\.trained\.success_rate is 1\.0"),
-        (raise_successes, r"models\.trained\.successes is 37"),
-        (raise_base_rate, r"models\.base\.success_rate"),
-        (edit_by_type, r"models\.trained\.by_type\.question\.successes"),
-        (drop_a_type, r"models\.trained\.by_type\.question is missing"),
-        (edit_p_value, r"statistics\.comparison\.mcnemar_p"),
-        (edit_small_p_value, r"statistics\.comparison\.mcnemar_p"),
-        (edit_bound, r"statistics\.rates\.trained\.shown_95"),
-        (edit_flips, r"statistics\.comparison\.gained has"),
-        (drop_item, "1 items of small are missing, first transformation-9"),
-        (double_item, "1 items of small are twice or more, first transformation-0"),
-        (replace_item, "1 items of small are missing"),
-        (swap_items, r"items\[completion-0\]\.id is not the suite's"),
-        (edit_instruction, r"instruction is not the suite's"),
-        (edit_suite_hash, r"suite\.sha256"),
-        (edit_scorer_version, r"conditions\.scorer_version is '0'"),
-        (edit_schema, "schema_version is 99"),
-        (drop_conditions, "conditions: Field required"),
-        (drop_a_response, "1 of 40 items hold no trained response"),
-        (edit_reason, r"items\[question-0\]\.trained: the file says failed \(hedged\)"),
-        (drop_a_summary, r"models\.base and the items' base responses are not both there"),
-        (drop_both_sides, "it holds no responses"),
-        (add_a_side, r"models\.better is no side"),
-        (count_for_true, r"items\.20\.trained\.success: Input should be a valid boolean"),
-        (add_a_figure, r"models\.trained\.adjusted_rate is not part of a results file"),
-    ],
-    ids=lambda value: value.__name__ if callable(value) else "",
-)
+@pytest.mark.parametrize(("edit", "named"), spoilt.SPOILT, ids=spoilt.IDS)
 def test_gate_refuses_a_file_whose_parts_disagree(
-    small_suite: Suite, write: Write, edit: Callable[[dict[str, Any]], None], named: str
+    small_suite: Suite, tmp_path: Path, edit: Callable[[dict[str, Any]], None], named: str
 ) -> None:
     results = results_with(small_suite, trained_failures=4)
     edit(results)
-    with pytest.raises(UntrustedResultError, match=named):
-        judge_file(write(results), suite=small_suite)
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(results))
+    with pytest.raises(UntrustedResultError, match=IN_FULL.get(edit, named)):
+        judge_file(path, suite=small_suite)
 
 
 def test_gate_refuses_a_missing_empty_torn_or_foreign_file(small_suite: Suite, write: Write, tmp_path: Path) -> None:
