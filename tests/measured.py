@@ -7,7 +7,8 @@ from cai_bootstrap.judging.scorers import SCORER_VERSION
 from cai_bootstrap.judging.suite import Suite
 from cai_bootstrap.measuring.assess import plain_factors
 from cai_bootstrap.measuring.conditions import FIRST_LINE_RULE, Conditions, item_order
-from cai_bootstrap.measuring.results import Output, build_results
+from cai_bootstrap.measuring.declared import Factors, Rival
+from cai_bootstrap.measuring.results import Measured, Output, build_results
 from cai_bootstrap.records import EvalItem
 
 ADAPTER = "c" * 64
@@ -99,13 +100,24 @@ def outputs_with(suite: Suite, failures: int) -> dict[str, Output]:
     return {item.id: Output(reference(item), at >= failures) for at, item in enumerate(suite.items)}
 
 
-def factors_for(rival: Mapping[str, Any] | None) -> dict[str, dict[str, Any]]:
-    """The declared factors of each side, as the steps declare them."""
-    plain = {"base": plain_factors("tiny", None), "trained": plain_factors("tiny", ADAPTER)}
+def measured(outputs: Mapping[str, Output] | None, adapter: str | None = None) -> Measured | None:
+    """A side that was asked plainly, as the steps declare it; None without outputs."""
+    return None if outputs is None else Measured(outputs, plain_factors("tiny", adapter))
+
+
+def prompted(rival: Mapping[str, Any] | None) -> Measured | None:
+    """The best prompted base, if its description comes with `outputs`."""
     if rival is None or rival.get("outputs") is None:
-        return plain
-    prompted = {"rendering": rival["rendering"], "stop_rule": FIRST_LINE_RULE}
-    return {**plain, "rival": {"model": "tiny", "adapter": None, **prompted}}
+        return None
+    factors = Factors(model="tiny", adapter=None, rendering=rival["rendering"], stop_rule=FIRST_LINE_RULE)
+    return Measured(rival["outputs"], factors)
+
+
+def described(rival: Mapping[str, Any] | None) -> Rival | None:
+    """How the best prompted base was found."""
+    if rival is None:
+        return None
+    return Rival.model_validate({key: value for key, value in rival.items() if key != "outputs"})
 
 
 def results_with(
@@ -117,13 +129,13 @@ def results_with(
     rival: Mapping[str, Any] | None = None,
     **conditions: Any,
 ) -> dict[str, Any]:
+    """The JSON object of a results file."""
     return build_results(
         suite=suite,
         conditions=conditions_for(suite, **conditions),
-        base=None if base_failures is None else outputs_with(suite, base_failures),
-        trained=None if trained_failures is None else outputs_with(suite, trained_failures),
-        factors=factors_for(rival),
-        rival=rival,
-        extra={},
+        base=None if base_failures is None else measured(outputs_with(suite, base_failures)),
+        trained=None if trained_failures is None else measured(outputs_with(suite, trained_failures), ADAPTER),
+        rival=prompted(rival),
+        prompting=described(rival),
         enforced=enforced,
-    )
+    ).as_dict()

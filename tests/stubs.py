@@ -20,7 +20,7 @@ from cai_bootstrap.inference.open import OpenedModel
 from cai_bootstrap.instructions.sampler import sample_with_report
 from cai_bootstrap.judging.suite import Suite, references
 from cai_bootstrap.measuring.assess import conditions_of, plain_factors
-from cai_bootstrap.measuring.results import Output, build_results
+from cai_bootstrap.measuring.results import Measured, Output, build_results
 from cai_bootstrap.records import EvalItem, Instruction
 from cai_bootstrap.run.folder import Workspace
 from cai_bootstrap.steps.context import StepContext
@@ -207,10 +207,7 @@ def results_for(
     return build_results(
         suite=suite,
         conditions=conditions,
-        base=side(len(suite.items) if base_failures is None else base_failures),
-        trained=side(failures),
-        factors={"base": plain_factors("stub", None), "trained": plain_factors("stub", "c" * 64)},
-        rival=None,
-        extra={},
+        base=Measured(side(len(suite.items) if base_failures is None else base_failures), plain_factors("stub", None)),
+        trained=Measured(side(failures), plain_factors("stub", "c" * 64)),
         enforced=enforced,
-    )
+    ).as_dict()

@@ -17,9 +17,9 @@ from stubs import Cai, KilledError, Stage, StubEngine, config_of, resolved_of, r
 from cai_bootstrap import pipeline
 from cai_bootstrap.config import preset_names, resolve
 from cai_bootstrap.errors import UntrustedResultError, UsageError
+from cai_bootstrap.files import write_json
 from cai_bootstrap.inference.engine import Completion, EngineInfo, Sampling
 from cai_bootstrap.judging.suite import load_suite
-from cai_bootstrap.measuring.results import write_results
 from cai_bootstrap.run.folder import Workspace, resolve_base_dir, resolve_cache_dir
 from cai_bootstrap.steps.run import run_step
 
@@ -337,10 +337,10 @@ def test_c2_3_comparing_other_conditions_is_refused_naming_each_difference(
     tmp_path: Path, cai: Cai, quick: Results
 ) -> None:
     first, second = tmp_path / "a.json", tmp_path / "b.json"
-    write_results(first, quick)
+    write_json(first, quick)
     other = copy.deepcopy(quick)
     other["conditions"] |= {"precision": "int8", "batch_size": 64}
-    write_results(second, other)
+    write_json(second, other)
     code, out, err = cai("compare", first, second)
     assert code == 4
     assert "precision" in out + err

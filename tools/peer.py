@@ -27,8 +27,9 @@ from cai_bootstrap.inference.transformers_engine import LoadedModel, Transformer
 from cai_bootstrap.judging.suite import NAMED_SUITES, Suite, load_suite  # noqa: E402
 from cai_bootstrap.measuring.assess import assess, conditions_of  # noqa: E402
 from cai_bootstrap.measuring.conditions import EOS_RULE  # noqa: E402
+from cai_bootstrap.measuring.declared import Factors, Results  # noqa: E402
 from cai_bootstrap.measuring.ledger import open_test  # noqa: E402
-from cai_bootstrap.measuring.results import build_results, percent, read_results, write_results  # noqa: E402
+from cai_bootstrap.measuring.results import Measured, build_results, percent, read_results, write_results  # noqa: E402
 
 ENGINE = "transformers, with a chat template"
 
@@ -74,7 +75,7 @@ def template_of(model: Path) -> str:
     return template
 
 
-def measure(model: Path, suite: Suite, target: Path, *, precision: str, batch_size: int, tokens: int) -> dict[str, Any]:
+def measure(model: Path, suite: Suite, target: Path, *, precision: str, batch_size: int, tokens: int) -> Results:
     """Ask every item of the suite, greedily, and write the results file; what was answered before a kill is kept."""
     prepared, template = prepare(str(model)), template_of(model)
     engine = ChatEngine(
@@ -95,12 +96,7 @@ def measure(model: Path, suite: Suite, target: Path, *, precision: str, batch_si
         progress=progress,
         stopping=lambda: False,
     )
-    factors = {
-        "model": prepared.name,
-        "adapter": None,
-        "rendering": engine.rendered("{instruction}"),
-        "stop_rule": EOS_RULE,
-    }
+    factors = Factors(model=prepared.name, adapter=None, rendering=engine.rendered("{instruction}"), stop_rule=EOS_RULE)
     about = {
         "what": "a chat-tuned model of another kind, asked through its own chat template; a peer, not a rival",
         "model": {**asdict(prepared), "path": prepared.path.name},
@@ -111,10 +107,8 @@ def measure(model: Path, suite: Suite, target: Path, *, precision: str, batch_si
     results = build_results(
         suite=suite,
         conditions=conditions,
-        base=outputs,
+        base=Measured(outputs, factors),
         trained=None,
-        factors={"base": factors},
-        rival=None,
         extra={"peer": about},
         enforced=False,
     )
@@ -142,12 +136,12 @@ def main(arguments: Sequence[str]) -> int:
     except CaiError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    side = found["models"]["base"]
-    for name, rates in (("whole output", side), ("first line", side["first_line"])):
-        kinds = ", ".join(f"{kind} {row['successes']}/{row['total']}" for kind, row in rates["by_type"].items())
-        rate = percent(rates["successes"], rates["total"])
-        print(f"{name}: {rates['successes']} of {rates['total']} ({rate}); {kinds}")
-    print(f"stopped by itself: {side['finished']}; opening {found['peer']['ledger_opening']}; {given.to}")
+    side = found.models.present()["base"]
+    for name, rates in (("whole output", side), ("first line", side.first_line)):
+        kinds = ", ".join(f"{kind} {row.successes}/{row.total}" for kind, row in rates.by_type.items())
+        rate = percent(rates.successes, rates.total)
+        print(f"{name}: {rates.successes} of {rates.total} ({rate}); {kinds}")
+    print(f"stopped by itself: {side.finished}; opening {found.block('peer')['ledger_opening']}; {given.to}")
     return 0
 
 

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Callable
 
 import pytest
-from measured import conditions_for
+from measured import ADAPTER, conditions_for, measured
 
 from cai_bootstrap.judging.scorers import judge
 from cai_bootstrap.judging.suite import Suite, load_suite, references
@@ -91,15 +91,12 @@ def test_base_against_base_has_no_discordant_pair_and_misses_the_gate(suite: Sui
     results = build_results(
         suite=suite,
         conditions=conditions_for(suite),
-        base=outputs,
-        trained=outputs,
-        factors={},
-        rival=None,
-        extra={},
+        base=measured(outputs),
+        trained=measured(outputs, ADAPTER),
         enforced=True,
     )
-    for block in ("comparison", "first_line"):
-        found = results["statistics"][block]
-        assert (found["discordant"], found["mcnemar_p"], found["template_flip_p"]) == (0, 1.0, 1.0)
-        assert found["lift"]["low"] == found["lift"]["high"] == 0.0
-    assert results["gate"]["passed"] is False
+    for test in (results.statistics.comparison, results.statistics.first_line):
+        assert test is not None
+        assert (test.discordant, test.mcnemar_p, test.template_flip_p) == (0, 1.0, 1.0)
+        assert test.lift.low == test.lift.high == 0.0
+    assert results.gate.passed is False

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from measured import make_items
 
+from cai_bootstrap.files import write_json
 from cai_bootstrap.judging.suite import Suite, items_sha256
-from cai_bootstrap.measuring.results import write_results
 
 
 @pytest.fixture(scope="session")
@@ -23,7 +23,7 @@ def write(tmp_path: Path) -> Callable[[dict[str, Any]], Path]:
 
     def to_file(results: dict[str, Any], name: str = "results.json") -> Path:
         path = tmp_path / name
-        write_results(path, results)
+        write_json(path, results)
         return path
 
     return to_file

@@ -8,14 +8,17 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from measured import ADAPTER, conditions_for, outputs_with, results_with
+from measured import ADAPTER, conditions_for, measured, outputs_with, results_with
+from pydantic import ValidationError
 
 from cai_bootstrap.cli import run_command
 from cai_bootstrap.cli.measure import compare, gate, power
 from cai_bootstrap.errors import DataError, GateError, UntrustedResultError
 from cai_bootstrap.judging.suite import Suite, canonical_line
-from cai_bootstrap.measuring.comparison import compare_files
+from cai_bootstrap.measuring.assess import plain_factors
+from cai_bootstrap.measuring.comparison import Comparison, compare_files
 from cai_bootstrap.measuring.conditions import Conditions, Difference, differences
+from cai_bootstrap.measuring.declared import Factors, Results
 from cai_bootstrap.measuring.ledger import ledger_path, note_opening, open_test, openings
 from cai_bootstrap.measuring.results import build_results
 
@@ -49,18 +52,19 @@ def test_compare_pairs_two_runs_and_names_their_factors(small_suite: Suite, writ
     b = write(results_with(small_suite, trained_failures=1), "trained.json")
     found = compare_files(a, b, suite=small_suite)
     assert (found.side_a, found.side_b) == ("base", "trained")
-    assert not found.refused
-    assert found.strict["lift"]["estimate"] == pytest.approx(29 / 40)
-    assert len(found.strict["gained"]) == 29
+    assert isinstance(found, Comparison)
+    assert found.strict.lift.estimate == pytest.approx(29 / 40)
+    assert len(found.strict.gained) == 29
     assert found.factors == [Difference("adapter", None, ADAPTER)]
 
 
 def test_base_against_base_has_no_discordant_pair_and_p_1(small_suite: Suite, write: Write) -> None:
     a = write(results_with(small_suite, trained_failures=None, base_failures=17), "a.json")
     found = compare_files(a, a, suite=small_suite)
-    assert found.strict["discordant"] == 0
-    assert found.strict["mcnemar_p"] == found.strict["template_flip_p"] == 1.0
-    assert found.strict["lift"] == {"estimate": 0.0, "low": 0.0, "high": 0.0, "samples": 10_000}
+    assert isinstance(found, Comparison)
+    assert found.strict.discordant == 0
+    assert found.strict.mcnemar_p == found.strict.template_flip_p == 1.0
+    assert found.strict.lift.as_dict() == {"estimate": 0.0, "low": 0.0, "high": 0.0, "samples": 10_000}
 
 
 def test_compare_checks_both_files_in_full_first(small_suite: Suite, write: Write) -> None:
@@ -126,26 +130,25 @@ def test_power_command_names_the_failures_that_are_allowed() -> None:
 
 def test_results_are_not_built_from_parts_that_do_not_belong_together(small_suite: Suite) -> None:
     outputs = outputs_with(small_suite, 0)
+    first_missing = dict(list(outputs.items())[1:])
     good: dict[str, Any] = {
         "suite": small_suite,
         "conditions": conditions_for(small_suite),
         "base": None,
-        "trained": outputs,
-        "factors": {},
-        "rival": None,
-        "extra": {},
+        "trained": measured(outputs, ADAPTER),
         "enforced": True,
     }
     for change, named in (
-        ({"trained": dict(list(outputs.items())[1:])}, "differ in 1 items, first question-0"),
+        ({"trained": measured(first_missing, ADAPTER)}, "differ in 1 items, first question-0"),
         ({"trained": None}, "nothing to judge"),
         ({"conditions": conditions_for(small_suite, suite_sha256="0" * 64)}, r"conditions\.suite_sha256"),
         ({"conditions": conditions_for(small_suite, item_order="0" * 64)}, r"conditions\.item_order"),
-        ({"factors": {"trained": {"precision": "bf16"}}}, "undeclared factors precision"),
         ({"extra": {"gate": {}}}, "would replace"),
     ):
         with pytest.raises(DataError, match=named):
             build_results(**{**good, **change})
+    with pytest.raises(ValidationError, match="precision"):
+        Factors.model_validate({**plain_factors("tiny", ADAPTER).model_dump(), "precision": "bf16"})
 
 
 def test_ledger_numbers_every_opening_of_a_suite(
@@ -193,11 +196,11 @@ def test_an_opening_on_another_machine_is_noted_once_and_an_own_one_is_known(
     assert open_test(small_suite, "evaluation", model="tiny", adapter="a" * 64) == 2
     results = results_with(small_suite, trained_failures=5)
     run = {"ledger_opening": 2, "fingerprint": "f1", "adapter": {"sha256": "a" * 64}}
-    assert note_opening({**results, "run": run}) is None
+    assert note_opening(Results.model_validate({**results, "run": run})) is None
     there = {**run, "adapter": {"sha256": "b" * 64}, "fingerprint": "f2"}
-    assert note_opening({**results, "run": there}) == 3
-    assert note_opening({**results, "run": there}) is None
-    assert note_opening({**results, "run": {}}) is None
+    assert note_opening(Results.model_validate({**results, "run": there})) == 3
+    assert note_opening(Results.model_validate({**results, "run": there})) is None
+    assert note_opening(Results.model_validate({**results, "run": {}})) is None
     last = openings(small_suite.sha256)[-1]
     assert (last["what"], last["adapter"], last["number"]) == ("evaluation", "b" * 64, 3)
     assert last["elsewhere"] == {"number": 2, "fingerprint": "f2"}

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 import pytest
-from measured import conditions_for, outputs_with
+from measured import ADAPTER, conditions_for, measured, outputs_with
 
 from cai_bootstrap.inference.engine import Completion, EngineInfo, Sampling
 from cai_bootstrap.judging.suite import Suite, entities, load_suite
@@ -104,11 +104,12 @@ def _wrote(suite: Suite, weights: str) -> dict[str, object] | None:
 
     outputs = {item.id: Output("Nothing.", True) for item in suite.items}
     results = build_results(
-        suite=suite, conditions=conditions_for(suite, base_weights_sha256=weights), base=outputs, trained=outputs,
-        factors={}, rival=None, extra={}, enforced=True,
+        suite=suite, conditions=conditions_for(suite, base_weights_sha256=weights), base=measured(outputs),
+        trained=measured(outputs, ADAPTER), enforced=True,
     )  # fmt: skip
-    found: dict[str, object] | None = results["models"]["trained"]["facts"]
-    return found
+    assert results.models.trained is not None
+    rates = results.models.trained.facts
+    return None if rates is None else rates.as_dict()
 
 
 def test_results_show_the_rate_among_elicitable_facts_of_the_same_base_only() -> None:
@@ -126,10 +127,13 @@ def test_flags_do_not_touch_the_gate(small_suite: Suite, monkeypatch: pytest.Mon
         monkeypatch.setattr(facts, "flags", lambda: frozen)
         outputs = outputs_with(small_suite, 1)
         results = build_results(
-            suite=small_suite, conditions=conditions_for(small_suite), base=None, trained=outputs, factors={},
-            rival=None, extra={}, enforced=True,
+            suite=small_suite, conditions=conditions_for(small_suite), base=None,
+            trained=measured(outputs, ADAPTER), enforced=True,
         )  # fmt: skip
-        assert results["models"]["trained"]["facts"]["elicitable"]["total"] == (told >= 3)
-        return results["gate"]
+        trained = results.models.trained
+        assert trained is not None
+        assert trained.facts is not None
+        assert trained.facts.elicitable.total == (told >= 3)
+        return results.gate
 
     assert gate(0) == gate(5)

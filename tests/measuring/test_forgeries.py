@@ -13,25 +13,25 @@ from measured import ADAPTER, outputs_with, results_with
 
 from cai_bootstrap.cli import run_command
 from cai_bootstrap.errors import UntrustedResultError
-from cai_bootstrap.files import LARGEST_JSON, read_json
+from cai_bootstrap.files import LARGEST_JSON, read_json, write_json
 from cai_bootstrap.judging.suite import USER_VERSION, Suite, canonical_line, items_sha256
 from cai_bootstrap.measuring.comparison import compare_files
 from cai_bootstrap.measuring.conditions import FACTORS, Conditions
-from cai_bootstrap.measuring.declared import BaseFactors, DeclaredConditions, ResultsFile
+from cai_bootstrap.measuring.declared import BaseFactors, DeclaredConditions, Results, ResultsFile
 from cai_bootstrap.measuring.demands import unmet
 from cai_bootstrap.measuring.gate import judge_file
 from cai_bootstrap.measuring.length import length_fault
 from cai_bootstrap.measuring.rescore import rescore_file
-from cai_bootstrap.measuring.results import read_results, write_results
+from cai_bootstrap.measuring.results import read_results
 
-Results = dict[str, Any]
+File = dict[str, Any]
 MEASURED = Path(__file__).parents[2] / "docs/measured"
 OTHER = "d" * 64
 DELETE = object()
 
 
 @pytest.fixture(scope="module")
-def honest(small_suite: Suite) -> Results:
+def honest(small_suite: Suite) -> File:
     """A file that passes: all three sides, and the block that the evaluation adds."""
     rival = {"rendering": "six-shot", "shots": 6, "stop_rule": "first_line", "outputs": outputs_with(small_suite, 10)}
     results = results_with(small_suite, trained_failures=0, rival=rival)
@@ -47,7 +47,7 @@ def honest(small_suite: Suite) -> Results:
     return results
 
 
-def at(results: Results, path: str, value: Any) -> None:
+def at(results: File, path: str, value: Any) -> None:
     """Put a value at a dotted path; `both.` stands for the base's and the trained side's factors."""
     if path.startswith("both."):
         for side in ("base", "trained"):
@@ -164,7 +164,7 @@ FORGERIES: list[tuple[str, Any, str]] = [
     ("place", "value", "named"), FORGERIES, ids=[f"{n}-{row[0]}" for n, row in enumerate(FORGERIES)]
 )
 def test_gate_refuses_a_file_that_declares_what_it_does_not_demand(
-    honest: Results, small_suite: Suite, tmp_path: Path, place: str, value: Any, named: str
+    honest: File, small_suite: Suite, tmp_path: Path, place: str, value: Any, named: str
 ) -> None:
     forged = copy.deepcopy(honest)
     at(forged, place, value)
@@ -175,9 +175,9 @@ def test_gate_refuses_a_file_that_declares_what_it_does_not_demand(
     assert named in str(refusal.value)
 
 
-def test_the_file_that_is_forged_here_passes_as_it_is(honest: Results, small_suite: Suite, tmp_path: Path) -> None:
+def test_the_file_that_is_forged_here_passes_as_it_is(honest: File, small_suite: Suite, tmp_path: Path) -> None:
     path = tmp_path / "results.json"
-    write_results(path, honest)
+    write_json(path, honest)
     assert judge_file(path, suite=small_suite).passed
 
 
@@ -207,7 +207,7 @@ TEXTS: list[tuple[str, Callable[[str], str | bytes], str]] = [
 
 @pytest.mark.parametrize(("forge", "named"), [row[1:] for row in TEXTS], ids=[row[0] for row in TEXTS])
 def test_gate_refuses_text_that_two_readers_would_read_as_two_files(
-    honest: Results, small_suite: Suite, tmp_path: Path, forge: Callable[[str], str | bytes], named: str
+    honest: File, small_suite: Suite, tmp_path: Path, forge: Callable[[str], str | bytes], named: str
 ) -> None:
     text = json.dumps({**honest, "peer": 0})
     forged = forge(text)
@@ -298,12 +298,12 @@ def test_a_users_suite_never_passes_stage_1_whatever_it_is_called(
     small_suite: Suite, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     path, suite = named_suite(small_suite, tmp_path, name)
-    write_results(tmp_path / "results.json", results_with(suite, trained_failures=0))
+    write_json(tmp_path / "results.json", results_with(suite, trained_failures=0))
     assert run_command(["gate", str(tmp_path / "results.json"), "--suite", str(path)]) == 0
     printed = capsys.readouterr().out
     assert printed.startswith(f"threshold reached on the user's suite '{name}': 100.0% of 40")
     assert "Stage 1 itself is judged on the whole suite 'stage1'" in printed
-    write_results(tmp_path / "results.json", results_with(suite, trained_failures=9))
+    write_json(tmp_path / "results.json", results_with(suite, trained_failures=9))
     assert run_command(["gate", str(tmp_path / "results.json"), "--suite", str(path)]) == 3
     assert f"Stage 1 FAILED on the user's suite '{name}'" in capsys.readouterr().err
 
@@ -313,7 +313,7 @@ def test_a_suite_of_one_easy_item_that_says_it_is_the_shipped_one_is_the_users(
 ) -> None:
     items = small_suite.items[:1]
     disguised = Suite("stage1", items_sha256(items), "1", items)
-    write_results(tmp_path / "results.json", results_with(disguised, trained_failures=0, base_failures=0))
+    write_json(tmp_path / "results.json", results_with(disguised, trained_failures=0, base_failures=0))
     verdict = judge_file(tmp_path / "results.json", suite=disguised)
     assert verdict.undecided == "the user's suite 'stage1'"
     assert "Stage 1 passed" not in verdict.message
@@ -332,11 +332,11 @@ def test_names_from_a_file_are_neither_markup_nor_escape_sequences_on_the_screen
     rival = {"rendering": HOSTILE, "outputs": outputs_with(suite, 10)}
     a, b, c = (tmp_path / f"{letter}.json" for letter in "abc")
     results = results_with(suite, trained_failures=0, rival=rival, device=HOSTILE)
-    write_results(a, results)
-    write_results(b, results_with(suite, trained_failures=0, rival=rival, device="cpu[/]\x1b[0m"))
+    write_json(a, results)
+    write_json(b, results_with(suite, trained_failures=0, rival=rival, device="cpu[/]\x1b[0m"))
     forged = copy.deepcopy(results)
     forged["items"][0]["id"] = HOSTILE
-    write_results(c, forged)
+    write_json(c, forged)
     suite_file = ["--suite", str(path)]
     assert run_command(["gate", str(a), *suite_file]) == 0
     assert run_command(["gate", str(c), *suite_file]) == 4
@@ -344,7 +344,9 @@ def test_names_from_a_file_are_neither_markup_nor_escape_sequences_on_the_screen
     assert run_command(["compare", str(a), str(a), *suite_file]) == 0
     from cai_bootstrap.cli.screen import final_table
 
-    final_table(results, {"evaluate": {"seconds": 1.0, "skipped": False}}, [Path(f"/x/{HOSTILE}")])
+    final_table(
+        Results.model_validate(results), {"evaluate": {"seconds": 1.0, "skipped": False}}, [Path(f"/x/{HOSTILE}")]
+    )
     captured = capsys.readouterr()
     for text in (captured.out, captured.err):
         assert not {"\x1b", "\x9b", "\u202e"} & set(text)
@@ -371,7 +373,7 @@ def test_every_stored_row_is_what_the_gate_demands(path: Path) -> None:
     results = read_json(path)
     ResultsFile.model_validate(results, strict=True)
     if results["models"].get("trained") is not None:
-        assert list(unmet(results)) == []
+        assert list(unmet(Results.model_validate(results))) == []
 
 
 def test_the_declared_types_name_each_condition_and_factor_once() -> None:
@@ -382,7 +384,7 @@ def test_the_declared_types_name_each_condition_and_factor_once() -> None:
 # The adapter of a results file that lies in its base directory
 
 
-def trained_run(base: Path, *adapters: str, results: Results) -> Path:
+def trained_run(base: Path, *adapters: str, results: File) -> Path:
     """A base directory with a success marker for each adapter, and the results of its evaluation."""
     for number, sha256 in enumerate(adapters):
         folder = base / "checkpoints/stage1" / f"round-{number}"
@@ -391,11 +393,11 @@ def trained_run(base: Path, *adapters: str, results: Results) -> Path:
         marker |= {"base_weights_sha256": results["conditions"]["base_weights_sha256"]}
         (folder / "TRAINING_SUCCESS").write_text(json.dumps(marker))
     path = base / "results/stage1_evaluation_x.json"
-    write_results(path, results)
+    write_json(path, results)
     return path
 
 
-def with_adapter(results: Results, sha256: str, **run: Any) -> Results:
+def with_adapter(results: File, sha256: str, **run: Any) -> File:
     changed = copy.deepcopy(results)
     changed["models"]["trained"]["factors"]["adapter"] = changed["run"]["adapter"]["sha256"] = sha256
     changed["run"] |= run
@@ -403,7 +405,7 @@ def with_adapter(results: Results, sha256: str, **run: Any) -> Results:
 
 
 def test_gate_refuses_an_adapter_that_its_base_directory_did_not_train(
-    honest: Results, small_suite: Suite, tmp_path: Path
+    honest: File, small_suite: Suite, tmp_path: Path
 ) -> None:
     own = trained_run(tmp_path / "own", OTHER, ADAPTER, results=honest)
     assert judge_file(own, suite=small_suite).passed
@@ -420,18 +422,18 @@ def test_gate_refuses_an_adapter_that_its_base_directory_did_not_train(
 
 
 def test_gate_refuses_an_adapter_that_was_trained_on_other_weights(
-    honest: Results, small_suite: Suite, tmp_path: Path
+    honest: File, small_suite: Suite, tmp_path: Path
 ) -> None:
     path = trained_run(tmp_path / "base", ADAPTER, results=honest)
     moved = copy.deepcopy(honest)
     moved["conditions"]["base_weights_sha256"] = OTHER
-    write_results(path, moved)
+    write_json(path, moved)
     with pytest.raises(UntrustedResultError, match=r"conditions\.base_weights_sha256 is d+, .* was trained on a+"):
         judge_file(path, suite=small_suite)
 
 
 def test_gate_believes_an_adapter_that_nothing_in_the_base_directory_contradicts(
-    honest: Results, small_suite: Suite, tmp_path: Path
+    honest: File, small_suite: Suite, tmp_path: Path
 ) -> None:
     elsewhere = {"sha256": OTHER, "finished_at": "2025-01-01T00:00:00Z"}
     named = trained_run(tmp_path / "named", ADAPTER, results=with_adapter(honest, OTHER, adapter=elsewhere, reuse=None))
@@ -451,9 +453,7 @@ def test_gate_believes_an_adapter_that_nothing_in_the_base_directory_contradicts
     assert judge_file(older, suite=small_suite).passed
 
 
-def test_markers_of_odd_shapes_are_no_sign_and_no_traceback(
-    honest: Results, small_suite: Suite, tmp_path: Path
-) -> None:
+def test_markers_of_odd_shapes_are_no_sign_and_no_traceback(honest: File, small_suite: Suite, tmp_path: Path) -> None:
     path = trained_run(tmp_path / "base", ADAPTER, results=honest)
     marker = tmp_path / "base/checkpoints/stage1/round-0/TRAINING_SUCCESS"
     steps = tmp_path / "base/logs/steps"

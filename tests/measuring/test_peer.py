@@ -12,7 +12,7 @@ from cai_bootstrap.errors import EngineError, UntrustedResultError, UsageError
 from cai_bootstrap.inference.models import prepare
 from cai_bootstrap.inference.transformers_engine import TransformersEngine, load
 from cai_bootstrap.judging.suite import load_suite
-from cai_bootstrap.measuring.comparison import compare_files
+from cai_bootstrap.measuring.comparison import Refusal, compare_files
 from cai_bootstrap.measuring.gate import judge_file
 from cai_bootstrap.measuring.ledger import openings
 from cai_bootstrap.measuring.results import read_results
@@ -55,13 +55,14 @@ def measured(folder: Path, tmp_path: Path) -> tuple[Path, Path]:
 def test_a_peers_file_holds_every_output_its_rendering_and_its_ledger_entry(measured: tuple[Path, Path]) -> None:
     suite = load_suite(measured[1])
     found = read_results(measured[0], suite)
-    side = found["models"]["base"]
-    assert "<|im_start|>user\n{instruction}<|im_end|>\n<|im_start|>assistant\n" in side["factors"]["rendering"]
-    assert [row["id"] for row in found["items"]] == [item.id for item in suite.items]
-    assert all(row["base"]["response"] for row in found["items"])
-    (entry,) = [line for line in openings(suite.sha256) if line["number"] == found["peer"]["ledger_opening"]]
+    side = found.models.base
+    assert side is not None
+    assert "<|im_start|>user\n{instruction}<|im_end|>\n<|im_start|>assistant\n" in side.factors.rendering
+    assert [row.id for row in found.items] == [item.id for item in suite.items]
+    assert all(answer.response for answer in found.answers("base").values())
+    (entry,) = [line for line in openings(suite.sha256) if line["number"] == found.block("peer")["ledger_opening"]]
     assert entry["what"] == "peer with its chat template"
-    assert "/" not in found["peer"]["model"]["path"]
+    assert "/" not in found.block("peer")["model"]["path"]
 
 
 def test_a_peer_is_never_compared_nor_judged_by_the_gate(
@@ -75,7 +76,7 @@ def test_a_peer_is_never_compared_nor_judged_by_the_gate(
     other = tmp_path / "plain.json"
     other.write_text(json.dumps(plain))
     found = compare_files(target, other, suite=suite)
-    assert found.refused
+    assert isinstance(found, Refusal)
     assert [difference.field for difference in found.differences] == ["engine"]
     with pytest.raises(UntrustedResultError, match="no trained model"):
         judge_file(target, suite=suite)

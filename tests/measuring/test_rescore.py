@@ -10,14 +10,14 @@ from measured import outputs_with, results_with
 
 from cai_bootstrap.cli import run_command
 from cai_bootstrap.errors import UntrustedResultError, UsageError
-from cai_bootstrap.files import sha256_file
+from cai_bootstrap.files import sha256_file, write_json
 from cai_bootstrap.judging.scorers import SCORER_VERSION, judge
 from cai_bootstrap.judging.suite import Suite
 from cai_bootstrap.measuring import results as results_module
-from cai_bootstrap.measuring.comparison import compare_files
+from cai_bootstrap.measuring.comparison import Comparison, compare_files
 from cai_bootstrap.measuring.gate import judge_file
 from cai_bootstrap.measuring.rescore import rescore_file, rescored_path
-from cai_bootstrap.measuring.results import read_results, write_results
+from cai_bootstrap.measuring.results import read_results
 from cai_bootstrap.records import Answer, EvalItem
 
 RIVAL = {"rendering": "few-shot", "template": "Q: {instruction}\nA:", "shots": 6, "stop_rule": "first_line"}
@@ -43,7 +43,7 @@ def older(small_suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         made = results_with(small_suite, trained_failures=1, rival=rival, scorer_version="1", enforced=False)
     made["run"] = {"ledger_opening": 7}
     path = tmp_path / "old.json"
-    write_results(path, made)
+    write_json(path, made)
     return path
 
 
@@ -63,13 +63,13 @@ def test_an_older_file_is_refused_as_it_is_and_trusted_when_scored_again(older: 
     assert found.path == rescored_path(older) == older.with_name(f"old.scorers-{SCORER_VERSION}.json")
     verdict = judge_file(found.path, suite=small_suite)
     assert (verdict.successes, verdict.total) == (39, 40)
-    assert not compare_files(found.path, found.path, suite=small_suite).refused
+    assert isinstance(compare_files(found.path, found.path, suite=small_suite), Comparison)
 
 
 def test_everything_is_what_an_evaluation_by_the_present_scorers_gives(older: Path, small_suite: Suite) -> None:
     rival = {**RIVAL, "dev_rates": {"few-shot": 0.5}, "outputs": outputs_with(small_suite, 8)}
     fresh = results_with(small_suite, trained_failures=1, rival=rival, enforced=False)
-    again = read_results(rescore_file(older, suite=small_suite).path, small_suite)
+    again = read_results(rescore_file(older, suite=small_suite).path, small_suite).as_dict()
     block, run = again.pop("rescored"), again.pop("run")
     assert again == json.loads(json.dumps(fresh))
     assert run == {"ledger_opening": 7}
@@ -89,10 +89,10 @@ def test_a_baseline_without_outputs_of_the_prompted_base_is_scored_again_and_say
     with monkeypatch.context() as then:
         then.setattr(results_module, "SCORER_VERSION", "1")
         stated = {**RIVAL, "success_rate": 0.5, "successes": 20, "total": 40}
-        write_results(path, results_with(small_suite, trained_failures=None, rival=stated, scorer_version="1"))
+        write_json(path, results_with(small_suite, trained_failures=None, rival=stated, scorer_version="1"))
     found = rescore_file(path, suite=small_suite)
-    assert found.results["rescored"]["not_rescored"] == ["rival.success_rate"]
-    assert read_results(found.path, small_suite)["models"]["trained"] is None
+    assert found.block["not_rescored"] == ["rival.success_rate"]
+    assert read_results(found.path, small_suite).models.trained is None
 
 
 def flip_a_verdict(found: dict[str, Any]) -> None:
@@ -160,7 +160,7 @@ def test_an_edited_output_breaks_the_statistics_or_stands_among_the_changes(olde
 
     found = rescore_file(edited(older, replace("purple")), suite=small_suite)
     change = {"id": "question-3", "scored": "whole output", "before": "ok", "after": "wrong_answer"}
-    assert change in found.changed["trained"]
+    assert change in found.block["changed"]["trained"]
     with pytest.raises(UntrustedResultError, match=r"statistics\.length\.trained"):
         rescore_file(edited(older, replace("It is purple.")), suite=small_suite)
 
@@ -179,7 +179,7 @@ def test_scored_again_twice_remembers_both_times(
         for module in (results_module, rescore):
             then.setattr(module, "SCORER_VERSION", "2")
         middle = rescore_file(older, tmp_path / "middle.json", suite=small_suite).path
-    block = rescore_file(middle, suite=small_suite).results["rescored"]
+    block = rescore_file(middle, suite=small_suite).block
     assert block["from_scorer_version"] == "2"
     assert block["before"]["from_scorer_version"] == "1"
 

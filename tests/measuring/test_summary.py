@@ -1,6 +1,6 @@
 """What stands beside the rates in a results file: success against length, and every item that flipped."""
 
-from measured import conditions_for, outputs_with, reference
+from measured import ADAPTER, conditions_for, measured, outputs_with, reference
 
 from cai_bootstrap.judging.suite import Suite
 from cai_bootstrap.measuring.results import Output, build_results
@@ -8,10 +8,10 @@ from cai_bootstrap.measuring.results import Output, build_results
 
 def measured_as(suite: Suite, base: dict[str, Output], trained: dict[str, Output]) -> dict[str, object]:
     results = build_results(
-        suite=suite, conditions=conditions_for(suite), base=base, trained=trained, factors={}, rival=None, extra={},
+        suite=suite, conditions=conditions_for(suite), base=measured(base), trained=measured(trained, ADAPTER),
         enforced=True,
     )  # fmt: skip
-    found: dict[str, object] = results["statistics"]
+    found: dict[str, object] = results.statistics.as_dict()
     return found
 
 

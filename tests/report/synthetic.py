@@ -14,8 +14,9 @@ from cai_bootstrap.generation.pairs import summarise
 from cai_bootstrap.instructions.sampler import sample
 from cai_bootstrap.judging.scorers import SCORER_VERSION
 from cai_bootstrap.judging.suite import Suite, load_suite, references
-from cai_bootstrap.measuring.conditions import Conditions, item_order
-from cai_bootstrap.measuring.results import Output, build_results, write_results
+from cai_bootstrap.measuring.conditions import Conditions, StopRule, item_order
+from cai_bootstrap.measuring.declared import Factors, Rival, Run
+from cai_bootstrap.measuring.results import Measured, Output, build_results, write_results
 from cai_bootstrap.records import Critique, EvalItem, Instruction, PreferencePair, RejectedPair, Response, Revision
 from cai_bootstrap.run import provenance
 from cai_bootstrap.run.folder import Workspace
@@ -81,41 +82,41 @@ def conditions(suite: Suite, **changes: Any) -> Conditions:
     return Conditions.model_validate({**values, **changes})
 
 
-def factors(adapter: str | None, rendering: str = "{instruction}\\n", rule: str = "eos") -> dict[str, Any]:
-    return {"model": "gemma-3-270m", "adapter": adapter, "rendering": rendering, "stop_rule": rule}
+def factors(adapter: str | None, rendering: str = "{instruction}\\n", rule: StopRule = "eos") -> Factors:
+    return Factors(model="gemma-3-270m", adapter=adapter, rendering=rendering, stop_rule=rule)
 
 
 def sides(suite: Suite) -> dict[str, Any]:
-    """Base and best prompted base, with their factors, as `build_results` takes them."""
-    rival = {
+    """Base and best prompted base, as `build_results` takes them."""
+    prompting = {
         "rendering": "same-skill-6-shot", "template": "Instruction: {instruction}\nResponse:", "shots": 6,
         "stop_rule": "first_line", "chosen_on_dev_items": 208,
         "dev_rates": {"plain": 0.34, "instruction-response": 0.13, "question-answer": 0.57, "mixed-6-shot": 0.66,
                       "same-skill-4-shot": 0.74, "same-skill-6-shot": 0.78},
-        "outputs": outputs(suite, random.Random(2), 0.74, runs_on=0.0),
     }  # fmt: skip
     return {
-        "base": outputs(suite, random.Random(1), 0.3, runs_on=0.93, raw=True),
-        "rival": rival,
-        "factors": {"base": factors(None), "rival": factors(None, "same-skill-6-shot", "first_line")},
+        "base": Measured(outputs(suite, random.Random(1), 0.3, runs_on=0.93, raw=True), factors(None)),
+        "rival": Measured(
+            outputs(suite, random.Random(2), 0.74, runs_on=0.0), factors(None, "same-skill-6-shot", "first_line")
+        ),
+        "prompting": Rival.model_validate(prompting),
     }
 
 
 def baseline(workspace: Workspace, suite: Suite, **changes: Any) -> Path:
-    extra = {"run": {"ledger_opening": 6, "gap": {"nothing_to_teach": False}}}
+    run = Run.model_validate({"ledger_opening": 6, "gap": {"nothing_to_teach": False}})
     made = build_results(
-        suite=suite, conditions=conditions(suite, **changes), trained=None, extra=extra, enforced=True, **sides(suite)
+        suite=suite, conditions=conditions(suite, **changes), trained=None, run=run, enforced=True, **sides(suite)
     )
     write_results(workspace.results / "baseline_assessment.json", made)
     return workspace.results / "baseline_assessment.json"
 
 
 def evaluate(workspace: Workspace, suite: Suite, trained: dict[str, Output], **changes: Any) -> Path:
-    known = sides(suite)
-    known["factors"]["trained"] = factors("c" * 64)
-    extra = {"run": {"ledger_opening": 7, "labels": labels(workspace), "adapter": {"sha256": "c" * 64}}}
+    measured = Measured(trained, factors("c" * 64))
+    run = Run.model_validate({"ledger_opening": 7, "labels": labels(workspace), "adapter": {"sha256": "c" * 64}})
     made = build_results(
-        suite=suite, conditions=conditions(suite, **changes), trained=trained, extra=extra, enforced=True, **known
+        suite=suite, conditions=conditions(suite, **changes), trained=measured, run=run, enforced=True, **sides(suite)
     )
     write_results(workspace.results / RESULTS, made)
     return workspace.results / RESULTS

@@ -15,6 +15,7 @@ from cai_bootstrap.files import read_json, sha256_file
 from cai_bootstrap.inference.engine import Sampling
 from cai_bootstrap.inference.transformers_engine import TransformersEngine, load
 from cai_bootstrap.judging.suite import load_suite
+from cai_bootstrap.measuring.declared import Results
 from cai_bootstrap.training.checkpoints import Checkpoint
 from cai_bootstrap.use.cards import GEMMA_NOTICE, _measured, check_card, terms_of
 from cai_bootstrap.use.export import public_name
@@ -88,7 +89,7 @@ def test_the_card_of_a_subset_says_that_it_decides_nothing(finished: Finished) -
     results["suite"] |= {"name": "stage1-dev", "version": "1", "sha256": load_suite("stage1-dev").sha256}
     results["models"]["trained"] |= {"successes": 8, "total": 8}
     results["statistics"]["rates"]["trained"] |= {"exact_lower": 0.977, "cluster_lower": 0.9519}
-    said = _measured(results)
+    said = _measured(Results.model_validate(results))
     assert "100.0% of 8 dev instructions followed (shown: ≥ 95.1%, " in said
     assert "95% reached on the subset 'stage1-dev', which does not decide Stage 1." in said
 
@@ -113,10 +114,11 @@ def test_a_card_calls_dev_items_what_they_are(finished: Finished) -> None:
     from cai_bootstrap.use.export import _split
 
     results = read_json(finished.results_file)
-    assert _split(finished.config, results) == "test"
+    assert _split(finished.config, Results.model_validate(results)) == "test"
     evaluation = finished.config.evaluation.model_copy(update={"suite": "quick"})
     on_quick = finished.config.model_copy(update={"evaluation": evaluation})
-    assert _split(on_quick, {**results, "suite": {"name": "quick"}}) == "dev"
+    results["suite"]["name"] = "quick"
+    assert _split(on_quick, Results.model_validate(results)) == "dev"
 
 
 def test_a_false_results_file_makes_no_card(cai: Cai, finished: Finished, tmp_path: Path) -> None:

@@ -3,12 +3,16 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from cai_bootstrap.cli.printed import line, say, text
 from cai_bootstrap.errors import EXIT_OK, EXIT_UNTRUSTED, GateError
+
+if TYPE_CHECKING:
+    from cai_bootstrap.measuring.comparison import Comparison
+    from cai_bootstrap.measuring.conditions import Difference
 
 _SUITE_HELP = "The suite file, for results measured on a suite of your own."
 _FILE = click.Path(path_type=Path, dir_okay=False)
@@ -54,17 +58,17 @@ def compare(a: Path, b: Path, side: str | None, suite_file: Path | None, as_json
     of the differences.
     """
     from cai_bootstrap.judging.suite import load_suite
-    from cai_bootstrap.measuring.comparison import compare_files
+    from cai_bootstrap.measuring.comparison import Refusal, compare_files
 
     _name_others(a, b)
     found = compare_files(a, b, side=side, suite=load_suite(suite_file) if suite_file else None)
     if as_json:
         click.echo(json.dumps(found.as_dict()))
-    elif found.refused:
-        _print_differences(a, b, found.as_dict()["differences"])
+    elif isinstance(found, Refusal):
+        _print_differences(a, b, found.differences)
     else:
-        _print_comparison(found.as_dict())
-    if found.refused:
+        _print_comparison(found)
+    if isinstance(found, Refusal):
         raise SystemExit(EXIT_UNTRUSTED)
 
 
@@ -80,19 +84,19 @@ def rescore(results: Path, out: Path | None, suite_file: Path | None, as_json: b
     it was made from and every verdict that changed. Exit code 4 if the old file cannot be trusted.
     """
     from cai_bootstrap.judging.suite import load_suite
-    from cai_bootstrap.measuring.rescore import BLOCK, rescore_file
+    from cai_bootstrap.measuring.rescore import rescore_file
     from cai_bootstrap.measuring.results import percent
 
     found = rescore_file(results, out, suite=load_suite(suite_file) if suite_file else None)
-    block = found.results[BLOCK]
+    block = found.block
     if as_json:
         click.echo(json.dumps({"path": str(found.path), "rates": found.rates, **block}))
         return
-    say(f"{found.path}: version {block['from_scorer_version']} → {found.results['conditions']['scorer_version']}")
+    say(f"{found.path}: version {block['from_scorer_version']} → {found.results.conditions.scorer_version}")
     for side, row in found.rates.items():
-        before, after = (percent(row[key], row["total"]) for key in ("before", "after"))
+        before, after = (percent(count, row["total"]) for count in (row["before"], row["after"]))
         say(f"{side} ({row['scored']}): {before} → {after} of {row['total']}")
-        for change in found.changed[side]:
+        for change in block["changed"][side]:
             say(f"    {line(change['id'])}, {change['scored']}: {change['before']} → {change['after']}")
     for name in block["not_rescored"]:
         say(f"{name} is as it was: the file holds no outputs of it")
@@ -132,27 +136,27 @@ def _name_others(*paths: Path) -> None:
             click.echo(f"note: {why}", err=True)
 
 
-def _print_differences(a: Path, b: Path, found: list[dict[str, Any]]) -> None:
+def _print_differences(a: Path, b: Path, differences: "list[Difference]") -> None:
     from rich.console import Console
     from rich.table import Table
 
     table = Table(title="Not comparable: measured under other conditions")
     for heading in ("condition", str(a), str(b)):
         table.add_column(text(heading), overflow="fold")
-    for row in found:
-        table.add_row(*(text(row[key]) for key in ("field", "a", "b")))
+    for row in differences:
+        table.add_row(text(row.field), text(row.a), text(row.b))
     Console().print(table)
-    click.echo(f"error: {len(found)} conditions differ; evaluate both under the same ones", err=True)
+    click.echo(f"error: {len(differences)} conditions differ; evaluate both under the same ones", err=True)
 
 
-def _print_comparison(found: dict[str, Any]) -> None:
+def _print_comparison(found: "Comparison") -> None:
     from rich.console import Console
     from rich.table import Table
 
     from cai_bootstrap.measuring.side_figures import beside_rows
     from cai_bootstrap.report.findings import comparison_cells, p_value
 
-    title = f"{found['a']} ({found['side_a']}) → {found['b']} ({found['side_b']})"
+    title = f"{found.a} ({found.side_a}) → {found.b} ({found.side_b})"
     table = Table(title=text(title, style="table.title"))
     for heading in (
         "scored by",
@@ -165,23 +169,23 @@ def _print_comparison(found: dict[str, Any]) -> None:
         "Cohen's h",
     ):
         table.add_column(heading)
-    for label, key in (("whole output", "strict"), ("first line", "first_line")):
-        table.add_row(label, *comparison_cells(found[key]))
+    for label, test in (("whole output", found.strict), ("first line", found.first_line)):
+        table.add_row(label, *comparison_cells(test.as_dict()))
     kinds = Table(title="Whole output by type (p adjusted for four tests, Benjamini–Hochberg)")
     for heading in ("type", "gained", "lost", "p", "p adjusted"):
         kinds.add_column(heading)
-    for kind, row in found["strict"]["by_type"].items():
-        ps = (p_value(row[name]) for name in ("mcnemar_p", "mcnemar_p_adjusted"))
-        kinds.add_row(kind, str(row["gained"]), str(row["lost"]), *ps)
+    for kind, row in found.strict.by_type.items():
+        ps = (p_value(row.mcnemar_p), p_value(row.mcnemar_p_adjusted))
+        kinds.add_row(kind, str(row.gained), str(row.lost), *ps)
     beside = Table(title="Beside the rate, whole output; none of it gates")
     for heading in ("", "before", "after"):
         beside.add_column(heading)
-    for cells in beside_rows([found["beside_a"], found["beside_b"]]):
+    for cells in beside_rows([found.beside_a, found.beside_b]):
         beside.add_row(*map(text, cells))
     console = Console()
     for printed in (table, kinds, beside):
         console.print(printed)
-    for factor in found["factors"]:
-        say(f"{factor['field']}: {line(factor['a'])} → {line(factor['b'])}")
-    for which in ("a", "b"):
-        say(f"{found[which]}: {found[f'shown_{which}']}")
+    for factor in found.factors:
+        say(f"{factor.field}: {line(factor.a)} → {line(factor.b)}")
+    say(f"{found.a}: {found.shown_a}")
+    say(f"{found.b}: {found.shown_b}")

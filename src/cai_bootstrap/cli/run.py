@@ -67,8 +67,9 @@ def evaluate(settings: Settings, as_json: bool) -> int:
 
 def _run(settings: Settings, steps: Sequence[Any], as_json: bool) -> int:
     from cai_bootstrap.cli.screen import Screen, final_table
-    from cai_bootstrap.files import read_json
+    from cai_bootstrap.measuring.results import read_results
     from cai_bootstrap.pipeline import run_pipeline
+    from cai_bootstrap.use.trained import own_suite
 
     resolved = settings.resolve()
     _check_early(resolved.config, steps)
@@ -85,7 +86,8 @@ def _run(settings: Settings, steps: Sequence[Any], as_json: bool) -> int:
         report = _report(workspace) if whole else None
         if outcome.results_file is not None and outcome.exit_code in {0, 3}:
             files = [outcome.results_file, workspace.results / "run.json", workspace.data, workspace.checkpoints]
-            final_table(read_json(outcome.results_file), outcome.steps, [*files, report] if report else files)
+            results = read_results(outcome.results_file, own_suite(resolved.config))
+            final_table(results, outcome.steps, [*files, report] if report else files)
         elif outcome.exit_code == 0 and outcome.verdict == "done":
             say(f"done; files are under {workspace.base}")
     if resolved.config.track is not None:

@@ -11,6 +11,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from cai_bootstrap.cli.printed import text as printed
+from cai_bootstrap.measuring.declared import Results
+from cai_bootstrap.measuring.figures import FirstLine, SideFigures, Statistics, Tally
 from cai_bootstrap.measuring.results import percent
 from cai_bootstrap.measuring.side_figures import beside, beside_rows
 
@@ -96,18 +98,18 @@ class Screen:
 
 
 def final_table(
-    results: dict[str, Any], steps: dict[str, dict[str, Any]], files: list[Path], console: Console | None = None
+    results: Results, steps: dict[str, dict[str, Any]], files: list[Path], console: Console | None = None
 ) -> None:
     """The last screen: both sides per type with intervals, the tests, wall time, and where the files are."""
     console = console or Console(soft_wrap=True)
     if not console.is_terminal:
         console.width = max(console.width, 110)
-    statistics = results["statistics"]
-    title = f"Suite {results['suite']['name']}, {results['suite']['n']} held-out items, 95% Wilson intervals"
+    statistics = results.statistics
+    title = f"Suite {results.suite.name}, {results.suite.n} held-out items, 95% Wilson intervals"
     table = Table(title=printed(title, style="table.title"), title_justify="left")
-    rival = results.get("rival")
+    rival = results.rival
     columns = [("base", "base", "rates"), ("trained", "trained", "rates")]
-    if rival and "rival" in statistics["first_line_rates"]:
+    if rival and "rival" in statistics.first_line_rates:
         columns += [("best prompted base*", "rival", "first_line_rates"), ("trained*", "trained", "first_line_rates")]
     for heading in ("", *(heading for heading, _, _ in columns)):
         table.add_column(heading, justify="left" if not heading else "right")
@@ -115,7 +117,7 @@ def final_table(
         table.add_row(name, *(_cell(results, name, side, kind) for _, side, kind in columns))
     console.print(table)
     if rival:
-        cut = f"* cut and judged at the first line; {rival['rendering']} was chosen on dev"
+        cut = f"* cut and judged at the first line; {rival.rendering} was chosen on dev"
         console.print(printed(cut), highlight=False)
     for line in (*_tests(statistics), *_beside(results)):
         console.print(printed(line), highlight=False)
@@ -128,44 +130,41 @@ def final_table(
         console.print(printed(f"  {path}"), highlight=False)
 
 
-def _cell(results: dict[str, Any], name: str, side: str, kind: str) -> str:
+def _cell(results: Results, name: str, side: str, kind: str) -> str:
     """One rate with its interval: of the whole output (`rates`), or of its first line (`first_line_rates`)."""
-    rates = results["statistics"][kind].get(side)
-    model = results["models"].get(side)
+    by_line = kind == "first_line_rates"
+    statistics = results.statistics
+    rates = (statistics.first_line_rates if by_line else statistics.rates).get(side)
+    model = results.models.present().get(side)
     if rates is None or model is None:
         return "-"
-    figures = model["first_line"] if kind == "first_line_rates" else model
-    interval = rates["wilson"] if name == "all" else rates["by_type"].get(name)
-    if name != "all":
-        figures = figures["by_type"].get(name)
-    if figures is None or interval is None:
+    figures: SideFigures | FirstLine = model.first_line if by_line else model
+    tally: Tally | None = figures if name == "all" else figures.by_type.get(name)
+    interval = rates.wilson if name == "all" else rates.by_type.get(name)
+    if tally is None or interval is None:
         return "-"
     # Rounded down like the verdict, so that the two never disagree.
-    rate = percent(figures["successes"], figures["total"])
-    return f"{rate} [{100 * interval[0]:.0f}–{100 * interval[1]:.0f}]"
+    return f"{percent(tally.successes, tally.total)} [{100 * interval[0]:.0f}–{100 * interval[1]:.0f}]"
 
 
-def _tests(statistics: dict[str, Any]) -> list[str]:
+def _tests(statistics: Statistics) -> list[str]:
     """One line for each comparison that was made: lift with its interval, flips, and McNemar's exact p-value."""
     lines: list[str] = []
-    for key in ("comparison", "headline"):
-        found = statistics.get(key)
-        if found:
-            lift = found["lift"]
+    for test in (statistics.comparison, statistics.headline):
+        if test is not None:
+            lift = test.lift
             lines.append(
-                f"{found['what']}: {100 * lift['estimate']:+.1f} points "
-                f"[{100 * lift['low']:+.1f}, {100 * lift['high']:+.1f}], {len(found['gained'])} gained, "
-                f"{len(found['lost'])} lost, McNemar p = {found['mcnemar_p']:.3g}"
+                f"{test.what}: {100 * lift.estimate:+.1f} points [{100 * lift.low:+.1f}, {100 * lift.high:+.1f}], "
+                f"{len(test.gained)} gained, {len(test.lost)} lost, McNemar p = {test.mcnemar_p:.3g}"
             )
-    trained = statistics["rates"].get("trained")
-    if trained:
-        lines.append(f"true rate ≥ 95% {'shown' if trained['shown_95'] else 'not shown'} at 95% confidence")
+    if trained := statistics.rates.get("trained"):
+        lines.append(f"true rate ≥ 95% {'shown' if trained.shown_95 else 'not shown'} at 95% confidence")
     return lines
 
 
-def _beside(results: dict[str, Any]) -> list[str]:
+def _beside(results: Results) -> list[str]:
     """What stands beside the trained model's rate and never gates: held-out skills, facts, length."""
-    if not results["models"].get("trained"):
+    if results.models.trained is None:
         return []
     rows = beside_rows([beside(results, "trained")])
     return ["beside: " + "; ".join(f"{label[0].lower()}{label[1:]} {cell}" for label, cell in rows)]

@@ -1,9 +1,8 @@
 """Run a suite's items through a model: greedily, in planned batches, resumable, under recorded conditions."""
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from cai_bootstrap.batches import ChunkFile
 from cai_bootstrap.errors import EngineError, InterruptedRunError
@@ -13,8 +12,9 @@ from cai_bootstrap.inference.engine import Engine, EngineInfo, Sampling
 from cai_bootstrap.judging.scorers import SCORER_VERSION
 from cai_bootstrap.judging.suite import Suite
 from cai_bootstrap.measuring.conditions import EOS_RULE, PLAIN_RENDERING, Conditions, item_order
+from cai_bootstrap.measuring.declared import Factors, Results
 from cai_bootstrap.measuring.length import length_fault
-from cai_bootstrap.measuring.results import Output
+from cai_bootstrap.measuring.results import Measured, Output
 from cai_bootstrap.records import EvalItem, Record
 
 BATCHES_IN_A_CHUNK = 8
@@ -110,11 +110,14 @@ def remove_partial(results: Path, step: str) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def plain_factors(model: str, adapter: str | None) -> dict[str, Any]:
+def plain_factors(model: str, adapter: str | None) -> Factors:
     """The declared factors of a model that is asked plainly and must stop by itself."""
-    return {"model": model, "adapter": adapter, "rendering": PLAIN_RENDERING, "stop_rule": EOS_RULE}
+    return Factors(model=model, adapter=adapter, rendering=PLAIN_RENDERING, stop_rule=EOS_RULE)
 
 
-def outputs_of(results: Mapping[str, Any], side: str) -> dict[str, Output]:
-    """The outputs of one side as they stand in a results file."""
-    return {row["id"]: Output(row[side]["response"], row[side]["finished"]) for row in results["items"]}
+def measured_side(results: Results, side: str) -> Measured | None:
+    """One side as it stands in a results file; None if it was not measured."""
+    if (block := results.models.present().get(side)) is None:
+        return None
+    outputs = {id: Output(answer.response, answer.finished) for id, answer in results.answers(side).items()}
+    return Measured(outputs, block.factors)

@@ -1,72 +1,95 @@
 """Two runs, compared item by item under equal conditions or not at all."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from cai_bootstrap.errors import UntrustedResultError
 from cai_bootstrap.judging.suite import Suite, load_suite
-from cai_bootstrap.measuring.conditions import FACTORS, Conditions, Difference, differences
-from cai_bootstrap.measuring.results import answers_of, percent, read_results
-from cai_bootstrap.measuring.side_figures import beside
+from cai_bootstrap.measuring.conditions import FACTORS, Difference, differences
+from cai_bootstrap.measuring.declared import Results
+from cai_bootstrap.measuring.figures import Paired
+from cai_bootstrap.measuring.results import percent, read_results
+from cai_bootstrap.measuring.side_figures import Beside, beside
 from cai_bootstrap.measuring.summary import compare, first_line, strict
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A paired comparison of side `side_a` of file `a` with `side_b` of `b`, or the `differences` that forbid it.
+    """A paired comparison of side `side_a` of file `a` with side `side_b` of `b`, measured under equal conditions.
 
-    `factors` are the declared factors that differ; `strict` and `first_line` hold the figures of `summary.compare`;
-    `shown_a` and `shown_b` say whether ≥ 95% is shown for each, `beside_a` and `beside_b` what stands beside.
+    `factors` are the declared factors that differ; `shown_a` and `shown_b` say whether ≥ 95% is shown for each,
+    `beside_a` and `beside_b` what stands beside.
     """
 
     a: str
     b: str
     side_a: str
     side_b: str
-    differences: list[Difference] = field(default_factory=list)
-    factors: list[Difference] = field(default_factory=list)
-    strict: dict[str, Any] = field(default_factory=dict)
-    first_line: dict[str, Any] = field(default_factory=dict)
-    shown_a: str = ""
-    shown_b: str = ""
-    beside_a: dict[str, Any] = field(default_factory=dict)
-    beside_b: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def refused(self) -> bool:
-        """The two were measured under other conditions."""
-        return bool(self.differences)
+    factors: list[Difference]
+    strict: Paired
+    first_line: Paired
+    shown_a: str
+    shown_b: str
+    beside_a: Beside
+    beside_b: Beside
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """The JSON object that `cai compare --json` prints."""
+        return {
+            "a": self.a,
+            "b": self.b,
+            "side_a": self.side_a,
+            "side_b": self.side_b,
+            "differences": [],
+            "factors": [asdict(factor) for factor in self.factors],
+            "strict": self.strict.as_dict(),
+            "first_line": self.first_line.as_dict(),
+            "shown_a": self.shown_a,
+            "shown_b": self.shown_b,
+            "beside_a": self.beside_a.as_dict(),
+            "beside_b": self.beside_b.as_dict(),
+        }
 
 
-def compare_files(a: Path, b: Path, *, side: str | None = None, suite: Suite | None = None) -> Comparison:
+@dataclass(frozen=True)
+class Refusal:
+    """Two files that were measured under other conditions, and so are not compared."""
+
+    a: str
+    b: str
+    side_a: str
+    side_b: str
+    differences: list[Difference]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON object of a comparison, without figures."""
+        nothing = {"strict": {}, "first_line": {}, "shown_a": "", "shown_b": "", "beside_a": {}, "beside_b": {}}
+        return {**asdict(self), "factors": [], **nothing}
+
+
+def compare_files(a: Path, b: Path, *, side: str | None = None, suite: Suite | None = None) -> Comparison | Refusal:
     """Compare two results files. Both are checked in full first; `side` is `trained` where there is one, else `base`.
 
     Raises UntrustedResultError if a file cannot be trusted or lacks the side.
     """
     left, right = read_results(a, suite), read_results(b, suite)
     side_a, side_b = _side_of(a, left, side), _side_of(b, right, side)
-    found = differences(Conditions.model_validate(left["conditions"]), Conditions.model_validate(right["conditions"]))
-    if found:
-        return Comparison(str(a), str(b), side_a, side_b, differences=found)
-    items = (suite if suite is not None else load_suite(left["suite"]["name"])).items
-    before, after = answers_of(left, side_a), answers_of(right, side_b)
-    if before is None or after is None:
-        raise UntrustedResultError("a side lost its responses between two readings; compare again")
-    factors = [
-        Difference(name, was, now)
-        for name in FACTORS
-        if (was := left["models"][side_a]["factors"].get(name)) != (now := right["models"][side_b]["factors"].get(name))
-    ]
+    if unequal := differences(left.conditions, right.conditions):
+        return Refusal(str(a), str(b), side_a, side_b, unequal)
+    items = (suite if suite is not None else load_suite(left.suite.name)).items
+    before, after = left.answers(side_a), right.answers(side_b)
+    was, now = left.models.present()[side_a].factors, right.models.present()[side_b].factors
     return Comparison(
         str(a),
         str(b),
         side_a,
         side_b,
-        factors=factors,
+        factors=[
+            Difference(name, getattr(was, name), getattr(now, name))
+            for name in FACTORS
+            if getattr(was, name) != getattr(now, name)
+        ],
         strict=compare(items, before, after, strict),
         first_line=compare(items, before, after, first_line),
         shown_a=_shown(left, side_a),
@@ -76,8 +99,8 @@ def compare_files(a: Path, b: Path, *, side: str | None = None, suite: Suite | N
     )
 
 
-def _side_of(path: Path, results: dict[str, Any], side: str | None) -> str:
-    present = [name for name in ("trained", "base", "rival") if results["models"].get(name) is not None]
+def _side_of(path: Path, results: Results, side: str | None) -> str:
+    present = [name for name in ("trained", "base", "rival") if name in results.models.present()]
     if side is None:
         return present[0]
     if side not in present:
@@ -85,9 +108,9 @@ def _side_of(path: Path, results: dict[str, Any], side: str | None) -> str:
     return side
 
 
-def _shown(results: dict[str, Any], side: str) -> str:
-    rate = results["statistics"]["rates"][side]
+def _shown(results: Results, side: str) -> str:
+    rate = results.statistics.rates[side]
     return (
-        f"{percent(rate['successes'], rate['total'])} of {rate['total']} followed; "
-        f"≥ 95% {'shown' if rate['shown_95'] else 'not shown'}"
+        f"{percent(rate.successes, rate.total)} of {rate.total} followed; "
+        f"≥ 95% {'shown' if rate.shown_95 else 'not shown'}"
     )

@@ -1,22 +1,25 @@
-"""What a results file declares, as types: whoever reads one reads it through `ResultsFile`.
+"""A results file, as types: `Results` is what everybody holds, `ResultsFile` what a file claims unchecked.
 
 Each field is as the writer (`results.build_results`, the steps) fills it, no other field is allowed where the writer
-defines them all, and nothing is converted: 520.0, "520" and true are no counts. Figures that follow from the responses
-are not typed here; they are computed again and compared.
+defines them all, and nothing is converted: 520.0, "520" and true are no counts. In a `ResultsFile` the figures that
+follow from the responses are not read; they are computed again, and `Results` holds those.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from cai_bootstrap.config import Precision
-from cai_bootstrap.measuring.conditions import StopRule
+from cai_bootstrap.measuring.conditions import Conditions, StopRule
+from cai_bootstrap.measuring.figures import SideFigures, Statistics
 from cai_bootstrap.records import Answer
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, StringConstraints(pattern=r"\S", max_length=4000)]  # a rendering may be a whole chat template
 Count = Annotated[int, Field(ge=0, le=10**9)]
 Size = Annotated[int, Field(ge=1, le=10**6)]  # no batch has, and no instruction is answered in, a million
+SIDES = ("base", "trained", "rival")
 Rate = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -56,50 +59,75 @@ class DeclaredConditions(_Declared):
     item_order: Sha256
 
 
-class _Factors(_Declared):
-    """The declared factors of one side (`conditions.FACTORS`), the adapter apart."""
+class Factors(_Declared):
+    """The declared factors of one side (`conditions.FACTORS`); `adapter` is the hash of the adapter's weights."""
 
     model: Name
+    adapter: str | None
     rendering: Name
     stop_rule: StopRule
 
 
-class BaseFactors(_Factors):
+class BaseFactors(Factors):
     """Those of a side that is the base itself, prompted or not: it has no adapter."""
 
     adapter: None
 
 
-class TrainedFactors(_Factors):
+class TrainedFactors(Factors):
     """Those of the trained side: an adapter, named by the hash of its weights."""
 
     adapter: Sha256
 
 
-class _Side(BaseModel):
+class _ClaimedSide(BaseModel):
     """One side's block. Its figures are computed again, so only the factors are read as they stand."""
 
     model_config = ConfigDict(extra="allow", strict=True, frozen=True)
 
 
-class BaseSide(_Side):
+class BaseSide(_ClaimedSide):
     """The base's block, or the best prompted base's."""
 
     factors: BaseFactors
 
 
-class TrainedSide(_Side):
+class TrainedSide(_ClaimedSide):
     """The trained model's block."""
 
     factors: TrainedFactors
 
 
-class Models(_Declared):
-    """The sides. The rival is the best prompted base."""
+class ClaimedModels(_Declared):
+    """The sides as a file claims them."""
 
     base: BaseSide | None
     trained: TrainedSide | None
     rival: BaseSide | None = None
+
+    def factors(self) -> dict[str, Factors]:
+        """The declared factors by side, of the sides that are there."""
+        sides = {"base": self.base, "trained": self.trained, "rival": self.rival}
+        return {name: side.factors for name, side in sides.items() if side is not None}
+
+
+class Side(SideFigures):
+    """One side's figures, and the factors that it was measured with."""
+
+    factors: Factors
+
+
+class Models(_Declared):
+    """The sides that were measured. The rival is the best prompted base."""
+
+    base: Side | None
+    trained: Side | None
+    rival: Side | None = None
+
+    def present(self) -> dict[str, Side]:
+        """The sides that were measured, by name, in the order of `SIDES`."""
+        sides = {"base": self.base, "trained": self.trained, "rival": self.rival}
+        return {name: side for name, side in sides.items() if side is not None}
 
 
 class Rival(_Declared):
@@ -116,7 +144,7 @@ class Rival(_Declared):
     total: Count | None = None
 
 
-class Row(_Declared):
+class ItemRow(_Declared):
     """One item of the suite with each side's judged answer."""
 
     id: str
@@ -126,6 +154,11 @@ class Row(_Declared):
     base: Answer | None
     trained: Answer | None
     rival: Answer | None = None
+
+    def answers(self) -> dict[str, Answer]:
+        """The answers by side, of the sides that were measured."""
+        sides = {"base": self.base, "trained": self.trained, "rival": self.rival}
+        return {side: answer for side, answer in sides.items() if answer is not None}
 
 
 class SuiteBlock(_Declared):
@@ -165,17 +198,64 @@ class Run(_Declared):
     gap: dict[str, Any] | None = None
 
 
+class Gate(_Declared):
+    """The gate's verdict as it stands in a file; `passed` is None where no trained model was measured.
+
+    Whoever judges a file computes it again and looks at none of this but `enforced`.
+    """
+
+    threshold: float
+    passed: bool | None
+    enforced: bool
+    reasons: list[str]
+
+
 class ResultsFile(BaseModel):
-    """A whole results file. A block beside these (`peer`, `rescored`) tells more of where it comes from."""
+    """A whole results file as it claims to be. Blocks beside these (`peer`, `rescored`) tell where it comes from."""
 
     model_config = ConfigDict(extra="allow", strict=True, frozen=True)
 
     schema_version: int
     conditions: DeclaredConditions
     suite: SuiteBlock
-    models: Models
+    models: ClaimedModels
     rival: Rival | None
-    items: list[Row]
+    items: list[ItemRow]
     statistics: dict[str, Any]
     gate: dict[str, Any]
     run: Run | None = None
+
+
+class Results(BaseModel):
+    """A whole results file whose figures follow from its responses: one that was built here, or read and checked.
+
+    Blocks of other tools (`peer`, `rescored`) are kept as they are: `block` gives them.
+    """
+
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
+
+    schema_version: int
+    conditions: Conditions
+    suite: SuiteBlock
+    models: Models
+    rival: Rival | None
+    items: list[ItemRow]
+    statistics: Statistics
+    gate: Gate
+    run: Run | None = None
+
+    def block(self, name: str) -> Any:
+        """A block of another tool, or None."""
+        return (self.model_extra or {}).get(name)
+
+    def answers(self, side: str) -> dict[str, Answer]:
+        """The judged answers of one side that was measured, by item id."""
+        return {row.id: row.answers()[side] for row in self.items}
+
+    def with_blocks(self, blocks: Mapping[str, Any]) -> "Results":
+        """The same results with these blocks of other tools and no others."""
+        return self.model_copy(update=dict(blocks))
+
+    def as_dict(self) -> dict[str, Any]:
+        """The file's JSON object, its keys in the file's order; what an older file lacks is not added."""
+        return self.model_dump(mode="json", exclude_unset=True)

@@ -7,7 +7,6 @@ output is cut at its first line, and judged by the same checks as everybody's fi
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from cai_bootstrap.events import Progress
 from cai_bootstrap.files import fingerprint
@@ -18,6 +17,7 @@ from cai_bootstrap.judging.scorers import judge
 from cai_bootstrap.judging.statistics import THRESHOLD_PERCENT
 from cai_bootstrap.measuring.assess import assess
 from cai_bootstrap.measuring.conditions import FIRST_LINE_RULE
+from cai_bootstrap.measuring.declared import Rival
 from cai_bootstrap.measuring.results import Output
 from cai_bootstrap.records import EvalItem
 
@@ -129,14 +129,13 @@ def run_rendering(
     return assess(engine, items, prompts, path, sampling=sampling, progress=progress, stopping=stopping)
 
 
-def rival_block(found: Elicitation, outputs: dict[str, Output] | None) -> dict[str, Any]:
-    """The rival as it stands in a results file (`evaluation.results.build_results`)."""
-    return {
-        "rendering": found.best.name,
-        "template": found.best.template,
-        "shots": found.best.shots,
-        "stop_rule": FIRST_LINE_RULE,
-        "chosen_on_dev_items": found.dev_items,
-        "dev_rates": {name: round(rate, 6) for name, rate in found.rates.items()},
-        "outputs": outputs,
-    }
+def rival_block(elicitation: Elicitation) -> Rival:
+    """How the best prompted base was found, as it stands in a results file."""
+    return Rival(
+        rendering=elicitation.best.name,
+        template=elicitation.best.template,
+        shots=elicitation.best.shots,
+        stop_rule=FIRST_LINE_RULE,
+        chosen_on_dev_items=elicitation.dev_items,
+        dev_rates={name: round(rate, 6) for name, rate in elicitation.rates.items()},
+    )

@@ -10,7 +10,6 @@ the same threshold, and its message says which it was.
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from cai_bootstrap.errors import GateError, UntrustedResultError
 from cai_bootstrap.judging.statistics import THRESHOLD_PERCENT, meets_gate
@@ -23,6 +22,7 @@ from cai_bootstrap.judging.suite import (
     shipped_name,
     undecided_on,
 )
+from cai_bootstrap.measuring.declared import Results
 from cai_bootstrap.measuring.demands import unmet
 from cai_bootstrap.measuring.own_run import adapter_fault, workspace_of
 from cai_bootstrap.measuring.results import percent, read_results
@@ -67,7 +67,7 @@ def judge_file(
     holds no trained model; a failed gate is no error here, see `GateVerdict.demand`.
     """
     results = read_results(path, suite)
-    held_out = suite if suite is not None else load_suite(results["suite"]["name"])
+    held_out = suite if suite is not None else load_suite(results.suite.name)
     undecided = undecided_on(held_out.name, held_out.sha256)
     shipped = shipped_name(held_out.sha256)
     subset = None if shipped == WHOLE_SUITE else shipped
@@ -76,11 +76,11 @@ def judge_file(
         raise UntrustedResultError(
             f"{path}: measured on dev items ({one_line(held_out.name)}); the gate judges test items only"
         )
-    trained = results["models"].get("trained")
+    trained = results.models.trained
     if trained is None:
         raise UntrustedResultError(f"{path}: a baseline: it holds no trained model that could be judged")
     must_meet_demands(path, results, workspace)
-    successes, total = trained["successes"], trained["total"]
+    successes, total = trained.successes, trained.total
     passed = meets_gate(successes, total)
     message = (
         f"{_verdict(passed, enforce, undecided)}: {percent(successes, total)} of {total} "
@@ -89,19 +89,19 @@ def judge_file(
     )
     if undecided is not None and passed:
         message += f"; Stage 1 itself is judged on the whole suite '{WHOLE_SUITE}'"
-    rate = results["statistics"]["rates"]["trained"]
+    rate = results.statistics.rates["trained"]
     # Rounded down like a rate: a bound is a claim too.
-    exact, cluster = (f"{math.floor(1000 * rate[bound]) / 10:.1f}%" for bound in ("exact_lower", "cluster_lower"))
+    exact, cluster = (f"{math.floor(1000 * bound) / 10:.1f}%" for bound in (rate.exact_lower, rate.cluster_lower))
     bounds = f"exact bound {exact}, template-cluster bound {cluster}"
-    shown = f"≥ 95% {'shown' if rate['shown_95'] else 'not shown'} at 95% confidence ({bounds})"
+    shown = f"≥ 95% {'shown' if rate.shown_95 else 'not shown'} at 95% confidence ({bounds})"
     return GateVerdict(
-        passed, successes, total, THRESHOLD_PERCENT / 100, message, rate["shown_95"], shown, held_out.name, undecided,
+        passed, successes, total, THRESHOLD_PERCENT / 100, message, rate.shown_95, shown, held_out.name, undecided,
         subset,
     )  # fmt: skip
 
 
-def must_meet_demands(path: Path, results: dict[str, Any], workspace: Workspace | None = None) -> None:
-    """Raises UntrustedResultError for results, read by `read_results`, that do not meet the gate's demands.
+def must_meet_demands(path: Path, results: Results, workspace: Workspace | None = None) -> None:
+    """Raises UntrustedResultError for results that do not meet the gate's demands.
 
     Whoever says of a trained model that the threshold was reached asks this first.
     """

@@ -7,7 +7,6 @@ are noted here from the results that it gave.
 
 import json
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from filelock import FileLock
 from cai_bootstrap.errors import DataError
 from cai_bootstrap.files import JsonlWriter
 from cai_bootstrap.judging.suite import Suite
+from cai_bootstrap.measuring.declared import Results
 from cai_bootstrap.run.folder import resolve_cache_dir
 
 
@@ -38,29 +38,29 @@ def open_test(suite: Suite, what: str, **details: Any) -> int:
         raise DataError(f"{path}: the opening of the test items cannot be recorded: {error}") from error
 
 
-def note_opening(results: Mapping[str, Any]) -> int | None:
+def note_opening(results: Results) -> int | None:
     """Enter the opening that a results file names, unless it stands in this ledger; returns its number here, or None.
 
     For results that another machine measured. Raises DataError if the ledger cannot be read or written.
     """
-    run, suite = results.get("run") or {}, results["suite"]
-    elsewhere = run.get("ledger_opening")
-    if not isinstance(elsewhere, int):
+    run, suite = results.run, results.suite
+    if run is None or run.ledger_opening is None:
         return None
-    trained = results["models"].get("trained") is not None
-    adapter = (run.get("adapter") or {}).get("sha256") if trained else None
+    elsewhere = run.ledger_opening
+    trained = results.models.trained is not None
+    adapter = run.adapter.sha256 if trained and run.adapter is not None else None
     named = {"what": "evaluation" if trained else "baseline", "adapter": adapter}
-    measured = {"number": elsewhere, "fingerprint": run.get("fingerprint")}
-    path = ledger_path(suite["sha256"])
+    measured = {"number": elsewhere, "fingerprint": run.fingerprint}
+    path = ledger_path(suite.sha256)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_suffix(".lock")):
-            for entry in openings(suite["sha256"]):
+            for entry in openings(suite.sha256):
                 own = "elsewhere" not in entry and entry["number"] == elsewhere
                 if entry.get("elsewhere") == measured or (own and all(entry.get(k) == v for k, v in named.items())):
                     return None
-            model = results["conditions"]["base_model"]
-            return _append(suite["sha256"], {"suite": suite["name"], **named, "model": model, "elsewhere": measured})
+            model = results.conditions.base_model
+            return _append(suite.sha256, {"suite": suite.name, **named, "model": model, "elsewhere": measured})
     except OSError as error:
         raise DataError(f"{path}: the opening of the test items cannot be recorded: {error}") from error
 

@@ -4,13 +4,14 @@ Read from the run's files: `checkpoints/stage1/*/TRAINING_SUCCESS` and the marke
 has none, or no longer has them, says nothing; so does an adapter from elsewhere that the user named.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cai_bootstrap.errors import DataError
 from cai_bootstrap.files import read_json
+from cai_bootstrap.measuring.declared import Results, Run
 from cai_bootstrap.run.folder import Workspace
 
 SUCCESS = "TRAINING_SUCCESS"  # as `training.checkpoints` writes it
@@ -31,28 +32,27 @@ def workspace_of(results_file: Path) -> Workspace | None:
     return Workspace.at(folder.parent) if folder.name == "results" else None
 
 
-def adapter_fault(workspace: Workspace, results_file: Path, results: Mapping[str, Any]) -> str | None:
+def adapter_fault(workspace: Workspace, results_file: Path, results: Results) -> str | None:
     """Why the measured adapter is not this run's own, or None if it is or nothing here tells."""
-    adapter = results["models"]["trained"]["factors"]["adapter"]
+    adapter = None if results.models.trained is None else results.models.trained.factors.adapter
     trained = list(_trained(workspace))
     own = [one for one in trained if one.sha256 == adapter]
     where = f"models.trained.factors.adapter is {adapter}"
     if own:
-        weights = results["conditions"]["base_weights_sha256"]
+        weights = results.conditions.base_weights_sha256
         if any(one.base_weights in (None, weights) for one in own):
             return None
         return (
             f"conditions.base_weights_sha256 is {weights}, {own[0].path} says that the adapter was trained on "
             f"{own[0].base_weights}"
         )
-    run = results.get("run") or {}
-    finished_at = (run.get("adapter") or {}).get("finished_at")
+    finished_at = None if results.run is None or results.run.adapter is None else results.run.adapter.finished_at
     for one in trained:
         if finished_at is not None and one.finished_at == finished_at:
             return f"{where}, {one.path} says that the adapter which was finished then ({finished_at}) is {one.sha256}"
     if not trained or _some_are_gone(workspace) or not _is_latest(workspace, results_file):
         return None
-    if _named_by_user(workspace, results_file, run):
+    if _named_by_user(workspace, results_file, results.run):
         return None
     return f"{where}, which is none of the {len(trained)} adapters that this run trained ({trained[0].path})"
 
@@ -77,9 +77,9 @@ def _is_latest(workspace: Workspace, results_file: Path) -> bool:
     return not outputs or any(path.absolute() == results_file.absolute() for path in outputs)
 
 
-def _named_by_user(workspace: Workspace, results_file: Path, run: Mapping[str, Any]) -> bool:
+def _named_by_user(workspace: Workspace, results_file: Path, run: Run | None) -> bool:
     """The evaluation was asked for an adapter by name (`--adapter`): then it checks no data of its own."""
-    if "reuse" not in run or run["reuse"] is not None:
+    if run is None or "reuse" not in run.model_fields_set or run.reuse is not None:
         return False
     record = _object(workspace.results / "run.json")
     if record.get("results_file") != results_file.name:

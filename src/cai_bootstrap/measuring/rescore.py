@@ -5,35 +5,57 @@ same code as in an evaluation. The new file says what it was made from, and name
 that was edited afterwards to follow its instruction would stand among them.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from cai_bootstrap.errors import UsageError
 from cai_bootstrap.files import sha256_file
 from cai_bootstrap.judging.scorers import SCORER_VERSION
 from cai_bootstrap.judging.suite import Suite
-from cai_bootstrap.measuring.assess import outputs_of
-from cai_bootstrap.measuring.conditions import Conditions
-from cai_bootstrap.measuring.results import RESERVED, SIDES, build_results, read_older_results, write_results
+from cai_bootstrap.measuring.assess import measured_side
+from cai_bootstrap.measuring.declared import SIDES, Results
+from cai_bootstrap.measuring.results import build_results, read_older_results, write_results
 
 BLOCK = "rescored"
 
 
+class Change(TypedDict):
+    """One verdict that changed: `{"id": "q-9", "scored": "first line", "before": "extra_text", "after": "ok"}`."""
+
+    id: str
+    scored: str
+    before: str
+    after: str
+
+
+class RescoredBlock(TypedDict):
+    """The block `rescored` of a file that was scored again; `before` is that of its source."""
+
+    from_scorer_version: str
+    source_sha256: str
+    changed: dict[str, list[Change]]
+    not_rescored: list[str]
+    before: Any
+
+
+class RescoredRate(TypedDict):
+    """How many of `total` one side followed before and after, by the rule that the side is judged by."""
+
+    scored: str
+    before: int
+    after: int
+    total: int
+
+
 @dataclass(frozen=True)
 class Rescored:
-    """Where the new file is, its content, and per side how many followed before and after, by the side's own rule."""
+    """Where the new file is, its content, and what changed on each side."""
 
     path: Path
-    results: dict[str, Any]
-    rates: dict[str, dict[str, Any]]
-
-    @property
-    def changed(self) -> dict[str, list[dict[str, str]]]:
-        """The verdicts that changed: per side, each with its item and both reasons."""
-        found: dict[str, list[dict[str, str]]] = self.results[BLOCK]["changed"]
-        return found
+    results: Results
+    block: RescoredBlock
+    rates: dict[str, RescoredRate]
 
 
 def rescored_path(path: Path) -> Path:
@@ -53,64 +75,56 @@ def rescore_file(path: Path, out: Path | None = None, *, suite: Suite | None = N
         raise UsageError(f"{out} is a folder; --out names the file to write")
     old, suite = read_older_results(path, suite)
     source = sha256_file(path)
-    present = [side for side in SIDES if old["models"].get(side) is not None]
-    outputs = {side: outputs_of(old, side) for side in present}
-    rival = old["rival"]
-    if rival is not None:
-        rival = {**rival, "outputs": outputs.get("rival")}
-    extra = {key: value for key, value in old.items() if key not in (*RESERVED, BLOCK)}
-    made = build_results(
+    sides = {side: measured_side(old, side) for side in SIDES}
+    again = build_results(
         suite=suite,
-        conditions=Conditions.model_validate({**old["conditions"], "scorer_version": SCORER_VERSION}),
-        base=outputs.get("base"),
-        trained=outputs.get("trained"),
-        factors={side: old["models"][side].get("factors", {}) for side in present},
-        rival=rival,
-        extra={**extra, BLOCK: {}},
-        enforced=bool(old["gate"].get("enforced", True)),
+        conditions=old.conditions.model_copy(update={"scorer_version": SCORER_VERSION}),
+        base=sides["base"],
+        trained=sides["trained"],
+        rival=sides["rival"],
+        prompting=old.rival,
+        run=old.run,
+        enforced=old.gate.enforced,
     )
-    made[BLOCK] = {
-        "from_scorer_version": old["conditions"]["scorer_version"],
+    block: RescoredBlock = {
+        "from_scorer_version": old.conditions.scorer_version,
         "source_sha256": source,
-        "changed": {side: _changed(old, made, side) for side in present},
+        "changed": {side: _changed(old, again, side) for side in again.models.present()},
         "not_rescored": _left(old),
-        "before": old.get(BLOCK),
+        "before": old.block(BLOCK),
     }
-    write_results(out, made)
-    return Rescored(out, made, {side: _rates(old, made, side) for side in present})
+    again = again.with_blocks({**(old.model_extra or {}), BLOCK: block})
+    write_results(out, again)
+    return Rescored(out, again, block, {side: _rate(old, again, side) for side in again.models.present()})
 
 
-def _changed(old: Mapping[str, Any], made: Mapping[str, Any], side: str) -> list[dict[str, str]]:
+def _changed(old: Results, again: Results, side: str) -> list[Change]:
     """Every item whose verdict, of the whole output or of its first line, is another one now."""
-    found = []
-    for was, now in zip(old["items"], made["items"], strict=True):
-        for success, reason, scored in (
-            ("success", "reason", "whole output"),
-            ("first_line_success", "first_line_reason", "first line"),
-        ):
-            if was[side][success] != now[side][success]:
-                verdicts = {"before": was[side][reason], "after": now[side][reason]}
-                found.append({"id": was["id"], "scored": scored, **verdicts})
-    return found
+    changes: list[Change] = []
+    after = again.answers(side)
+    for id, was in old.answers(side).items():
+        now = after[id]
+        if was.success != now.success:
+            changes.append({"id": id, "scored": "whole output", "before": was.reason, "after": now.reason})
+        if was.first_line_success != now.first_line_success:
+            before = was.first_line_reason
+            changes.append({"id": id, "scored": "first line", "before": before, "after": now.first_line_reason})
+    return changes
 
 
-def _left(old: Mapping[str, Any]) -> list[str]:
+def _left(old: Results) -> list[str]:
     """What the file holds figures of but no outputs."""
-    rival = old["rival"] or {}
-    left = ["rival.dev_rates"] if rival.get("dev_rates") else []
-    if rival.get("successes") is not None and old["models"].get("rival") is None:
+    if old.rival is None:
+        return []
+    left = ["rival.dev_rates"] if old.rival.dev_rates else []
+    if old.rival.successes is not None and old.models.rival is None:
         left.append("rival.success_rate")
     return left
 
 
-def _rates(old: Mapping[str, Any], made: Mapping[str, Any], side: str) -> dict[str, Any]:
-    by_first_line = side == "rival"
-    before, after = (
-        found["models"][side]["first_line"] if by_first_line else found["models"][side] for found in (old, made)
-    )
-    return {
-        "scored": "first line" if by_first_line else "whole output",
-        "before": before["successes"],
-        "after": after["successes"],
-        "total": after["total"],
-    }
+def _rate(old: Results, again: Results, side: str) -> RescoredRate:
+    before, after = old.models.present()[side], again.models.present()[side]
+    if side == "rival":
+        was, now = before.first_line.successes, after.first_line.successes
+        return {"scored": "first line", "before": was, "after": now, "total": after.total}
+    return {"scored": "whole output", "before": before.successes, "after": after.successes, "total": after.total}

@@ -18,15 +18,26 @@ from cai_bootstrap.files import read_json, write_json
 from cai_bootstrap.judging.scorers import SCORER_VERSION, judge
 from cai_bootstrap.judging.statistics import THRESHOLD_PERCENT, meets_gate
 from cai_bootstrap.judging.suite import NAMED_SUITES, Suite, load_suite
-from cai_bootstrap.measuring.conditions import FACTORS, Conditions, item_order
-from cai_bootstrap.measuring.declared import ResultsFile
+from cai_bootstrap.measuring.conditions import Conditions, item_order
+from cai_bootstrap.measuring.declared import (
+    SIDES,
+    Factors,
+    Gate,
+    ItemRow,
+    Models,
+    Results,
+    ResultsFile,
+    Rival,
+    Run,
+    Side,
+    SuiteBlock,
+)
+from cai_bootstrap.measuring.figures import SideFigures
 from cai_bootstrap.measuring.summary import Answers, compute_statistics, summarise
 from cai_bootstrap.measuring.wording import one_line, short
 from cai_bootstrap.records import Answer, EvalItem
 
 SCHEMA_VERSION = 1
-SIDES = ("base", "trained", "rival")
-RESERVED = ("schema_version", "conditions", "suite", "models", "rival", "items", "statistics", "gate")
 _TOLERANCE = 1e-6
 _ZERO = 1e-12
 
@@ -39,55 +50,64 @@ class Output:
     finished: bool
 
 
+@dataclass(frozen=True)
+class Measured:
+    """One side as it was measured: the outputs by item id, one for each item of the suite, and its declared factors."""
+
+    outputs: Mapping[str, Output]
+    factors: Factors
+
+
 def build_results(
     *,
     suite: Suite,
     conditions: Conditions,
-    base: Mapping[str, Output] | None,
-    trained: Mapping[str, Output] | None,
-    factors: Mapping[str, Mapping[str, Any]],
-    rival: Mapping[str, Any] | None,
-    extra: Mapping[str, Any],
+    base: Measured | None,
+    trained: Measured | None,
+    rival: Measured | None = None,
+    prompting: Rival | None = None,
+    run: Run | None = None,
+    extra: Mapping[str, Any] | None = None,
     enforced: bool,
-) -> dict[str, Any]:
+) -> Results:
     """Judge the outputs of each side and put a whole results file together. Without `trained` it is a baseline.
 
-    Outputs map item ids to what was written, one for each item of the suite. `factors` holds per side the declared
-    factors (`conditions.FACTORS`). `rival` describes the best prompted base; if it has `outputs`, they are judged and
-    compared too, and its rate is theirs, by first line. `extra` adds blocks of its own. Raises DataError if outputs,
-    conditions and suite do not belong together.
+    `rival` is the best prompted base and `prompting` says how it was found; its rate there is that of the outputs, by
+    first line. `extra` adds blocks of another tool. Raises DataError if outputs, conditions and suite do not belong
+    together.
     """
-    given: dict[str, Mapping[str, Output] | None] = {"base": base, "trained": trained}
-    described = None if rival is None else {key: value for key, value in rival.items() if key != "outputs"}
-    if rival is not None and rival.get("outputs") is not None:
-        given["rival"] = rival["outputs"]
-    _must_belong(suite, conditions, given, factors, extra)
-    answers = {side: _judge_all(suite, outputs) for side, outputs in given.items() if outputs is not None}
-    weights = conditions.base_weights_sha256
-    models = {side: _side(suite, answers.get(side), factors.get(side, {}), weights) for side in given}
-    if described is not None and (measured := models.get("rival")) is not None:
-        described |= {key: measured["first_line"][key] for key in ("success_rate", "successes", "total")}
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "conditions": conditions.model_dump(),
-        "suite": _suite_block(suite),
-        "models": models,
-        "rival": described,
-        "items": [_row(item, answers, given) for item in suite.items],
-        "statistics": compute_statistics(suite.items, answers),
-        "gate": gate_block(models["trained"], enforced),
-        **extra,
-    }
+    sides = {"base": base, "trained": trained, "rival": rival}
+    _must_belong(suite, conditions, sides, extra or {})
+    judged = {side: _judge_all(suite, measured.outputs) for side, measured in sides.items() if measured is not None}
+    factors = {side: measured.factors for side, measured in sides.items() if measured is not None}
+    models = _models(suite, judged, factors, conditions.base_weights_sha256)
+    if prompting is not None and models.rival is not None:
+        line = models.rival.first_line
+        rate = {"success_rate": line.success_rate, "successes": line.successes, "total": line.total}
+        prompting = prompting.model_copy(update=rate)
+    return Results(
+        schema_version=SCHEMA_VERSION,
+        conditions=conditions,
+        suite=_suite_block(suite),
+        models=models,
+        rival=prompting,
+        items=[_row(item, judged) for item in suite.items],
+        statistics=compute_statistics(suite.items, judged),
+        gate=gate_block(models.trained, enforced),
+        **({} if run is None else {"run": run}),
+        **(extra or {}),
+    )
 
 
-def gate_block(trained: Mapping[str, Any] | None, enforced: bool) -> dict[str, Any]:
+def gate_block(trained: SideFigures | None, enforced: bool) -> Gate:
     """The gate's verdict as it stands in a file. Whoever judges the file ignores it and computes it again."""
+    passed = None if trained is None else meets_gate(trained.successes, trained.total)
+    reasons: list[str] = []
     if trained is None:
         reasons = ["no trained model was measured"]
-        return {"threshold": THRESHOLD_PERCENT / 100, "passed": None, "enforced": enforced, "reasons": reasons}
-    passed = meets_gate(trained["successes"], trained["total"])
-    reasons = [] if passed else [f"{percent(trained['successes'], trained['total'])} of {trained['total']} followed"]
-    return {"threshold": THRESHOLD_PERCENT / 100, "passed": passed, "enforced": enforced, "reasons": reasons}
+    elif not passed:
+        reasons = [f"{percent(trained.successes, trained.total)} of {trained.total} followed"]
+    return Gate(threshold=THRESHOLD_PERCENT / 100, passed=passed, enforced=enforced, reasons=reasons)
 
 
 def percent(successes: int, total: int) -> str:
@@ -96,60 +116,91 @@ def percent(successes: int, total: int) -> str:
     return f"{tenths // 10}.{tenths % 10}%"
 
 
-def write_results(path: Path, results: Mapping[str, Any]) -> None:
+def write_results(path: Path, results: Results) -> None:
     """Write a results file atomically. Raises DataError, writing nothing, if it holds NaN or infinity."""
     try:
-        write_json(path, results)
+        write_json(path, results.as_dict())
     except ValueError as error:
         raise DataError(f"{path}: not written: the results hold a value that is not JSON: {error}") from error
 
 
-def read_results(path: Path, suite: Suite | None = None) -> dict[str, Any]:
+def read_results(path: Path, suite: Suite | None = None) -> Results:
     """Read a results file and compute everything in it again from its responses. The gate block is not looked at.
 
     `suite` is needed for a user's own suite. Raises UntrustedResultError naming the first thing that disagrees.
     """
-    parsed, found = _parse(path)
-    suite = suite or _suite_of(path, parsed)
-    if fault := next(_disagreements(parsed, found, suite), None):
-        raise UntrustedResultError(f"{path}: {one_line(fault)}; the file cannot be trusted, evaluate again")
-    return found
+    claims, raw = _parse(path)
+    suite = suite or _suite_of(path, claims)
+    return _believed(path, claims, raw, suite)
 
 
-def read_older_results(path: Path, suite: Suite | None = None) -> tuple[dict[str, Any], Suite]:
+def read_older_results(path: Path, suite: Suite | None = None) -> tuple[Results, Suite]:
     """Read a results file of an older scorer version, with its suite. Its verdicts cannot be derived again here.
 
-    Everything else is: suite, items, conditions, and that all rates and statistics are those of the verdicts as they
-    stand. Raises UntrustedResultError naming the first thing that disagrees, or if the file is of these scorers.
+    They are only asked to agree with each other. Everything else is checked: suite, items, conditions, and that all
+    rates and statistics are those of the verdicts as they stand.
+
+    Raises UntrustedResultError naming the first thing that disagrees, or if the file is of these scorers.
     """
-    parsed, found = _parse(path)
-    suite = suite or _suite_of(path, parsed)
-    version = parsed.conditions.scorer_version
+    claims, raw = _parse(path)
+    suite = suite or _suite_of(path, claims)
+    version = claims.conditions.scorer_version
     if not 1 <= int(version) < int(SCORER_VERSION):
         raise UntrustedResultError(
             f"{path}: was scored by version {version!r} of the scorers, here is {SCORER_VERSION!r}; only results of an "
             "older version can be scored again"
         )
-    if fault := next(_disagreements(parsed, found, suite, older=True), None):
+    return _believed(path, claims, raw, suite, older=True), suite
+
+
+def _believed(path: Path, claims: ResultsFile, raw: Mapping[str, Any], suite: Suite, *, older: bool = False) -> Results:
+    """The results whose figures the responses give, once nothing in the file disagrees with them."""
+    _must_agree(path, _claim_faults(claims, raw, suite, older=older))
+    judged = _answers(claims)
+    models = _models(suite, judged, claims.models.factors(), claims.conditions.base_weights_sha256)
+    for side, derived in models.present().items():
+        verdicts = _contradictions(side, judged[side]) if older else _verdict_faults(side, judged[side], suite)
+        _must_agree(path, verdicts)
+        _must_agree(path, _figure_faults(side, raw["models"][side], derived, older=older))
+    statistics = compute_statistics(suite.items, judged)
+    _must_agree(path, _different("statistics", raw["statistics"], statistics.as_dict()))
+    _must_agree(path, _rival_faults(raw["rival"], models.rival))
+    _must_agree(path, _adapter_faults(claims))
+    run = {"run": claims.run} if "run" in claims.model_fields_set else {}
+    return Results(
+        schema_version=claims.schema_version,
+        conditions=Conditions.model_validate(raw["conditions"]),
+        suite=claims.suite,
+        models=models,
+        rival=claims.rival,
+        items=claims.items,
+        statistics=statistics,
+        gate=gate_block(models.trained, bool(raw["gate"].get("enforced", True))),
+        **run,
+        **(claims.model_extra or {}),
+    )
+
+
+def _must_agree(path: Path, faults: Iterator[str]) -> None:
+    if (fault := next(faults, None)) is not None:
         raise UntrustedResultError(f"{path}: {one_line(fault)}; the file cannot be trusted, evaluate again")
-    return found, suite
 
 
 def _parse(path: Path) -> tuple[ResultsFile, dict[str, Any]]:
     try:
-        found = read_json(path)
+        raw = read_json(path)
     except DataError as error:
         raise UntrustedResultError(f"{error}; a results file must be there, whole and untouched") from error
-    if not isinstance(found, dict):
+    if not isinstance(raw, dict):
         raise UntrustedResultError(f"{path}: not a results file: it holds no JSON object")
-    if found.get("schema_version") != SCHEMA_VERSION or isinstance(found["schema_version"], bool):
-        version = found.get("schema_version")
+    if raw.get("schema_version") != SCHEMA_VERSION or isinstance(raw["schema_version"], bool):
+        version = raw.get("schema_version")
         raise UntrustedResultError(f"{path}: schema_version is {short(version)}, this version reads {SCHEMA_VERSION}")
     try:
-        parsed = ResultsFile.model_validate(found, strict=True)
+        claims = ResultsFile.model_validate(raw, strict=True)
     except ValidationError as error:
         raise UntrustedResultError(f"{path}: {one_line(_first_problem(error))}") from error
-    return parsed, found
+    return claims, raw
 
 
 def _first_problem(error: ValidationError) -> str:
@@ -164,46 +215,32 @@ def _first_problem(error: ValidationError) -> str:
     return f"{where} is not part of a results file"
 
 
-def answers_of(results: Mapping[str, Any], side: str) -> dict[str, Answer] | None:
-    """The judged answers of one side of a results file that was read, by item id; None if the side is not there."""
-    rows = {row["id"]: row.get(side) for row in results["items"]}
-    if any(answer is None for answer in rows.values()):
-        return None
-    return {id: Answer.model_validate(answer) for id, answer in rows.items()}
+def _suite_block(suite: Suite) -> SuiteBlock:
+    return SuiteBlock(name=suite.name, sha256=suite.sha256, version=suite.version, n=len(suite.items))
 
 
-def _suite_block(suite: Suite) -> dict[str, Any]:
-    return {"name": suite.name, "sha256": suite.sha256, "version": suite.version, "n": len(suite.items)}
-
-
-def _suite_of(path: Path, parsed: ResultsFile) -> Suite:
-    if parsed.suite.name not in NAMED_SUITES:
+def _suite_of(path: Path, claims: ResultsFile) -> Suite:
+    if claims.suite.name not in NAMED_SUITES:
         raise UntrustedResultError(
-            f"{path}: was measured on the suite {parsed.suite.name!r}, which is not one of {', '.join(NAMED_SUITES)}; "
+            f"{path}: was measured on the suite {claims.suite.name!r}, which is not one of {', '.join(NAMED_SUITES)}; "
             "name its file with --suite"
         )
-    return load_suite(parsed.suite.name)
+    return load_suite(claims.suite.name)
 
 
 def _must_belong(
-    suite: Suite,
-    conditions: Conditions,
-    given: Mapping[str, Mapping[str, Output] | None],
-    factors: Mapping[str, Mapping[str, Any]],
-    extra: Mapping[str, Any],
+    suite: Suite, conditions: Conditions, sides: Mapping[str, Measured | None], extra: Mapping[str, Any]
 ) -> None:
     ids = {item.id for item in suite.items}
-    for side, outputs in given.items():
-        if outputs is not None and set(outputs) != ids:
-            odd = sorted(ids.symmetric_difference(outputs))
+    for side, measured in sides.items():
+        if measured is not None and set(measured.outputs) != ids:
+            odd = sorted(ids.symmetric_difference(measured.outputs))
             raise DataError(f"{side}: outputs and suite {suite.name} differ in {len(odd)} items, first {odd[0]}")
-    if given["base"] is None and given["trained"] is None:
+    if sides["base"] is None and sides["trained"] is None:
         raise DataError("no outputs of either side: nothing to judge")
     if fault := next(_condition_faults(conditions, suite), None):
         raise DataError(fault)
-    if unknown := {key for side in factors.values() for key in side if key not in FACTORS}:
-        raise DataError(f"undeclared factors {', '.join(sorted(unknown))}; a comparison may vary {', '.join(FACTORS)}")
-    if taken := sorted(set(extra) & set(RESERVED)):
+    if taken := sorted(set(extra) & set(Results.model_fields)):
         raise DataError(f"the extra blocks {', '.join(taken)} would replace parts of the results file")
 
 
@@ -211,23 +248,20 @@ def _judge_all(suite: Suite, outputs: Mapping[str, Output]) -> dict[str, Answer]
     return {item.id: judge(item, outputs[item.id].text, outputs[item.id].finished) for item in suite.items}
 
 
-def _side(
-    suite: Suite, answers: Answers | None, factors: Mapping[str, Any], base_weights: str
-) -> dict[str, Any] | None:
-    if answers is None:
-        return None
-    return {**summarise(suite.items, answers, base_weights), "factors": dict(factors)}
-
-
-def _row(item: EvalItem, answers: Mapping[str, Answers], sides: Mapping[str, Any]) -> dict[str, Any]:
-    judged = {side: answers[side][item.id].model_dump() if side in answers else None for side in sides}
-    return {
-        "id": item.id,
-        "type": item.type,
-        "template": item.template,
-        "instruction": item.instruction,
-        **judged,
+def _models(suite: Suite, judged: Mapping[str, Answers], factors: Mapping[str, Factors], base_weights: str) -> Models:
+    """Each side's figures with its factors. A file without a rival has no such key, so it stays unset."""
+    sides = {
+        side: Side(**dict(summarise(suite.items, answers, base_weights)), factors=factors[side])
+        for side, answers in judged.items()
     }
+    rival = {"rival": sides["rival"]} if "rival" in sides else {}
+    return Models(base=sides.get("base"), trained=sides.get("trained"), **rival)
+
+
+def _row(item: EvalItem, judged: Mapping[str, Answers]) -> ItemRow:
+    answers: dict[str, Answer | None] = {"base": None, "trained": None}
+    answers |= {side: answers_of_side[item.id] for side, answers_of_side in judged.items()}
+    return ItemRow(id=item.id, type=item.type, template=item.template, instruction=item.instruction, **answers)
 
 
 def _condition_faults(conditions: Conditions, suite: Suite, *, older: bool = False) -> Iterator[str]:
@@ -240,46 +274,45 @@ def _condition_faults(conditions: Conditions, suite: Suite, *, older: bool = Fal
             yield f"conditions.{field} is {found!r}, for the suite {suite.name} and these scorers it is {value!r}{hint}"
 
 
-def _disagreements(parsed: ResultsFile, raw: Mapping[str, Any], suite: Suite, *, older: bool = False) -> Iterator[str]:
-    """What is wrong with a file, most telling first. Later checks rely on earlier ones having found nothing.
+def _answers(claims: ResultsFile) -> dict[str, dict[str, Answer]]:
+    """Per side that every item holds an answer of, the answers as they stand in the file."""
+    sides: dict[str, dict[str, Answer]] = {side: {} for side in SIDES}
+    for row in claims.items:
+        for side, answer in row.answers().items():
+            sides[side][row.id] = answer
+    return {side: answers for side, answers in sides.items() if len(answers) == len(claims.items)}
 
-    `older`: its verdicts are those of scorers that are not here; they are only asked to agree with each other.
-    """
-    for field, value in _suite_block(suite).items():
-        if (stored := raw["suite"].get(field)) != value:
+
+def _claim_faults(claims: ResultsFile, raw: Mapping[str, Any], suite: Suite, *, older: bool) -> Iterator[str]:
+    """What is wrong with the suite, conditions and items that the file claims, most telling first."""
+    for field, value in _suite_block(suite):
+        if (stored := getattr(claims.suite, field)) != value:
             yield f"suite.{field} is {stored!r}, of the suite that is here ({suite.name}) it is {value!r}"
     yield from _condition_faults(Conditions.model_validate(raw["conditions"]), suite, older=older)
-    yield from _item_faults(parsed, suite)
-    answers: dict[str, dict[str, Answer]] = {}
+    yield from _item_faults(claims, suite)
     for side in SIDES:
-        rows = {row.id: getattr(row, side) for row in parsed.items}
-        missing = sum(answer is None for answer in rows.values())
-        if 0 < missing < len(rows):
-            yield f"{missing} of {len(rows)} items hold no {side} response"
-        if (missing == 0) != (getattr(parsed.models, side) is not None):
+        missing = sum(side not in row.answers() for row in claims.items)
+        if 0 < missing < len(claims.items):
+            yield f"{missing} of {len(claims.items)} items hold no {side} response"
+        if (missing == 0) != (side in claims.models.factors()):
             yield f"models.{side} and the items' {side} responses are not both there"
-        if missing == 0:
-            answers[side] = rows
-    if not answers:
+    if not _answers(claims):
         yield "it holds no responses"
-    for side, judged in answers.items():
-        yield from _claim_faults(side, judged) if older else _verdict_faults(side, judged, suite)
-        summary = raw["models"][side]
-        weights = parsed.conditions.base_weights_sha256
-        expected = _side(suite, judged, summary.get("factors", {}), weights)
-        if older:
-            summary = {"facts": None, **summary}  # files of version 1 had no such figure
-        if expected is not None and summary.get("facts", expected["facts"]) is None:
-            expected["facts"] = None  # measured before there were flags for this base: it claims nothing about facts
-        yield from _different(f"models.{side}", summary, expected)
-    yield from _different("statistics", raw["statistics"], compute_statistics(suite.items, answers))
-    yield from _rival_faults(raw["rival"], raw["models"].get("rival"))
-    yield from _adapter_faults(parsed)
 
 
-def _item_faults(parsed: ResultsFile, suite: Suite) -> Iterator[str]:
+def _figure_faults(side: str, stored: Mapping[str, Any], derived: Side, *, older: bool) -> Iterator[str]:
+    """Every figure of one side's block that its responses do not give."""
+    expected = derived.as_dict()
+    if older:
+        stored = {"facts": None, **stored}  # files of version 1 had no such figure
+    if stored.get("facts", expected["facts"]) is None:
+        expected["facts"] = None  # measured before there were flags for this base: it claims nothing about facts
+    yield from _different(f"models.{side}", stored, expected)
+
+
+def _item_faults(claims: ResultsFile, suite: Suite) -> Iterator[str]:
     wanted = {item.id: item for item in suite.items}
-    counts = Counter(row.id for row in parsed.items)
+    counts = Counter(row.id for row in claims.items)
     for label, ids in (
         ("twice or more", [id for id, count in counts.items() if count > 1]),
         ("missing", [id for id in wanted if id not in counts]),
@@ -287,7 +320,7 @@ def _item_faults(parsed: ResultsFile, suite: Suite) -> Iterator[str]:
     ):
         if ids:
             yield f"{len(ids)} items of {suite.name} are {label}, first {ids[0]}"
-    for row, item in zip(parsed.items, suite.items, strict=True):
+    for row, item in zip(claims.items, suite.items, strict=True):
         for field in ("id", "type", "template", "instruction"):
             if getattr(row, field) != getattr(item, field):
                 yield f"items[{row.id}].{field} is not the suite's"
@@ -304,7 +337,7 @@ def _verdict_faults(side: str, judged: Answers, suite: Suite) -> Iterator[str]:
             )
 
 
-def _claim_faults(side: str, judged: Answers) -> Iterator[str]:
+def _contradictions(side: str, judged: Answers) -> Iterator[str]:
     """Where stored verdicts contradict themselves, whatever scorers gave them."""
     for id, answer in judged.items():
         verdicts = ((answer.success, answer.reason), (answer.first_line_success, answer.first_line_reason))
@@ -318,7 +351,7 @@ def _say(answer: Answer) -> str:
     return f"{'followed' if answer.success else 'failed'} ({answer.reason})"
 
 
-def _rival_faults(described: Mapping[str, Any] | None, measured: Mapping[str, Any] | None) -> Iterator[str]:
+def _rival_faults(described: Mapping[str, Any] | None, measured: Side | None) -> Iterator[str]:
     if described is None:
         if measured is not None:
             yield "rival is missing, though its responses are there"
@@ -332,18 +365,19 @@ def _rival_faults(described: Mapping[str, Any] | None, measured: Mapping[str, An
             yield f"rival.success_rate is {rate}, {successes} of {total} is another rate"
     if measured is not None:
         for key in ("successes", "total", "success_rate"):
-            yield from _different(f"rival.{key}", described.get(key), measured["first_line"][key])
+            yield from _different(f"rival.{key}", described.get(key), getattr(measured.first_line, key))
         for key in ("rendering", "stop_rule"):
-            if described.get(key, measured["factors"][key]) != measured["factors"][key]:
+            factor = getattr(measured.factors, key)
+            if described.get(key, factor) != factor:
                 yield f"rival.{key} and models.rival.factors.{key} are not the same"
 
 
-def _adapter_faults(parsed: ResultsFile) -> Iterator[str]:
+def _adapter_faults(claims: ResultsFile) -> Iterator[str]:
     """Where the file says of two adapters that it measured them."""
-    if parsed.models.trained is None or parsed.run is None or parsed.run.adapter is None:
+    if claims.models.trained is None or claims.run is None or claims.run.adapter is None:
         return
-    if parsed.run.adapter.sha256 != (adapter := parsed.models.trained.factors.adapter):
-        yield f"models.trained.factors.adapter is {adapter}, run.adapter.sha256 is {parsed.run.adapter.sha256}"
+    if claims.run.adapter.sha256 != (adapter := claims.models.trained.factors.adapter):
+        yield f"models.trained.factors.adapter is {adapter}, run.adapter.sha256 is {claims.run.adapter.sha256}"
 
 
 def _different(path: str, found: Any, expected: Any) -> Iterator[str]:

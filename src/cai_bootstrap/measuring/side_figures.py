@@ -1,8 +1,11 @@
 """The figures that stand beside a rate and never gate: untrained skills, facts, and success against length."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from cai_bootstrap.measuring.declared import Results
+from cai_bootstrap.measuring.figures import FactTallies, Length, Tally
 from cai_bootstrap.measuring.results import percent
 
 NOTE = (
@@ -11,32 +14,46 @@ NOTE = (
 )
 
 
-def beside(results: Mapping[str, Any], side: str) -> dict[str, Any]:
-    """One side of a results file that was read: `held_out_skills`, `facts` (None without flags) and `length`."""
-    summary = results["models"][side]
-    return {
-        "held_out_skills": summary["held_out_skills"],
-        "facts": summary.get("facts"),
-        "length": results["statistics"]["length"][side],
-    }
+@dataclass(frozen=True)
+class Beside:
+    """What stands beside one side's rate; `facts` is None without flags for the base."""
+
+    held_out_skills: Tally
+    facts: FactTallies | None
+    length: Length
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON object of it."""
+        facts = None if self.facts is None else self.facts.as_dict()
+        return {"held_out_skills": self.held_out_skills.as_dict(), "facts": facts, "length": self.length.as_dict()}
 
 
-def beside_rows(sides: list[dict[str, Any]]) -> list[list[str]]:
-    """A row for each figure, with a cell for each of the sides' figures (`beside`); no row where no side has one."""
-    made = [["Held-out skills", *(_rate(side["held_out_skills"]) for side in sides)]]
-    for part, label in (("elicitable", "Facts that prompting brings out"), ("others", "Other facts")):
-        made.append([label, *(_rate((side["facts"] or {}).get(part)) for side in sides)])
-    for outcome in ("followed", "failed"):
-        made.append([f"Mean words, {outcome}", *(_words(side["length"][f"mean_words_{outcome}"]) for side in sides)])
-    correlations = (_correlation(side["length"]["correlation"]) for side in sides)
-    made.append(["Correlation of success with length", *correlations])
-    return [row for row in made if any(cell != "–" for cell in row[1:])]
+def beside(results: Results, side: str) -> Beside:
+    """What stands beside the rate of one side that was measured."""
+    figures = results.models.present()[side]
+    return Beside(figures.held_out_skills, figures.facts, results.statistics.length[side])
 
 
-def _rate(found: Mapping[str, Any] | None) -> str:
-    if not found or not found["total"]:
+def beside_rows(sides: Sequence[Beside]) -> list[list[str]]:
+    """A row for each figure, with a cell for each of the sides; no row where no side has one."""
+    rows = [
+        ["Held-out skills", *(_rate(side.held_out_skills) for side in sides)],
+        [
+            "Facts that prompting brings out",
+            *(_rate(None if side.facts is None else side.facts.elicitable) for side in sides),
+        ],
+        ["Other facts", *(_rate(None if side.facts is None else side.facts.others) for side in sides)],
+        ["Mean words, followed", *(_words(side.length.mean_words_followed) for side in sides)],
+        ["Mean words, failed", *(_words(side.length.mean_words_failed) for side in sides)],
+        ["Correlation of success with length", *(_correlation(side.length.correlation) for side in sides)],
+    ]
+    return [row for row in rows if any(cell != "–" for cell in row[1:])]
+
+
+def _rate(tally: Tally | None) -> str:
+    if tally is None or not tally.total:
         return "–"
-    return f"{percent(found['successes'], found['total'])} ({found['successes']}/{found['total']})"
+    return f"{percent(tally.successes, tally.total)} ({tally.successes}/{tally.total})"
 
 
 def _words(mean: float | None) -> str:

@@ -7,11 +7,22 @@ import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
 
 from cai_bootstrap.judging import statistics as stats
 from cai_bootstrap.judging.suite import held_out_skills, label_tier
 from cai_bootstrap.measuring.facts import elicitable_facts
+from cai_bootstrap.measuring.figures import (
+    FactTallies,
+    FirstLine,
+    Flips,
+    Length,
+    LiftFigures,
+    Paired,
+    RateStatistics,
+    SideFigures,
+    Statistics,
+    Tally,
+)
 from cai_bootstrap.records import TASK_TYPES, Answer, EvalItem
 
 # The length of an output has its own idea of a word, apart from the scorers': with theirs, a new version of the scorers
@@ -31,8 +42,8 @@ def first_line(answer: Answer) -> bool:
     return answer.first_line_success
 
 
-def summarise(items: Sequence[EvalItem], answers: Answers, base_weights: str = "") -> dict[str, Any]:
-    """One side's rates: over all, by type, difficulty, skill and label tier, for held-out skills, and by first line.
+def summarise(items: Sequence[EvalItem], answers: Answers, base_weights: str = "") -> SideFigures:
+    """One side's tallies: over all, by type, difficulty, skill and label tier, for held-out skills, and by first line.
 
     `facts` parts the items that need knowledge of the world into those that the untrained base can be brought to tell
     and others; None unless the flags were made from these `base_weights` (sha256).
@@ -40,67 +51,75 @@ def summarise(items: Sequence[EvalItem], answers: Answers, base_weights: str = "
     facts = elicitable_facts(items, base_weights)
     held_out = [item for item in items if item.skill in held_out_skills()]
     reasons = Counter(answers[item.id].reason for item in items)
-    return {
-        **_rate(items, answers, strict),
-        "by_type": _cut(items, answers, strict, lambda item: item.type, TASK_TYPES),
-        "by_difficulty": _cut(items, answers, strict, lambda item: item.difficulty, ("easy", "medium", "hard")),
-        "by_skill": _cut(items, answers, strict, lambda item: item.skill),
-        "by_tier": _cut(items, answers, strict, label_tier, ("constraint", "gold")),
-        "held_out_skills": _rate(held_out, answers, strict),
-        "facts": facts and {name: _rate(part, answers, strict) for name, part in facts.items()},
-        "first_line": {
-            **_rate(items, answers, first_line),
-            "by_type": _cut(items, answers, first_line, lambda item: item.type, TASK_TYPES),
-        },
-        "finished": sum(answers[item.id].finished for item in items),
-        "reasons": dict(sorted(reasons.items())),
-    }
+    whole, by_line = _tally(items, answers, strict), _tally(items, answers, first_line)
+    return SideFigures(
+        success_rate=whole.success_rate,
+        successes=whole.successes,
+        total=whole.total,
+        by_type=_cut(items, answers, strict, lambda item: item.type, TASK_TYPES),
+        by_difficulty=_cut(items, answers, strict, lambda item: item.difficulty, ("easy", "medium", "hard")),
+        by_skill=_cut(items, answers, strict, lambda item: item.skill),
+        by_tier=_cut(items, answers, strict, label_tier, ("constraint", "gold")),
+        held_out_skills=_tally(held_out, answers, strict),
+        facts=None
+        if facts is None
+        else FactTallies(**{name: _tally(part, answers, strict) for name, part in facts.items()}),
+        first_line=FirstLine(
+            success_rate=by_line.success_rate,
+            successes=by_line.successes,
+            total=by_line.total,
+            by_type=_cut(items, answers, first_line, lambda item: item.type, TASK_TYPES),
+        ),
+        finished=sum(answers[item.id].finished for item in items),
+        reasons=dict(sorted(reasons.items())),
+    )
 
 
-def compute_statistics(items: Sequence[EvalItem], sides: Mapping[str, Answers]) -> dict[str, Any]:
-    """Every interval and test of a results file. `sides` maps `base`, `trained` and `rival`, as far as they exist.
-
-    `comparison` (the whole output) and `first_line` put the trained model against the raw base; `headline` puts its
-    first line against the best prompted base's.
-    """
-    found: dict[str, Any] = {
-        "confidence": stats.CONFIDENCE,
-        "templates": len({item.template for item in items}),
-        "rates": {side: rate_statistics(items, answers, strict) for side, answers in sides.items()},
-        "first_line_rates": {side: rate_statistics(items, answers, first_line) for side, answers in sides.items()},
-        "length": {side: _length(items, answers) for side, answers in sides.items()},
-    }
+def compute_statistics(items: Sequence[EvalItem], sides: Mapping[str, Answers]) -> Statistics:
+    """Every interval and test of a results file. `sides` maps `base`, `trained` and `rival`, as far as they exist."""
     base, trained, rival = sides.get("base"), sides.get("trained"), sides.get("rival")
+    tests: dict[str, Paired] = {}
     if base is not None and trained is not None:
         label = "trained model against the raw base; includes learning to stop"
-        found["comparison"] = {"what": label, **compare(items, base, trained, strict)}
+        tests["comparison"] = compare(items, base, trained, strict, what=label)
         label = "the same outputs cut at the first line, trained model against the raw base"
-        found["first_line"] = {"what": label, **compare(items, base, trained, first_line)}
+        tests["first_line"] = compare(items, base, trained, first_line, what=label)
     if rival is not None and trained is not None:
         label = "trained model against the best prompted base, both by first line"
-        found["headline"] = {"what": label, **compare(items, rival, trained, first_line)}
-    return found
+        tests["headline"] = compare(items, rival, trained, first_line, what=label)
+    return Statistics(
+        confidence=stats.CONFIDENCE,
+        templates=len({item.template for item in items}),
+        rates={side: rate_statistics(items, answers, strict) for side, answers in sides.items()},
+        first_line_rates={side: rate_statistics(items, answers, first_line) for side, answers in sides.items()},
+        length={side: _length(items, answers) for side, answers in sides.items()},
+        **tests,
+    )
 
 
-def rate_statistics(items: Sequence[EvalItem], answers: Answers, passed: Passed) -> dict[str, Any]:
+def rate_statistics(items: Sequence[EvalItem], answers: Answers, passed: Passed) -> RateStatistics:
     """A side's rate with its intervals, and whether ≥ 95% is shown (which is not the gate's verdict)."""
     outcomes = [passed(answers[item.id]) for item in items]
     templates = [item.template for item in items]
-    low, high = stats.wilson(sum(outcomes), len(outcomes))
-    return {
-        **_rate(items, answers, passed),
-        "wilson": [low, high],
-        "exact_lower": stats.exact_lower(sum(outcomes), len(outcomes)),
-        "cluster_lower": stats.cluster_lower(outcomes, templates),
-        "shown_95": stats.shown(outcomes, templates),
-        "by_type": {
-            kind: list(stats.wilson(cut["successes"], cut["total"]))
+    tally = _tally(items, answers, passed)
+    return RateStatistics(
+        success_rate=tally.success_rate,
+        successes=tally.successes,
+        total=tally.total,
+        wilson=stats.wilson(tally.successes, tally.total),
+        exact_lower=stats.exact_lower(tally.successes, tally.total),
+        cluster_lower=stats.cluster_lower(outcomes, templates),
+        shown_95=stats.shown(outcomes, templates),
+        by_type={
+            kind: stats.wilson(cut.successes, cut.total)
             for kind, cut in _cut(items, answers, passed, lambda item: item.type, TASK_TYPES).items()
         },
-    }
+    )
 
 
-def compare(items: Sequence[EvalItem], before: Answers, after: Answers, passed: Passed) -> dict[str, Any]:
+def compare(
+    items: Sequence[EvalItem], before: Answers, after: Answers, passed: Passed, *, what: str | None = None
+) -> Paired:
     """A paired comparison of two sides on the same items: tests, lift, effect size, and each item that flipped."""
     a = [passed(before[item.id]) for item in items]
     b = [passed(after[item.id]) for item in items]
@@ -108,32 +127,39 @@ def compare(items: Sequence[EvalItem], before: Answers, after: Answers, passed: 
     gained = [item.id for item, was, now in zip(items, a, b, strict=True) if now and not was]
     lost = [item.id for item, was, now in zip(items, a, b, strict=True) if was and not now]
     lift = stats.paired_lift(a, b, templates)
-    by_type: dict[str, dict[str, Any]] = {}
+    label = {} if what is None else {"what": what}
+    return Paired(
+        **label,
+        rate_before=sum(a) / len(a),
+        rate_after=sum(b) / len(b),
+        lift=LiftFigures(estimate=lift.estimate, low=lift.low, high=lift.high, samples=lift.samples),
+        cohens_h=stats.cohens_h(sum(a) / len(a), sum(b) / len(b)),
+        discordant=len(gained) + len(lost),
+        mcnemar_p=stats.mcnemar_exact(len(gained), len(lost)),
+        template_flip_p=stats.template_flip_test(a, b, templates),
+        by_type=_flips(items, gained, lost),
+        gained=gained,
+        lost=lost,
+    )
+
+
+def _flips(items: Sequence[EvalItem], gained: Sequence[str], lost: Sequence[str]) -> dict[str, Flips]:
+    counts: dict[str, tuple[int, int]] = {}
     for kind in TASK_TYPES:
-        ids = {item.id for item in items if item.type == kind}
-        if ids:
-            up, down = sum(id in ids for id in gained), sum(id in ids for id in lost)
-            by_type[kind] = {"gained": up, "lost": down, "mcnemar_p": stats.mcnemar_exact(up, down)}
-    for name, value in stats.benjamini_hochberg({kind: row["mcnemar_p"] for kind, row in by_type.items()}).items():
-        by_type[name]["mcnemar_p_adjusted"] = value
+        if ids := {item.id for item in items if item.type == kind}:
+            counts[kind] = (sum(id in ids for id in gained), sum(id in ids for id in lost))
+    ps = {kind: stats.mcnemar_exact(up, down) for kind, (up, down) in counts.items()}
+    adjusted = stats.benjamini_hochberg(ps)
     return {
-        "rate_before": sum(a) / len(a),
-        "rate_after": sum(b) / len(b),
-        "lift": {"estimate": lift.estimate, "low": lift.low, "high": lift.high, "samples": lift.samples},
-        "cohens_h": stats.cohens_h(sum(a) / len(a), sum(b) / len(b)),
-        "discordant": len(gained) + len(lost),
-        "mcnemar_p": stats.mcnemar_exact(len(gained), len(lost)),
-        "template_flip_p": stats.template_flip_test(a, b, templates),
-        "by_type": by_type,
-        "gained": gained,
-        "lost": lost,
+        kind: Flips(gained=up, lost=down, mcnemar_p=ps[kind], mcnemar_p_adjusted=adjusted[kind])
+        for kind, (up, down) in counts.items()
     }
 
 
-def _rate(items: Iterable[EvalItem], answers: Answers, passed: Passed) -> dict[str, Any]:
+def _tally(items: Iterable[EvalItem], answers: Answers, passed: Passed) -> Tally:
     outcomes = [passed(answers[item.id]) for item in items]
     successes, total = sum(outcomes), len(outcomes)
-    return {"success_rate": successes / total if total else None, "successes": successes, "total": total}
+    return Tally(success_rate=successes / total if total else None, successes=successes, total=total)
 
 
 def _cut(
@@ -142,21 +168,25 @@ def _cut(
     passed: Passed,
     key: Callable[[EvalItem], str],
     order: Sequence[str] | None = None,
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, Tally]:
     groups: defaultdict[str, list[EvalItem]] = defaultdict(list)
     for item in items:
         groups[key(item)].append(item)
     names = [name for name in order if name in groups] if order is not None else sorted(groups)
-    return {name: _rate(groups[name], answers, passed) for name in names}
+    return {name: _tally(groups[name], answers, passed) for name in names}
 
 
-def _length(items: Sequence[EvalItem], answers: Answers) -> dict[str, Any]:
+def _length(items: Sequence[EvalItem], answers: Answers) -> Length:
     """Success against length in words: a scorer that can be pleased by length shows here."""
     outcomes = [answers[item.id].success for item in items]
     lengths = [len(_LENGTH_WORD.findall(unicodedata.normalize("NFC", answers[item.id].response))) for item in items]
-    means = {
-        f"mean_words_{name}": sum(chosen) / len(chosen) if chosen else None
-        for name, wanted in (("followed", True), ("failed", False))
-        for chosen in [[n for n, outcome in zip(lengths, outcomes, strict=True) if outcome is wanted]]
-    }
-    return {**means, "correlation": stats.length_correlation(outcomes, lengths)}
+
+    def mean_words(followed: bool) -> float | None:
+        words = [n for n, outcome in zip(lengths, outcomes, strict=True) if outcome is followed]
+        return sum(words) / len(words) if words else None
+
+    return Length(
+        mean_words_followed=mean_words(True),
+        mean_words_failed=mean_words(False),
+        correlation=stats.length_correlation(outcomes, lengths),
+    )

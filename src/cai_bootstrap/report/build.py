@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from cai_bootstrap import __version__
 from cai_bootstrap.events import Rows, utc_now
 from cai_bootstrap.files import write_atomic
+from cai_bootstrap.measuring.declared import Results
 from cai_bootstrap.measuring.results import percent
 from cai_bootstrap.measuring.side_figures import NOTE, beside, beside_rows
 from cai_bootstrap.report import browse, data, findings, plots, provenance_tables, training
@@ -176,7 +177,7 @@ def _result_tables(measured: dict[str, Any]) -> list[Table]:
         caption = f"How the best prompted base was chosen, on {dig(measured, 'rival', 'chosen_on_dev_items')} dev items"
         made.append(Table(caption, ["Prompt", "Followed", ""], rows, folded=True))
     present = [side for side in findings.SIDE_NAMES if measured["models"].get(side)]
-    rows = beside_rows([beside(measured, side) for side in present])
+    rows = beside_rows([beside(Results.model_validate(measured), side) for side in present])
     head = ["", *(findings.SIDE_NAMES[side] for side in present)]
     made.append(Table("Beside the rate: held-out skills, facts, length", head, rows, note=NOTE))
     sides = [findings.SIDE_NAMES[side] for side in ("base", "trained") if measured["models"].get(side)]

@@ -8,7 +8,7 @@ from cai_bootstrap.events import utc_now
 from cai_bootstrap.files import read_json, write_atomic
 from cai_bootstrap.judging.statistics import wilson
 from cai_bootstrap.judging.suite import NAMED_SUITES, Suite, load_suite
-from cai_bootstrap.measuring.comparison import Comparison, compare_files
+from cai_bootstrap.measuring.comparison import Comparison, Refusal, compare_files
 from cai_bootstrap.measuring.results import percent, read_results
 from cai_bootstrap.measuring.side_figures import NOTE, beside_rows
 from cai_bootstrap.records import TASK_TYPES
@@ -58,14 +58,14 @@ def build_comparison(
     suite = suite or _suite_of(a) or _suite_of(b)
     a, b = results_of(a), results_of(b)
     found = compare_files(a, b, side=side, suite=suite)
-    if found.refused:
+    if isinstance(found, Refusal):
         named = "; ".join(f"{d.field}: {d.a} against {d.b}" for d in found.differences)
         raise UntrustedResultError(
             f"not comparable, measured under other conditions ({len(found.differences)} differ): {named}; evaluate "
             "both under the same ones"
         )
     path = out if out is not None else b.parent / f"comparison_{a.stem}_{b.stem}.html"
-    write_atomic(path, _page(found, read_results(a, suite), read_results(b, suite), suite))
+    write_atomic(path, _page(found, read_results(a, suite).as_dict(), read_results(b, suite).as_dict(), suite))
     return path
 
 
@@ -99,7 +99,8 @@ def _shown(results: dict[str, Any], side: str) -> str:
 
 
 def _headline(found: Comparison, before: dict[str, Any], after: dict[str, Any]) -> Headline:
-    strict, lift = found.strict, found.strict["lift"]
+    strict = found.strict.as_dict()
+    lift = strict["lift"]
     if lift["low"] > 0:
         word = "B follows more than A"
     elif lift["high"] < 0:
@@ -133,12 +134,12 @@ def _bars(results: dict[str, Any], side: str, name: str) -> list[Bar]:
 
 def _tests(found: Comparison) -> list[Table]:
     rows = [
-        [label, *findings.comparison_cells(figures)]
+        [label, *findings.comparison_cells(figures.as_dict())]
         for label, figures in (("Whole output", found.strict), ("First line", found.first_line))
     ]
     kinds = [
-        [kind.capitalize(), number(row["gained"]), number(row["lost"]), findings.p_value(row["mcnemar_p_adjusted"])]
-        for kind, row in found.strict["by_type"].items()
+        [kind.capitalize(), number(row.gained), number(row.lost), findings.p_value(row.mcnemar_p_adjusted)]
+        for kind, row in found.strict.by_type.items()
     ]
     note = "p adjusted for four tests (Benjamini–Hochberg)."
     return [

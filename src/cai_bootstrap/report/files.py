@@ -214,7 +214,7 @@ def _configured_suite(path: Path) -> Any:
 
 def _trusted(found: RunFiles, path: Path, suite: Suite | None) -> dict[str, Any] | None:
     try:
-        results = read_results(path, suite)
+        results = read_results(path, suite).as_dict()
         if (why := foreign(path, found.workspace)) is not None:
             found.faults.append(why)
             return None

@@ -8,6 +8,7 @@ from typing import Any
 from cai_bootstrap.errors import UntrustedResultError
 from cai_bootstrap.judging.statistics import THRESHOLD_PERCENT, meets_gate
 from cai_bootstrap.judging.suite import kind_of_items, undecided_on
+from cai_bootstrap.measuring.declared import Results
 from cai_bootstrap.measuring.gate import must_meet_demands
 from cai_bootstrap.measuring.results import percent
 from cai_bootstrap.records import TASK_TYPES
@@ -47,7 +48,9 @@ def headline(found: RunFiles) -> Headline:
     verdict = dig(found.run, "verdict")
     if found.results is not None and found.results["models"].get("trained") is not None:
         try:
-            must_meet_demands(found.results_file or found.workspace.results, found.results, found.workspace)
+            must_meet_demands(
+                found.results_file or found.workspace.results, Results.model_validate(found.results), found.workspace
+            )
         except UntrustedResultError as error:
             return Headline(f"No verdict: {error}.", _baseline_lines(found), "bad")
         return _of_trained(found, verdict)

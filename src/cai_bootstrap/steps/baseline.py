@@ -10,9 +10,10 @@ from cai_bootstrap.judging.scorers import SCORER_VERSION
 from cai_bootstrap.judging.suite import NAMED_SUITES, load_suite
 from cai_bootstrap.measuring import assess as assessing
 from cai_bootstrap.measuring.conditions import FIRST_LINE_RULE
+from cai_bootstrap.measuring.declared import Factors, Run
 from cai_bootstrap.measuring.elicit import GRID, Elicitation, elicit, rival_block, run_rendering
 from cai_bootstrap.measuring.ledger import open_test
-from cai_bootstrap.measuring.results import SCHEMA_VERSION, build_results, write_results
+from cai_bootstrap.measuring.results import SCHEMA_VERSION, Measured, build_results, write_results
 from cai_bootstrap.steps.context import StepContext
 
 
@@ -47,7 +48,7 @@ def run(context: StepContext, expected: str) -> list[Path]:
         sampling=Sampling(settings.max_new_tokens, pinned=True), progress=context.progress, stopping=context.stopping,
     )  # fmt: skip
     found: Elicitation | None = None
-    rival: dict[str, Any] | None = None
+    rival: Measured | None = None
     if dev:
         how: dict[str, Any] = {
             "max_new_tokens": settings.max_new_tokens,
@@ -56,30 +57,22 @@ def run(context: StepContext, expected: str) -> list[Path]:
             "stopping": context.stopping,
         }
         found = elicit(engine, dev, partial, **how)
-        rival = rival_block(found, run_rendering(engine, found.best, suite.items, partial / "rival.jsonl", **how))
-    factors = {"base": assessing.plain_factors(opened.engine.info.model, None)}
-    if found is not None:
-        factors["rival"] = {
-            "model": opened.engine.info.model,
-            "adapter": None,
-            "rendering": found.best.name,
-            "stop_rule": FIRST_LINE_RULE,
-        }
+        factors = Factors(model=engine.info.model, adapter=None, rendering=found.best.name, stop_rule=FIRST_LINE_RULE)
+        outputs = run_rendering(engine, found.best, suite.items, partial / "rival.jsonl", **how)
+        rival = Measured(outputs, factors)
     results = build_results(
         suite=suite,
         conditions=conditions,
-        base=base,
+        base=Measured(base, assessing.plain_factors(engine.info.model, None)),
         trained=None,
-        factors=factors,
         rival=rival,
-        extra={
-            "run": {
-                "fingerprint": expected,
-                "ledger_opening": opening,
-                "base_model_check": {**asdict(guard), "looks_tuned": guard.looks_tuned},
-                "gap": None if found is None else {"nothing_to_teach": found.nothing_to_teach},
-            }
-        },
+        prompting=None if found is None else rival_block(found),
+        run=Run(
+            fingerprint=expected,
+            ledger_opening=opening,
+            base_model_check={**asdict(guard), "looks_tuned": guard.looks_tuned},
+            gap=None if found is None else {"nothing_to_teach": found.nothing_to_teach},
+        ),
         enforced=settings.enforce_gate,
     )
     path = context.workspace.results / "baseline_assessment.json"

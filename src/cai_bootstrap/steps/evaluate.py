@@ -9,8 +9,9 @@ from cai_bootstrap.files import fingerprint, sha256_file
 from cai_bootstrap.inference.engine import Sampling
 from cai_bootstrap.measuring import assess as assessing
 from cai_bootstrap.measuring.conditions import Conditions, differences
+from cai_bootstrap.measuring.declared import Results, Reuse, Run, RunAdapter
 from cai_bootstrap.measuring.ledger import open_test
-from cai_bootstrap.measuring.results import build_results, read_results, write_results
+from cai_bootstrap.measuring.results import Measured, build_results, read_results, write_results
 from cai_bootstrap.run.markers import BASELINE, check_outputs
 from cai_bootstrap.steps import baseline as baseline_step
 from cai_bootstrap.steps import generate, train
@@ -50,8 +51,8 @@ def run(context: StepContext, expected: str) -> list[Path]:
     opened = context.open_for_evaluation(checkpoint.path)
     conditions = assessing.conditions_of(opened.engine.info, suite, max_new_tokens=settings.max_new_tokens)
     partial = assessing.partial_folder(context.workspace.results, "evaluate", expected, conditions)
-    base, rival, baseline = _baseline_sides(context, conditions)
-    context.progress.begin(len(suite.items) * (1 if base else 2))
+    baseline = _baseline(context, conditions)
+    context.progress.begin(len(suite.items) * (1 if baseline else 2))
     opening = open_test(suite, "evaluation", model=config.model, adapter=checkpoint.sha256, run=context.run)
     prompts = [f"{item.instruction}\n" for item in suite.items]
     how: dict[str, Any] = {
@@ -60,33 +61,27 @@ def run(context: StepContext, expected: str) -> list[Path]:
         "stopping": context.stopping,
     }
     trained = assessing.assess(opened.engine, suite.items, prompts, partial / "trained.jsonl", **how)
+    base = None if baseline is None else assessing.measured_side(baseline, "base")
     if base is None:
         with opened.without_adapter():
-            base = assessing.assess(opened.engine, suite.items, prompts, partial / "base.jsonl", **how)
-    factors = {
-        "base": assessing.plain_factors(opened.engine.info.model, None),
-        "trained": assessing.plain_factors(opened.engine.info.model, checkpoint.sha256),
-    }
-    if rival is not None and baseline is not None:
-        factors["rival"] = baseline["models"]["rival"]["factors"]
+            outputs = assessing.assess(opened.engine, suite.items, prompts, partial / "base.jsonl", **how)
+        base = Measured(outputs, assessing.plain_factors(opened.engine.info.model, None))
     results = build_results(
         suite=suite,
         conditions=conditions,
         base=base,
-        trained=trained,
-        factors=factors,
-        rival=rival,
-        extra={
-            "run": {
-                "fingerprint": expected,
-                "ledger_opening": opening,
-                "adapter": {"sha256": checkpoint.sha256, "finished_at": checkpoint.finished_at},
-                "labels": checkpoint.details.get("labels", {}),
-                "pairs": checkpoint.details.get("pairs"),
-                "reuse": generate.check_all_data(context) if config.adapter is None else None,
-                "base_from_baseline": baseline is not None,
-            }
-        },
+        trained=Measured(trained, assessing.plain_factors(opened.engine.info.model, checkpoint.sha256)),
+        rival=None if baseline is None else assessing.measured_side(baseline, "rival"),
+        prompting=None if baseline is None else baseline.rival,
+        run=Run(
+            fingerprint=expected,
+            ledger_opening=opening,
+            adapter=RunAdapter(sha256=checkpoint.sha256, finished_at=checkpoint.finished_at),
+            labels=checkpoint.details.get("labels", {}),
+            pairs=checkpoint.details.get("pairs"),
+            reuse=Reuse(**generate.check_all_data(context)) if config.adapter is None else None,
+            base_from_baseline=baseline is not None,
+        ),
         enforced=settings.enforce_gate,
     )
     path = context.workspace.results / f"stage1_evaluation_{utc_now().replace('-', '').replace(':', '')}.json"
@@ -95,26 +90,20 @@ def run(context: StepContext, expected: str) -> list[Path]:
     return [path]
 
 
-def _baseline_sides(
-    context: StepContext, conditions: Conditions
-) -> tuple[dict[str, Any] | None, dict[str, Any] | None, dict[str, Any] | None]:
-    """Base outputs and rival of the baseline, if it was measured under exactly these conditions; else nothing."""
+def _baseline(context: StepContext, conditions: Conditions) -> Results | None:
+    """The baseline, if it was measured under exactly these conditions; else None."""
     path = context.workspace.results / BASELINE
     if not path.exists():
-        return None, None, None
+        return None
     suite = None if context.config.evaluation.suite == context.suite.name else context.suite
     try:
         check_outputs(context.workspace, "baseline", "it is not used")
         baseline = read_results(path, suite)
     except UntrustedResultError as error:
         context.progress.say(f"the base is measured again: {error}")
-        return None, None, None
-    found = differences(Conditions.model_validate(baseline["conditions"]), conditions)
-    if found:
-        names = ", ".join(d.field for d in found)
+        return None
+    if unequal := differences(baseline.conditions, conditions):
+        names = ", ".join(difference.field for difference in unequal)
         context.progress.say(f"the base is measured again: the baseline's conditions differ in {names}")
-        return None, None, None
-    rival = baseline["rival"]
-    if rival is not None:
-        rival = {**rival, "outputs": assessing.outputs_of(baseline, "rival")}
-    return assessing.outputs_of(baseline, "base"), rival, baseline
+        return None
+    return baseline

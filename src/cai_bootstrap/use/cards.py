@@ -14,6 +14,8 @@ from cai_bootstrap import __version__
 from cai_bootstrap.errors import DataError
 from cai_bootstrap.judging.statistics import meets_gate
 from cai_bootstrap.judging.suite import kind_of_items, shipped_name, undecided_on
+from cai_bootstrap.measuring.declared import Results, Side
+from cai_bootstrap.measuring.figures import FirstLine, SideFigures
 from cai_bootstrap.measuring.results import percent
 from cai_bootstrap.records import TASK_TYPES
 
@@ -99,7 +101,7 @@ def terms_of(base: str, license: str | None) -> Terms:
 
 
 def model_card(
-    subject: Subject, results: Mapping[str, Any] | None, details: Mapping[str, Any], pairs: int, *, split: str = "test"
+    subject: Subject, results: Results | None, details: Mapping[str, Any], pairs: int, *, split: str = "test"
 ) -> str:
     """The model card as text. `results` is a file that was read back; without one the card says "not measured".
 
@@ -110,17 +112,17 @@ def model_card(
 
     measured = []
     if results is not None:
-        trained = results["models"]["trained"]
+        trained = _trained(results)
         measured.append(
             EvalResult(
                 task_type="text-generation",
                 task_name="Instruction following, strict",
                 dataset_type="cai-bootstrap",
-                dataset_name=results["suite"]["name"],
+                dataset_name=results.suite.name,
                 dataset_split=split,
                 metric_type="accuracy",
                 metric_name="share of instructions followed",
-                metric_value=round(trained["success_rate"], 6),
+                metric_value=round(trained.successes / trained.total, 6),
             )
         )
     data = ModelCardData(
@@ -239,36 +241,33 @@ def check_card(text: str, kind: str) -> None:
         raise DataError(f"the {kind} card is not valid: {'; '.join(faults)}")
 
 
-def _measured(results: Mapping[str, Any] | None) -> str:
+def _measured(results: Results | None) -> str:
     if results is None:
         return "Not measured: no evaluation of this adapter was found when it was exported."
-    models, statistics, suite = results["models"], results["statistics"], results["suite"]
-    rival = results.get("rival")
-    sides = [("raw base", "base"), ("trained", "trained")]
+    models, statistics, suite = results.models, results.statistics, results.suite
+    trained, rate = _trained(results), results.statistics.rates["trained"]
     rows = ["| | all | " + " | ".join(TASK_TYPES) + " | 95% interval |", "|---|" + "---|" * (len(TASK_TYPES) + 2)]
-    for label, side in sides:
-        if models.get(side) is not None:
-            rows.append(_row(label, models[side], statistics["rates"][side]["wilson"]))
-    if models.get("rival") is not None and rival is not None:
-        label = f"best prompted base, first line ({rival['rendering']})"
-        rows.append(_row(label, models["rival"]["first_line"], statistics["first_line_rates"]["rival"]["wilson"]))
-        trained = models["trained"]["first_line"]
-        rows.append(_row("trained, first line", trained, statistics["first_line_rates"]["trained"]["wilson"]))
-    trained = models["trained"]
-    met = meets_gate(trained["successes"], trained["total"])
-    rate = statistics["rates"]["trained"]
-    shown = math.floor(1000 * min(rate["exact_lower"], rate["cluster_lower"]) + 1e-9) / 10
-    undecided = undecided_on(suite["name"], suite["sha256"])
+    if models.base is not None:
+        rows.append(_row("raw base", models.base, statistics.rates["base"].wilson))
+    rows.append(_row("trained", trained, rate.wilson))
+    if models.rival is not None and results.rival is not None:
+        by_line = statistics.first_line_rates
+        label = f"best prompted base, first line ({results.rival.rendering})"
+        rows.append(_row(label, models.rival.first_line, by_line["rival"].wilson))
+        rows.append(_row("trained, first line", trained.first_line, by_line["trained"].wilson))
+    met = meets_gate(trained.successes, trained.total)
+    shown = math.floor(1000 * min(rate.exact_lower, rate.cluster_lower) + 1e-9) / 10
+    undecided = undecided_on(suite.name, suite.sha256)
     gate = f"Gate of 95% {'met' if met else 'NOT met'}."
     if undecided is not None:
-        reached = f"95% {'reached' if met else 'NOT reached'}" if shipped_name(suite["sha256"]) else gate.rstrip(".")
+        reached = f"95% {'reached' if met else 'NOT reached'}" if shipped_name(suite.sha256) else gate.rstrip(".")
         gate = f"{reached} on {undecided}, which does not decide Stage 1."
-    labels = results.get("run", {}).get("labels", {})
+    labels = (results.run and results.run.labels) or {}
     supervised = any("gold" in name for name in labels)
-    conditions = results["conditions"]
+    conditions = results.conditions
     lines = [
-        f"{percent(trained['successes'], trained['total'])} of {trained['total']} "
-        f"{kind_of_items(suite['name'])} instructions followed "
+        f"{percent(trained.successes, trained.total)} of {trained.total} "
+        f"{kind_of_items(suite.name)} instructions followed "
         f"(shown: ≥ {shown:.1f}%, the lower of the exact and the template-cluster one-sided 95% bound). {gate} "
         + (
             "Verifier-supervised: gold answers chose training labels."
@@ -279,10 +278,10 @@ def _measured(results: Mapping[str, Any] | None) -> str:
         "Strict: the whole output up to EOS satisfies every check; the lift over the raw base therefore includes "
         "learning to stop. The prompted base is cut at its first line and compared with the trained one's.",
         "Conditions: "
-        + ", ".join(f"{key} `{conditions[key]}`" for key in SHOWN_CONDITIONS)
+        + ", ".join(f"{key} `{getattr(conditions, key)}`" for key in SHOWN_CONDITIONS)
         + "; "
-        + ", ".join(f"{name} {number}" for name, number in conditions["versions"].items())
-        + f". Suite version {suite['version']}, {suite['n']} items.",
+        + ", ".join(f"{name} {number}" for name, number in conditions.versions.items())
+        + f". Suite version {suite.version}, {suite.n} items.",
     ]
     return "\n\n".join(lines)
 
@@ -299,9 +298,15 @@ def _round(number: int, summary: Mapping[str, Any]) -> str:
     )
 
 
-def _row(label: str, side: Mapping[str, Any], interval: list[float]) -> str:
-    kinds = [side["by_type"].get(kind) for kind in TASK_TYPES]
-    cells = [percent(cut["successes"], cut["total"]) if cut else "–" for cut in (side, *kinds)]
+def _trained(results: Results) -> Side:
+    if results.models.trained is None:
+        raise DataError("a card tells what was measured of a trained model; these results hold none")
+    return results.models.trained
+
+
+def _row(label: str, figures: SideFigures | FirstLine, interval: tuple[float, float]) -> str:
+    kinds = [figures.by_type.get(kind) for kind in TASK_TYPES]
+    cells = [percent(cut.successes, cut.total) if cut else "–" for cut in (figures, *kinds)]
     return f"| {label} | {' | '.join(cells)} | {interval[0]:.1%} – {interval[1]:.1%} |"
 
 

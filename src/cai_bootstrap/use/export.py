@@ -5,7 +5,6 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from cai_bootstrap import __version__
 from cai_bootstrap.config import RunConfig
@@ -14,6 +13,7 @@ from cai_bootstrap.files import read_json, read_jsonl, sha256_file, write_atomic
 from cai_bootstrap.inference.merge import save_merged
 from cai_bootstrap.inference.models import EMBEDDED, TOKENIZER_FILES, PreparedModel
 from cai_bootstrap.judging.suite import load_suite
+from cai_bootstrap.measuring.declared import Results
 from cai_bootstrap.records import PreferencePair
 from cai_bootstrap.run.folder import Workspace
 from cai_bootstrap.run.markers import DATA_REMEDY, check_outputs, marker_name
@@ -105,11 +105,11 @@ def export(
     )
 
 
-def _split(config: RunConfig, results: dict[str, Any] | None) -> str:
+def _split(config: RunConfig, results: Results | None) -> str:
     """What the measured items are: those of a quick test, or of a run on dev, are no test items."""
     if results is None:
         return "test"
-    suite = own_suite(config) or load_suite(results["suite"]["name"])
+    suite = own_suite(config) or load_suite(results.suite.name)
     return "+".join(sorted({item.split for item in suite.items}))
 
 

@@ -2,13 +2,13 @@
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 
 from cai_bootstrap.config import RunConfig
 from cai_bootstrap.errors import DataError, UntrustedResultError
 from cai_bootstrap.files import read_json
 from cai_bootstrap.inference.models import PreparedModel
 from cai_bootstrap.judging.suite import NAMED_SUITES, Suite, load_suite
+from cai_bootstrap.measuring.declared import Results
 from cai_bootstrap.measuring.gate import must_meet_demands
 from cai_bootstrap.measuring.origin import foreign
 from cai_bootstrap.measuring.results import read_results
@@ -83,7 +83,7 @@ def _must_fit(checkpoint: Checkpoint, prepared: PreparedModel) -> None:
         )
 
 
-def measured(config: RunConfig, workspace: Workspace, checkpoint: Checkpoint) -> tuple[Path, dict[str, Any]] | None:
+def measured(config: RunConfig, workspace: Workspace, checkpoint: Checkpoint) -> tuple[Path, Results] | None:
     """The newest evaluation file of this very adapter, every response in it scored again; None if it was not measured.
 
     Raises UntrustedResultError if that file says anything that is not so, or was not measured as the gate demands.
@@ -114,8 +114,8 @@ def best_rendering(config: RunConfig, workspace: Workspace) -> str | None:
     if not path.exists():
         return None
     check_outputs(workspace, "baseline", "measure it again: cai baseline")
-    rival = read_results(path, own_suite(config))["rival"]
-    return None if rival is None else str(rival["rendering"])
+    rival = read_results(path, own_suite(config)).rival
+    return None if rival is None else rival.rendering
 
 
 def own_suite(config: RunConfig) -> Suite | None:
