@@ -134,7 +134,7 @@ def _part(found: RunFiles, name: str, make: Callable[[], MadeT], otherwise: Othe
 
 
 def _name(found: RunFiles) -> str:
-    named = dig(found.run, "run") or (found.events[-1].get("run") if found.events else None)
+    named = dig(found.run, "run") or (found.events[-1].run if found.events else None)
     return str(named or (found.results_file.stem if found.results_file else "no run yet"))
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cai_bootstrap.errors import CaiError, DataError
-from cai_bootstrap.events import Rows, newest_training, rows, run_logs
+from cai_bootstrap.events import Event, Rows, TrainingEvent, newest_training, read_events, rows, run_logs
 from cai_bootstrap.files import read_json
 from cai_bootstrap.judging.suite import NAMED_SUITES, Suite, load_suite
 from cai_bootstrap.measuring.origin import foreign
@@ -21,8 +21,8 @@ from cai_bootstrap.run.markers import DATA_REMEDY, check_outputs, marker_name
 class RunFiles:
     """A run as its files tell it. `results` and `baseline` were scored again and are sound, or they are None.
 
-    `events` are those of the newest run, `training` the `train_step` and `watch` events of the newest training, which
-    an earlier run may have done. `missing` names what is not there, `faults` what is there and cannot be believed.
+    `events` are those of the newest run, `training` the steps and looks of the newest training, which an earlier
+    run may have done. `missing` names what is not there, `faults` what is there and cannot be believed.
     """
 
     workspace: Workspace
@@ -36,8 +36,8 @@ class RunFiles:
     preflight: dict[str, Any] | None = None
     model: dict[str, Any] | None = None
     checkpoints: Rows = field(default_factory=list)
-    events: Rows = field(default_factory=list)
-    training: Rows = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    training: list[TrainingEvent] = field(default_factory=list)
     rentals: Sequence[dict[str, Any]] = ()
     planned: dict[str, Any] | None = None
     missing: list[str] = field(default_factory=list)
@@ -224,15 +224,15 @@ def _trusted(found: RunFiles, path: Path, suite: Suite | None) -> dict[str, Any]
         return None
 
 
-def _newest_events(found: RunFiles) -> Rows:
+def _newest_events(found: RunFiles) -> list[Event]:
     logs = run_logs(found.workspace.logs)
     if not logs:
         found.missing.append(f"{_short(found, found.workspace.logs)}: no events file")
         return []
-    events, bad = rows(logs[-1])
+    events, bad = read_events(logs[-1])
     if bad:
         found.faults.append(f"{logs[-1]}: {bad} lines are no events")
-    return [event for event in events if isinstance(event.get("event"), str)]
+    return events
 
 
 def _checkpoints(found: RunFiles) -> Rows:
