@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from cai_bootstrap.config import Resolved, Step, dump_yaml
 from cai_bootstrap.errors import (
     EXIT_GATE,
@@ -52,6 +54,7 @@ from cai_bootstrap.run.markers import (
     read_typed,
     step_log,
 )
+from cai_bootstrap.run.record import Manifest, Reuse, RunRecord, StepRecord, record_file
 from cai_bootstrap.standby import Standby
 from cai_bootstrap.supervise import Ended, Signals, step_command, supervise
 
@@ -333,19 +336,25 @@ def _write_run(resolved: Resolved, workspace: Workspace, run: str, outcome: RunO
             results = read_json(outcome.results_file)
     reuse = (results.get("run") or {}).get("reuse") if isinstance(results, dict) else None
     count = resolved.config.generation.count
+    record = RunRecord(
+        run=run,
+        verdict=outcome.verdict,
+        exit_code=outcome.exit_code,
+        message=outcome.message,
+        steps={name: StepRecord.model_validate(step) for name, step in outcome.steps.items()},
+        reuse=_reuse(reuse) or Reuse(requested=count, found=count),
+        results_file=outcome.results_file.name if outcome.results_file else None,
+        manifest=Manifest.model_validate(provenance.manifest(resolved, workspace)),
+    )
     try:
-        write_json(
-            workspace.results / "run.json",
-            {
-                "run": run,
-                "verdict": outcome.verdict,
-                "exit_code": outcome.exit_code,
-                "message": outcome.message,
-                "steps": outcome.steps,
-                "reuse": reuse or {"requested": count, "found": count},
-                "results_file": outcome.results_file.name if outcome.results_file else None,
-                "manifest": provenance.manifest(resolved, workspace),
-            },
-        )
+        write_json(record_file(workspace), record.as_json())
     except OSError as error:
         outcome.message = f"{outcome.message}; {workspace.results}/run.json was not written: {error.strerror}"
+
+
+def _reuse(value: Any) -> Reuse | None:
+    """The counts as the evaluation left them; None where it left none or they cannot be read."""
+    try:
+        return Reuse.model_validate(value)
+    except ValidationError:
+        return None

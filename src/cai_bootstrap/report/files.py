@@ -15,6 +15,7 @@ from cai_bootstrap.measuring.results import read_results
 from cai_bootstrap.records import EvalItem
 from cai_bootstrap.run.folder import Workspace
 from cai_bootstrap.run.markers import DATA_REMEDY, check_outputs, marker_name
+from cai_bootstrap.run.record import RunRecord, read_record, record_file
 
 
 @dataclass
@@ -26,7 +27,7 @@ class RunFiles:
     """
 
     workspace: Workspace
-    run: dict[str, Any] | None = None
+    run: RunRecord | None = None
     results: dict[str, Any] | None = None
     results_file: Path | None = None
     baseline: dict[str, Any] | None = None
@@ -67,7 +68,7 @@ class RunFiles:
 
     def config(self, key: str) -> Any:
         """A value of the run's configuration by its dotted name, or None."""
-        return dig(self.run, "manifest", "config", key, "value")
+        return None if self.run is None else self.run.config(key)
 
 
 def load(
@@ -78,8 +79,8 @@ def load(
     Raises nothing that the files could be the reason of.
     """
     found = RunFiles(workspace, rentals=rentals, planned=planned)
-    results, data, logs = workspace.results, workspace.data, workspace.logs
-    found.run = _object(found, results / "run.json", "no run has ended here yet")
+    data, logs = workspace.data, workspace.logs
+    found.run = _run(found)
     found.events = _newest_events(found)
     _measurements(found)
     found.summary = _summary(found)
@@ -101,6 +102,17 @@ def dig(value: Any, *path: str) -> Any:
     for key in path:
         value = value.get(key) if isinstance(value, dict) else None
     return value
+
+
+def _run(found: RunFiles) -> RunRecord | None:
+    try:
+        record = read_record(found.workspace)
+    except DataError as error:
+        found.faults.append(str(error))
+        return None
+    if record is None:
+        found.missing.append(f"{_short(found, record_file(found.workspace))}: no run has ended here yet")
+    return record
 
 
 def _object(found: RunFiles, path: Path, when_missing: str | None) -> dict[str, Any] | None:
@@ -140,8 +152,8 @@ def _measurements(found: RunFiles) -> None:
 def _results_file(found: RunFiles) -> Path | None:
     folder = found.workspace.results
     there = sorted(folder.glob("stage1_evaluation_*.json"))
-    named = dig(found.run, "results_file")
-    if isinstance(named, str):
+    named = found.run.results_file if found.run is not None else None
+    if named is not None:
         path = folder / Path(named).name
         if not path.exists():
             found.faults.append(f"{path}: the results file that run.json names is not there")
