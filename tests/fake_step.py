@@ -13,7 +13,7 @@ from pathlib import Path
 
 import yaml
 
-from cai_bootstrap.events import EventLog, utc_now
+from cai_bootstrap.events import Error, EventLog, utc_now
 from cai_bootstrap.files import write_json
 from cai_bootstrap.run.folder import Workspace
 from cai_bootstrap.run.lock import hold
@@ -32,7 +32,7 @@ def main(name: str, config_file: str, run: str, number: int) -> int:
     behaviour, _, detail = os.environ.get(f"FAKE_{name.upper()}", "ok").partition(":")
     with hold(workspace, f"fake step {name}", name="step"):
         if behaviour == "fail":
-            log.emit("error", step=name, message=f"{name} failed as told")
+            log.emit(Error(step=name, message=f"{name} failed as told"))
             return int(detail)
         if behaviour == "results":
             path = Path(detail)
@@ -55,7 +55,7 @@ def main(name: str, config_file: str, run: str, number: int) -> int:
             child.kill()
             child.wait()
             (workspace.data / "kept.txt").write_text("the record in progress was finished")
-            log.emit("error", step=name, message=f"{name} stopped after its record")
+            log.emit(Error(step=name, message=f"{name} stopped after its record"))
             return stopping.exit_code
     return 0
 

@@ -155,17 +155,17 @@ def test_a_disk_that_fills_up_during_a_run_is_told_without_a_traceback(
     tmp_path: Path, cai: Cai, monkeypatch: pytest.MonkeyPatch, after: int
 ) -> None:
     """The n-th event cannot be written any more, nor any after it."""
-    from cai_bootstrap.events import EventLog
+    from cai_bootstrap.events import Event, EventLog
 
     monkeypatch.setattr(pipeline, "step_command", fake_step_command)
     written: list[str] = []
     emit = EventLog.emit
 
-    def full(self: EventLog, event: str, **fields: Any) -> None:
+    def full(self: EventLog, event: Event) -> None:
         if len(written) >= after:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
-        written.append(event)
-        emit(self, event, **fields)
+        written.append(event.event)
+        emit(self, event)
 
     monkeypatch.setattr(EventLog, "emit", full)
     code, out, err = cai("run", "--base-dir", tmp_path / "b")

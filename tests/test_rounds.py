@@ -3,13 +3,13 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 from fake_run import fake_step_command
 from stubs import Stage, config_of, resolved_of, results_for
 
 from cai_bootstrap import pipeline
+from cai_bootstrap.events import Event, Notice
 from cai_bootstrap.generation.make_instructions import make_instructions
 from cai_bootstrap.instructions.held_back import held_back
 from cai_bootstrap.instructions.leakage import LeakageIndex
@@ -29,11 +29,11 @@ def through(base: Path, looks: str, rounds: int, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(pipeline, "step_command", fake_step_command)
     monkeypatch.setenv("FAKE_TRAIN", f"looks:{looks}")
     monkeypatch.setenv("FAKE_EVALUATE", f"results:{results}")
-    told: list[dict[str, Any]] = []
+    told: list[Event] = []
     config = resolved_of(paths__base_dir=str(base), training__rounds=rounds)
     outcome = pipeline.run_pipeline(config, Workspace.at(base), STEPS, on_event=told.append)
     evaluated = json.loads((base / "logs/steps/evaluate.json").read_text())["round"]
-    notices = [event["message"] for event in told if event["event"] == "notice"]
+    notices = [event.message for event in told if isinstance(event, Notice)]
     return evaluated, list(outcome.steps), notices
 
 
@@ -86,10 +86,10 @@ def test_an_evaluation_of_its_own_takes_the_round_that_the_run_took(
 def test_training_alone_says_that_it_is_the_first_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline, "step_command", fake_step_command)
     monkeypatch.setenv("FAKE_TRAIN", "looks:0.3")
-    told: list[dict[str, Any]] = []
+    told: list[Event] = []
     config = resolved_of(paths__base_dir=str(tmp_path / "b"), training__rounds=3)
     pipeline.run_pipeline(config, Workspace.at(tmp_path / "b"), ("train",), on_event=told.append)
-    assert [e["message"] for e in told if e["event"] == "notice"] == [
+    assert [event.message for event in told if isinstance(event, Notice)] == [
         "this is the first round; `cai run` goes on with those after it"
     ]
 

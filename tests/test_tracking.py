@@ -23,12 +23,12 @@ def finished(tmp_path: Path) -> Workspace:
     """What a run of two phases leaves of its curves, its result and its report."""
     workspace = Workspace.at(tmp_path / "work").create()
     rows: list[dict[str, Any]] = [{"event": "step_started", "step": "train"}]
-    rows.append({"event": "watch", "number": 0, "eos_rate": 0.0})
+    rows.append({"event": "watch", "step": "train", "number": 0, "strict_rate": 0.0, "eos_rate": 0.0})
     for phase in range(2):
         for number in (1, 2):
             figures = {"loss": 2.0 - phase - number / 10, "nll": 1.0}
-            rows.append({"event": "train_step", "number": number, "phase": phase, "figures": figures})
-    rows.append({"event": "watch", "number": 2, "phase": 1, "eos_rate": 0.5})
+            rows.append({"event": "train_step", "step": "train", "number": number, "phase": phase, "figures": figures})
+    rows.append({"event": "watch", "step": "train", "number": 2, "phase": 1, "strict_rate": 0.25, "eos_rate": 0.5})
     log = workspace.logs / "20260101T000000Z.jsonl"
     log.write_text("".join(json.dumps({"at": "now", "run": log.stem, **row}) + "\n" for row in rows) + '{"torn')
     results = workspace.results / "stage1_evaluation_x.json"
@@ -47,7 +47,7 @@ def test_phases_follow_on_and_a_look_stands_at_the_step_it_was_made(finished: Wo
     curves = list(training_curves(newest_training(run_logs(finished.logs))))
     assert [step for step, _ in curves] == [0, 1, 2, 3, 4, 4]
     assert curves[3] == (3, {"train/loss": pytest.approx(0.9), "train/nll": 1.0})
-    assert curves[5][1] == {"watch/eos_rate": 0.5}
+    assert curves[5][1] == {"watch/strict_rate": 0.25, "watch/eos_rate": 0.5}
 
 
 def test_a_run_that_went_on_after_its_training_tells_the_curves_and_one_without_training_none(

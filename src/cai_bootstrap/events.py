@@ -1,7 +1,6 @@
 """What a run tells while it goes on: one JSON object a line in `logs/<run>.jsonl`, for screen, report and pod.
 
-Every event has `at` (UTC), `event` and `run`; `progress` events have `step`, `done`, `total`, `tokens_per_second` and
-`eta_seconds`.
+`{"at": "2026-11-22T10:31:00Z", "event": "progress", "run": "20261122T103000Z", "step": "train", "done": 3, …}`
 """
 
 import json
@@ -9,17 +8,168 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 PROGRESS_SECONDS = 1.0
 RATE_AFTER = 0.01  # of all there is to do; before, no rate and no ETA are told
 Rows = list[dict[str, Any]]
+_HEAD = ("at", "event", "run")
 
 
 def utc_now() -> str:
     """The time as ISO 8601 in UTC, to the second."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+class _Event(BaseModel):
+    """The log adds `at` (UTC) and `run` as it writes. The other fields keep their order; None is left out."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
+
+    at: str = ""
+    run: str = ""
+
+
+class RunStarted(_Event):
+    """A run begins with these steps."""
+
+    event: Literal["run_started"] = "run_started"
+    steps: list[str] = Field(default_factory=list)
+    preset: str | None = None
+
+
+class RunFinished(_Event):
+    """The run is over; `message` says why if it did not pass."""
+
+    event: Literal["run_finished"] = "run_finished"
+    exit_code: int
+    verdict: str
+    message: str | None = None
+
+
+class StepStarted(_Event):
+    """A step begins; `timeout` is its time limit in seconds. `round` is None in the first round."""
+
+    event: Literal["step_started"] = "step_started"
+    step: str
+    timeout: int
+    round: int | None = None
+
+
+class StepSkipped(_Event):
+    """The step was finished before, by this run or an earlier one."""
+
+    event: Literal["step_skipped"] = "step_skipped"
+    step: str
+
+
+class StepFinished(_Event):
+    """A step's process has ended after `seconds`."""
+
+    event: Literal["step_finished"] = "step_finished"
+    step: str
+    round: int | None = None
+    status: str
+    seconds: float
+    skipped: bool
+    exit_code: int
+
+
+class StepProgress(_Event):
+    """How far a step is. Rate and time left are None until enough is done to tell."""
+
+    event: Literal["progress"] = "progress"
+    step: str
+    done: int
+    total: int
+    tokens_per_second: float | None = None
+    eta_seconds: float | None = None
+
+
+class Notice(_Event):
+    """A sentence that the user should see."""
+
+    event: Literal["notice"] = "notice"
+    step: str
+    message: str
+
+
+class Error(_Event):
+    """Why a step ends before its time."""
+
+    event: Literal["error"] = "error"
+    step: str
+    message: str
+
+
+class Gate(_Event):
+    """The verdict on the results file."""
+
+    event: Literal["gate"] = "gate"
+    passed: bool
+    enforced: bool
+    message: str
+
+
+class Elicited(_Event):
+    """The share of dev items that the base follows under one prompt."""
+
+    event: Literal["elicited"] = "elicited"
+    step: str
+    rendering: str
+    rate: float
+
+
+class TrainStep(_Event):
+    """The trainer's figures after optimizer step `number` of a phase: `{"loss": 0.61, "rewards/margins": 0.4}`."""
+
+    event: Literal["train_step"] = "train_step"
+    step: str
+    number: int
+    phase: int = 0
+    figures: dict[str, int | float | None] = Field(default_factory=dict)
+
+
+class Watch(_Event):
+    """One look of the collapse watch (`training.watch.Look`) at optimizer step `number` of a phase."""
+
+    event: Literal["watch"] = "watch"
+    step: str
+    number: int
+    phase: int = 0
+    strict_rate: float
+    eos_rate: float
+    silent_rate: float | None = None
+    distinct: float | None = None
+    words: float | None = None
+    chosen_per_token: float | None = None
+
+    @property
+    def figures(self) -> dict[str, int | float | None]:
+        """What the look saw, by name."""
+        return {name: getattr(self, name) for name in WATCH_FIGURES if name in self.model_fields_set}
+
+
+WATCH_FIGURES = ("strict_rate", "eos_rate", "silent_rate", "distinct", "words", "chosen_per_token")
+Event = (
+    RunStarted
+    | RunFinished
+    | StepStarted
+    | StepSkipped
+    | StepFinished
+    | StepProgress
+    | Notice
+    | Error
+    | Gate
+    | Elicited
+    | TrainStep
+    | Watch
+)
 
 
 class EventLog:
@@ -29,12 +179,12 @@ class EventLog:
         self.path, self.run = path, run
         path.parent.mkdir(parents=True, exist_ok=True)
 
-    def emit(self, event: str, **fields: Any) -> None:
+    def emit(self, event: Event) -> None:
         """Append one event. Values that JSON cannot hold (NaN, infinity) are written as null."""
-        known = {name: value for name, value in fields.items() if value is not None}
-        line = (
-            json.dumps({"at": utc_now(), "event": event, "run": self.run, **_finite(known)}, ensure_ascii=False) + "\n"
-        )
+        fields = {name: getattr(event, name) for name in type(event).model_fields if name not in _HEAD}
+        values = {name: _finite(value) for name, value in fields.items() if value is not None}
+        head = {"at": utc_now(), "event": event.event, "run": self.run}
+        line = json.dumps({**head, **values}, ensure_ascii=False) + "\n"
         handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
             os.write(handle, line.encode())
@@ -89,12 +239,13 @@ class Progress:
         # The first of a batch comes when the whole batch is done: a rate of it alone once promised 57 hours.
         known = seconds > 0 and made >= max(2, RATE_AFTER * self._total)
         self._log.emit(
-            "progress",
-            step=self._step,
-            done=self._done,
-            total=self._total,
-            tokens_per_second=round(self._tokens / seconds, 1) if known and self._tokens else None,
-            eta_seconds=round((self._total - self._done) * seconds / made, 1) if known else None,
+            StepProgress(
+                step=self._step,
+                done=self._done,
+                total=self._total,
+                tokens_per_second=round(self._tokens / seconds, 1) if known and self._tokens else None,
+                eta_seconds=round((self._total - self._done) * seconds / made, 1) if known else None,
+            )
         )
 
     @property
@@ -109,11 +260,7 @@ class Progress:
 
     def say(self, message: str) -> None:
         """Emit a notice that the user should see."""
-        self._log.emit("notice", step=self._step, message=message)
-
-    def record(self, event: str, **fields: Any) -> None:
-        """Emit any other event of this step, for example a training step's figures."""
-        self._log.emit(event, step=self._step, **fields)
+        self._log.emit(Notice(step=self._step, message=message))
 
 
 def run_logs(folder: Path) -> list[Path]:
@@ -136,44 +283,81 @@ def rows(path: Path) -> tuple[Rows, int]:
 def _lines(path: Path) -> Iterator[Any]:
     try:
         with path.open("rb") as source:
-            for line in source:
-                if line.strip():
-                    try:
-                        yield json.loads(line.decode("utf-8", errors="replace"))
-                    except (ValueError, RecursionError):
-                        yield None
+            yield from (_object(line) for line in source if line.strip())
     except OSError:
         return
 
 
-def newest_training(logs: Sequence[Path]) -> Rows:
-    """The `train_step` and `watch` events of the newest training in these files, which are given oldest first.
+def _object(line: bytes) -> Any:
+    try:
+        return json.loads(line.decode("utf-8", errors="replace"))
+    except (ValueError, RecursionError):
+        return None
+
+
+def read_event(line: bytes) -> Event | None:
+    """One line of an events file, or None for what is none: torn, or of a kind that only another version knows."""
+    value = _object(line)
+    return _typed(value) if isinstance(value, dict) else None
+
+
+def read_events(path: Path) -> tuple[list[Event], int]:
+    """The events of a file, and how many lines are no JSON object (none where there is no file)."""
+    objects, bad = rows(path)
+    return [event for event in map(_typed, objects) if event is not None], bad
+
+
+def _typed(value: dict[str, Any]) -> Event | None:
+    try:
+        return _adapter().validate_python(value)
+    except ValidationError:
+        return None
+
+
+@cache
+def _adapter() -> TypeAdapter[Event]:
+    return TypeAdapter(Annotated[Event, Field(discriminator="event")])
+
+
+@dataclass(frozen=True)
+class TrainingEvent:
+    """A training step or a look, and the round whose training it belongs to."""
+
+    round: int
+    event: TrainStep | Watch
+
+    @property
+    def part(self) -> tuple[int, int]:
+        """Round and phase (0 for the first): SFT before DPO counts its own steps."""
+        return self.round, self.event.phase
+
+
+def newest_training(logs: Sequence[Path]) -> list[TrainingEvent]:
+    """The training steps and looks of the newest training in these files, which are given oldest first.
 
     A resumed training goes on from its number, a new one starts again from the first.
-    Each has its `round`, and its `phase` (0 for the first): SFT before DPO counts its own steps.
     """
-    kept: dict[tuple[int, int, str, int], dict[str, Any]] = {}
+    newest: dict[tuple[int, int, str, int], TrainingEvent] = {}
     part = 1
     for path in logs:
-        for event in rows(path)[0]:
-            number = event.get("number")
-            if event.get("event") == "step_started":
-                part = event["round"] if isinstance(event.get("round"), int) else 1
-            if event.get("event") not in {"train_step", "watch"} or not isinstance(number, int):
+        for event in read_events(path)[0]:
+            if isinstance(event, StepStarted):
+                part = event.round or 1
+            if not isinstance(event, TrainStep | Watch):
                 continue
-            phase = event["phase"] if isinstance(event.get("phase"), int) else 0
-            starts = (event["event"], number) in {("watch", 0), ("train_step", 1)}
-            if starts and any(key[0] == part and (key[1], key[3]) > (phase, number) for key in kept):
-                kept = {key: row for key, row in kept.items() if key[:2] < (part, phase)}
-            kept[part, phase, event["event"], number] = {**event, "round": part, "phase": phase}
-    return [kept[key] for key in sorted(kept)]
+            phase, number = event.phase, event.number
+            starts = (event.event, number) in {("watch", 0), ("train_step", 1)}
+            if starts and any(key[0] == part and (key[1], key[3]) > (phase, number) for key in newest):
+                newest = {key: row for key, row in newest.items() if key[:2] < (part, phase)}
+            newest[part, phase, event.event, number] = TrainingEvent(part, event)
+    return [newest[key] for key in sorted(newest)]
 
 
-def training_offsets(training: Rows) -> dict[tuple[int, int], int]:
+def training_offsets(training: Sequence[TrainingEvent]) -> dict[tuple[int, int], int]:
     """Where the steps of each round, and of each phase in it, begin on one axis."""
-    found: dict[tuple[int, int], int] = {}
+    offsets: dict[tuple[int, int], int] = {}
     end = 0
-    for part in sorted({(row["round"], row["phase"]) for row in training}):
-        found[part] = end
-        end += max(row["number"] for row in training if (row["round"], row["phase"]) == part)
-    return found
+    for part in sorted({row.part for row in training}):
+        offsets[part] = end
+        end += max(row.event.number for row in training if row.part == part)
+    return offsets

@@ -5,12 +5,13 @@ single step writes there only what it measured.
 """
 
 import contextlib
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from pydantic import ValidationError
 
 from cai_bootstrap.config import Resolved, Step, dump_yaml
 from cai_bootstrap.errors import (
@@ -23,7 +24,19 @@ from cai_bootstrap.errors import (
     TerminatedRunError,
     UntrustedResultError,
 )
-from cai_bootstrap.events import EventLog
+from cai_bootstrap.events import (
+    Error,
+    Event,
+    EventLog,
+    Gate,
+    Notice,
+    RunFinished,
+    RunStarted,
+    StepFinished,
+    StepSkipped,
+    StepStarted,
+    read_event,
+)
 from cai_bootstrap.files import read_json, write_atomic, write_json
 from cai_bootstrap.judging.suite import NAMED_SUITES, load_suite
 from cai_bootstrap.measuring.gate import judge_file
@@ -41,13 +54,14 @@ from cai_bootstrap.run.markers import (
     read_typed,
     step_log,
 )
+from cai_bootstrap.run.record import Manifest, Reuse, RunRecord, StepRecord, record_file
 from cai_bootstrap.standby import Standby
 from cai_bootstrap.supervise import Ended, Signals, step_command, supervise
 
 ALL_STEPS: tuple[Step, ...] = ("prepare", "baseline", "generate", "train", "evaluate")
 START_PATIENCE_SECONDS = 10.0
 STAGE_1_RATE = 0.95
-OnEvent = Callable[[dict[str, Any]], None]
+OnEvent = Callable[[Event], None]
 
 
 class _StepError(CaiError):
@@ -76,7 +90,12 @@ class _Follower:
         # Two runs within one second share a file; the earlier one's events are not this run's.
         self._path, self._on_event = path, on_event
         self._offset = path.stat().st_size if path.exists() else 0
-        self.last: dict[str, dict[str, Any]] = {}
+        self.begin_step()
+
+    def begin_step(self) -> None:
+        """Forget what the step before told."""
+        self.skipped = False
+        self.error: str | None = None
 
     def __call__(self) -> None:
         if not self._path.exists():
@@ -87,11 +106,13 @@ class _Follower:
                 if not line.endswith(b"\n"):
                     break
                 self._offset += len(line)
-                try:
-                    event = json.loads(line)
-                except ValueError:
-                    continue  # torn by a full disk
-                self.last[event["event"]] = event
+                event = read_event(line)
+                if event is None:
+                    continue
+                if isinstance(event, StepSkipped):
+                    self.skipped = True
+                elif isinstance(event, Error):
+                    self.error = event.message
                 self._on_event(event)
 
 
@@ -123,7 +144,7 @@ def run_pipeline(
         if "evaluate" in steps and ("baseline" in steps or measured):
             _write_run(resolved, workspace, run, outcome)
         with contextlib.suppress(OSError):
-            log.emit("run_finished", exit_code=outcome.exit_code, verdict=outcome.verdict, message=outcome.message)
+            log.emit(RunFinished(exit_code=outcome.exit_code, verdict=outcome.verdict, message=outcome.message))
         follow()
     return outcome
 
@@ -149,7 +170,7 @@ class _Run:
         outcome = RunOutcome("error", 1)
         config_file = self.workspace.logs / f"{self.log.run}.config.yaml"
         try:
-            self.log.emit("run_started", steps=list(steps), preset=self.resolved.config.preset)
+            self.log.emit(RunStarted(steps=list(steps), preset=self.resolved.config.preset))
             write_atomic(config_file, dump_yaml(self.resolved.config))
             for name in steps:
                 if name in {"generate", "train", "evaluate"} and len(steps) > 1 and self._nothing_to_teach():
@@ -162,7 +183,7 @@ class _Run:
                     self._later_rounds(config_file, outcome)
                 elif name == "train" and self.resolved.config.training.rounds > 1:
                     message = "this is the first round; `cai run` goes on with those after it"
-                    self.log.emit("notice", step="train", message=message)
+                    self.log.emit(Notice(step="train", message=message))
             if "evaluate" in steps:
                 self._gate(outcome)
             else:
@@ -189,18 +210,18 @@ class _Run:
                     "be chosen. It was trained before several rounds were asked for; use another --base-dir, or "
                     "remove its folder in the checkpoints, to have them"
                 )
-                self.log.emit("notice", step="train", message=message)
+                self.log.emit(Notice(step="train", message=message))
                 return
             if before.rate >= STAGE_1_RATE:
                 message = f"round {number} is not needed: {before.rate:.1%} on {before.items}"
-                self.log.emit("notice", step="train", message=message)
+                self.log.emit(Notice(step="train", message=message))
                 return
             self._step("generate", config_file, outcome, number=number)
             self._step("train", config_file, outcome, number=number)
             after = self._watched(number)
             if after is not None and after.rate - before.rate < settings.min_gain:
                 message = f"round {number} gained {after.rate - before.rate:+.1%} on {after.items}; no more"
-                self.log.emit("notice", step="train", message=message)
+                self.log.emit(Notice(step="train", message=message))
                 return
 
     def _watched(self, number: int) -> "_Watched | None":
@@ -238,26 +259,26 @@ class _Run:
         shown = marker_name(name, number)
         outcome.steps[shown] = {"status": "running", "seconds": 0.0, "skipped": False}
         output = step_log(self.workspace, self.log.run, name, number)
-        self.log.emit("step_started", step=name, timeout=limit, round=number if number > 1 else None)
-        self.follow.last.pop("step_skipped", None)
-        self.follow.last.pop("error", None)
+        self.log.emit(StepStarted(step=name, timeout=limit, round=number if number > 1 else None))
+        self.follow.begin_step()
         command = step_command([name, "--config", str(config_file), "--run", self.log.run, "--round", str(number)])
         more: dict[str, Any] = {} if last else {"meanwhile": self.standby.prepare}
         ended = supervise(
             command, timeout=limit, log=output, signals=self.signals, on_tick=self.follow, start=self.standby.start,
             **more,
         )  # fmt: skip
-        skipped = "step_skipped" in self.follow.last
+        skipped = self.follow.skipped
         status = "done" if ended.code == EXIT_OK else "failed"
         outcome.steps[shown] = {"status": status, "seconds": round(ended.seconds, 2), "skipped": skipped}
         self.log.emit(
-            "step_finished",
-            step=name,
-            round=number if number > 1 else None,
-            status=status,
-            seconds=round(ended.seconds, 2),
-            skipped=skipped,
-            exit_code=ended.code,
+            StepFinished(
+                step=name,
+                round=number if number > 1 else None,
+                status=status,
+                seconds=round(ended.seconds, 2),
+                skipped=skipped,
+                exit_code=ended.code,
+            )
         )
         if ended.code != EXIT_OK:
             raise self._failure(name, limit, ended, output)
@@ -268,7 +289,7 @@ class _Run:
                 f"the step '{name}' was ended at its time limit of {limit} s; what was finished is kept, so start "
                 f"again to go on, or give it more: --timeout {name}=SECONDS"
             )
-        said = self.follow.last.get("error", {}).get("message")
+        said = self.follow.error
         if ended.code == 130:
             return InterruptedRunError(said or f"interrupted during '{name}'; start again to go on")
         if ended.code == 143:
@@ -305,7 +326,7 @@ class _Run:
         outcome.verdict = "passed" if verdict.passed else "failed"
         if not settings.enforce_gate or (verdict.passed and verdict.subset is not None):
             outcome.verdict = "not_enforced"
-        self.log.emit("gate", passed=verdict.passed, enforced=settings.enforce_gate, message=verdict.message)
+        self.log.emit(Gate(passed=verdict.passed, enforced=settings.enforce_gate, message=verdict.message))
 
 
 def _write_run(resolved: Resolved, workspace: Workspace, run: str, outcome: RunOutcome) -> None:
@@ -315,19 +336,25 @@ def _write_run(resolved: Resolved, workspace: Workspace, run: str, outcome: RunO
             results = read_json(outcome.results_file)
     reuse = (results.get("run") or {}).get("reuse") if isinstance(results, dict) else None
     count = resolved.config.generation.count
+    record = RunRecord(
+        run=run,
+        verdict=outcome.verdict,
+        exit_code=outcome.exit_code,
+        message=outcome.message,
+        steps={name: StepRecord.model_validate(step) for name, step in outcome.steps.items()},
+        reuse=_reuse(reuse) or Reuse(requested=count, found=count),
+        results_file=outcome.results_file.name if outcome.results_file else None,
+        manifest=Manifest.model_validate(provenance.manifest(resolved, workspace)),
+    )
     try:
-        write_json(
-            workspace.results / "run.json",
-            {
-                "run": run,
-                "verdict": outcome.verdict,
-                "exit_code": outcome.exit_code,
-                "message": outcome.message,
-                "steps": outcome.steps,
-                "reuse": reuse or {"requested": count, "found": count},
-                "results_file": outcome.results_file.name if outcome.results_file else None,
-                "manifest": provenance.manifest(resolved, workspace),
-            },
-        )
+        write_json(record_file(workspace), record.as_json())
     except OSError as error:
         outcome.message = f"{outcome.message}; {workspace.results}/run.json was not written: {error.strerror}"
+
+
+def _reuse(value: Any) -> Reuse | None:
+    """The counts as the evaluation left them; None where it left none or they cannot be read."""
+    try:
+        return Reuse.model_validate(value)
+    except ValidationError:
+        return None

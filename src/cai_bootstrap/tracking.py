@@ -7,17 +7,16 @@ It is told once, after the run, from the events; the trainer reports to nobody. 
 import importlib
 import importlib.util
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from cai_bootstrap.errors import DataError, UsageError
-from cai_bootstrap.events import Rows, newest_training, run_logs, training_offsets
+from cai_bootstrap.events import TrainingEvent, TrainStep, newest_training, run_logs, training_offsets
 from cai_bootstrap.files import read_json
 from cai_bootstrap.run.folder import Workspace
 
 PROJECT = "cai-bootstrap"
-_PLACE = {"number", "round", "phase"}
 PROJECT_VARIABLE = {"trackio": "TRACKIO_PROJECT", "wandb": "WANDB_PROJECT"}
 
 
@@ -73,16 +72,14 @@ def track_run(
     )
 
 
-def training_curves(training: Rows) -> Iterator[tuple[int, dict[str, float]]]:
+def training_curves(training: Sequence[TrainingEvent]) -> Iterator[tuple[int, dict[str, float]]]:
     """Step and figures of every training step and look at the model, on one axis for all rounds and phases."""
     offsets = training_offsets(training)
-    placed = [(offsets[row["round"], row["phase"]] + row["number"], row) for row in training]
-    for step, row in sorted(placed, key=lambda each: (each[0], each[1]["round"], each[1]["event"])):
-        if row["event"] == "train_step":
-            figures = {f"train/{key}": value for key, value in (row.get("figures") or {}).items()}
-        else:
-            figures = {f"watch/{key}": value for key, value in row.items() if key not in _PLACE}
-        yield step, {key: float(value) for key, value in figures.items() if isinstance(value, int | float)}
+    placed = [(offsets[row.part] + row.event.number, row) for row in training]
+    for step, row in sorted(placed, key=lambda each: (each[0], each[1].round, each[1].event.event)):
+        kind = "train" if isinstance(row.event, TrainStep) else "watch"
+        figures = row.event.figures.items()
+        yield step, {f"{kind}/{name}": float(value) for name, value in figures if value is not None}
 
 
 def _verdict(ended: dict[str, Any]) -> dict[str, Any]:

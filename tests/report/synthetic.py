@@ -8,7 +8,7 @@ from typing import Any
 
 from cai_bootstrap.config import resolve
 from cai_bootstrap.constitution import load_constitution
-from cai_bootstrap.events import EventLog
+from cai_bootstrap.events import EventLog, RunStarted, StepFinished, StepStarted, TrainStep, Watch
 from cai_bootstrap.files import read_json, write_json, write_jsonl
 from cai_bootstrap.generation.pairs import summarise
 from cai_bootstrap.instructions.sampler import sample
@@ -200,23 +200,23 @@ def outcome(
 def train(workspace: Workspace, suite: Suite, *, steps: int = 240) -> None:
     """Events of a run and of its training, and the adapter's marker."""
     log = EventLog(workspace.logs / f"{RUN}.jsonl", RUN)
-    log.emit("run_started", steps=["prepare", "baseline", "generate", "train", "evaluate"])
-    log.emit("step_started", step="train", timeout=10_800)
+    log.emit(RunStarted(steps=["prepare", "baseline", "generate", "train", "evaluate"]))
+    log.emit(StepStarted(step="train", timeout=10_800))
     draw = random.Random(5)
     for number in range(steps + 1):
         done = number / steps
         if number % 40 == 0:
             look = {"strict_rate": 0.02 + 0.8 * done**0.5, "eos_rate": min(1.0, 0.05 + 2.4 * done), "silent_rate": 0.0,
                     "distinct": 0.9, "words": 9 - 3 * done, "chosen_per_token": -2.6 + 1.9 * done}  # fmt: skip
-            log.emit("watch", step="train", number=number, **look)
+            log.emit(Watch(step="train", number=number, **look))
         if number:
             nll = 0.5 + 2.1 * math.exp(-5 * done) + draw.gauss(0, 0.05)
             margin = 3.2 * done + draw.gauss(0, 0.2)
             dpo = math.log1p(math.exp(-margin))
             figures = {"loss": nll + 0.2 * dpo, "nll": nll, "dpo": dpo, "rewards/margins": margin}
             figures |= {"logps/chosen": -9 * nll, "logps/rejected": -30 - 25 * done + draw.gauss(0, 1)}
-            log.emit("train_step", step="train", number=number, figures=figures)
-    log.emit("step_finished", step="train", status="done", seconds=412.6, skipped=False, exit_code=0)
+            log.emit(TrainStep(step="train", number=number, figures=figures))
+    log.emit(StepFinished(step="train", status="done", seconds=412.6, skipped=False, exit_code=0))
     known = labels(workspace)
     marker = {
         "adapter_path": "4d138625a172", "final_loss": 0.62, "epochs": 3.0, "finished_at": "2026-11-22T10:31:00Z",

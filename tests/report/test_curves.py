@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from synthetic import generate, records, train
 
-from cai_bootstrap.events import EventLog
+from cai_bootstrap.events import EventLog, StepStarted, TrainStep
 from cai_bootstrap.files import read_json
 from cai_bootstrap.judging.suite import load_suite
 from cai_bootstrap.report.build import report_page
@@ -22,10 +22,10 @@ def test_training_curves_go_on_after_an_interruption_and_start_again_with_a_new_
     def log(name: str, numbers: range, loss: float) -> None:
         events = EventLog(workspace.logs / f"{name}.jsonl", name)
         for number in numbers:
-            events.emit("train_step", step="train", number=number, figures={"loss": loss})
+            events.emit(TrainStep(step="train", number=number, figures={"loss": loss}))
 
     def losses() -> list[float]:
-        return [row["figures"]["loss"] for row in load(workspace).training]
+        return [row.event.figures["loss"] for row in load(workspace).training]
 
     log("20260101T000000Z", range(1, 8), 1.0)
     log("20260102T000000Z", range(6, 10), 2.0)
@@ -38,9 +38,9 @@ def test_rounds_follow_each_other_on_one_axis_and_their_data_are_added_up(tmp_pa
     workspace = Workspace.at(tmp_path).create()
     events = EventLog(workspace.logs / "20260101T000000Z.jsonl", "r")
     for part in (1, 2):
-        events.emit("step_started", step="train", timeout=9, round=part if part > 1 else None)
+        events.emit(StepStarted(step="train", timeout=9, round=part if part > 1 else None))
         for number in (1, 2, 3):
-            events.emit("train_step", step="train", number=number, figures={"loss": 1.0 / part})
+            events.emit(TrainStep(step="train", number=number, figures={"loss": 1.0 / part}))
     generate(workspace, 40)
     second = Workspace.at(tmp_path, data=workspace.data / "round-2")
     generate(second, 24)
@@ -70,9 +70,9 @@ def test_sft_before_dpo_is_shown_with_the_dpo_that_follows_it(small: Workspace) 
 
     def log(name: str, phase: int, numbers: range) -> None:
         events = EventLog(small.logs / f"{name}.jsonl", name)
-        events.emit("step_started", step="train", timeout=9)
+        events.emit(StepStarted(step="train", timeout=9))
         for number in numbers:
-            events.emit("train_step", step="train", number=number, phase=phase, figures={"loss": 9.0 - phase})
+            events.emit(TrainStep(step="train", number=number, phase=phase, figures={"loss": 9.0 - phase}))
 
     newest.unlink()
     log("20260103T000000Z", 0, range(1, 5))
@@ -82,7 +82,7 @@ def test_sft_before_dpo_is_shown_with_the_dpo_that_follows_it(small: Workspace) 
     run["manifest"]["config"]["training.method"]["value"] = "sft+dpo"
     (small.results / "run.json").write_text(json.dumps(run))
     found = load(small)
-    assert [(row["phase"], row["number"]) for row in found.training] == [(0, n) for n in range(1, 5)] + [
+    assert [(row.event.phase, row.event.number) for row in found.training] == [(0, n) for n in range(1, 5)] + [
         (1, n) for n in range(1, 6)
     ]
     picture = pictures(found)[0]
@@ -91,7 +91,7 @@ def test_sft_before_dpo_is_shown_with_the_dpo_that_follows_it(small: Workspace) 
     assert " SFT<" in picture.svg
     assert " DPO<" in picture.svg
     log("20260106T000000Z", 0, range(1, 3))
-    assert [(row["phase"], row["number"]) for row in load(small).training] == [(0, 1), (0, 2)]
+    assert [(row.event.phase, row.event.number) for row in load(small).training] == [(0, 1), (0, 2)]
 
 
 def test_a_long_training_keeps_all_points_in_the_plot_and_says_so_in_the_table(tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_infinite_losses_leave_a_gap_and_no_error(tmp_path: Path) -> None:
     workspace = Workspace.at(tmp_path).create()
     events = EventLog(workspace.logs / "20260101T000000Z.jsonl", "r")
     for number, loss in enumerate((1.0, float("nan"), float("inf"), 0.5), 1):
-        events.emit("train_step", step="train", number=number, figures={"loss": loss})
+        events.emit(TrainStep(step="train", number=number, figures={"loss": loss}))
     path = workspace.logs / "20260102T000000Z.jsonl"
     path.write_text('{"event": "train_step", "number": 5, "figures": {"loss": NaN}}\n')
     assert "Loss" in report_page(workspace)

@@ -20,7 +20,16 @@ from synthetic import RUN, baseline, make_run, train
 
 from cai_bootstrap.cli import run_command
 from cai_bootstrap.cli.report import report
-from cai_bootstrap.events import EventLog
+from cai_bootstrap.events import (
+    EventLog,
+    Notice,
+    RunFinished,
+    RunStarted,
+    StepFinished,
+    StepProgress,
+    StepStarted,
+    TrainStep,
+)
 from cai_bootstrap.judging.suite import load_suite
 from cai_bootstrap.report import live
 from cai_bootstrap.report.live import live_state, serve
@@ -33,12 +42,12 @@ def going_on(tmp_path: Path) -> Workspace:
     workspace = Workspace.at(tmp_path).create()
     baseline(workspace, load_suite("quick"))
     log = EventLog(workspace.logs / f"{RUN}.jsonl", RUN)
-    log.emit("run_started", steps=["baseline", "train"])
-    log.emit("step_finished", step="baseline", status="done", seconds=61.0, skipped=False, exit_code=0)
-    log.emit("step_started", step="train", timeout=10_800)
-    log.emit("notice", step="train", message="\x1b[31m2 of 20 pairs do not train <b>")
-    log.emit("train_step", step="train", number=1, figures={"loss": 1.25, "nll": 1.0})
-    log.emit("progress", step="train", done=1, total=40, eta_seconds=195.0)
+    log.emit(RunStarted(steps=["baseline", "train"]))
+    log.emit(StepFinished(step="baseline", status="done", seconds=61.0, skipped=False, exit_code=0))
+    log.emit(StepStarted(step="train", timeout=10_800))
+    log.emit(Notice(step="train", message="\x1b[31m2 of 20 pairs do not train <b>"))
+    log.emit(TrainStep(step="train", number=1, figures={"loss": 1.25, "nll": 1.0}))
+    log.emit(StepProgress(step="train", done=1, total=40, eta_seconds=195.0))
     return workspace
 
 
@@ -120,9 +129,9 @@ def test_the_state_of_nothing_and_of_a_finished_run(tmp_path: Path) -> None:
     workspace = Workspace.at(tmp_path)
     assert live_state(workspace)["line"] == "No run has written an events file here yet."
     log = EventLog(workspace.logs / f"{RUN}.jsonl", RUN)
-    log.emit("run_started")
+    log.emit(RunStarted())
     assert live_state(workspace)["line"] == "The run has begun."
-    log.emit("run_finished", exit_code=3, verdict="failed")
+    log.emit(RunFinished(exit_code=3, verdict="failed"))
     assert live_state(workspace)["line"] == "The run has ended: failed (exit code 3)."
     with log.path.open("ab") as file:
         file.write(b'{"event": "progress", "done": "x", "tot')
@@ -141,8 +150,8 @@ def test_the_page_follows_the_run_and_keeps_what_the_reader_chose(
     page.evaluate("document.activeElement.blur()")
     log = EventLog(going_on.logs / f"{RUN}.jsonl", RUN)
     for number in range(2, 21):
-        log.emit("train_step", step="train", number=number, figures={"loss": 1.0 / number})
-    log.emit("progress", step="train", done=20, total=40, eta_seconds=100.0)
+        log.emit(TrainStep(step="train", number=number, figures={"loss": 1.0 / number}))
+    log.emit(StepProgress(step="train", done=20, total=40, eta_seconds=100.0))
     expect(page.locator("#live-line")).to_contain_text("train: 20 of 40", timeout=40_000)
     expect(page.locator("#training")).to_contain_text("20 training steps are recorded", timeout=40_000)
     assert page.input_value("#items-filters select[name=type]") == "question"
@@ -187,7 +196,7 @@ def test_through_an_ssh_tunnel_the_page_is_the_same_and_goes_on(
         expect(page.locator("#live-line")).to_contain_text("train: 1 of 40")
         expect(page.locator("#headline")).to_contain_text("Baseline only")
     log = EventLog(going_on.logs / f"{RUN}.jsonl", RUN)
-    log.emit("progress", step="train", done=30, total=40, eta_seconds=50.0)
+    log.emit(StepProgress(step="train", done=30, total=40, eta_seconds=50.0))
     expect(page.locator("#live-line")).to_contain_text("train: 30 of 40", timeout=40_000)
 
 

@@ -8,7 +8,7 @@ from finished import Finished
 
 from cai_bootstrap.cli import run_command
 from cai_bootstrap.config import dump_yaml, resolve
-from cai_bootstrap.events import EventLog
+from cai_bootstrap.events import EventLog, RunStarted
 from cai_bootstrap.run.folder import Workspace
 from cai_bootstrap.use.run_settings import as_the_run
 
@@ -42,7 +42,7 @@ def test_preparing_another_model_is_no_run_to_take_settings_from(tmp_path: Path)
         name = f"202601{at}T000000Z"
         ran = resolve({"model": model}, environment={})
         (workspace.logs / f"{name}.config.yaml").write_text(dump_yaml(ran.config))
-        EventLog(workspace.logs / f"{name}.jsonl", name).emit("run_started", steps=steps)
+        EventLog(workspace.logs / f"{name}.jsonl", name).emit(RunStarted(steps=steps))
     assert as_the_run(resolve(environment={}), workspace, say=print).model == "owner/base"
 
 

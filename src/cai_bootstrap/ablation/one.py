@@ -21,7 +21,7 @@ from cai_bootstrap.ablation.plan import SHARED, Variation
 from cai_bootstrap.ablation.revision import revision
 from cai_bootstrap.config import RunConfig, dump_yaml, resolve
 from cai_bootstrap.errors import EXIT_FAILURE, EXIT_OK, CaiError, DataError, InterruptedRunError
-from cai_bootstrap.events import EventLog, Progress
+from cai_bootstrap.events import Error, EventLog, Progress, read_events
 from cai_bootstrap.files import read_json, write_atomic
 from cai_bootstrap.judging.suite import held_out_skills
 from cai_bootstrap.run.folder import Workspace
@@ -80,13 +80,10 @@ class _Job:
                     raise CaiError(f"the step '{name}' ended with code {ended.code}: {self._said(log)}")
 
     def _said(self, log: Path) -> str:
-        import json
-
-        events = self.workspace.logs / f"{self.run}.jsonl"
-        lines = events.read_text(encoding="utf-8").splitlines() if events.exists() else []
-        errors = [event for event in map(json.loads, lines) if event["event"] == "error"]
+        events, _ = read_events(self.workspace.logs / f"{self.run}.jsonl")
+        errors = [event.message for event in events if isinstance(event, Error)]
         if errors:
-            return str(errors[-1]["message"])
+            return errors[-1]
         return f"{log} says why"
 
     def share_baseline(self) -> None:

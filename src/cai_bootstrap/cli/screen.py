@@ -4,13 +4,28 @@ import sys
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, assert_never
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from cai_bootstrap.cli.printed import text as printed
+from cai_bootstrap.events import (
+    Elicited,
+    Error,
+    Event,
+    Gate,
+    Notice,
+    RunFinished,
+    RunStarted,
+    StepFinished,
+    StepProgress,
+    StepSkipped,
+    StepStarted,
+    TrainStep,
+    Watch,
+)
 from cai_bootstrap.measuring.declared import Results
 from cai_bootstrap.measuring.figures import FirstLine, SideFigures, Statistics, Tally
 from cai_bootstrap.measuring.results import percent
@@ -50,51 +65,56 @@ class Screen:
         if self._live:
             self._bar.stop()
 
-    def show(self, event: dict[str, Any]) -> None:
-        """Show one event."""
-        handler = getattr(self, f"_on_{event['event']}", None)
-        if handler is not None:
-            handler(event)
+    def show(self, event: Event) -> None:
+        """Show one event. What the final screen or the exit tells again is not shown here."""
+        match event:
+            case StepStarted():
+                self._start(event)
+            case StepProgress():
+                self._advance(event)
+            case StepFinished():
+                self._finish(event)
+            case Notice():
+                self._print(f"{event.step}: {event.message}")
+            case Elicited():
+                self._print(f"{event.step}: prompted base, {event.rendering}: {event.rate:.1%} on dev")
+            case Watch():
+                self._print(
+                    f"{event.step}: step {event.number}: dev {event.strict_rate:.0%} followed, "
+                    f"{event.eos_rate:.0%} stopped by themselves"
+                )
+            case RunStarted() | RunFinished() | StepSkipped() | Error() | Gate() | TrainStep():
+                pass
+            case _:
+                assert_never(event)
 
     def _print(self, message: str) -> None:
         self._console.print(*map(printed, message.split("\n")), sep="\n", highlight=False)
         if not self._live:
             sys.stdout.flush()
 
-    def _on_step_started(self, event: dict[str, Any]) -> None:
+    def _start(self, event: StepStarted) -> None:
         self._last_line = time.monotonic()
         if self._live:
-            self._task = self._bar.add_task(event["step"], total=None, rate="", eta="")
+            self._task = self._bar.add_task(event.step, total=None, rate="", eta="")
         else:
-            self._print(f"{event['step']}: started (time limit {event['timeout']} s)")
+            self._print(f"{event.step}: started (time limit {event.timeout} s)")
 
-    def _on_progress(self, event: dict[str, Any]) -> None:
-        rate = f"{event['tokens_per_second']:g} tokens/s" if "tokens_per_second" in event else ""
-        eta = f"ETA {_duration(event['eta_seconds'])}" if event.get("eta_seconds") else ""
+    def _advance(self, event: StepProgress) -> None:
+        rate = "" if event.tokens_per_second is None else f"{event.tokens_per_second:g} tokens/s"
+        eta = f"ETA {_duration(event.eta_seconds)}" if event.eta_seconds else ""
         if self._live:
             if self._task is not None:
-                self._bar.update(self._task, completed=event["done"], total=event["total"], rate=rate, eta=eta)
+                self._bar.update(self._task, completed=event.done, total=event.total, rate=rate, eta=eta)
         elif time.monotonic() - self._last_line > PLAIN_SECONDS:
             self._last_line = time.monotonic()
-            self._print(f"{event['step']}: {event['done']}/{event['total']}  {rate}  {eta}".rstrip())
+            self._print(f"{event.step}: {event.done}/{event.total}  {rate}  {eta}".rstrip())
 
-    def _on_notice(self, event: dict[str, Any]) -> None:
-        self._print(f"{event['step']}: {event['message']}")
-
-    def _on_step_finished(self, event: dict[str, Any]) -> None:
-        word = "skipped, finished before" if event["skipped"] else event["status"]
+    def _finish(self, event: StepFinished) -> None:
+        word = "skipped, finished before" if event.skipped else event.status
         if self._live and self._task is not None:
             self._bar.update(self._task, eta=word)
-        self._print(f"{event['step']}: {word} ({_duration(event['seconds'])})")
-
-    def _on_elicited(self, event: dict[str, Any]) -> None:
-        self._print(f"{event['step']}: prompted base, {event['rendering']}: {event['rate']:.1%} on dev")
-
-    def _on_watch(self, event: dict[str, Any]) -> None:
-        self._print(
-            f"{event['step']}: step {event['number']}: dev {event['strict_rate']:.0%} followed, "
-            f"{event['eos_rate']:.0%} stopped by themselves"
-        )
+        self._print(f"{event.step}: {word} ({_duration(event.seconds)})")
 
 
 def final_table(

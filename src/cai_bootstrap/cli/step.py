@@ -21,7 +21,7 @@ def step(name: Any, config_file: Path, run_id: str, round_number: int) -> int:
     stopping = StopRequest().install()
     from cai_bootstrap.config import resolve
     from cai_bootstrap.errors import CaiError, InterruptedRunError
-    from cai_bootstrap.events import EventLog, Progress
+    from cai_bootstrap.events import Error, EventLog, Progress, StepSkipped
     from cai_bootstrap.run.folder import Workspace
     from cai_bootstrap.run.lock import hold
     from cai_bootstrap.run.markers import step_log
@@ -39,24 +39,24 @@ def step(name: Any, config_file: Path, run_id: str, round_number: int) -> int:
 
         with hold(workspace, f"step {name} of run {run_id}", name="step"):
             if not run_step(name, StepContext(config, workspace, Progress(log, name), stopping, run_id, round_number)):
-                log.emit("step_skipped", step=name)
+                log.emit(StepSkipped(step=name))
         return 0
     except InterruptedRunError as error:
-        log.emit("error", step=name, message=str(error))
+        log.emit(Error(step=name, message=str(error)))
         return stopping.exit_code
     except CaiError as error:
-        log.emit("error", step=name, message=str(error))
+        log.emit(Error(step=name, message=str(error)))
         return error.exit_code
     except OSError as error:
         traceback.print_exc()
         place = error.filename or workspace.base
-        log.emit("error", step=name, message=f"{place}: {error.strerror}; free some space or mend it, and start again")
+        message = f"{place}: {error.strerror}; free some space or mend it, and start again"
+        log.emit(Error(step=name, message=message))
         return 1
     except Exception as error:
         traceback.print_exc()
         sys.stderr.flush()
         output = step_log(workspace, run_id, name, round_number)
-        log.emit(
-            "error", step=name, message=f"the step '{name}' failed: {type(error).__name__}: {error} ({output} has more)"
-        )
+        message = f"the step '{name}' failed: {type(error).__name__}: {error} ({output} has more)"
+        log.emit(Error(step=name, message=message))
         return 1

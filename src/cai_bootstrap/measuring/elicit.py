@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cai_bootstrap.events import Progress
+from cai_bootstrap.events import Elicited, Progress
 from cai_bootstrap.files import fingerprint
 from cai_bootstrap.inference.engine import Engine, Sampling
 from cai_bootstrap.instructions.exemplars import draw, draw_mixed
@@ -105,7 +105,8 @@ def elicit(
             judge(item, outputs[item.id].text, outputs[item.id].finished).first_line_success for item in dev_items
         )
         rates[rendering.name] = right / len(dev_items)
-        progress.record("elicited", rendering=rendering.name, rate=round(rates[rendering.name], 4))
+        rate = round(rates[rendering.name], 4)
+        progress.log.emit(Elicited(step=progress.step, rendering=rendering.name, rate=rate))
     best = max(GRID, key=lambda r: (rates[r.name], -GRID.index(r)))
     return Elicitation(rates, best, len(dev_items))
 

@@ -135,7 +135,7 @@ def _part(found: RunFiles, name: str, make: Callable[[], MadeT], otherwise: Othe
 
 
 def _name(found: RunFiles) -> str:
-    named = dig(found.run, "run") or (found.events[-1].get("run") if found.events else None)
+    named = found.run.run if found.run is not None else (found.events[-1].run if found.events else None)
     return str(named or (found.results_file.stem if found.results_file else "no run yet"))
 
 
@@ -203,11 +203,12 @@ def _sides(found: RunFiles) -> list[str]:
 
 
 def _reuse(found: RunFiles) -> str:
-    reuse = dig(found.run, "reuse") or {}
-    asked, there = reuse.get("requested"), reuse.get("found")
-    if asked == there:
+    reuse = found.run.reuse if found.run is not None else None
+    if reuse is None or reuse.requested == reuse.found:
         return ""
-    return f"Data made from {number(there)} instructions were reused; this run asked for {number(asked)}."
+    return (
+        f"Data made from {number(reuse.found)} instructions were reused; this run asked for {number(reuse.requested)}."
+    )
 
 
 def _payload(found: RunFiles, limit: int, most: int) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cai_bootstrap.errors import CaiError, DataError
-from cai_bootstrap.events import Rows, newest_training, rows, run_logs
+from cai_bootstrap.events import Event, Rows, TrainingEvent, newest_training, read_events, rows, run_logs
 from cai_bootstrap.files import read_json
 from cai_bootstrap.judging.suite import NAMED_SUITES, Suite, load_suite
 from cai_bootstrap.measuring.origin import foreign
@@ -15,18 +15,19 @@ from cai_bootstrap.measuring.results import read_results
 from cai_bootstrap.records import EvalItem
 from cai_bootstrap.run.folder import Workspace
 from cai_bootstrap.run.markers import DATA_REMEDY, check_outputs, marker_name
+from cai_bootstrap.run.record import RunRecord, read_record, record_file
 
 
 @dataclass
 class RunFiles:
     """A run as its files tell it. `results` and `baseline` were scored again and are sound, or they are None.
 
-    `events` are those of the newest run, `training` the `train_step` and `watch` events of the newest training, which
-    an earlier run may have done. `missing` names what is not there, `faults` what is there and cannot be believed.
+    `events` are those of the newest run, `training` the steps and looks of the newest training, which an earlier
+    run may have done. `missing` names what is not there, `faults` what is there and cannot be believed.
     """
 
     workspace: Workspace
-    run: dict[str, Any] | None = None
+    run: RunRecord | None = None
     results: dict[str, Any] | None = None
     results_file: Path | None = None
     baseline: dict[str, Any] | None = None
@@ -36,8 +37,8 @@ class RunFiles:
     preflight: dict[str, Any] | None = None
     model: dict[str, Any] | None = None
     checkpoints: Rows = field(default_factory=list)
-    events: Rows = field(default_factory=list)
-    training: Rows = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    training: list[TrainingEvent] = field(default_factory=list)
     rentals: Sequence[dict[str, Any]] = ()
     planned: dict[str, Any] | None = None
     missing: list[str] = field(default_factory=list)
@@ -67,7 +68,7 @@ class RunFiles:
 
     def config(self, key: str) -> Any:
         """A value of the run's configuration by its dotted name, or None."""
-        return dig(self.run, "manifest", "config", key, "value")
+        return None if self.run is None else self.run.config(key)
 
 
 def load(
@@ -78,8 +79,8 @@ def load(
     Raises nothing that the files could be the reason of.
     """
     found = RunFiles(workspace, rentals=rentals, planned=planned)
-    results, data, logs = workspace.results, workspace.data, workspace.logs
-    found.run = _object(found, results / "run.json", "no run has ended here yet")
+    data, logs = workspace.data, workspace.logs
+    found.run = _run(found)
     found.events = _newest_events(found)
     _measurements(found)
     found.summary = _summary(found)
@@ -101,6 +102,17 @@ def dig(value: Any, *path: str) -> Any:
     for key in path:
         value = value.get(key) if isinstance(value, dict) else None
     return value
+
+
+def _run(found: RunFiles) -> RunRecord | None:
+    try:
+        record = read_record(found.workspace)
+    except DataError as error:
+        found.faults.append(str(error))
+        return None
+    if record is None:
+        found.missing.append(f"{_short(found, record_file(found.workspace))}: no run has ended here yet")
+    return record
 
 
 def _object(found: RunFiles, path: Path, when_missing: str | None) -> dict[str, Any] | None:
@@ -140,8 +152,8 @@ def _measurements(found: RunFiles) -> None:
 def _results_file(found: RunFiles) -> Path | None:
     folder = found.workspace.results
     there = sorted(folder.glob("stage1_evaluation_*.json"))
-    named = dig(found.run, "results_file")
-    if isinstance(named, str):
+    named = found.run.results_file if found.run is not None else None
+    if named is not None:
         path = folder / Path(named).name
         if not path.exists():
             found.faults.append(f"{path}: the results file that run.json names is not there")
@@ -224,15 +236,15 @@ def _trusted(found: RunFiles, path: Path, suite: Suite | None) -> dict[str, Any]
         return None
 
 
-def _newest_events(found: RunFiles) -> Rows:
+def _newest_events(found: RunFiles) -> list[Event]:
     logs = run_logs(found.workspace.logs)
     if not logs:
         found.missing.append(f"{_short(found, found.workspace.logs)}: no events file")
         return []
-    events, bad = rows(logs[-1])
+    events, bad = read_events(logs[-1])
     if bad:
         found.faults.append(f"{logs[-1]}: {bad} lines are no events")
-    return [event for event in events if isinstance(event.get("event"), str)]
+    return events
 
 
 def _checkpoints(found: RunFiles) -> Rows:

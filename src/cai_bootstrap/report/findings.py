@@ -45,7 +45,7 @@ class Bar:
 
 def headline(found: RunFiles) -> Headline:
     """What this run found, in one true sentence. Without a sound result it says that there is none, and why."""
-    verdict = dig(found.run, "verdict")
+    verdict = found.run.verdict if found.run is not None else None
     if found.results is not None and found.results["models"].get("trained") is not None:
         try:
             must_meet_demands(
@@ -61,9 +61,11 @@ def headline(found: RunFiles) -> Headline:
     if verdict == "nothing_to_teach":
         said = "Nothing was trained: prompting alone already reaches the threshold on the dev items."
         return Headline(said, _baseline_lines(found), "plain")
-    if verdict == "error":
-        code, message = dig(found.run, "exit_code"), dig(found.run, "message") or "no message was left"
-        return Headline(f"No verdict: the run ended with exit code {code}. {message}", _baseline_lines(found), "bad")
+    if found.run is not None and verdict == "error":
+        message = found.run.message or "no message was left"
+        return Headline(
+            f"No verdict: the run ended with exit code {found.run.exit_code}. {message}", _baseline_lines(found), "bad"
+        )
     if found.baseline is not None:
         lines = _baseline_lines(found)
         return Headline(f"Baseline only, no trained model was evaluated. {lines[0]}", lines[1:], "plain")

@@ -4,11 +4,25 @@ import json
 import os
 import threading
 import time
+from collections.abc import Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from cai_bootstrap.errors import UsageError
-from cai_bootstrap.events import Rows, rows, run_logs
+from cai_bootstrap.events import (
+    Error,
+    Event,
+    Gate,
+    Notice,
+    RunFinished,
+    StepFinished,
+    StepProgress,
+    StepStarted,
+    TrainStep,
+    Watch,
+    read_events,
+    run_logs,
+)
 from cai_bootstrap.report.build import report_page
 from cai_bootstrap.report.safe import shown
 from cai_bootstrap.report.tables import duration, number
@@ -19,7 +33,6 @@ PORT = 8765
 # A page is made again at most this often, and making pages takes at most a tenth of the time: a run has the machine.
 MIN_SECONDS_BETWEEN_PAGES = 5.0
 REST_AFTER_PAGE = 10
-_TELLING = frozenset({"run_finished", "step_started", "step_finished", "progress"})
 _LOCAL_NAMES = frozenset({"127.0.0.1", "localhost", "[::1]"})
 
 
@@ -46,59 +59,70 @@ def live_state(workspace: Workspace) -> dict[str, Any]:
     """What the newest run does now, from its events: a line, the step's share done, steps, notices, and a stamp that
     changes whenever the report would."""
     logs = run_logs(workspace.logs)
-    events = rows(logs[-1])[0] if logs else []
-    steps = [_step_line(event) for event in events if event.get("event") == "step_finished"]
-    notices = [f"{e.get('at', '')} {e.get('step', '')}: {e['message']}" for e in events if e.get("message")]
+    events = read_events(logs[-1])[0] if logs else []
+    steps = [_step_line(event) for event in events if isinstance(event, StepFinished)]
+    notices = [notice for event in events if (notice := _notice(event))]
     line, share = _now(events)
     state: dict[str, Any] = shown({"line": line, "share": share, "steps": steps, "notices": notices[-6:][::-1]})
     return {**state, "stamp": _stamp(workspace, events)}
 
 
-def _now(events: Rows) -> tuple[str, float]:
+def _notice(event: Event) -> str:
+    """What an event says in words, or nothing."""
+    match event:
+        case Notice() | Error():
+            return f"{event.at} {event.step}: {event.message}"
+        case Gate() | RunFinished() if event.message:
+            return f"{event.at} : {event.message}"
+        case _:
+            return ""
+
+
+def _now(events: Sequence[Event]) -> tuple[str, float]:
     if not events:
         return "No run has written an events file here yet.", 0.0
-    last = next((e for e in reversed(events) if e.get("event") in _TELLING), {})
-    if last.get("event") == "run_finished":
-        return f"The run has ended: {last.get('verdict')} (exit code {last.get('exit_code')}).", 1.0
-    if last.get("event") == "step_finished":
-        return f"{_step_line(last)}; the next step has not begun.", 1.0
-    if last.get("event") == "step_started":
-        return f"{last.get('step')}: started, time limit {duration(_number(last.get('timeout')))}.", 0.0
-    if last.get("event") != "progress":
-        return "The run has begun.", 0.0
-    done, total = _number(last.get("done")), _number(last.get("total"))
-    parts = [f"{last.get('step')}: {number(int(done))} of {number(int(total))}"]
-    if last.get("tokens_per_second"):
-        parts.append(f"{number(last['tokens_per_second'])} tokens/s")
-    if last.get("eta_seconds"):
-        parts.append(f"about {duration(_number(last['eta_seconds']))} left")
-    look = next((e for e in reversed(events) if e.get("event") in {"train_step", "watch"}), None)
-    if look is not None and last.get("step") == "train":
-        figures = look.get("figures") or look
-        known = [(key, figures.get(key)) for key in ("loss", "rewards/margins", "strict_rate", "eos_rate")]
-        parts += [f"{key.replace('_', ' ')} {number(value)}" for key, value in known if isinstance(value, float)]
-    return f"{', '.join(parts)} (at {last.get('at')}).", min(1.0, done / total) if total else 0.0
+    telling = (e for e in reversed(events) if isinstance(e, RunFinished | StepStarted | StepFinished | StepProgress))
+    match next(telling, None):
+        case None:
+            return "The run has begun.", 0.0
+        case RunFinished() as ended:
+            return f"The run has ended: {ended.verdict} (exit code {ended.exit_code}).", 1.0
+        case StepFinished() as step:
+            return f"{_step_line(step)}; the next step has not begun.", 1.0
+        case StepStarted() as step:
+            return f"{step.step}: started, time limit {duration(step.timeout)}.", 0.0
+        case StepProgress() as progress:
+            return _progress_line(progress, events), min(1.0, progress.done / progress.total) if progress.total else 0.0
 
 
-def _step_line(event: dict[str, Any]) -> str:
-    how = "skipped, finished before" if event.get("skipped") else str(event.get("status"))
-    part = f", round {event['round']}" if event.get("round") else ""
-    return f"{event.get('step')}{part}: {how}, {duration(_number(event.get('seconds')))}"
+def _progress_line(progress: StepProgress, events: Sequence[Event]) -> str:
+    parts = [f"{progress.step}: {number(progress.done)} of {number(progress.total)}"]
+    if progress.tokens_per_second:
+        parts.append(f"{number(progress.tokens_per_second)} tokens/s")
+    if progress.eta_seconds:
+        parts.append(f"about {duration(progress.eta_seconds)} left")
+    look = next((e for e in reversed(events) if isinstance(e, TrainStep | Watch)), None)
+    if look is not None and progress.step == "train":
+        figures = [(key, look.figures.get(key)) for key in ("loss", "rewards/margins", "strict_rate", "eos_rate")]
+        parts += [f"{key.replace('_', ' ')} {number(value)}" for key, value in figures if isinstance(value, float)]
+    return f"{', '.join(parts)} (at {progress.at})."
 
 
-def _stamp(workspace: Workspace, events: Rows) -> str:
+def _step_line(event: StepFinished) -> str:
+    how = "skipped, finished before" if event.skipped else event.status
+    part = f", round {event.round}" if event.round else ""
+    return f"{event.step}{part}: {how}, {duration(event.seconds)}"
+
+
+def _stamp(workspace: Workspace, events: Sequence[Event]) -> str:
     """Changes with every event that shows in the report (progress does not) and with every file of results or data."""
-    told = sum(event.get("event") != "progress" for event in events)
+    told = sum(not isinstance(event, StepProgress) for event in events)
     times = []
     for folder in (workspace.results, workspace.data, workspace.checkpoints):
         if folder.is_dir():
             with os.scandir(folder) as entries:
                 times += [entry.stat().st_mtime_ns for entry in entries if not entry.name.endswith(".html")]
     return f"{told}.{len(times)}.{max(times, default=0)}"
-
-
-def _number(value: Any) -> float:
-    return float(value) if isinstance(value, int | float) else 0.0
 
 
 class _Pages:

@@ -8,6 +8,7 @@ from cai_bootstrap.measuring.ledger import openings
 from cai_bootstrap.report.files import RunFiles, dig
 from cai_bootstrap.report.findings import SIDE_NAMES
 from cai_bootstrap.report.tables import Table, duration, number
+from cai_bootstrap.run.record import StepRecord
 
 
 def tables(found: RunFiles) -> list[Table]:
@@ -116,7 +117,7 @@ def _templates(found: RunFiles) -> str:
 
 def _time(found: RunFiles) -> Table | None:
     """Seconds a step, planned and actual, its limit, and dollars where the run was made on a rented pod."""
-    steps: dict[str, dict[str, Any]] = dict(dig(found.run, "steps") or {})
+    steps = found.run.steps if found.run is not None else {}
     rental = _rental(found, steps)
     estimate = dig(rental, "estimate") or found.planned
     planned = {row.get("step"): row for row in dig(estimate, "steps") or [] if isinstance(row, dict)}
@@ -124,21 +125,21 @@ def _time(found: RunFiles) -> Table | None:
     rows = []
     total = 0.0
     for name, step in steps.items():
-        seconds = _figure(step.get("seconds")) or 0.0
+        seconds = step.seconds
         total += seconds
         limit = _figure(found.config(f"timeouts.{name.partition('-')[0]}"))
-        how = "skipped, finished before" if step.get("skipped") else str(step.get("status"))
+        how = "skipped, finished before" if step.skipped else step.status
         plan = planned.get(name, {})
         times = [_time_words(value) for value in (seconds, _figure(plan.get("seconds")), limit)]
         cost = None if price is None else seconds / 3600 * price
         spent = [_money(value) for value in (cost, None if price is None else _figure(plan.get("dollars")))]
         rows.append([name, how, *times, *spent])
-    if rows:
+    if found.run is not None and rows:
         whole = _figure(dig(estimate, "seconds"))
         cost = None if price is None else total / 3600 * price
         times = [_time_words(value) for value in (total, whole, None)]
         spent = [_money(cost), _money(_figure(dig(rental, "estimate", "dollars")))]
-        rows.append(["all", str(dig(found.run, "verdict")), *times, *spent])
+        rows.append(["all", found.run.verdict, *times, *spent])
     if price is not None:
         note = f"At {price:g} $ an hour for the steps; setting the pod up and waiting cost besides."
     elif planned:
@@ -154,9 +155,9 @@ def _time(found: RunFiles) -> Table | None:
     return Table("Time and money by step", head, rows, note=note)
 
 
-def _rental(found: RunFiles, steps: dict[str, dict[str, Any]]) -> dict[str, Any] | None:
+def _rental(found: RunFiles, steps: dict[str, StepRecord]) -> dict[str, Any] | None:
     """The rental that this run was made in: the one whose recorded steps took exactly these seconds."""
-    took = {name: step.get("seconds") for name, step in steps.items() if not step.get("skipped")}
+    took = {name: step.seconds for name, step in steps.items() if not step.skipped}
     return next((r for r in reversed(found.rentals) if took and r.get("steps") == took), None)
 
 
@@ -200,17 +201,20 @@ def _ledger(found: RunFiles) -> Table | None:
 
 
 def _versions(found: RunFiles) -> Table | None:
-    manifest = dig(found.run, "manifest") or {}
-    product = manifest.get("product") or {}
-    rows = [[f"cai-bootstrap {name}", _plain(value)] for name, value in product.items()]
-    rows += [[name, _plain(manifest.get(name))] for name in ("python", "platform")]
-    rows += [[name, _plain(value)] for name, value in (manifest.get("versions") or {}).items()]
+    rows: list[list[str]] = []
+    if found.run is not None:
+        manifest = found.run.manifest
+        rows = [
+            ["cai-bootstrap version", manifest.product.version],
+            ["cai-bootstrap commit", _plain(manifest.product.commit)],
+        ]
+        rows += [["python", manifest.python], ["platform", manifest.platform], *map(list, manifest.versions.items())]
     return Table("Versions", ["What", "Version"], [row for row in rows if row[1] != "–"], folded=True)
 
 
 def _config(found: RunFiles) -> Table | None:
-    config = dig(found.run, "manifest", "config") or {}
-    rows = [[key, _plain(dig(row, "value")), _plain(dig(row, "from"))] for key, row in config.items()]
+    config = found.run.manifest.config if found.run is not None else {}
+    rows = [[key, _plain(row.value), row.origin] for key, row in config.items()]
     return Table("Configuration, and where each value came from", ["Key", "Value", "From"], rows, folded=True)
 
 
@@ -221,7 +225,8 @@ def _hashes(found: RunFiles) -> Table | None:
     ]
     rows += [["suite items", _plain(dig(found.measured, "suite", "sha256"))]]
     rows += [["constitution", _plain(dig(found.summary, "constitution_sha256"))]]
-    rows += [[name, _plain(value)] for name, value in (dig(found.run, "manifest", "files") or {}).items()]
+    files = found.run.manifest.files if found.run is not None else {}
+    rows += [[name, sha256] for name, sha256 in files.items()]
     return Table("Hashes (SHA-256)", ["File", "Hash"], [row for row in rows if row[1] != "–"], folded=True)
 
 

@@ -1,10 +1,10 @@
 """How training went: losses, margins, log-probabilities, the watch's looks, and the adapters that came of it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cai_bootstrap.events import Rows, training_offsets
+from cai_bootstrap.events import WATCH_FIGURES, Error, TrainingEvent, TrainStep, Watch, training_offsets
 from cai_bootstrap.report import plots
 from cai_bootstrap.report.files import RunFiles, dig
 from cai_bootstrap.report.tables import Table, number, thinned
@@ -12,7 +12,6 @@ from cai_bootstrap.report.tables import Table, number, thinned
 Part = tuple[int, int]  # a round and a phase of it
 Offsets = dict[Part, int]
 Points = dict[tuple[Part, int], float]
-_LOOK_FIELDS = ("strict_rate", "eos_rate", "silent_rate", "distinct", "words", "chosen_per_token")
 # A picture's title, its unit, and its curves: the name shown, the colour, the name in the events.
 _PICTURES: tuple[tuple[str, str, tuple[tuple[str, str, str], ...]], ...] = (
     (
@@ -48,7 +47,7 @@ def pictures(found: RunFiles) -> list[Picture]:
     """The training curves, each with its numbers. A curve without numbers is left out."""
     offsets = training_offsets(found.training)
     names = _names(found, offsets)
-    looks = [_at(row, offsets) for row in found.training if row["event"] == "watch"]
+    looks = [_at(row, offsets) for row in found.training if isinstance(row.event, Watch)]
     made = []
     for title, unit, wanted in _PICTURES:
         curves = [(name, colour, _points(found.training, key, offsets)) for name, colour, key in wanted]
@@ -68,20 +67,20 @@ def tables(found: RunFiles) -> list[Table]:
 def _looks_table(found: RunFiles) -> Table | None:
     """Where the collapse watch looked, and what it saw."""
     offsets = training_offsets(found.training)
-    looks = [(_at(row, offsets), row) for row in found.training if row["event"] == "watch"]
+    names = _names(found, offsets)
+    looks = [
+        (_step(_at(row, offsets), names.get(row.part, "")), row.event.figures)
+        for row in found.training
+        if isinstance(row.event, Watch)
+    ]
     if not looks and found.checkpoint is not None:
-        looks = [(row.get("step", 0), row) for row in found.checkpoint.get("watch") or [] if isinstance(row, dict)]
+        looks = [
+            (number(row.get("step", 0)), row) for row in found.checkpoint.get("watch") or [] if isinstance(row, dict)
+        ]
     if not looks:
         return None
-    show: dict[str, Callable[[Any], str]] = dict.fromkeys(_LOOK_FIELDS[:4], _share)
-    names = _names(found, offsets)
-    rows = [
-        [
-            _step(at, names.get((row.get("round", 1), row.get("phase", 0)), "")),
-            *(show.get(name, number)(row.get(name)) for name in _LOOK_FIELDS),
-        ]
-        for at, row in thinned(looks)
-    ]
+    show: dict[str, Callable[[Any], str]] = dict.fromkeys(WATCH_FIGURES[:4], _share)
+    rows = [[at, *(show.get(name, number)(row.get(name)) for name in WATCH_FIGURES)] for at, row in thinned(looks)]
     on = "Held back, followed" if _held_back(found) else "Dev followed"
     head = ["Step", on, "Ended by EOS", "Empty", "Different words", "Mean words", "Chosen, nats/token"]
     return Table("Where the collapse watch looked", head, rows, folded=len(rows) > 12)
@@ -120,10 +119,10 @@ def _last_look(marker: dict[str, Any]) -> Any:
 def said(found: RunFiles) -> list[str]:
     """What a reader must know about this training before looking at the curves."""
     lines = []
-    steps = [row for row in found.training if row["event"] == "train_step"]
-    looks = [row for row in found.training if row["event"] == "watch"]
+    steps = [row for row in found.training if isinstance(row.event, TrainStep)]
+    looks = [row for row in found.training if isinstance(row.event, Watch)]
     if steps:
-        rounds = max(row["round"] for row in steps)
+        rounds = max(row.round for row in steps)
         lines.append(
             f"{len(steps):,} training steps are recorded in {rounds} round{'s' if rounds > 1 else ''}; the collapse "
             f"watch looked {len(looks)} time{'' if len(looks) == 1 else 's'}."
@@ -134,7 +133,7 @@ def said(found: RunFiles) -> list[str]:
         )
     if found.config("training.watch_every") == 0 and not looks:
         lines.append("The collapse watch was switched off (training.watch_every is 0), so no dev rate is known.")
-    errors = [e.get("message") for e in found.events if e["event"] == "error" and e.get("step") == "train"]
+    errors = [event.message for event in found.events if isinstance(event, Error) and event.step == "train"]
     lines += [f"Training failed: {message}" for message in errors[-1:]]
     return lines
 
@@ -144,8 +143,8 @@ def _held_back(found: RunFiles) -> bool:
     return any(row.get("watched", "dev") != "dev" for row in found.checkpoints)
 
 
-def _at(row: dict[str, Any], offsets: Offsets) -> int:
-    return int(row["number"]) + offsets[row["round"], row["phase"]]
+def _at(row: TrainingEvent, offsets: Offsets) -> int:
+    return row.event.number + offsets[row.part]
 
 
 def _step(at: int, part: str) -> str:
@@ -167,13 +166,9 @@ def _names(found: RunFiles, offsets: Offsets) -> dict[Part, str]:
     return named
 
 
-def _points(events: Rows, key: str, offsets: Offsets) -> Points:
-    values = [(row, row.get("figures", row)) for row in events]
-    return {
-        ((row["round"], row["phase"]), _at(row, offsets)): float(figures[key])
-        for row, figures in values
-        if isinstance(figures, dict) and isinstance(figures.get(key), int | float)
-    }
+def _points(training: Sequence[TrainingEvent], key: str, offsets: Offsets) -> Points:
+    values = [(row, row.event.figures.get(key)) for row in training]
+    return {(row.part, _at(row, offsets)): float(value) for row, value in values if value is not None}
 
 
 def _lines(points: Points) -> list[list[tuple[float, float]]]:

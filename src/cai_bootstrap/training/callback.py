@@ -8,7 +8,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from cai_bootstrap.events import Progress
+from cai_bootstrap.events import Progress, TrainStep, Watch
 from cai_bootstrap.training.checkpoints import mark_complete, prune
 from cai_bootstrap.training.ranks import Ranks
 from cai_bootstrap.training.watch import CollapseWatch, read_looks, write_looks
@@ -61,8 +61,12 @@ class StepCallback(TrainerCallback):  # type: ignore[misc] # transformers has no
     def on_log(self, _args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
         if not logs or "loss" not in logs:
             return
-        figures = {name: value for name, value in logs.items() if isinstance(value, int | float)}
-        self._progress.record("train_step", number=state.global_step, phase=self._phase, figures=figures)
+        figures: dict[str, int | float | None] = {
+            name: value for name, value in logs.items() if isinstance(value, int | float)
+        }
+        self._progress.log.emit(
+            TrainStep(step=self._progress.step, number=state.global_step, phase=self._phase, figures=figures)
+        )
         if not math.isfinite(logs["loss"]):
             self._stop_if(f"the loss is {logs['loss']}", control)
             return
@@ -113,7 +117,7 @@ class StepCallback(TrainerCallback):  # type: ignore[misc] # transformers has no
         chosen = sum(self._recent) / len(self._recent) if self._recent else None
         seen = self._watch.look(model, self._tokenizer, step, chosen)
         figures = {name: value for name, value in vars(seen).items() if name != "step"}
-        self._progress.record("watch", number=step, phase=self._phase, **figures)
+        self._progress.log.emit(Watch(step=self._progress.step, number=step, phase=self._phase, **figures))
 
 
 def _checkpoint(args: Any, step: int) -> Path:

@@ -1,12 +1,12 @@
 """The settings of the run whose base directory is used: its models are asked as they were measured."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from cai_bootstrap.config import Resolved, RunConfig, resolve
 from cai_bootstrap.errors import UsageError
+from cai_bootstrap.events import RunStarted, read_event
 from cai_bootstrap.run.folder import Workspace
 
 # What decides an answer of the run's models, and by which items it is judged.
@@ -52,8 +52,8 @@ def _only_prepared(config_file: Path) -> bool:
     """The run of this configuration fetched or converted a model, and did nothing else."""
     log = config_file.with_name(config_file.name.replace(".config.yaml", ".jsonl"))
     try:
-        with log.open(encoding="utf-8") as events:
-            started = json.loads(events.readline())
-    except (OSError, ValueError):
+        with log.open("rb") as events:
+            first = read_event(events.readline())
+    except OSError:
         return False
-    return isinstance(started, dict) and started.get("steps") == ["prepare"]
+    return isinstance(first, RunStarted) and first.steps == ["prepare"]
