@@ -1,6 +1,7 @@
 """Instructions → responses → critiques → revisions → judgements → preference pairs, each a file in the data folder.
 
-Every pass runs chunk by chunk (`passes`), so a kill loses at most one chunk, and no pass holds all records in memory.
+Every pass runs chunk by chunk (`batches.ChunkFile`): a kill loses at most one chunk, and no pass holds all records in
+memory.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -41,7 +42,7 @@ from cai_bootstrap.generation.prompts import (
 from cai_bootstrap.generation.select import Proposal, parse_judges, propose
 from cai_bootstrap.inference.engine import Completion, Engine, Sampling
 from cai_bootstrap.instructions.exemplars import Exemplar
-from cai_bootstrap.records import Critique, Instruction, PreferencePair, RejectedPair, Response, Revision
+from cai_bootstrap.records import Critique, Instruction, PreferencePair, RejectedPair, Response, Revision, revision_id
 
 CRITIC_EXAMPLES = 4
 REMEDY = "restore the file, or make the data anew with --force-data"
@@ -268,7 +269,7 @@ class Generator:
         ]  # fmt: skip
         texts = self._complete("revise", number, prompts, settings.max_new_tokens, 0.0)
         return [
-            Revision(id=f"{r.id}.r", critique_id=c.id, response_id=r.id, principle_id=c.principle_id,
+            Revision(id=revision_id(r.id), critique_id=c.id, response_id=r.id, principle_id=c.principle_id,
                      text=one_paragraph(t.text), finished=t.ended_by != "length", prompt_version=PROMPT_VERSION,
                      seed=seed_of(seed, "revise", number), model=self.engine.info.model)
             for (_, r), c, t in zip(cases, critiques, texts, strict=True)
