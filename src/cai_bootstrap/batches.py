@@ -28,7 +28,7 @@ Say = Callable[[str], None]
 
 
 def seed_of(seed: int, pass_name: str, chunk: int) -> int:
-    """The sampling seed (63 bits) of one planned batch of one pass."""
+    """The sampling seed (32 bits) of one planned batch of one pass."""
     digest = hashlib.sha256(f"{seed}:{pass_name}:{chunk}".encode()).digest()
     return int.from_bytes(digest[:4], "big")
 

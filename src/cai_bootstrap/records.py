@@ -77,6 +77,16 @@ class Revision(Record):
     model: str
 
 
+def revision_id(response_id: str) -> str:
+    """The id of a response's revision: `q-17.f0.r` for `q-17.f0`."""
+    return f"{response_id}.r"
+
+
+def is_revision(candidate_id: str) -> bool:
+    """Whether `PreferencePair.chosen_id` or `rejected_id` names a revision."""
+    return candidate_id.endswith(".r")
+
+
 class PreferencePair(Record):
     """One row for DPO, in TRL's prompt/chosen/rejected form. Texts are without EOS; the trainer adds it once.
 

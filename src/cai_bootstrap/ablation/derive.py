@@ -19,7 +19,7 @@ from cai_bootstrap.generation.candidates import Candidate, collect, normalise
 from cai_bootstrap.generation.filters import fault
 from cai_bootstrap.generation.pairs import build_pair, pair_of
 from cai_bootstrap.generation.select import parse_judges, propose
-from cai_bootstrap.records import Instruction, PreferencePair, Response
+from cai_bootstrap.records import Instruction, PreferencePair, Response, is_revision
 
 PAIRS = "preference_pairs.jsonl"
 IDENTITY = "data_identity.json"
@@ -88,7 +88,9 @@ def _without_revisions(shared: Path, made: dict[str, PreferencePair], config: Ru
         pair = build_pair(instruction, proposal, None, known.principle_id, max_similarity=limit)
         if isinstance(pair, PreferencePair):
             yield pair
-        elif known.label_source == "critic" and known.chosen_source == "response" and known.rejected_id[-2:] != ".r":
+        elif (
+            known.label_source == "critic" and known.chosen_source == "response" and not is_revision(known.rejected_id)
+        ):
             yield known
 
 

@@ -94,18 +94,22 @@ def revision(context: StepContext, outcome: Outcome, options: Mapping[str, Any],
     first = study.complete("first", [shown(i, "respond:0") for i in asked], settings.max_new_tokens)
     revised: dict[str, list[Made]] = {}
     spent: dict[str, list[int]] = {}
-    principles = {"assigned": assigned, "shuffled": shuffled(assigned, constitution.principles, seed), "none": assigned}
+    principles: dict[str, Sequence[Principle | None]] = {
+        "assigned": assigned,
+        "shuffled": shuffled(assigned, constitution.principles, seed),
+        "none": [None] * len(asked),
+    }
     for arm in ARMS:
         pairs = list(zip(asked, first, principles[arm], strict=True))
         worked = [_worked(i, "critique", seed) for i in asked]
         prompts = [critique_prompt(i.instruction, r.text, p, w) for (i, r, p), w in zip(pairs, worked, strict=True)]
-        critiques = study.complete(f"critique-{arm}", _said(prompts, principles[arm], arm), settings.critique_tokens)
+        critiques = study.complete(f"critique-{arm}", prompts, settings.critique_tokens)
         worked = [_worked(i, "revise", seed) for i in asked]
         prompts = [
             revise_prompt(i.instruction, r.text, c.text, p, w)
             for (i, r, p), c, w in zip(pairs, critiques, worked, strict=True)
         ]
-        revised[arm] = study.complete(f"revision-{arm}", _said(prompts, principles[arm], arm), settings.max_new_tokens)
+        revised[arm] = study.complete(f"revision-{arm}", prompts, settings.max_new_tokens)
         spent[arm] = [c.tokens + r.tokens for c, r in zip(critiques, revised[arm], strict=True)]
     draws = [
         study.complete(f"resample-{n}", [shown(i, f"respond:{n + 1}") for i in asked], settings.max_new_tokens,
@@ -149,13 +153,6 @@ def shuffled(assigned: Sequence[Principle], principles: Sequence[Principle], see
 def _worked(instruction: Instruction, use: str, seed: int) -> Any:
     exemplars = exemplars_for(instruction, CRITIC_EXAMPLES, seed=seed, use=f"{use}:ablation")
     return worked_examples(exemplars, seed=seed)
-
-
-def _said(prompts: Sequence[str], principles: Sequence[Principle], arm: str) -> list[str]:
-    """The prompts as they are, or without their lines about the principle."""
-    if arm != "none":
-        return list(prompts)
-    return [text.replace(f"Principle: {p.text}\n", "") for text, p in zip(prompts, principles, strict=True)]
 
 
 def _within(draws: Sequence[Made], budget: int) -> list[Made]:

@@ -1,13 +1,14 @@
 """Instructions → responses → critiques → revisions → judgements → preference pairs, each a file in the data folder.
 
-Every pass runs chunk by chunk (`passes`), so a kill loses at most one chunk, and no pass holds all records in memory.
+Every pass runs chunk by chunk (`batches.ChunkFile`): a kill loses at most one chunk, and no pass holds all records in
+memory.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from cai_bootstrap.batches import PLAN, BatchPlan, ChunkFile, Lockstep, seed_of
 from cai_bootstrap.config import RunConfig
@@ -15,14 +16,10 @@ from cai_bootstrap.constitution import Constitution, Principle
 from cai_bootstrap.errors import InterruptedRunError
 from cai_bootstrap.events import Progress
 from cai_bootstrap.files import JsonlWriter, read_jsonl, write_jsonl
-from cai_bootstrap.generation import filters
 from cai_bootstrap.generation.candidates import (
     Candidate,
-    answers_planned,
     collect,
     exemplars_for,
-    few_shot_count,
-    shown,
 )
 from cai_bootstrap.generation.critic import Comparison, Preference, compare
 from cai_bootstrap.generation.make_instructions import remove_after_missing
@@ -34,18 +31,17 @@ from cai_bootstrap.generation.prompts import (
     critique_prompt,
     one_paragraph,
     plain_prompt,
-    respond_prompt,
     revise_prompt,
     worked_examples,
 )
+from cai_bootstrap.generation.rounds import Prompting, Round, round_of
 from cai_bootstrap.generation.select import Proposal, parse_judges, propose
 from cai_bootstrap.inference.engine import Completion, Engine, Sampling
 from cai_bootstrap.instructions.exemplars import Exemplar
-from cai_bootstrap.records import Critique, Instruction, PreferencePair, RejectedPair, Response, Revision
+from cai_bootstrap.records import Critique, Instruction, PreferencePair, RejectedPair, Response, Revision, revision_id
 
 CRITIC_EXAMPLES = 4
 REMEDY = "restore the file, or make the data anew with --force-data"
-Prompting = Literal["plain", "few_shot"]
 
 
 class BatchedEngine(Engine, Protocol):
@@ -79,7 +75,7 @@ class Generator:
         plan.save()
         principles = dict(zip((i.id for i in instructions), self._assigned(len(instructions)), strict=True))
         revised = [[self._revised(i) for i in chunk] for chunk in chunks]
-        answers = [sum(sum(self._planned(i)) for i in chunk) for chunk in chunks]
+        answers = [sum(1 + self._further(i) for i in chunk) for chunk in chunks]
         edits = [sum(row) for row in revised]
 
         responses = self._file("responses.jsonl", Response, answers)
@@ -134,13 +130,15 @@ class Generator:
     def _file(self, name: str, kind: type[Any], sizes: Sequence[int]) -> ChunkFile[Any]:
         return ChunkFile(self.folder / name, kind, sizes, self.say, remedy=REMEDY)
 
-    def _planned(self, instruction: Instruction) -> tuple[int, int]:
-        return answers_planned(instruction, self.config.generation, later_round=self.round > 1)
+    @property
+    def _strategy(self) -> Round:
+        return round_of(self.round)
+
+    def _further(self, instruction: Instruction) -> int:
+        return self._strategy.further_answers(instruction, self.config.generation)
 
     def _revised(self, instruction: Instruction) -> int:
-        if self.round > 1:
-            return 0  # the critique and revision prompts are few-shot prompts for the untrained base
-        return few_shot_count(instruction, self.config.generation) if self.config.generation.revise == "all" else 1
+        return self._strategy.revisions(instruction, self.config.generation)
 
     def _each(self, name: str, file: ChunkFile[Any], plan: BatchPlan, make: Callable[[int], list[Any]]) -> None:
         """Make the chunks of a pass that are not on disk yet, each with the plan's batch size."""
@@ -180,30 +178,23 @@ class Generator:
 
     def _respond(self, chunk: Sequence[Instruction], number: int) -> list[Response]:
         """One plain greedy answer to each instruction; then few-shot ones, or sampled plain ones in a later round."""
-        settings, seed = self.config.generation, self.config.seed
-        asked = [(i, n) for i in chunk for n in range(sum(self._planned(i)) - 1)]
+        settings, seed, strategy = self.config.generation, self.config.seed, self._strategy
+        further = [(i, n) for i in chunk for n in range(self._further(i))]
         plain = self._complete(
             "plain", number, [plain_prompt(i.instruction) for i in chunk], settings.max_new_tokens, 0.0
         )
-        if self.round > 1:
-            prompts = [plain_prompt(i.instruction) for i, _ in asked]
-            more = self._complete("sample", number, prompts, settings.max_new_tokens, settings.sample_temperature)
-        else:
-            prompts = [
-                respond_prompt(shown(i, n), self._exemplars(i, settings.shots, f"respond:{n}")) for i, n in asked
-            ]
-            more = self._complete("respond", number, prompts, settings.max_new_tokens, settings.temperature)
+        prompts = [strategy.prompt(i, n, settings, seed) for i, n in further]
+        more = self._complete(
+            strategy.pass_name, number, prompts, settings.max_new_tokens, strategy.temperature(settings)
+        )
         waiting = iter(more)
         records: list[Response] = []
         for instruction, answer in zip(chunk, plain, strict=True):
             records.append(self._response(instruction, "plain", 0, answer, seed_of(seed, "plain", number)))
-            for n in range(sum(self._planned(instruction)) - 1):
-                kind: Prompting = "plain" if self.round > 1 else "few_shot"
-                place = n + 1 if self.round > 1 else n
-                pass_name = "sample" if self.round > 1 else "respond"
-                records.append(
-                    self._response(instruction, kind, place, next(waiting), seed_of(seed, pass_name, number))
-                )
+            batch_seed = seed_of(seed, strategy.pass_name, number)
+            for n in range(self._further(instruction)):
+                place = strategy.first_place + n
+                records.append(self._response(instruction, strategy.prompting, place, next(waiting), batch_seed))
         return records
 
     def _exemplars(self, instruction: Instruction, count: int, use: str) -> list[Exemplar]:
@@ -268,7 +259,7 @@ class Generator:
         ]  # fmt: skip
         texts = self._complete("revise", number, prompts, settings.max_new_tokens, 0.0)
         return [
-            Revision(id=f"{r.id}.r", critique_id=c.id, response_id=r.id, principle_id=c.principle_id,
+            Revision(id=revision_id(r.id), critique_id=c.id, response_id=r.id, principle_id=c.principle_id,
                      text=one_paragraph(t.text), finished=t.ended_by != "length", prompt_version=PROMPT_VERSION,
                      seed=seed_of(seed, "revise", number), model=self.engine.info.model)
             for (_, r), c, t in zip(cases, critiques, texts, strict=True)
@@ -300,11 +291,7 @@ class Generator:
         return proposals
 
     def _wants_critic(self, proposal: Proposal | str) -> bool:
-        """Whether the critic is asked: about every pair of the first round, later only where no other judge decided.
-
-        Its prompts are few-shot prompts for the untrained base, the longest of all, and it overrules no other judge.
-        """
-        return isinstance(proposal, Proposal) and (self.round == 1 or not proposal.decided_by)
+        return isinstance(proposal, Proposal) and self._strategy.asks_critic(proposal)
 
     def _judge(
         self, chunk: Sequence[Instruction], proposals: Sequence[Proposal | str], principles: dict[str, Principle]
@@ -372,9 +359,7 @@ class Generator:
         def built() -> Iterator[PreferencePair]:
             return read_jsonl(waiting, PreferencePair)
 
-        # Later rounds are balanced by what they ask, and what is easy gives no pair in them: to cut their skills to the
-        # harder ones left 8 pairs of each transformation and lost 501 of 1,155.
-        surplus = filters.over_represented(built(), skills) if self.round == 1 else set()
+        surplus = self._strategy.surplus(built(), skills)
         write_jsonl(pairs, (pair for pair in built() if pair.id not in surplus))
         balanced_out = (without(pair, "balanced_out") for pair in built() if pair.id in surplus)
         write_jsonl(rejected, chain(read_jsonl(dropped, RejectedPair), balanced_out))

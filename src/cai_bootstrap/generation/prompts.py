@@ -43,14 +43,16 @@ def respond_prompt(instruction: str, exemplars: Sequence[Exemplar]) -> str:
     return "".join(shown) + f"Instruction: {instruction}\nResponse:"
 
 
-def critique_prompt(instruction: str, response: str, principle: Principle, examples: Sequence[WorkedExample]) -> str:
-    """Worked criticisms, then the response to criticise against `principle`."""
+def critique_prompt(
+    instruction: str, response: str, principle: Principle | None, examples: Sequence[WorkedExample]
+) -> str:
+    """Worked criticisms, then the response to criticise against `principle` (None: against none)."""
     shown = [f"{_case(e.exemplar.instruction, e.answer, principle)} {e.critique}\n\n" for e in examples]
     return "".join(shown) + _case(instruction, response, principle)
 
 
 def revise_prompt(
-    instruction: str, response: str, critique: str, principle: Principle, examples: Sequence[WorkedExample]
+    instruction: str, response: str, critique: str, principle: Principle | None, examples: Sequence[WorkedExample]
 ) -> str:
     """Worked revisions, then the response with its critique, with the better answer left open."""
     shown = [
@@ -95,8 +97,9 @@ def one_paragraph(text: str) -> str:
     return " ".join(text.strip().split("\n\n")[0].split())
 
 
-def _case(instruction: str, answer: str, principle: Principle) -> str:
-    return f"Principle: {principle.text}\nInstruction: {instruction}\nAnswer: {answer}\nCritique:"
+def _case(instruction: str, answer: str, principle: Principle | None) -> str:
+    rule = f"Principle: {principle.text}\n" if principle else ""
+    return f"{rule}Instruction: {instruction}\nAnswer: {answer}\nCritique:"
 
 
 def _comparison(instruction: str, first: str, second: str, principle: Principle) -> str:

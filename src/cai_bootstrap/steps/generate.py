@@ -178,12 +178,12 @@ def run(context: StepContext, _: str) -> list[Path]:
             config,
             folder,
             opened.engine,
-            context.leakage(),
-            context.progress,
-            context.stopping,
-            _asked_before(context),
-            context.held_back,
-            _weights(context),
+            held_out=context.leakage(),
+            progress=context.progress,
+            stopping=context.stopping,
+            asked_before=_asked_before(context),
+            held_back=context.held_back,
+            weights=_weights(context),
         )
     except UsageError:  # more than the pool gives: nothing was made that another count would have to fit
         (folder / "data_identity.json").unlink()
@@ -193,10 +193,10 @@ def run(context: StepContext, _: str) -> list[Path]:
         opened.engine,
         constitution,
         folder,
-        context.progress,
-        context.stopping,
-        context.progress.say,
-        context.round,
+        progress=context.progress,
+        stopping=context.stopping,
+        say=context.progress.say,
+        round=context.round,
     )
     summary = generator.run(instructions, fingerprint(identity))
     write_json(
