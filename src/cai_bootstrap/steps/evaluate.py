@@ -61,7 +61,7 @@ def run(context: StepContext, expected: str) -> list[Path]:
     }
     trained = assessing.assess(opened.engine, suite.items, prompts, partial / "trained.jsonl", **how)
     if base is None:
-        with opened.without_adapter():
+        with opened.engine.without_adapter():
             base = assessing.assess(opened.engine, suite.items, prompts, partial / "base.jsonl", **how)
     factors = {
         "base": assessing.plain_factors(opened.engine.info.model, None),
