@@ -60,11 +60,11 @@ def _open_vllm(spec: EngineSpec) -> VllmEngine:
 
 
 # How each engine is opened, by the name that `--engine` gives. Those with a pool can be had in several processes.
-OPENERS: dict[str, Callable[[EngineSpec], Any]] = {"transformers": _open_transformers, "vllm": _open_vllm}
+OPENERS: dict[str, Callable[[EngineSpec], Engine]] = {"transformers": _open_transformers, "vllm": _open_vllm}
 POOLS: dict[str, Callable[[Any, Sequence[Worker]], Engine]] = {"transformers": ParallelEngine, "vllm": ParallelVllm}
 
 
-def open_engine(spec: EngineSpec) -> Any:
+def open_engine(spec: EngineSpec) -> Engine:
     """One engine in this process. Raises UsageError or EngineError if it cannot be loaded."""
     return OPENERS[spec.engine](spec)
 
@@ -116,7 +116,7 @@ def open_model(
         choice.name, prepared, precision, batch_size, adapter, merge, threads, fast, choice.eager, exact, each
     )
     others = start_workers(count, spec)  # they load while this process does
-    opened: Engine = open_engine(spec)
+    opened = open_engine(spec)
     for other in others:
         other.ready()
     if others:

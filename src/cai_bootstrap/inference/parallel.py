@@ -20,7 +20,7 @@ from typing import Any
 from cai_bootstrap.errors import EngineError, UsageError
 from cai_bootstrap.inference.devices import gpu_count
 from cai_bootstrap.inference.engine import Completion, EngineInfo, EngineSpec, Sampling
-from cai_bootstrap.inference.requests import Decode, Encode, Request, ScoreChoices, ScoreTexts
+from cai_bootstrap.inference.requests import Decode, Encode, PooledEngine, Request, ScoreChoices, ScoreTexts
 from cai_bootstrap.inference.transformers_engine import WINDOW_BATCHES, TransformersEngine, is_out_of_memory
 from cai_bootstrap.interpreter import python_command, python_environment
 
@@ -85,13 +85,13 @@ class EnginePool:
     How calls are cut into requests is the engine's affair: `ParallelEngine` for transformers, `ParallelVllm` for vLLM.
     """
 
-    def __init__(self, own: Any, workers: Sequence[Worker]) -> None:
+    def __init__(self, own: PooledEngine, workers: Sequence[Worker]) -> None:
         self._own, self._workers, self._adapted = own, list(workers), True
-        self.has_chat_template: bool = own.has_chat_template
+        self.has_chat_template = own.has_chat_template
 
     @property
     def batch_size(self) -> int:
-        return int(self._own.batch_size)
+        return self._own.batch_size
 
     @batch_size.setter
     def batch_size(self, size: int) -> None:
@@ -99,12 +99,10 @@ class EnginePool:
 
     @property
     def info(self) -> EngineInfo:
-        info: EngineInfo = self._own.info
-        return info
+        return self._own.info
 
     def complete_live(self, prompt: str, sampling: Sampling, on_text: Callable[[str], None]) -> Completion:
-        completion: Completion = self._own.complete_live(prompt, sampling, on_text)
-        return completion
+        return self._own.complete_live(prompt, sampling, on_text)
 
     @contextlib.contextmanager
     def without_adapter(self) -> Iterator[None]:
@@ -131,6 +129,7 @@ class ParallelEngine(EnginePool):
 
     def __init__(self, own: TransformersEngine, workers: Sequence[Worker]) -> None:
         super().__init__(own, workers)
+        self._reduce = own.reduce
         self._free: SimpleQueue[Worker | None] = SimpleQueue()
         for worker in (None, *self._workers):  # None is this process itself
             self._free.put(worker)
@@ -187,7 +186,7 @@ class ParallelEngine(EnginePool):
                 _forget(running)
                 if not is_out_of_memory(error):
                     raise EngineError(f"decoding failed: {type(error).__name__}: {error}") from error
-                self._own.reduce(error)
+                self._reduce(error)
                 continue
             done.update(zip(chosen, completions, strict=True))
             while released in done:
@@ -213,8 +212,7 @@ class ParallelEngine(EnginePool):
         try:
             if worker is not None:
                 return worker.ask(request, adapted=self._adapted)
-            answer: list[Any] = self._own.perform(request)
-            return answer
+            return self._own.perform(request)
         finally:
             self._free.put(worker)
 

@@ -5,8 +5,9 @@ Each engine's `perform` matches the requests that its pool makes, and returns on
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
-from cai_bootstrap.inference.engine import Sampling
+from cai_bootstrap.inference.engine import Engine, Sampling
 
 
 @dataclass(frozen=True)
@@ -51,3 +52,15 @@ class ScoreTexts:
 
 
 Request = Encode | Decode | Complete | ScoreChoices | ScoreTexts
+
+
+class PooledEngine(Engine, Protocol):
+    """An engine that a pool can share work out to."""
+
+    def perform(self, request: Request) -> list[Any]:
+        """One row for each prompt. Raises EngineError for a request that is none of this engine's."""
+        ...
+
+    def make_room(self) -> None:
+        """Give back what memory can be given back, after running out of it."""
+        ...

@@ -10,11 +10,12 @@ import threading
 from contextlib import nullcontext
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, cast
 
 from cai_bootstrap.errors import CaiError, EngineError
 from cai_bootstrap.inference.engine import EngineSpec
 from cai_bootstrap.inference.open import open_engine
+from cai_bootstrap.inference.requests import PooledEngine
 from cai_bootstrap.inference.transformers_engine import is_out_of_memory
 
 
@@ -24,13 +25,14 @@ def serve(pipe: Connection) -> None:
     threading.Thread(target=_listen, args=(pipe, requests), daemon=True).start()
     spec: EngineSpec = requests.get()
     try:
-        engine = open_engine(spec)
+        engine = cast(PooledEngine, open_engine(spec))  # only those are opened in workers
     except Exception as error:
         pipe.send((False, _sendable(error)))
         return
     pipe.send((True, None))
     while True:
         request, adapted = requests.get()
+        answer: tuple[bool, Any]
         try:
             with nullcontext() if adapted else engine.without_adapter():
                 answer = (True, engine.perform(request))
