@@ -74,8 +74,7 @@ def step(arguments: list[str], began: float) -> int:
 
     notes = Notes()
     notes.note(opening, "load", "load")
-    for engine in (VllmEngine, ParallelVllm):
-        notes.note(engine, "__init__", "load")
+    notes.note(VllmEngine, "__init__", "load")
     for engine in (TransformersEngine, VllmEngine, ParallelVllm):
         for method in ("stream", "choice_logprobs", "text_logprobs"):
             notes.note(engine, method, "answer")

@@ -12,6 +12,7 @@ import pytest
 
 from cai_bootstrap.config import Resolved, RunConfig, resolve
 from cai_bootstrap.constitution import load_constitution
+from cai_bootstrap.errors import UsageError
 from cai_bootstrap.events import EventLog, Progress
 from cai_bootstrap.generation.passes import Generator
 from cai_bootstrap.inference.engine import Completion, EngineInfo, Sampling
@@ -53,6 +54,8 @@ class StubEngine:
     die_after: int | None = None
     depends_on_batch: bool = False
     adapter: str | None = None
+    base: Answer | None = None  # its answers without the adapter
+    has_chat_template: bool = False
     prompts: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -91,19 +94,24 @@ class StubEngine:
     def text_logprobs(self, _prompts: Sequence[str], texts: Sequence[str]) -> list[tuple[float, int]]:
         return [(-float(len(text)), len(text.split())) for text in texts]
 
-
-@dataclass
-class StubPeft:
-    """What `without_adapter` needs of a PEFT model."""
-
-    engine: StubEngine
-    base: Answer
+    def complete_live(self, prompt: str, sampling: Sampling, on_text: Callable[[str], None]) -> Completion:
+        completion = self.answer(prompt, sampling)
+        on_text(completion.text)
+        return completion
 
     @contextlib.contextmanager
-    def disable_adapter(self) -> Iterator[None]:
-        trained, self.engine.answer = self.engine.answer, self.base
+    def without_adapter(self) -> Iterator[None]:
+        if self.base is None:
+            raise UsageError("no adapter is loaded that could be switched off")
+        trained, self.answer = self.answer, self.base
         yield
-        self.engine.answer = trained
+        self.answer = trained
+
+    def rising_end(self, _slope: float) -> contextlib.AbstractContextManager[None]:
+        raise UsageError("the rising end-of-sequence rule needs --engine transformers")
+
+    def close(self) -> None:
+        pass
 
 
 def config_of(**values: Any) -> RunConfig:
@@ -171,8 +179,8 @@ class Stage:
 
         def opened(*_: Any, adapter: Path | None = None, **__: Any) -> OpenedModel:
             engine = self.make_engine()
-            peft = StubPeft(engine, self.base_answer) if adapter is not None else None
-            return OpenedModel(engine, False, peft)
+            engine.base = self.base_answer if adapter is not None else None
+            return OpenedModel(engine, False)
 
         def prepared(model: str, **_: Any) -> PreparedModel:
             return PreparedModel(model, self.model_path or self.workspace.base, "r1", self.weights, "b" * 64)

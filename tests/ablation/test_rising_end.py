@@ -3,13 +3,12 @@
 from pathlib import Path
 
 import pytest
-from stubs import StubEngine
 
 from cai_bootstrap.errors import UsageError
 from cai_bootstrap.inference.engine import Sampling
-from cai_bootstrap.inference.eos_bias import rising_end
 from cai_bootstrap.inference.models import prepare
 from cai_bootstrap.inference.open import open_model
+from cai_bootstrap.inference.vllm_engine import VllmEngine
 
 
 @pytest.mark.slow
@@ -24,11 +23,11 @@ def test_a_steeper_slope_ends_every_answer_sooner_and_nothing_of_it_remains(tiny
         return [made.tokens for made in engine.stream(prompts, Sampling(24))]
 
     before = tokens()
-    with rising_end(engine, 1000.0):
+    with engine.rising_end(1000.0):
         assert tokens() == [2, 2]  # the first token has no rise yet, the second is the end
     assert tokens() == before
 
 
 def test_another_engine_is_refused() -> None:
-    with pytest.raises(UsageError, match="--engine transformers"), rising_end(StubEngine(), 1.0):
+    with pytest.raises(UsageError, match="--engine transformers"), object.__new__(VllmEngine).rising_end(1.0):
         pass

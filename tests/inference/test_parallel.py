@@ -9,10 +9,11 @@ import pytest
 from processes import alive, wait_for
 
 from cai_bootstrap.errors import EngineError, UsageError
-from cai_bootstrap.inference.engine import Sampling
+from cai_bootstrap.inference.engine import EngineSpec, Sampling
 from cai_bootstrap.inference.models import PreparedModel, prepare
 from cai_bootstrap.inference.open import OpenedModel, open_model, worker_count
 from cai_bootstrap.inference.parallel import ParallelEngine
+from cai_bootstrap.inference.requests import Decode, Request
 
 PROMPTS = [f"Say {'very ' * (n % 5)}much about number {n}.\n" for n in range(23)]
 
@@ -72,9 +73,9 @@ def test_two_processes_give_what_one_gives(one: OpenedModel, two: OpenedModel, t
 
 def test_the_adapter_is_switched_off_in_all_of_them(one: OpenedModel, two: OpenedModel) -> None:
     trained = list(two.engine.stream(PROMPTS, Sampling(8)))
-    with two.without_adapter():
+    with two.engine.without_adapter():
         base = list(two.engine.stream(PROMPTS, Sampling(8)))
-    with one.without_adapter():
+    with one.engine.without_adapter():
         assert base == list(one.engine.stream(PROMPTS, Sampling(8)))
     assert base != trained
     assert trained == list(two.engine.stream(PROMPTS, Sampling(8)))
@@ -101,10 +102,10 @@ def test_a_batch_that_does_not_fit_is_halved_from_there_on(
 
     ask = ParallelEngine._anywhere
 
-    def checked(self: Any, method: str, arguments: tuple[Any, ...]) -> Any:
-        if method == "_decode" and len(arguments[0]) > 2 and arguments[2] >= 8:
+    def checked(self: Any, request: Request) -> Any:
+        if isinstance(request, Decode) and len(request.batch) > 2 and request.position >= 8:
             raise MemoryError
-        return ask(self, method, arguments)
+        return ask(self, request)
 
     monkeypatch.setattr(ParallelEngine, "_anywhere", checked)
     sampling = Sampling(6, temperature=1.0, seed=1)
@@ -127,10 +128,10 @@ def test_an_ended_process_is_an_error_and_a_closed_engine_leaves_none(prepared: 
 
 @pytest.mark.slow
 def test_a_process_that_cannot_load_says_why(tmp_path: Path) -> None:
-    from cai_bootstrap.inference.parallel import Worker, WorkerSettings
+    from cai_bootstrap.inference.parallel import Worker
 
     nowhere = PreparedModel("gone", tmp_path / "gone", "local", "0", "0")
-    worker = Worker(1, WorkerSettings(nowhere, "fp32", 4, None, False, 1), None)
+    worker = Worker(1, EngineSpec("transformers", nowhere, "fp32", 4, threads=1), None)
     with pytest.raises(UsageError, match="cannot be loaded"):
         worker.ready()
     worker.close()

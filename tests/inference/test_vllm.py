@@ -75,7 +75,7 @@ def answers(made: OpenedModel, *, adapter: bool) -> Answers:
         engine.text_logprobs(PROMPTS, TEXTS),
     )
     if adapter:
-        with made.without_adapter():
+        with made.engine.without_adapter():
             found.base = list(engine.stream(PROMPTS, GREEDY))
             found.base_texts = engine.text_logprobs(PROMPTS[:4], TEXTS[:4])
     return found
@@ -313,7 +313,7 @@ def test_several_engines_give_what_one_gives(
         assert alike(list(two.engine.stream(PROMPTS, GREEDY)), ours.greedy)
         assert alike(list(two.engine.stream(PROMPTS, sampling)), list(vllm.engine.stream(PROMPTS, sampling)))
         if taught[1] is not None:
-            with two.without_adapter():
+            with two.engine.without_adapter():
                 assert list(two.engine.stream(PROMPTS, GREEDY)) == ours.base
         for row, expected in zip(two.engine.choice_logprobs(PROMPTS, [" A", " B"]), ours.choices, strict=True):
             assert row == pytest.approx(expected, abs=5e-2 if gpus() else 1e-3)
@@ -328,7 +328,7 @@ def test_a_merged_export_answers_as_the_adapter_did(merged: PreparedModel, ours:
     assert alike(texts[0], texts[1])
     assert alike(texts[0], texts[2])
     assert same_scores(made.engine.text_logprobs(PROMPTS, TEXTS), theirs.texts)
-    with pytest.raises(UsageError, match="no adapter"), made.without_adapter():
+    with pytest.raises(UsageError, match="no adapter"), made.engine.without_adapter():
         pass
     made.engine.close()
 
@@ -340,7 +340,7 @@ def test_in_16_bits_an_adapter_answers_as_the_merged_weights_do(
     beside, folded = opened(prepared, "vllm", adapter, precision="bf16"), opened(merged, "vllm", precision="bf16")
     texts = [[made.text for made in each.engine.stream(PROMPTS, GREEDY)] for each in (beside, folded)]
     scores = [each.engine.text_logprobs(PROMPTS, TEXTS) for each in (beside, folded)]
-    with beside.without_adapter():
+    with beside.engine.without_adapter():
         base = [made.text for made in beside.engine.stream(PROMPTS, GREEDY)]
         base_scores = beside.engine.text_logprobs(PROMPTS, TEXTS)
     for each in (beside, folded):

@@ -155,7 +155,7 @@ def test_the_number_of_engines_is_one_of_the_conditions(tiny: Path, monkeypatch:
     prepared = prepare(str(tiny), say=lambda _: None)
     one = VllmEngine(prepared, precision="bf16", batch_size=2).info
     split = VllmEngine(prepared, precision="bf16", batch_size=2, tensor_parallel=2).info
-    two = ParallelVllm(prepared, [object()], precision="bf16", batch_size=2).info
+    two = ParallelVllm(VllmEngine(prepared, precision="bf16", batch_size=2), [object()]).info
     assert [info.device for info in (one, split, two)] == ["NVIDIA H100", "2 x NVIDIA H100", "2 engines x NVIDIA H100"]
     suite = load_suite("quick")
     left, right = (conditions_of(info, suite, max_new_tokens=16) for info in (one, two))

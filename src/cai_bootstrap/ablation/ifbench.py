@@ -40,7 +40,7 @@ def ifbench(context: StepContext, outcome: Outcome, options: Mapping[str, Any], 
     opened = context.open_for_evaluation(adapter)
     context.progress.begin(2 * len(able))
     answers: dict[str, list[str]] = {}
-    for name, switched in (("before", opened.without_adapter()), ("after", contextlib.nullcontext())):
+    for name, switched in (("before", opened.engine.without_adapter()), ("after", contextlib.nullcontext())):
         answers[name] = []
         with switched:
             for made in opened.engine.stream(prompts, sampling):

@@ -105,13 +105,11 @@ def _likeliest(
 
 def eos_bias(context: StepContext, outcome: Outcome, options: Mapping[str, Any], folder: Path) -> None:
     """The untrained base, asked plainly, with an end whose score rises with every token."""
-    from cai_bootstrap.inference.eos_bias import rising_end
-
     items, slopes = context.suite.items, options.get("slopes", SLOPES)
     engine = context.open_for_evaluation(engine="transformers").engine
     context.progress.begin(len(items) * len(slopes))
     for slope in slopes:
-        with rising_end(engine, float(slope)):
+        with engine.rising_end(float(slope)):
             outputs = _plainly(context, engine, items, folder / f"slope-{slope}.jsonl")
         outcome.add(f"strict, {slope:g} nats a token", _strict(items, outputs))
     best = max(outcome.verdicts, key=lambda row: sum(outcome.verdicts[row].values()))
@@ -146,7 +144,7 @@ def forgetting(context: StepContext, outcome: Outcome, _: Mapping[str, Any], fol
         nats = -sum(total for total, _ in scored) / sum(tokens for _, tokens in scored)
         outcome.figures[f"perplexity {name}"] = round(math.exp(nats), 4)
 
-    with opened.without_adapter():
+    with opened.engine.without_adapter():
         look("before")
     look("after")
     outcome.figures["neutral text words"] = sum(len(part.split()) for part in passages)

@@ -49,7 +49,7 @@ class _Study:
     def __init__(self, context: StepContext, folder: Path) -> None:
         config = context.config
         self.context, self.folder, self.config = context, folder, config
-        self.engine: Any = open_model(
+        self.engine = open_model(
             context.prepared(), engine=config.engine, precision=config.generation_precision,
             batch_size=config.generation.batch_size, threads=config.threads, tokens_asked=0, say=context.progress.say,
         ).engine  # fmt: skip

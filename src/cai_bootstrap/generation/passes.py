@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from cai_bootstrap.batches import PLAN, BatchPlan, ChunkFile, Lockstep, seed_of
 from cai_bootstrap.config import RunConfig
@@ -44,18 +44,12 @@ CRITIC_EXAMPLES = 4
 REMEDY = "restore the file, or make the data anew with --force-data"
 
 
-class BatchedEngine(Engine, Protocol):
-    """An engine whose batch size can be set to the plan's."""
-
-    batch_size: int
-
-
 @dataclass(frozen=True)
 class Generator:
     """What the passes share. `progress` is told of every prompt; `stopping()` asks whether to stop."""
 
     config: RunConfig
-    engine: BatchedEngine
+    engine: Engine
     constitution: Constitution
     folder: Path
     progress: Progress

@@ -13,13 +13,19 @@ class Gpu:
     memory: int
 
 
+def gpu_count() -> int:
+    """How many CUDA devices torch sees; 0 on a machine without one."""
+    import torch
+
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
 def visible_gpus() -> tuple[str, list[Gpu]]:
     """Torch's version and the CUDA devices it sees. Raises ImportError or OSError if torch does not load."""
     import torch
 
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    found = [torch.cuda.get_device_properties(number) for number in range(count)]
-    return torch.__version__, [Gpu(properties.name, properties.total_memory) for properties in found]
+    devices = [torch.cuda.get_device_properties(number) for number in range(gpu_count())]
+    return torch.__version__, [Gpu(device.name, device.total_memory) for device in devices]
 
 
 def wake(device: str) -> None:

@@ -1,8 +1,12 @@
 """What every inference engine does: complete raw prompts, in order, and give the log-probabilities of choices."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal, Protocol
+
+from cai_bootstrap.inference.models import PreparedModel
 
 
 @dataclass(frozen=True)
@@ -53,8 +57,36 @@ class EngineInfo:
     versions: dict[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class EngineSpec:
+    """What `inference.open.open_engine` opens, here or in a worker process: one engine, with its settings.
+
+    `merge` folds the adapter into the weights. `threads` 0 leaves torch's own number. `fast` allows recorded decoding
+    steps. `eager`, `exact` and `tensor_parallel` (GPUs for each copy of the model) are for vLLM.
+    """
+
+    engine: str
+    prepared: PreparedModel
+    precision: str
+    batch_size: int
+    adapter: Path | None = None
+    merge: bool = False
+    threads: int = 0
+    fast: bool = True
+    eager: bool = True
+    exact: bool = False
+    tensor_parallel: int = 1
+
+
 class Engine(Protocol):
-    """A loaded model. Prompts are plain text, never chat-formatted; BOS is added where the tokenizer wants it."""
+    """A loaded model. Prompts are plain text, never chat-formatted; BOS is added where the tokenizer wants it.
+
+    `batch_size` is how many prompts are decoded together; it shrinks where the device runs out of memory, and can be
+    set. `has_chat_template`: the tokenizer ships one, which is never used.
+    """
+
+    batch_size: int
+    has_chat_template: bool
 
     @property
     def info(self) -> EngineInfo: ...
@@ -77,4 +109,25 @@ class Engine(Protocol):
     def text_logprobs(self, prompts: Sequence[str], texts: Sequence[str]) -> list[tuple[float, int]]:
         """Summed log-probability (nats) of `texts[i]` after `prompts[i]`, and of how many tokens: all, or all but the
         first where nothing stands before it (an empty prompt, and a tokenizer without BOS)."""
+        ...
+
+    def complete_live(self, prompt: str, sampling: Sampling, on_text: Callable[[str], None]) -> Completion:
+        """Complete one prompt, telling `on_text` the whole text so far whenever there is more of it."""
+        ...
+
+    def without_adapter(self) -> AbstractContextManager[None]:
+        """Within it the adapter is off: the base under the very same conditions. Raises UsageError without one."""
+        ...
+
+    def rising_end(self, slope: float) -> AbstractContextManager[None]:
+        """Within it each new token adds `slope` nats to the end-of-sequence score: the longer an answer is, the
+        likelier its end. Raises UsageError for an engine that gives no access to its scores.
+
+        After the first rule of Hewitt et al. (2409.14254, section 5), who raise the score linearly over 250 tokens;
+        answers here are shorter, so the slope is an argument.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give memory and processes back; the engine is not used afterwards."""
         ...

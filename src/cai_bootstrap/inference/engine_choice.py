@@ -57,21 +57,12 @@ def choose_engine(
     an `adapter` beside the weights fp32 too), a model that does not fit.
     """
     no_adapters = adapter and precision == "fp32" and bool(gpus)  # vLLM 0.26 asserts 16 bits in its LoRA kernels
-    if asked == "transformers":
-        return Choice("transformers", "as asked")
     if asked == "vllm":
-        if vllm is None:
-            raise UsageError(
-                "--engine vllm: vLLM is not installed here; pip install 'cai-bootstrap[gpu]', or --engine transformers"
-            )
-        refuse_precision(precision)
-        if no_adapters:
-            raise UsageError(
-                "--engine vllm with precision fp32: on a GPU vLLM applies adapters in 16 bits only; use bf16, "
-                "--engine transformers, or a merged export (`cai export --merge`)"
-            )
+        _refuse_vllm(vllm, precision, no_adapters)
         mode = costs.vllm_mode(tokens, weights.parameters, _processes(weights, precision, gpus)) if gpus else "eager"
         return Choice("vllm", f"as asked, {vllm}, {mode}", mode == "eager")
+    if asked != "auto":
+        return Choice(asked, "as asked")
     if vllm is None:
         return Choice("transformers", "vLLM is not installed here")
     if not gpus:
@@ -101,6 +92,19 @@ def choose_engine(
     if vllm_seconds <= costs.WORTH_IT * plain_seconds:
         return Choice("vllm", f"{figures}: a fifth less, or better", mode == "eager")
     return Choice("transformers", f"{figures}: not a fifth less")
+
+
+def _refuse_vllm(vllm: str | None, precision: str, no_adapters: bool) -> None:
+    if vllm is None:
+        raise UsageError(
+            "--engine vllm: vLLM is not installed here; pip install 'cai-bootstrap[gpu]', or --engine transformers"
+        )
+    refuse_precision(precision)
+    if no_adapters:
+        raise UsageError(
+            "--engine vllm with precision fp32: on a GPU vLLM applies adapters in 16 bits only; use bf16, "
+            "--engine transformers, or a merged export (`cai export --merge`)"
+        )
 
 
 def refuse_precision(precision: str) -> None:

@@ -12,39 +12,19 @@ import subprocess
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
 from multiprocessing.connection import Connection
-from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from cai_bootstrap.errors import EngineError
-from cai_bootstrap.inference.engine import Completion, Sampling
-from cai_bootstrap.inference.models import PreparedModel
-from cai_bootstrap.inference.transformers_engine import LoadedModel, TransformersEngine, is_out_of_memory
+from cai_bootstrap.errors import EngineError, UsageError
+from cai_bootstrap.inference.devices import gpu_count
+from cai_bootstrap.inference.engine import Completion, EngineInfo, EngineSpec, Sampling
+from cai_bootstrap.inference.requests import Decode, Encode, PooledEngine, Request, ScoreChoices, ScoreTexts
+from cai_bootstrap.inference.transformers_engine import WINDOW_BATCHES, TransformersEngine, is_out_of_memory
 from cai_bootstrap.interpreter import python_command, python_environment
 
 QUEUED_FOR_EACH = 2  # batches planned ahead of the one that is decoded
-
-
-@dataclass(frozen=True)
-class WorkerSettings:
-    """What a worker loads: the same model in the same way as the process that asks it.
-
-    `eager`, `exact` and `tensor_parallel` (GPUs for each copy of the model) are for vLLM.
-    """
-
-    prepared: PreparedModel
-    precision: str
-    batch_size: int
-    adapter: Path | None
-    merge: bool
-    threads: int
-    fast: bool = True
-    engine: str = "transformers"
-    eager: bool = True
-    exact: bool = False
-    tensor_parallel: int = 1
 
 
 class Worker:
@@ -53,7 +33,7 @@ class Worker:
     It ends when the process that started it does.
     """
 
-    def __init__(self, number: int, settings: WorkerSettings, device: str | None) -> None:
+    def __init__(self, number: int, spec: EngineSpec, device: str | None) -> None:
         self.number = number
         ours, theirs = socket.socketpair()
         environment = python_environment({} if device is None else {"CUDA_VISIBLE_DEVICES": device})
@@ -64,19 +44,20 @@ class Worker:
         )
         theirs.close()
         self._pipe = Connection(ours.detach())
-        self._pipe.send(settings)
+        self._pipe.send(spec)
 
     def ready(self) -> None:
         """Wait until the model is loaded. Raises EngineError if it cannot be."""
         self._answer()
 
-    def ask(self, method: str, adapted: bool, arguments: tuple[Any, ...]) -> Any:
-        """Call a method of the worker's engine, with its adapter on or off. Raises what it raised."""
+    def ask(self, request: Request, *, adapted: bool) -> list[Any]:
+        """What the worker's engine answers, with its adapter on or off. Raises what it raised."""
         try:
-            self._pipe.send((method, adapted, arguments))
+            self._pipe.send((request, adapted))
         except OSError as error:
             raise self._gone() from error
-        return self._answer()
+        answer: list[Any] = self._answer()
+        return answer
 
     def _answer(self) -> Any:
         try:
@@ -98,32 +79,70 @@ class Worker:
         self._process.wait()
 
 
-class ParallelEngine(TransformersEngine):
+class EnginePool:
+    """This process's engine and those of `workers`, behind the one interface (`inference.engine.Engine`).
+
+    How calls are cut into requests is the engine's affair: `ParallelEngine` for transformers, `ParallelVllm` for vLLM.
+    """
+
+    def __init__(self, own: PooledEngine, workers: Sequence[Worker]) -> None:
+        self._own, self._workers, self._adapted = own, list(workers), True
+        self.has_chat_template = own.has_chat_template
+
+    @property
+    def batch_size(self) -> int:
+        return self._own.batch_size
+
+    @batch_size.setter
+    def batch_size(self, size: int) -> None:
+        self._own.batch_size = size
+
+    @property
+    def info(self) -> EngineInfo:
+        return self._own.info
+
+    def complete_live(self, prompt: str, sampling: Sampling, on_text: Callable[[str], None]) -> Completion:
+        return self._own.complete_live(prompt, sampling, on_text)
+
+    @contextlib.contextmanager
+    def without_adapter(self) -> Iterator[None]:
+        """The workers' adapters are switched off too."""
+        with self._own.without_adapter():
+            self._adapted = False
+            try:
+                yield
+            finally:
+                self._adapted = True
+
+    def rising_end(self, slope: float) -> AbstractContextManager[None]:  # noqa: ARG002 - of no use here
+        raise UsageError("the rising end-of-sequence rule needs --engine transformers in one process: workers=1")
+
+    def close(self) -> None:
+        """End the workers. They also end with this process."""
+        for worker in self._workers:
+            worker.close()
+        self._own.close()
+
+
+class ParallelEngine(EnginePool):
     """`TransformersEngine` whose batches are decoded by this process and by `workers`, at the same time."""
 
-    def __init__(self, loaded: LoadedModel, prepared: PreparedModel, workers: Sequence[Worker], **options: Any) -> None:
-        super().__init__(loaded, prepared, **options)
-        self._workers = list(workers)
-        self._adapted = True
+    def __init__(self, own: TransformersEngine, workers: Sequence[Worker]) -> None:
+        super().__init__(own, workers)
+        self._reduce = own.reduce
         self._free: SimpleQueue[Worker | None] = SimpleQueue()
         for worker in (None, *self._workers):  # None is this process itself
             self._free.put(worker)
         self._threads = ThreadPoolExecutor(len(workers) + 1, thread_name_prefix="decode")
 
-    @contextlib.contextmanager
-    def without_adapter(self) -> Iterator[None]:
-        """The workers' adapters are switched off too."""
-        self._adapted = False
-        try:
-            yield
-        finally:
-            self._adapted = True
-
     def close(self) -> None:
-        """End the workers. They also end with this process."""
         self._threads.shutdown(cancel_futures=True)
-        for worker in self._workers:
-            worker.close()
+        super().close()
+
+    def stream(self, prompts: Sequence[str], sampling: Sampling) -> Iterator[Completion]:
+        window = self.batch_size * WINDOW_BATCHES
+        for start in range(0, len(prompts), window):
+            yield from self._window(prompts[start : start + window], sampling, start)
 
     def _window(self, prompts: Sequence[str], sampling: Sampling, offset: int) -> Iterator[Completion]:
         encoded = self._encode_shared(prompts)
@@ -138,7 +157,7 @@ class ParallelEngine(TransformersEngine):
         """`encode`, each process a part: no batch is planned before all lengths are known, and GPUs would wait."""
         part = max(self.batch_size, -(-len(prompts) // (len(self._workers) + 1)))
         parts = [prompts[start : start + part] for start in range(0, len(prompts), part)]
-        futures = [self._threads.submit(self._anywhere, "encode", (list(texts),)) for texts in parts]
+        futures = [self._threads.submit(self._anywhere, Encode(list(texts))) for texts in parts]
         return [ids for future in futures for ids in future.result()]
 
     def _share_out(
@@ -155,8 +174,8 @@ class ParallelEngine(TransformersEngine):
         while running or position < len(order):
             while position < len(order) and len(running) < QUEUED_FOR_EACH * (len(self._workers) + 1):
                 chosen = order[position : position + self.batch_size]
-                arguments = ([encoded[i] for i in chosen], sampling, offset + position)
-                running.append((chosen, self._threads.submit(self._anywhere, "_decode", arguments)))
+                request = Decode([encoded[i] for i in chosen], sampling, offset + position)
+                running.append((chosen, self._threads.submit(self._anywhere, request)))
                 position += len(chosen)
             chosen, future = running.popleft()
             try:
@@ -175,23 +194,25 @@ class ParallelEngine(TransformersEngine):
                 released += 1
 
     def choice_logprobs(self, prompts: Sequence[str], choices: Sequence[str]) -> list[list[float]]:
-        return self._shared("choice_logprobs", len(prompts), lambda part: (prompts[part], choices))
+        return self._shared([ScoreChoices(prompts[part], choices) for part in self._batches(len(prompts))])
 
     def text_logprobs(self, prompts: Sequence[str], texts: Sequence[str]) -> list[tuple[float, int]]:
-        return self._shared("text_logprobs", len(prompts), lambda part: (prompts[part], texts[part]))
+        return self._shared([ScoreTexts(prompts[part], texts[part]) for part in self._batches(len(prompts))])
 
-    def _shared(self, method: str, count: int, arguments: Callable[[slice], tuple[Any, ...]]) -> list[Any]:
-        parts = [slice(start, start + self.batch_size) for start in range(0, count, self.batch_size)]
-        futures = [self._threads.submit(self._anywhere, method, arguments(part)) for part in parts]
+    def _batches(self, count: int) -> list[slice]:
+        return [slice(start, start + self.batch_size) for start in range(0, count, self.batch_size)]
+
+    def _shared(self, requests: Sequence[Request]) -> list[Any]:
+        futures = [self._threads.submit(self._anywhere, request) for request in requests]
         return [row for future in futures for row in future.result()]
 
-    def _anywhere(self, method: str, arguments: tuple[Any, ...]) -> Any:
-        """Run one batch on whichever device is free."""
+    def _anywhere(self, request: Request) -> list[Any]:
+        """Run one request on whichever device is free."""
         worker = self._free.get()
         try:
             if worker is not None:
-                return worker.ask(method, self._adapted, arguments)
-            return getattr(super(), method)(*arguments)
+                return worker.ask(request, adapted=self._adapted)
+            return self._own.perform(request)
         finally:
             self._free.put(worker)
 
@@ -204,14 +225,12 @@ def _forget(running: "deque[tuple[list[int], Future[list[Completion]]]]") -> Non
     running.clear()
 
 
-def start_workers(count: int, settings: WorkerSettings) -> list[Worker]:
+def start_workers(count: int, spec: EngineSpec) -> list[Worker]:
     """Start `count` - 1 workers beside this process, each on the next visible GPUs, or all on the CPU."""
-    import torch
-
     visible: list[str | None] = [None] * count
-    if torch.cuda.is_available():
+    if devices_here := gpu_count():
         named = os.environ.get("CUDA_VISIBLE_DEVICES")
-        devices = named.split(",") if named else [str(n) for n in range(torch.cuda.device_count())]
-        each = settings.tensor_parallel
+        devices = named.split(",") if named else [str(n) for n in range(devices_here)]
+        each = spec.tensor_parallel
         visible = [",".join(device.strip() for device in devices[n * each : (n + 1) * each]) for n in range(count)]
-    return [Worker(number, settings, visible[number]) for number in range(1, count)]
+    return [Worker(number, spec, visible[number]) for number in range(1, count)]

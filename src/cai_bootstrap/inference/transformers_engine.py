@@ -3,6 +3,7 @@
 The batch is halved when the device runs out of memory, and stays so: `batch_size` tells.
 """
 
+import contextlib
 import gc
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +18,7 @@ from cai_bootstrap.inference.devices import wake
 from cai_bootstrap.inference.engine import Completion, EngineInfo, Sampling
 from cai_bootstrap.inference.loading import load_weights
 from cai_bootstrap.inference.models import PreparedModel, uncollected
+from cai_bootstrap.inference.requests import Decode, Encode, Request, ScoreChoices, ScoreTexts
 from cai_bootstrap.inference.stop_strings import StopAtStrings, newline_tokens
 from cai_bootstrap.inference.tokens import Tokens
 
@@ -112,7 +114,7 @@ class TransformersEngine:
     """Completes raw prompts with a loaded model. See `inference.engine.Engine`.
 
     `batch_size` is how many prompts are decoded together now: what was asked for, or less after running out of memory.
-    `ends` are the end-of-sequence tokens. `adjust(logits, step)`, where set, changes the scores before each token.
+    `ends` are the end-of-sequence tokens.
     `fast`: on a GPU, decode with recorded steps of fixed shapes (`inference.fast.fixed_steps`), for weights that stay
     as they are; `recorded` decides it whatever the device is.
     """
@@ -130,7 +132,8 @@ class TransformersEngine:
     ) -> None:
         self._model, self._tokenizer, self._device = loaded.model, loaded.tokenizer, loaded.device
         self.batch_size = batch_size
-        self.adjust: Adjust | None = None
+        self.has_chat_template = loaded.has_chat_template
+        self._adjust: Adjust | None = None  # changes the scores (logits, step) before each token
         self._newlines: Any = None
         self._tried_without = False
         config = loaded.model.config
@@ -157,6 +160,48 @@ class TransformersEngine:
     @property
     def info(self) -> EngineInfo:
         return self._info
+
+    @contextlib.contextmanager
+    def without_adapter(self) -> Iterator[None]:
+        if not hasattr(self._model, "disable_adapter"):  # none, or merged into the weights
+            raise UsageError("no adapter is loaded that could be switched off")
+        with self._model.disable_adapter():
+            yield
+
+    @contextlib.contextmanager
+    def rising_end(self, slope: float) -> Iterator[None]:
+        def raise_end(logits: Any, step: int) -> Any:
+            scores = logits.float()
+            scores[:, self.ends] += slope * step
+            return scores
+
+        self._adjust = raise_end
+        try:
+            yield
+        finally:
+            self._adjust = None
+
+    def close(self) -> None:
+        """Nothing to end: the memory is free when the engine is forgotten."""
+
+    def make_room(self) -> None:
+        """Give back what memory can be given back, after running out of it."""
+        self.forget_recorded()
+        release_memory()
+
+    def perform(self, request: Request) -> list[Any]:
+        """Answer a pool (`inference.parallel`). Raises EngineError for a request that is none of this engine's."""
+        match request:
+            case Encode(prompts):
+                return self.encode(prompts)
+            case Decode(batch, sampling, position):
+                return self._decode(batch, sampling, position)
+            case ScoreChoices(prompts, choices):
+                return self.choice_logprobs(prompts, choices)
+            case ScoreTexts(prompts, texts):
+                return self.text_logprobs(prompts, texts)
+            case _:
+                raise EngineError(f"the transformers engine cannot answer {type(request).__name__}")
 
     def encode(self, prompts: Sequence[str]) -> list[list[int]]:
         """Token ids with BOS where the tokenizer adds it. Raises EngineError on chat markers."""
@@ -188,7 +233,7 @@ class TransformersEngine:
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise EngineError(f"decoding failed: {type(error).__name__}: {error}") from error
-                self._reduce(error)
+                self.reduce(error)
                 continue
             self._tried_without = False
             done.update(zip(chosen, completions, strict=True))
@@ -204,7 +249,7 @@ class TransformersEngine:
             release_memory()
         return bool(held)
 
-    def _reduce(self, error: Exception) -> None:
+    def reduce(self, error: Exception) -> None:
         """Make room after running out of memory: the same again without recorded steps, then with half the batch."""
         if self.forget_recorded() and not self._tried_without:
             self._tried_without = True
@@ -241,7 +286,7 @@ class TransformersEngine:
                 max_new_tokens=sampling.max_new_tokens,
                 ends=self.ends,
                 filler=self._tokenizer.pad_token_id,
-                pick=pick if self.adjust is None else adjusted(pick, self.adjust),
+                pick=pick if self._adjust is None else adjusted(pick, self._adjust),
                 stopped=stopped,
                 pinned=sampling.pinned,
                 heard=heard,
@@ -296,7 +341,7 @@ class TransformersEngine:
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
-                self._reduce(error)
+                self.reduce(error)
         return made
 
     def text_logprobs(self, prompts: Sequence[str], texts: Sequence[str]) -> list[tuple[float, int]]:

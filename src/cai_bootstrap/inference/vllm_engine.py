@@ -13,6 +13,7 @@ import itertools
 import os
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from cai_bootstrap.inference.engine import Completion, EngineInfo, Sampling
 from cai_bootstrap.inference.engine_choice import memory_share
 from cai_bootstrap.inference.loading import proven
 from cai_bootstrap.inference.models import PreparedModel, load_tokenizer
+from cai_bootstrap.inference.requests import Complete, Request, ScoreChoices, ScoreTexts
 from cai_bootstrap.inference.tokens import Tokens
 from cai_bootstrap.inference.transformers_engine import device_name, is_out_of_memory, release_memory
 from cai_bootstrap.interpreter import current_directory_left
@@ -177,20 +179,8 @@ class VllmEngine:
             self._adapter = LoRARequest("adapter", 1, str(adapter.absolute()))
         self._adapted = adapter is not None
         self.batch_size = batch_size
-        self._info = EngineInfo(
-            engine="vllm",
-            model=prepared.name,
-            revision=prepared.revision,
-            weights_sha256=prepared.weights_sha256,
-            tokenizer_sha256=prepared.tokenizer_sha256,
-            adapter=None if adapter is None else sha256_file(adapter / "adapter_model.safetensors"),
-            precision=precision,
-            device=(f"{tensor_parallel} x " if tensor_parallel > 1 else "") + device_name("cuda" if gpu else "cpu"),
-            attention=f"chosen by vLLM, {'eager' if eager else 'compiled'}",
-            batch_size=batch_size,
-            padding_side="none",
-            versions={"vllm": vllm_version() or "", **{n: version(n) for n in ("torch", "transformers", "tokenizers")}},
-        )
+        device = (f"{tensor_parallel} x " if tensor_parallel > 1 else "") + device_name("cuda" if gpu else "cpu")
+        self._info = _info(prepared, precision, batch_size, adapter, eager, device)
 
     @property
     def info(self) -> EngineInfo:
@@ -210,6 +200,31 @@ class VllmEngine:
     def close(self) -> None:
         """Give the memory back. Also done when the engine is forgotten, and at the process's end."""
         self._close()
+
+    def rising_end(self, slope: float) -> AbstractContextManager[None]:  # noqa: ARG002 - of no use here
+        raise UsageError("the rising end-of-sequence rule needs --engine transformers")
+
+    def complete_live(self, prompt: str, sampling: Sampling, on_text: Callable[[str], None]) -> Completion:
+        """vLLM hands texts over whole, so `on_text` is told once."""
+        completion = next(self.complete([prompt], sampling, 0))
+        on_text(completion.text)
+        return completion
+
+    def make_room(self) -> None:
+        """Give back what memory can be given back, after running out of it."""
+        release_memory()
+
+    def perform(self, request: Request) -> list[Any]:
+        """Answer a pool (`inference.vllm_parallel`). Raises EngineError for a request that is none of this engine's."""
+        match request:
+            case Complete(prompts, sampling, offset):
+                return list(self.complete(prompts, sampling, offset))
+            case ScoreChoices(prompts, choices):
+                return self.choice_logprobs(prompts, choices)
+            case ScoreTexts(prompts, texts):
+                return self.text_logprobs(prompts, texts)
+            case _:
+                raise EngineError(f"vLLM cannot answer {type(request).__name__}")
 
     def encode(self, prompts: Sequence[str]) -> list[list[int]]:
         """Token ids with BOS where the tokenizer adds it. Raises EngineError on chat markers."""
@@ -330,6 +345,25 @@ class VllmEngine:
         finally:
             if names:
                 llm.abort_request(names)
+
+
+def _info(
+    prepared: PreparedModel, precision: str, batch_size: int, adapter: Path | None, eager: bool, device: str
+) -> EngineInfo:
+    return EngineInfo(
+        engine="vllm",
+        model=prepared.name,
+        revision=prepared.revision,
+        weights_sha256=prepared.weights_sha256,
+        tokenizer_sha256=prepared.tokenizer_sha256,
+        adapter=None if adapter is None else sha256_file(adapter / "adapter_model.safetensors"),
+        precision=precision,
+        device=device,
+        attention=f"chosen by vLLM, {'eager' if eager else 'compiled'}",
+        batch_size=batch_size,
+        padding_side="none",
+        versions={"vllm": vllm_version() or "", **{n: version(n) for n in ("torch", "transformers", "tokenizers")}},
+    )
 
 
 def _load(given: dict[str, Any]) -> Any:

@@ -7,80 +7,40 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, cast
 
 from cai_bootstrap.errors import CaiError, EngineError
-from cai_bootstrap.files import sha256_file
-from cai_bootstrap.inference.parallel import WorkerSettings
-from cai_bootstrap.inference.transformers_engine import TransformersEngine, is_out_of_memory, load, release_memory
-from cai_bootstrap.inference.vllm_engine import VllmEngine
-
-Request = tuple[str, bool, tuple[Any, ...]]
+from cai_bootstrap.inference.engine import EngineSpec
+from cai_bootstrap.inference.open import open_engine
+from cai_bootstrap.inference.requests import PooledEngine
+from cai_bootstrap.inference.transformers_engine import is_out_of_memory
 
 
 def serve(pipe: Connection) -> None:
     """Load what the first message names, then answer requests until the asking process is gone."""
     requests: SimpleQueue[Any] = SimpleQueue()
     threading.Thread(target=_listen, args=(pipe, requests), daemon=True).start()
-    settings: WorkerSettings = requests.get()
+    spec: EngineSpec = requests.get()
     try:
-        engine, adapter_off = _open(settings)
+        engine = cast(PooledEngine, open_engine(spec))  # only those are opened in workers
     except Exception as error:
         pipe.send((False, _sendable(error)))
         return
     pipe.send((True, None))
     while True:
-        method, adapted, arguments = requests.get()
-        off: AbstractContextManager[Any] = nullcontext() if adapted else adapter_off()
+        request, adapted = requests.get()
+        answer: tuple[bool, Any]
         try:
-            with off:
-                made = getattr(engine, method)(*arguments)
-                answer = (True, list(made) if isinstance(made, Iterator) else made)
+            with nullcontext() if adapted else engine.without_adapter():
+                answer = (True, engine.perform(request))
         except Exception as error:
             answer = (False, _sendable(error))
             if is_out_of_memory(error):
-                if isinstance(engine, TransformersEngine):
-                    engine.forget_recorded()
-                release_memory()
+                engine.make_room()
         pipe.send(answer)
-
-
-def _open(settings: WorkerSettings) -> tuple[Any, Callable[[], AbstractContextManager[Any]]]:
-    """The engine, and what switches its adapter off."""
-    if settings.engine == "vllm":
-        other = VllmEngine(
-            settings.prepared,
-            precision=settings.precision,
-            batch_size=settings.batch_size,
-            adapter=settings.adapter,
-            eager=settings.eager,
-            exact=settings.exact,
-            tensor_parallel=settings.tensor_parallel,
-        )
-        return other, other.without_adapter
-    loaded = load(
-        settings.prepared,
-        precision=settings.precision,
-        adapter=settings.adapter,
-        threads=settings.threads,
-    )
-    adapter = settings.adapter
-    if settings.merge and adapter is not None and settings.precision in {"fp32", "bf16", "fp16"}:
-        loaded.model = loaded.model.merge_and_unload()
-    known = sha256_file(adapter / "adapter_model.safetensors") if adapter is not None else None
-    engine = TransformersEngine(
-        loaded,
-        settings.prepared,
-        precision=settings.precision,
-        batch_size=settings.batch_size,
-        adapter=known,
-        fast=settings.fast,
-    )
-    return engine, lambda: loaded.model.disable_adapter()
 
 
 def _sendable(error: Exception) -> Exception:

@@ -120,8 +120,12 @@ class Workspace:
         root = resolve_base_dir(base)
         data_folder, checkpoint_folder = (root / kind / stage.folder for kind in ("data", "checkpoints"))
         usual = cls(root, data_folder, checkpoint_folder, root / "results", root / "logs", stage)
-        moved = {"data": data, "checkpoints": checkpoints, "results": results}
-        return replace(usual, **{name: Path(p).expanduser().absolute() for name, p in moved.items() if p is not None})
+        return replace(
+            usual,
+            data=_absolute(data) or usual.data,
+            checkpoints=_absolute(checkpoints) or usual.checkpoints,
+            results=_absolute(results) or usual.results,
+        )
 
     @classmethod
     def around(cls, results_file: Path) -> "Workspace | None":
@@ -275,3 +279,7 @@ def resolve_cache_dir() -> Path:
         return POD_CACHE / "cai-bootstrap"
     user_cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return user_cache.expanduser().absolute() / "cai-bootstrap"
+
+
+def _absolute(path: str | Path | None) -> Path | None:
+    return None if path is None else Path(path).expanduser().absolute()

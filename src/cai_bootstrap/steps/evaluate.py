@@ -63,7 +63,7 @@ def run(context: StepContext, expected: str) -> list[Path]:
     trained = assessing.assess(opened.engine, suite.items, prompts, partial / "trained.jsonl", **how)
     base = None if baseline is None else assessing.measured_side(baseline, "base")
     if base is None:
-        with opened.without_adapter():
+        with opened.engine.without_adapter():
             outputs = assessing.assess(opened.engine, suite.items, prompts, partial / "base.jsonl", **how)
         base = Measured(outputs, assessing.plain_factors(opened.engine.info.model, None))
     results = build_results(

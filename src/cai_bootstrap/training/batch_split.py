@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from cai_bootstrap.config import Training
 from cai_bootstrap.errors import UsageError
+from cai_bootstrap.inference.devices import gpu_count
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,7 @@ def process_count(settings: Training) -> int:
 
     Raises UsageError for more processes than GPUs, or a number that does not divide a step's pairs.
     """
-    import torch
-
-    devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    devices = gpu_count()
     pairs = settings.batch_size * settings.accumulate
     if settings.processes == "auto":
         return max(n for n in range(1, max(1, devices) + 1) if pairs % n == 0)

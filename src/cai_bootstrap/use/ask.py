@@ -112,7 +112,7 @@ class Asker:
         if side == "trained" or self.checkpoint is None:
             made = self._opened.engine.complete_live(prompt, sampling, listen)
         else:
-            with self._opened.without_adapter():
+            with self._opened.engine.without_adapter():
                 made = self._opened.engine.complete_live(prompt, sampling, listen)
         finished = made.finished or (made.ended_by == "stop" and bool(sampling.stop))
         answer = judge(known.item, made.text, finished) if known else None
