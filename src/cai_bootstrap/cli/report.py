@@ -93,7 +93,7 @@ def _planned(workspace: Workspace) -> dict[str, Any] | None:
     from cai_bootstrap.report.files import dig
 
     try:
-        config = dig(read_json(workspace.results / "run.json"), "manifest", "config")
+        config = dig(read_json(workspace.record), "manifest", "config")
     except (DataError, OSError):
         return None
     preset, count = dig(config, "preset", "value"), dig(config, "generation.count", "value")

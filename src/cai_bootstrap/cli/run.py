@@ -85,7 +85,7 @@ def _run(settings: Settings, steps: Sequence[Any], as_json: bool) -> int:
             outcome = run_pipeline(resolved, workspace, steps, on_event=screen.show)
         report = _report(workspace) if whole else None
         if outcome.results_file is not None and outcome.exit_code in {0, 3}:
-            files = [outcome.results_file, workspace.results / "run.json", workspace.data, workspace.checkpoints]
+            files = [outcome.results_file, workspace.record, workspace.data, workspace.checkpoints]
             results = read_results(outcome.results_file, own_suite(resolved.config))
             final_table(results, outcome.steps, [*files, report] if report else files)
         elif outcome.exit_code == 0 and outcome.verdict == "done":

@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 from cai_bootstrap.errors import UsageError
 from cai_bootstrap.generation.candidates import Candidate, label_tier, normalise, passes, repeats_question, says
 from cai_bootstrap.generation.filters import similar
-from cai_bootstrap.records import Instruction
+from cai_bootstrap.records import Instruction, Record
 
 LABEL_VERSION = "3"  # of the rules below; data of another one are not mixed with these
 JUDGES = ("critic", "constraint", "agreement", "gold")
@@ -30,6 +30,19 @@ class Proposal:
     chosen: Candidate
     rejected: Candidate
     decided_by: str
+
+
+class ProposedPair(Record):
+    """A line of `proposals.jsonl`: what the judges propose for an instruction, or for which `reason` nothing."""
+
+    instruction_id: str
+    proposal: Proposal | None = None
+    reason: str = ""
+
+    @property
+    def outcome(self) -> Proposal | str:
+        """The proposal, or the reason why there is none."""
+        return self.proposal or self.reason
 
 
 class Sides(NamedTuple):

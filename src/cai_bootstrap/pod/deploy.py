@@ -10,6 +10,7 @@ from rich.console import Console
 
 from cai_bootstrap.errors import CaiError
 from cai_bootstrap.files import read_json
+from cai_bootstrap.measuring.declared import StoredResults
 from cai_bootstrap.measuring.ledger import note_opening
 from cai_bootstrap.pod import install, job, ledger
 from cai_bootstrap.pod.answers import Measured, Ran, RunSteps, Status, read
@@ -25,6 +26,7 @@ from cai_bootstrap.pod.ssh import Remote
 from cai_bootstrap.pod.stop_pod import stop_pod, way_out
 from cai_bootstrap.pod.watch import MOST_STEPS, NAME_LIMIT, watch
 from cai_bootstrap.printable import one_line
+from cai_bootstrap.run.folder import Workspace, is_measurement
 
 Say = Callable[[str], None]
 RUNNING = ("running", "starting")
@@ -211,23 +213,23 @@ def _names(names: Sequence[str]) -> str:
 
 def note_openings(target: Path) -> None:
     """Enter the openings of held-out items that a pulled run made there into this user's ledger, each once."""
-    for path in sorted((target / "results").glob("*.json")):
-        if path.name == "baseline_assessment.json" or path.name.startswith("stage1_evaluation_"):
+    for path in sorted(Workspace.at(target).results.glob("*.json")):
+        if is_measurement(path.name):
             try:
                 results = read_json(path)
                 read(Measured, results, path.name)
-                note_opening(results)
+                note_opening(StoredResults.model_validate(results))
             except Exception:  # it comes from the pod: whatever it is, it must not end a pull
                 continue  # not a results file; whoever reads it as one says so
 
 
 def record_steps(pod: str, address: str, target: Path) -> None:
     """Put the seconds per step of the pulled run into the ledger, beside what was planned."""
-    path = target / "results" / "run.json"
+    path = Workspace.at(target).record
     if not path.exists():
         return
     try:
-        steps = read(RunSteps, read_json(path), "run.json").steps
+        steps = read(RunSteps, read_json(path), path.name).steps
     except CaiError:
         return
     used = {

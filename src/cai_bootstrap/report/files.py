@@ -14,8 +14,8 @@ from cai_bootstrap.measuring.rescore import rescored_path
 from cai_bootstrap.measuring.results import read_results
 from cai_bootstrap.records import EvalItem
 from cai_bootstrap.run.folder import Workspace
-from cai_bootstrap.run.markers import DATA_REMEDY, check_outputs, marker_name
-from cai_bootstrap.run.record import RunRecord, read_record, record_file
+from cai_bootstrap.run.markers import DATA_REMEDY, check_outputs
+from cai_bootstrap.run.record import RunRecord, read_record
 
 
 @dataclass
@@ -111,7 +111,7 @@ def _run(found: RunFiles) -> RunRecord | None:
         found.faults.append(str(error))
         return None
     if record is None:
-        found.missing.append(f"{_short(found, record_file(found.workspace))}: no run has ended here yet")
+        found.missing.append(f"{_short(found, found.workspace.record)}: no run has ended here yet")
     return record
 
 
@@ -186,7 +186,7 @@ def _data_faults(found: RunFiles) -> None:
     """Counts of data that were changed after they were made are named and not shown."""
     for number in range(1, len(found.data_folders()) + 1):
         try:
-            check_outputs(found.workspace, marker_name("generate", number), DATA_REMEDY)
+            check_outputs(found.workspace, "generate", DATA_REMEDY, number=number)
         except (CaiError, OSError) as error:
             found.faults.append(str(error))
             found.summary = found.diversity = None
@@ -228,7 +228,7 @@ def _trusted(found: RunFiles, path: Path, suite: Suite | None) -> dict[str, Any]
     try:
         results = read_results(path, suite).as_dict()
         if (why := foreign(path, found.workspace)) is not None:
-            found.faults.append(why)
+            found.faults.append(str(why))
             return None
         return results
     except (CaiError, ValueError, TypeError, KeyError) as error:

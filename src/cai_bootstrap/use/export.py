@@ -15,15 +15,14 @@ from cai_bootstrap.inference.models import EMBEDDED, TOKENIZER_FILES, PreparedMo
 from cai_bootstrap.judging.suite import load_suite
 from cai_bootstrap.measuring.declared import Results
 from cai_bootstrap.records import PreferencePair
-from cai_bootstrap.run.folder import Workspace
-from cai_bootstrap.run.markers import DATA_REMEDY, check_outputs, marker_name
+from cai_bootstrap.run.folder import DataFolder, Workspace
+from cai_bootstrap.run.markers import DATA_REMEDY, check_outputs
 from cai_bootstrap.training.checkpoints import ADAPTER_FILES, Checkpoint
 from cai_bootstrap.use.cards import Subject, dataset_card, model_card, terms_of
-from cai_bootstrap.use.trained import chosen_adapter, measured, own_suite, round_files
+from cai_bootstrap.use.trained import chosen_adapter, measured, own_suite
 
 RECORD = "provenance.json"
 EMBEDDED_HUB_ID = "google/gemma-3-270m"
-PAIRS = "preference_pairs.jsonl"
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ def export(
         say("this adapter was not measured; its card will say so (run `cai evaluate` first to have its figures there)")
     pairs = _pairs(workspace, checkpoint)
     for number in range(1, len(pairs) + 1):
-        check_outputs(workspace, marker_name("generate", number), DATA_REMEDY)
+        check_outputs(workspace, "generate", DATA_REMEDY, number=number)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as scratch:
         whole = Path(scratch) / "export"
@@ -132,25 +131,26 @@ def _write_weights(
     return stored
 
 
-def _write_dataset(files: list[Path], subject: Subject, folder: Path) -> None:
+def _write_dataset(rounds: list[DataFolder], subject: Subject, folder: Path) -> None:
     folder.mkdir()
     summaries, count, hashes = [], 0, {}
-    for number, path in enumerate(files, 1):
-        copy = folder / (PAIRS if number == 1 else PAIRS.replace(".", f"_round_{number}."))
-        shutil.copyfile(path, copy)
+    for number, data in enumerate(rounds, 1):
+        later = "" if number == 1 else f"_round_{number}"
+        copy = folder / f"{data.pairs.stem}{later}{data.pairs.suffix}"
+        shutil.copyfile(data.pairs, copy)
         count += sum(1 for _ in read_jsonl(copy, PreferencePair))
         hashes[copy.name] = sha256_file(copy)
         try:
-            summaries.append(read_json(path.with_name("generation_summary.json")))
+            summaries.append(read_json(data.summary))
         except DataError:
             summaries.append({})
     write_atomic(folder / "README.md", dataset_card(subject, summaries, count))
     write_json(folder / RECORD, {"cai_bootstrap": __version__, "kind": "pairs", "sha256": hashes})
 
 
-def _pairs(workspace: Workspace, checkpoint: Checkpoint) -> list[Path]:
-    """The files of pairs that this adapter was trained on, one a round; none if one of them is gone or was changed."""
-    there = {sha256_file(path): path for path in round_files(workspace, PAIRS)}
+def _pairs(workspace: Workspace, checkpoint: Checkpoint) -> list[DataFolder]:
+    """The rounds on whose pairs this adapter was trained; none if pairs of one of them are gone or were changed."""
+    there = {sha256_file(data.pairs): data for data in workspace.rounds() if data.pairs.exists()}
     trained = checkpoint.details.get("pairs_sha256") or []
     wanted = [trained] if isinstance(trained, str) else trained
     return [there[sha256] for sha256 in wanted] if all(sha256 in there for sha256 in wanted) else []
