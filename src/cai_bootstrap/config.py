@@ -8,16 +8,18 @@ import difflib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from cai_bootstrap.errors import UsageError
 from cai_bootstrap.shipped import shipped
+from cai_bootstrap.yaml_files import read_yaml
 
 FOUR_BIT = {"4bit", "4-bit", "int4", "nf4", "fp4", "q4", "4"}
 Step = Literal["prepare", "baseline", "generate", "train", "evaluate"]
+STEPS: tuple[Step, ...] = get_args(Step)  # in their order
 # Set from outside for other purposes; not configuration keys.
 NOT_CONFIG = {
     "CAI_BASE_DIR",
@@ -279,16 +281,7 @@ def _read_preset(name: str) -> dict[str, Any]:
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UsageError(f"{path}: no such configuration file") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: cannot be read: {error}") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" (line {mark.line + 1})" if mark else ""
-        raise UsageError(f"{path}: not valid YAML{where}: {getattr(error, 'problem', error)}") from error
+    content = read_yaml(path, what="configuration file")
     if content is None:
         return {}
     if not isinstance(content, dict):

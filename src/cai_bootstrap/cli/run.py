@@ -20,9 +20,9 @@ def run(settings: Settings, as_json: bool) -> int:
     Start it again after a kill or a time-out: it goes on from what is finished. Exit code 0: passed, not enforced, or
     nothing to teach. 3: the gate was not met.
     """
-    from cai_bootstrap.pipeline import ALL_STEPS
+    from cai_bootstrap.config import STEPS
 
-    return _run(settings, ALL_STEPS, as_json)
+    return _run(settings, STEPS, as_json)
 
 
 @click.command(cls=HelpWithBase)
