@@ -327,7 +327,6 @@ def deploy(
         planned=planned,
         stop_when_done=stop_when_done,
         console=Console(stderr=True),
-        as_json=False,
         say=say,
         budget=budget,
     )

@@ -122,7 +122,7 @@ def watch(
     remote: Remote,
     console: Console,
     *,
-    as_json: bool,
+    as_json: bool = False,
     job_id: str | None = None,
     limit_seconds: float | None = None,
 ) -> tuple[Status, View]:
