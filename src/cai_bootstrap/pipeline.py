@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cai_bootstrap.config import Resolved, Step, dump_yaml
+from cai_bootstrap.config import STEPS, Resolved, Step, dump_yaml
 from cai_bootstrap.errors import (
     EXIT_GATE,
     EXIT_OK,
@@ -46,7 +46,6 @@ from cai_bootstrap.run.record import Manifest, Reuse, RunRecord, StepRecord
 from cai_bootstrap.standby import Standby
 from cai_bootstrap.supervise import Ended, Signals, step_command, supervise
 
-ALL_STEPS: tuple[Step, ...] = ("prepare", "baseline", "generate", "train", "evaluate")
 START_PATIENCE_SECONDS = 10.0
 STAGE_1_RATE = 0.95
 OnEvent = Callable[[Event], None]
@@ -107,7 +106,7 @@ class _Follower:
 def run_pipeline(
     resolved: Resolved,
     workspace: Workspace,
-    steps: Sequence[Step] = ALL_STEPS,
+    steps: Sequence[Step] = STEPS,
     *,
     on_event: OnEvent | None = None,
 ) -> RunOutcome:

@@ -11,10 +11,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from cai_bootstrap.config import STEPS
 from cai_bootstrap.pod import job
 from cai_bootstrap.pod.answers import End, Event, EventLine, Frame, Gpu, Money, Out, Status, Tick, excerpt, parse, read
 from cai_bootstrap.pod.errors import PodError, UnreachableError, UnreadableError
-from cai_bootstrap.pod.estimate import STEPS
 from cai_bootstrap.pod.follow import Follower
 from cai_bootstrap.pod.session import rental
 from cai_bootstrap.pod.ssh import Remote
