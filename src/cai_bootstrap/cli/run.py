@@ -128,13 +128,11 @@ def _check_early(config: Any, steps: Sequence[Any]) -> None:
         require_tracker(config.track)
     from cai_bootstrap.constitution import load_constitution
     from cai_bootstrap.errors import UsageError
-    from cai_bootstrap.generation.select import parse_judges
     from cai_bootstrap.instructions.sampler import pool_size
     from cai_bootstrap.judging.suite import USER_VERSION, load_suite
 
     if {"generate"} & set(steps):
         load_constitution(config.constitution)
-        parse_judges(config.generation.select)
         for count in (config.generation.count, config.generation.later_count or 1):
             if count > pool_size():
                 raise UsageError(f"--count {count}: the pool holds {pool_size()} instructions; ask for fewer")

@@ -15,7 +15,7 @@ from cai_bootstrap.pod.estimate import Estimate, estimate
 
 GPUS = Path(__file__).with_name("gpus.yaml")
 USABLE = 0.95  # the rest is lost to fragments
-PLANNED_STEPS = STEPS[1:]  # to prepare a model takes what its download takes
+MODEL_STEPS = tuple(step for step in STEPS if step != "prepare")  # those that load the model onto the GPU
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def plan(config: RunConfig, gpu: str, price: float | None) -> Plan:
     room = gib * USABLE * GIB
     rates = estimate(config, price or 0.0)
     steps = []
-    for step in PLANNED_STEPS:
+    for step in MODEL_STEPS:
         memory = step_memory(shape, config, step)
         fits = memory.needed <= room
         hours, dollars = _cost(rates, step, price)
