@@ -154,14 +154,3 @@ class Answer(Record):
     reason: str
     first_line_success: bool
     first_line_reason: str
-
-
-class EvalRecord(Record):
-    """One item's outcome on both sides; `trained` is None in a baseline."""
-
-    id: str
-    type: TaskType
-    template: str
-    instruction: str
-    base: Answer | None
-    trained: Answer | None
