@@ -11,10 +11,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cai_bootstrap.config import Resolved, Step, dump_yaml
+from cai_bootstrap.config import STEPS, Resolved, Step, dump_yaml
 from cai_bootstrap.errors import (
+    EXIT_FAILURE,
     EXIT_GATE,
+    EXIT_INTERRUPTED,
+    EXIT_KILLED,
     EXIT_OK,
+    EXIT_TERMINATED,
+    EXIT_TIMEOUT,
+    EXPECTED_EXITS,
     CaiError,
     InterruptedRunError,
     StepTimeoutError,
@@ -46,7 +52,6 @@ from cai_bootstrap.run.record import Manifest, Reuse, RunRecord, StepRecord
 from cai_bootstrap.standby import Standby
 from cai_bootstrap.supervise import Ended, Signals, step_command, supervise
 
-ALL_STEPS: tuple[Step, ...] = ("prepare", "baseline", "generate", "train", "evaluate")
 START_PATIENCE_SECONDS = 10.0
 STAGE_1_RATE = 0.95
 OnEvent = Callable[[Event], None]
@@ -107,7 +112,7 @@ class _Follower:
 def run_pipeline(
     resolved: Resolved,
     workspace: Workspace,
-    steps: Sequence[Step] = ALL_STEPS,
+    steps: Sequence[Step] = STEPS,
     *,
     on_event: OnEvent | None = None,
 ) -> RunOutcome:
@@ -271,21 +276,21 @@ class _Run:
             raise self._failure(name, limit, ended, output)
 
     def _failure(self, name: str, limit: int, ended: Ended, output: Path) -> CaiError:
-        if ended.code == 124:
+        if ended.code == EXIT_TIMEOUT:
             return StepTimeoutError(
                 f"the step '{name}' was ended at its time limit of {limit} s; what was finished is kept, so start "
                 f"again to go on, or give it more: --timeout {name}=SECONDS"
             )
         said = self.follow.error
-        if ended.code == 130:
+        if ended.code == EXIT_INTERRUPTED:
             return InterruptedRunError(said or f"interrupted during '{name}'; start again to go on")
-        if ended.code == 143:
+        if ended.code == EXIT_TERMINATED:
             return TerminatedRunError(said or f"terminated during '{name}'; start again to go on")
         if said is None:
             tail = output.read_text(errors="replace").strip().splitlines()[-12:] if output.exists() else []
-            killed = " (killed; the machine may be out of memory)" if ended.code == 137 else ""
+            killed = " (killed; the machine may be out of memory)" if ended.code == EXIT_KILLED else ""
             said = f"the step '{name}' ended with code {ended.code}{killed}; {output} ends with:\n" + "\n".join(tail)
-        return _StepError(said, ended.code if ended.code in {1, 2, 3, 4, 75} else 1)
+        return _StepError(said, ended.code if ended.code in EXPECTED_EXITS else EXIT_FAILURE)
 
     def _nothing_to_teach(self) -> bool:
         if self.resolved.config.evaluation.train_anyway:

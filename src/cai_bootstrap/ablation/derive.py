@@ -17,7 +17,7 @@ from cai_bootstrap.files import read_json, read_jsonl, write_json, write_jsonl
 from cai_bootstrap.generation.candidates import Candidate, collect, normalise
 from cai_bootstrap.generation.filters import fault
 from cai_bootstrap.generation.pairs import build_pair, pair_of
-from cai_bootstrap.generation.select import parse_judges, propose
+from cai_bootstrap.generation.select import propose
 from cai_bootstrap.records import Instruction, PreferencePair, Response, is_revision
 from cai_bootstrap.run.folder import DataFolder
 
@@ -74,7 +74,7 @@ def _without_revisions(
     shared: DataFolder, made: dict[str, PreferencePair], config: RunConfig
 ) -> Iterator[PreferencePair]:
     """The same judges over the first answers alone; a pair of the critic's stays if no revision is in it."""
-    judges = parse_judges(config.generation.select)
+    judges = config.generation.judges
     for instruction, own in _answers(shared):
         known = made.get(instruction.id)
         if known is None:

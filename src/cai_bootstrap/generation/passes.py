@@ -35,7 +35,7 @@ from cai_bootstrap.generation.prompts import (
     worked_examples,
 )
 from cai_bootstrap.generation.rounds import Prompting, Round, round_of
-from cai_bootstrap.generation.select import ProposedPair, parse_judges, propose
+from cai_bootstrap.generation.select import ProposedPair, propose
 from cai_bootstrap.inference.engine import Completion, Engine, Sampling
 from cai_bootstrap.instructions.exemplars import Exemplar
 from cai_bootstrap.records import Critique, Instruction, PreferencePair, RejectedPair, Response, Revision, revision_id
@@ -96,7 +96,7 @@ class Generator:
 
         proposals = self._file(self.data.proposals, ProposedPair, [len(chunk) for chunk in chunks])
         for_judges = Lockstep(responses, revisions)
-        judges = parse_judges(settings.select)
+        judges = settings.judges
 
         def propose_pairs(n: int) -> list[ProposedPair]:
             answered, edited = for_judges.all_at(n)

@@ -5,9 +5,10 @@ from typing import Any
 from cai_bootstrap.errors import CaiError
 from cai_bootstrap.events import Rows
 from cai_bootstrap.measuring.ledger import openings
+from cai_bootstrap.printable import duration
 from cai_bootstrap.report.files import RunFiles, dig
 from cai_bootstrap.report.findings import SIDE_NAMES
-from cai_bootstrap.report.tables import Table, duration, number
+from cai_bootstrap.report.tables import Table, number
 from cai_bootstrap.run.record import StepRecord
 
 

@@ -34,10 +34,3 @@ def number(value: Any) -> str:
     if isinstance(value, float):
         return (f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}").replace("-", "−")
     return str(value)
-
-
-def duration(seconds: float) -> str:
-    """A time in hours, minutes and seconds."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

@@ -11,7 +11,7 @@ from cai_bootstrap.errors import UntrustedResultError, UsageError
 from cai_bootstrap.files import fingerprint, read_json, read_jsonl, write_json
 from cai_bootstrap.generation.make_instructions import make_instructions
 from cai_bootstrap.generation.passes import Generator
-from cai_bootstrap.generation.select import can_label, parse_judges
+from cai_bootstrap.generation.select import can_label
 from cai_bootstrap.inference.open import OpenedModel, open_model
 from cai_bootstrap.records import Instruction
 from cai_bootstrap.run.markers import Outputs
@@ -146,7 +146,7 @@ def _weights(context: StepContext) -> dict[str, float] | None:
     """
     if context.round == 1:
         return None
-    judges = parse_judges(context.config.generation.select)
+    judges = context.config.generation.judges
     skills = {(f"{i.type}.{i.skill}", can_label(i, judges, later_round=True)) for i in _earlier_instructions(context)}
     hopeless = {name for name, able in skills if not able and (name, True) not in skills}
     counted = read_json(context.earlier_data[-1].summary).get("by_skill", {})

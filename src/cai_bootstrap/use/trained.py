@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from pathlib import Path
+from typing import NamedTuple
 
 from cai_bootstrap.config import RunConfig
 from cai_bootstrap.errors import UntrustedResultError
@@ -16,6 +17,13 @@ from cai_bootstrap.run.markers import check_outputs, read_outputs, read_typed
 from cai_bootstrap.training.checkpoints import Checkpoint, read_success
 
 
+class Measurement(NamedTuple):
+    """An evaluation file, and what stands in it."""
+
+    path: Path
+    results: Results
+
+
 def chosen_adapter(config: RunConfig, workspace: Workspace, prepared: PreparedModel) -> Checkpoint | None:
     """The adapter to use: the one that was named, else the one that was evaluated last, else the newest.
 
@@ -27,7 +35,7 @@ def chosen_adapter(config: RunConfig, workspace: Workspace, prepared: PreparedMo
         named = read_success(config.adapter)
         _must_fit(named, prepared)
         return named
-    found: list[Checkpoint] = []
+    checkpoints: list[Checkpoint] = []
     broken: list[UntrustedResultError] = []
     for marker in workspace.success_markers():
         try:
@@ -36,14 +44,14 @@ def chosen_adapter(config: RunConfig, workspace: Workspace, prepared: PreparedMo
             broken.append(error)
             continue
         if checkpoint.details.get("base_weights_sha256") == prepared.weights_sha256:
-            found.append(checkpoint)
-    if not found and broken:
+            checkpoints.append(checkpoint)
+    if not checkpoints and broken:
         raise broken[0]
-    newest = max(found, key=lambda checkpoint: checkpoint.finished_at, default=None)
-    stamp, evaluated = _last_evaluated(workspace, {checkpoint.sha256 for checkpoint in found})
+    newest = max(checkpoints, key=lambda checkpoint: checkpoint.finished_at, default=None)
+    stamp, evaluated = _last_evaluated(workspace, {checkpoint.sha256 for checkpoint in checkpoints})
     if newest is None or stamp_of(newest.finished_at) > stamp:
         return newest
-    return next((checkpoint for checkpoint in found if checkpoint.sha256 == evaluated), newest)
+    return next((checkpoint for checkpoint in checkpoints if checkpoint.sha256 == evaluated), newest)
 
 
 def _last_evaluated(workspace: Workspace, adapters: Collection[str]) -> tuple[str, str | None]:
@@ -73,7 +81,7 @@ def _must_fit(checkpoint: Checkpoint, prepared: PreparedModel) -> None:
         )
 
 
-def measured(config: RunConfig, workspace: Workspace, checkpoint: Checkpoint) -> tuple[Path, Results] | None:
+def measured(config: RunConfig, workspace: Workspace, checkpoint: Checkpoint) -> Measurement | None:
     """The newest evaluation file of this very adapter, every response in it scored again; None if it was not measured.
 
     Raises UntrustedResultError if that file says anything that is not so, or was not measured as the gate demands.
@@ -85,12 +93,12 @@ def measured(config: RunConfig, workspace: Workspace, checkpoint: Checkpoint) ->
                 evaluated.check(path, "evaluate again: cai evaluate")
             results = read_results(path, own_suite(config))
             must_meet_demands(path, results, workspace)
-            return path, results
+            return Measurement(path, results)
     return None
 
 
 def best_rendering(config: RunConfig, workspace: Workspace) -> str | None:
-    """The name of the rendering that the baseline found best on dev, or None if no baseline looked for one.
+    """The name of the rendering that the baseline checkpoints best on dev, or None if no baseline looked for one.
 
     Raises UntrustedResultError if the baseline cannot be believed.
     """

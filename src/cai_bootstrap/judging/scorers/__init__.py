@@ -12,7 +12,7 @@ from typing import Any
 from cai_bootstrap.errors import DataError
 from cai_bootstrap.judging.scorers import answers as answers
 from cai_bootstrap.judging.scorers.checks import holds
-from cai_bootstrap.judging.scorers.registry import CHECKS, SCORERS, Scorer, scorer
+from cai_bootstrap.judging.scorers.registry import CHECKS, SCORERS, Scorer, is_decidable, scorer
 from cai_bootstrap.judging.scorers.text import composed, folded_words, is_degenerate, is_echo, is_repeated, unquote
 from cai_bootstrap.records import Answer, EvalItem, Verdict
 
@@ -38,7 +38,7 @@ _REASONS = frozenset(
         "not_exact",
     ]
 )
-__all__ = ["SCORERS", "SCORER_VERSION", "check", "first_line", "judge", "reasons"]
+__all__ = ["SCORERS", "SCORER_VERSION", "check", "first_line", "is_decidable", "judge", "reasons"]
 
 
 def reasons() -> frozenset[str]:
@@ -121,7 +121,7 @@ def _is_free_text(args: Mapping[str, Any]) -> bool:
     return not any(name in CHECKS and CHECKS[name].picks for name in names)
 
 
-@scorer("exact", to_the_letter=True)
+@scorer("exact", to_the_letter=True, knows_nothing=True)
 def _exact(instruction: str, _: Mapping[str, Any], gold: Sequence[str], text: str) -> str:
     """Character for character, but for whitespace around it, a pair of quotation marks, and a final full stop."""
     given = text.strip()
@@ -142,7 +142,7 @@ def _unstopped(text: str) -> str:
     return text[:-1] if text.endswith(".") and text[-2:-1].isalnum() else text
 
 
-@scorer("checks", "checks", needs_gold=False, as_written=True, free_text=_is_free_text)
+@scorer("checks", "checks", needs_gold=False, as_written=True, knows_nothing=True, free_text=_is_free_text)
 def _checks(instruction: str, args: Mapping[str, Any], _: Sequence[str], text: str) -> str:
     """The first check that does not hold."""
     checks = args.get("checks")

@@ -49,7 +49,8 @@ class Scorer:
     """A scorer by name. `arguments` are those that it may have; `needs_gold`: it compares with accepted answers.
 
     `to_the_letter`: it sees outputs without any word, and decides itself what is an echo. `as_written`: it sees the
-    output before Unicode composition. `free_text(args)`: the output is no pick from the instruction's own words.
+    output before Unicode composition. `knows_nothing`: the instruction alone decides what passes. `free_text(args)`:
+    the output is no pick from the instruction's own words.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Scorer:
     needs_gold: bool = True
     to_the_letter: bool = False
     as_written: bool = False
+    knows_nothing: bool = False
     free_text: Callable[[Arguments], bool] = lambda _: False
 
 
@@ -98,6 +100,11 @@ def scorer(name: str, /, *arguments: str, **options: Any) -> Callable[[Judges], 
         return reason
 
     return enter
+
+
+def is_decidable(scorer: str | None, args: Arguments) -> bool:
+    """Whether the instruction alone decides what passes; else a known answer is needed, or no rule exists."""
+    return scorer in SCORERS and (SCORERS[scorer].knows_nothing or args.get("in_context") is True)
 
 
 def is_count(value: Any) -> bool:
