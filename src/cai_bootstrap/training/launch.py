@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from cai_bootstrap import errors
-from cai_bootstrap.errors import CaiError
+from cai_bootstrap.errors import CaiError, DeviceMemoryError
 from cai_bootstrap.files import read_json
 from cai_bootstrap.interpreter import python_command, python_environment
 from cai_bootstrap.supervise import PARENT_PIPE
@@ -39,7 +39,9 @@ def launch(job: RankJob, say: Callable[[str], None], stopping: Callable[[], bool
             raise _error(job_file, *failed)
         share = job.share.halved()
         if share is None:
-            raise CaiError("a GPU has not enough memory for its smallest batch of pairs; lower training.max_length")
+            raise DeviceMemoryError(
+                "a GPU has not enough memory for its smallest batch of pairs; lower training.max_length"
+            )
         say(f"out of memory: going on with {share.batch_size} pairs in each process, {share.accumulate} steps added up")
         job = replace(job, share=share)
 

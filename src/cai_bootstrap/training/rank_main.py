@@ -9,7 +9,7 @@ from pathlib import Path
 from cai_bootstrap.errors import CaiError
 from cai_bootstrap.events import EventLog, Progress
 from cai_bootstrap.files import write_json
-from cai_bootstrap.inference.transformers_engine import is_out_of_memory
+from cai_bootstrap.inference.memory import is_out_of_memory
 from cai_bootstrap.supervise import die_with_parent
 from cai_bootstrap.training.rank_job import OUT_OF_MEMORY, RankJob, outcome_file, stop_file
 from cai_bootstrap.training.train import TrainingRun

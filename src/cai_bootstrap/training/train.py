@@ -18,8 +18,9 @@ from cai_bootstrap.events import Progress
 from cai_bootstrap.files import fingerprint, read_json, write_json
 from cai_bootstrap.inference.devices import wake
 from cai_bootstrap.inference.loading import load_weights
+from cai_bootstrap.inference.memory import is_out_of_memory, release_memory
 from cai_bootstrap.inference.models import PreparedModel, load_tokenizer, uncollected
-from cai_bootstrap.inference.transformers_engine import is_out_of_memory, release_memory, weight_options
+from cai_bootstrap.inference.transformers_engine import weight_options
 from cai_bootstrap.records import EvalItem, PreferencePair
 from cai_bootstrap.training.batch_split import Share, process_count, share_of
 from cai_bootstrap.training.checkpoints import Checkpoint, mark_success, newest_complete, read_success
