@@ -69,6 +69,10 @@ class EngineError(CaiError):
     """The inference engine failed for good; what it had yielded before is complete."""
 
 
+class DeviceMemoryError(EngineError):
+    """The device has not enough memory, not even for the smallest batch; others on it may have taken it."""
+
+
 class DataError(CaiError):
     """A data file under the base directory cannot be read as what it should hold."""
 

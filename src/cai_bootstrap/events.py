@@ -100,11 +100,12 @@ class Notice(_Event):
 
 
 class Error(_Event):
-    """Why a step ends before its time."""
+    """Why a step ends before its time. `out_of_memory` is True if it lacked memory, else None."""
 
     event: Literal["error"] = "error"
     step: str
     message: str
+    out_of_memory: bool | None = None
 
 
 class Gate(_Event):

@@ -1,7 +1,7 @@
 """The next step's process, started while a step works: Python and the libraries take seconds to be there.
 
 Each step is a process of its own, so that a time limit, a crash or a full device ends that step alone. What every one
-of them imports first (torch, transformers, PEFT, TRL: 5 to 9 s on a GPU machine) is the same, needs no GPU and no
+of them imports first (torch, transformers, PEFT: 5 to 9 s on a GPU machine) is the same, needs no GPU and no
 configuration, and is imported meanwhile (`cli.waiting`). That process then says that it is ready and waits for a line
 with the step's arguments. One that is not ready, or not sound, is ended, and the step starts as it would without.
 """

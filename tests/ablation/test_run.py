@@ -52,10 +52,11 @@ class Processes:
         if status == "killed":
             return Ended(137, 1.0)
         message = None if status == "done" else "why"
-        if status == "crowded":  # the first time
+        crowded = status == "crowded"  # the first time
+        if crowded:
             self.ends.pop(name)
-            status, message = "failed", "the device has not enough memory for one prompt"
-        outcome = Outcome(name, status, job["fingerprint"], message=message)  # type: ignore[arg-type]
+            status = "failed"
+        outcome = Outcome(name, status, job["fingerprint"], message, out_of_memory=crowded)  # type: ignore[arg-type]
         right = name != "shared"
         outcome.add("strict", {f"i{n}": right or n % 2 == 0 for n in range(20)})
         write_outcome(log.parent, outcome)

@@ -20,9 +20,18 @@ from cai_bootstrap.ablation.outcome import Outcome, read_outcome, write_outcome
 from cai_bootstrap.ablation.plan import SHARED, Variation
 from cai_bootstrap.ablation.revision import revision
 from cai_bootstrap.config import RunConfig, dump_yaml, resolve
-from cai_bootstrap.errors import EXIT_FAILURE, EXIT_OK, CaiError, DataError, InterruptedRunError
+from cai_bootstrap.errors import (
+    EXIT_FAILURE,
+    EXIT_KILLED,
+    EXIT_OK,
+    CaiError,
+    DataError,
+    DeviceMemoryError,
+    InterruptedRunError,
+)
 from cai_bootstrap.events import Error, EventLog, Progress, read_events
 from cai_bootstrap.files import read_json, write_atomic
+from cai_bootstrap.inference.memory import lacks_memory
 from cai_bootstrap.judging.suite import held_out_skills, load_suite
 from cai_bootstrap.measuring.results import read_results
 from cai_bootstrap.records import TASK_TYPES
@@ -69,14 +78,14 @@ class _Job:
                 if signals.received:
                     raise InterruptedRunError(f"interrupted during '{name}'; start again to go on")
                 if ended.code != EXIT_OK:
-                    raise CaiError(f"the step '{name}' ended with code {ended.code}: {self._said(log)}")
+                    raise self._failure(name, ended.code, log)
 
-    def _said(self, log: Path) -> str:
+    def _failure(self, name: str, code: int, log: Path) -> CaiError:
         events, _ = read_events(self.workspace.events(self.run))
-        errors = [event.message for event in events if isinstance(event, Error)]
-        if errors:
-            return errors[-1]
-        return f"{log} says why"
+        error = next((event for event in reversed(events) if isinstance(event, Error)), None)
+        full = code == EXIT_KILLED or (error is not None and error.out_of_memory is True)
+        why = error.message if error is not None else f"{log} says why"
+        return (DeviceMemoryError if full else CaiError)(f"the step '{name}' ended with code {code}: {why}")
 
     def share_baseline(self) -> None:
         """The base's answers on dev are those of the shared run; evaluation takes them if the conditions are equal."""
@@ -109,9 +118,11 @@ def main(job_file: str) -> int:
         outcome.status, outcome.message, code = "not_run", str(error), error.exit_code
     except CaiError as error:
         outcome.status, outcome.message, code = "failed", str(error), error.exit_code
+        outcome.out_of_memory = lacks_memory(error)
     except Exception as error:
         traceback.print_exc()
         outcome.status, outcome.message = "failed", f"{type(error).__name__}: {error}"
+        outcome.out_of_memory = lacks_memory(error)
         code = EXIT_FAILURE
     outcome.seconds = round(time.monotonic() - start, 2)
     write_outcome(workspace.base, outcome)

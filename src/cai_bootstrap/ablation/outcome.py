@@ -19,6 +19,7 @@ class Outcome:
     """How a variation ended. `verdicts` maps a row to each item's verdict, `templates` an item to its template.
 
     `figures` holds what is no rate (a perplexity, token counts); `seconds` is wall time of the variation's process.
+    `out_of_memory`: it failed for want of memory, which others on its card may have taken.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Outcome:
     seconds: float = 0.0
     device: str = ""
     adapter: str | None = None
+    out_of_memory: bool = False
     verdicts: dict[str, dict[str, bool]] = field(default_factory=dict)
     templates: dict[str, str] = field(default_factory=dict)
     figures: dict[str, Any] = field(default_factory=dict)

@@ -16,7 +16,7 @@ from cai_bootstrap.ablation.outcome import Outcome, compare, read_outcome
 from cai_bootstrap.ablation.plan import SHARED, Variation, VariationSet
 from cai_bootstrap.config import Resolved, RunConfig, resolve, show
 from cai_bootstrap.constitution import load_constitution
-from cai_bootstrap.errors import CaiError, UsageError
+from cai_bootstrap.errors import EXIT_KILLED, CaiError, UsageError
 from cai_bootstrap.events import utc_now
 from cai_bootstrap.files import fingerprint, sha256_file, write_json
 from cai_bootstrap.generation.prompts import PROMPT_VERSION
@@ -32,8 +32,6 @@ from cai_bootstrap.supervise import Signals, supervise
 
 RESULTS = "ablation.json"
 SCHEMA_VERSION = 1
-# What steps say, ours and libraries', and the exit code of a process that the kernel ended for its memory.
-WITHOUT_MEMORY = ("out of memory", "not enough memory", "code 137")
 OnEnd = Callable[[Outcome], None]
 
 
@@ -202,12 +200,6 @@ def _finished(job: _Job, ablation: Path) -> Outcome | None:
     return known if known and known.status == "done" and known.fingerprint == job.fingerprint else None
 
 
-def _crowded(outcome: Outcome) -> bool:
-    """It failed for want of memory, which others on its card may have taken."""
-    said = (outcome.message or "").lower()
-    return outcome.status == "failed" and any(sign in said for sign in WITHOUT_MEMORY)
-
-
 class _Scheduler:
     """Gives each card the next variation whose needs are met."""
 
@@ -238,7 +230,7 @@ class _Scheduler:
         if len(alone) < len(devices) and self._error is None and not self._signals.received:
             for job in self._jobs:
                 again = {other.name for other in self._waiting}
-                if _crowded(self.outcomes[job.name]) or again & set(job.waits_for):
+                if self.outcomes[job.name].out_of_memory or again & set(job.waits_for):
                     self._waiting.append(job)
             for job in self._waiting:
                 del self.outcomes[job.name]
@@ -311,7 +303,8 @@ class _Scheduler:
         ended = supervise(command, timeout=limits, log=log, signals=self._signals)
         made = read_outcome(folder)
         if made is None:
-            made = Outcome(job.name, "failed", job.fingerprint, f"ended with code {ended.code}; {log} says more")
+            why = f"ended with code {ended.code}; {log} says more"
+            made = Outcome(job.name, "failed", job.fingerprint, why, out_of_memory=ended.code == EXIT_KILLED)
         return made
 
 

@@ -22,6 +22,7 @@ def step(name: Any, config_file: Path, run_id: str, round_number: int) -> int:
     from cai_bootstrap.config import resolve
     from cai_bootstrap.errors import CaiError, InterruptedRunError
     from cai_bootstrap.events import Error, EventLog, Progress, StepSkipped
+    from cai_bootstrap.inference.memory import lacks_memory
     from cai_bootstrap.run.folder import Workspace
     from cai_bootstrap.run.lock import hold
 
@@ -44,7 +45,7 @@ def step(name: Any, config_file: Path, run_id: str, round_number: int) -> int:
         log.emit(Error(step=name, message=str(error)))
         return stopping.exit_code
     except CaiError as error:
-        log.emit(Error(step=name, message=str(error)))
+        log.emit(Error(step=name, message=str(error), out_of_memory=lacks_memory(error) or None))
         return error.exit_code
     except OSError as error:
         traceback.print_exc()
@@ -57,5 +58,5 @@ def step(name: Any, config_file: Path, run_id: str, round_number: int) -> int:
         sys.stderr.flush()
         output = workspace.step_log(run_id, name, round_number)
         message = f"the step '{name}' failed: {type(error).__name__}: {error} ({output} has more)"
-        log.emit(Error(step=name, message=message))
+        log.emit(Error(step=name, message=message, out_of_memory=lacks_memory(error) or None))
         return 1

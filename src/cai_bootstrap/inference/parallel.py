@@ -20,8 +20,9 @@ from typing import Any
 from cai_bootstrap.errors import EngineError, UsageError
 from cai_bootstrap.inference.devices import gpu_count
 from cai_bootstrap.inference.engine import Completion, EngineInfo, EngineSpec, Sampling
+from cai_bootstrap.inference.memory import is_out_of_memory
 from cai_bootstrap.inference.requests import Decode, Encode, PooledEngine, Request, ScoreChoices, ScoreTexts
-from cai_bootstrap.inference.transformers_engine import WINDOW_BATCHES, TransformersEngine, is_out_of_memory
+from cai_bootstrap.inference.transformers_engine import WINDOW_BATCHES, TransformersEngine
 from cai_bootstrap.interpreter import python_command, python_environment
 
 QUEUED_FOR_EACH = 2  # batches planned ahead of the one that is decoded

@@ -4,7 +4,6 @@ The batch is halved when the device runs out of memory, and stays so: `batch_siz
 """
 
 import contextlib
-import gc
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,11 +11,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cai_bootstrap.errors import EngineError, UsageError
+from cai_bootstrap.errors import DeviceMemoryError, EngineError, UsageError
 from cai_bootstrap.inference.decoding import Pick, decode, greedy, sampler
 from cai_bootstrap.inference.devices import wake
 from cai_bootstrap.inference.engine import Completion, EngineInfo, Sampling
 from cai_bootstrap.inference.loading import load_weights
+from cai_bootstrap.inference.memory import is_out_of_memory, release_memory
 from cai_bootstrap.inference.models import PreparedModel, uncollected
 from cai_bootstrap.inference.requests import Decode, Encode, Request, ScoreChoices, ScoreTexts
 from cai_bootstrap.inference.stop_strings import StopAtStrings, newline_tokens
@@ -256,7 +256,7 @@ class TransformersEngine:
             return
         self._tried_without = False
         if self.batch_size == 1:
-            raise EngineError(
+            raise DeviceMemoryError(
                 "the device has not enough memory for one prompt; use a smaller model or fewer tokens"
             ) from error
         self.batch_size //= 2
@@ -387,21 +387,3 @@ def device_name(device: str) -> str:
         if device == "cuda"
         else f"cpu ({platform.machine()}, {torch.get_num_threads()} threads)"
     )
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """True for CUDA's and the CPU allocator's out-of-memory errors."""
-    import torch
-
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error).lower()
-
-
-def release_memory() -> None:
-    """Give cached device memory back."""
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

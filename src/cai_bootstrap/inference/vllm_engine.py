@@ -18,15 +18,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from cai_bootstrap.errors import CaiError, EngineError, UsageError
+from cai_bootstrap.errors import CaiError, DeviceMemoryError, EngineError, UsageError
 from cai_bootstrap.files import read_json, sha256_file
 from cai_bootstrap.inference.engine import Completion, EngineInfo, Sampling
 from cai_bootstrap.inference.engine_choice import memory_share
 from cai_bootstrap.inference.loading import proven
+from cai_bootstrap.inference.memory import is_out_of_memory, release_memory
 from cai_bootstrap.inference.models import PreparedModel, load_tokenizer
 from cai_bootstrap.inference.requests import Complete, Request, ScoreChoices, ScoreTexts
 from cai_bootstrap.inference.tokens import Tokens
-from cai_bootstrap.inference.transformers_engine import device_name, is_out_of_memory, release_memory
+from cai_bootstrap.inference.transformers_engine import device_name
 from cai_bootstrap.interpreter import current_directory_left
 
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16", "fp8": "bfloat16"}
@@ -383,7 +384,7 @@ def _explained(error: Exception, what: str, kind: type[CaiError] = EngineError) 
     """An error of ours that says what to do; vLLM tells of too little memory in several ways."""
     said = f"{type(error).__name__}: {error}"
     if is_out_of_memory(error) or any(sign in said for sign in ("out of memory", "No available memory", "Free memory")):
-        return EngineError(
+        return DeviceMemoryError(
             f"{what}: the device has not enough memory ({said}); use a smaller batch_size, fp8, a larger GPU, or end "
             "what else runs there"
         )

@@ -14,9 +14,9 @@ from typing import Any, cast
 
 from cai_bootstrap.errors import CaiError, EngineError
 from cai_bootstrap.inference.engine import EngineSpec
+from cai_bootstrap.inference.memory import is_out_of_memory
 from cai_bootstrap.inference.open import open_engine
 from cai_bootstrap.inference.requests import PooledEngine
-from cai_bootstrap.inference.transformers_engine import is_out_of_memory
 
 
 def serve(pipe: Connection) -> None:

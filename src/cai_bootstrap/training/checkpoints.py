@@ -105,21 +105,21 @@ def find_checkpoint(folder: Path, fingerprint: str) -> Checkpoint | None:
 
     Raises UntrustedResultError if the only ones of this fingerprint are those whose adapter was changed or is gone.
     """
-    found: list[Checkpoint] = []
-    broken: list[UntrustedResultError] = []
+    sound: list[Checkpoint] = []
+    own_fault: UntrustedResultError | None = None
     for marker in sorted(folder.glob(f"*/{SUCCESS}")):
         try:
             checkpoint = read_success(marker.parent)
         except UntrustedResultError as error:
-            broken.append(error)
+            if marker.parent.name == fingerprint[:12]:  # as `run.folder` names it: what it says of itself is broken
+                own_fault = error
             continue
         if checkpoint.fingerprint == fingerprint:
-            found.append(checkpoint)
-    if found:
-        return max(found, key=lambda c: c.finished_at)
-    ours = [e for e in broken if fingerprint[:12] in str(e)]
-    if ours:
-        raise ours[0]
+            sound.append(checkpoint)
+    if sound:
+        return max(sound, key=lambda c: c.finished_at)
+    if own_fault is not None:
+        raise own_fault
     return None
 
 

@@ -18,12 +18,15 @@ from cai_bootstrap.events import Progress
 from cai_bootstrap.files import fingerprint, read_json, write_json
 from cai_bootstrap.inference.devices import wake
 from cai_bootstrap.inference.loading import load_weights
+from cai_bootstrap.inference.memory import is_out_of_memory, release_memory
 from cai_bootstrap.inference.models import PreparedModel, load_tokenizer, uncollected
-from cai_bootstrap.inference.transformers_engine import is_out_of_memory, release_memory, weight_options
+from cai_bootstrap.inference.transformers_engine import weight_options
 from cai_bootstrap.records import EvalItem, PreferencePair
-from cai_bootstrap.training.batch_split import Share, process_count
+from cai_bootstrap.training.batch_split import Share, process_count, share_of
 from cai_bootstrap.training.checkpoints import Checkpoint, mark_success, newest_complete, read_success
+from cai_bootstrap.training.launch import launch
 from cai_bootstrap.training.pairs import TokenisedPair, rows_of, tokenise
+from cai_bootstrap.training.rank_job import RankJob
 from cai_bootstrap.training.watch import CollapseWatch
 
 FINAL_LOSS_STEPS = 10
@@ -84,14 +87,28 @@ class TrainingRun:
                 f"only {len(pairs)} preference pairs are left, at least {minimum} are needed to train; "
                 "ask for more instructions (--count) or look at rejected_pairs.jsonl for the reasons"
             )
-        settings = self.config.training
-        processes = process_count(settings)
+        processes = process_count(self.config.training)
         self.folder.mkdir(parents=True, exist_ok=True)
         if processes > 1 and self.share is None:
-            from cai_bootstrap.training.launch import launch
-
-            return launch(self, pairs, processes)
+            return launch(self._job(pairs, processes), self.progress.say, self.stopping)
         return self._train(pairs)
+
+    def _job(self, pairs: Sequence[PreferencePair], processes: int) -> RankJob:
+        log = self.progress.log
+        return RankJob(
+            config=self.config,
+            prepared=self.prepared,
+            folder=self.folder,
+            fingerprint=self.fingerprint,
+            dev_items=list(self.dev_items),
+            details=self.details,
+            graphed=self.graphed,
+            share=share_of(self.config.training, processes),
+            pairs=list(pairs),
+            events=log.path,
+            run=log.run,
+            step=self.progress.step,
+        )
 
     def _train(self, pairs: Sequence[PreferencePair]) -> Checkpoint:
         from cai_bootstrap.training.ranks import Ranks

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from cai_bootstrap.inference.transformers_engine import is_out_of_memory
+from cai_bootstrap.inference.memory import is_out_of_memory
 
 WIDTH_STEP, ANSWER_STEP = 32, 1024  # shapes are rounded up to these: one or two recordings for a set of pairs
 WARM_UPS = 2
