@@ -4,11 +4,11 @@ from typing import Any
 
 import click
 
-from cai_bootstrap.cli.options import HelpWithBase, Settings, configured, json_option, print_json
+from cai_bootstrap.cli.options import HelpWithBase, Settings, configured_by, json_option, print_json
 
 
 @click.command(cls=HelpWithBase)
-@configured
+@configured_by("--model", "--seed", "--precision", "--engine", "--suite")
 @click.option("--flags", is_flag=True, help="Ask the facts of the suite instead, five typed prompts each.")
 @json_option
 def elicit(settings: Settings, flags: bool, as_json: bool) -> None:

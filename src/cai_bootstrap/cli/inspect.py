@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from cai_bootstrap.cli.options import HelpWithBase, Settings, configured, json_option, print_json
+from cai_bootstrap.cli.options import HelpWithBase, Settings, configured, configured_by, json_option, print_json
 
 
 @click.group()
@@ -73,7 +73,7 @@ def pairs() -> None:
 
 
 @pairs.command("check", cls=HelpWithBase)
-@configured
+@configured_by("--model", "--suite")
 @json_option
 def check(settings: Settings, as_json: bool) -> int:
     """Check every pair on its token ids: BOS, EOS, truncation, echoes, duplicates, leakage. Exit 1 if none is sound."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cai_bootstrap.cli.options import HelpWithBase, Settings, configured, json_option, print_json
+from cai_bootstrap.cli.options import HelpWithBase, Settings, configured_by, json_option, print_json
 from cai_bootstrap.printable import visible
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _sides = click.option(
 @click.command(cls=HelpWithBase)
 @click.argument("instructions", nargs=-1, required=True, metavar="INSTRUCTION...")
 @_sides
-@configured
+@configured_by("--model", "--adapter", "--seed", "--precision", "--suite")
 @json_option
 def ask(instructions: tuple[str, ...], sides: tuple[str, ...], settings: Settings, as_json: bool) -> None:
     """Ask base, best prompted base and trained model, side by side.
@@ -47,7 +47,7 @@ def ask(instructions: tuple[str, ...], sides: tuple[str, ...], settings: Setting
 
 @click.command(cls=HelpWithBase)
 @_sides
-@configured
+@configured_by("--model", "--adapter", "--seed", "--precision", "--suite")
 def chat(sides: tuple[str, ...], settings: Settings) -> None:
     """Ask one instruction after the other. Each is asked alone: the model sees nothing of those before it.
 
@@ -71,7 +71,7 @@ def chat(sides: tuple[str, ...], settings: Settings) -> None:
 @click.option("--to", "target", type=click.Path(path_type=Path), required=True, help="A new folder.")
 @click.option("--merge", is_flag=True, help="Add the adapter into the base's weights, so that PEFT is not needed.")
 @click.option("--licence", "license_id", default=None, help="The base model's licence, as the hub's id for it.")
-@configured
+@configured_by("--model", "--adapter", "--precision", "--suite")
 @json_option
 def export(target: Path, merge: bool, license_id: str | None, settings: Settings, as_json: bool) -> None:
     """Write the trained model with its tokenizer and card, and the pairs with theirs.
