@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from cai_bootstrap.cli.options import HelpWithBase, Settings, configured_by, json_option, print_json
+from cai_bootstrap.cli.printed import table
 
 
 @click.command(cls=HelpWithBase)
@@ -31,23 +32,20 @@ def elicit(settings: Settings, flags: bool, as_json: bool) -> None:
     progress = Progress(EventLog(workspace.events(name), name), "elicit")
     with hold(workspace, "cai elicit"):
         context = StepContext(resolved.config, workspace, progress, StopRequest().install(), name)
-        found = make_flags(context) if flags else run(context)
+        report = make_flags(context) if flags else run(context)
     if as_json:
-        print_json(found)
+        print_json(report)
     elif flags:
-        told = sum(right >= found["needed"] for right in found["right"].values())
-        click.echo(f"{told} of {len(found['right'])} facts can be brought out of {found['model']} by prompting")
+        elicitable = sum(right >= report["needed"] for right in report["right"].values())
+        click.echo(f"{elicitable} of {len(report['right'])} facts can be brought out of {report['model']} by prompting")
     else:
-        _print(found)
+        _print(report)
 
 
-def _print(found: dict[str, Any]) -> None:
+def _print(report: dict[str, Any]) -> None:
     from rich.console import Console
-    from rich.table import Table
 
-    table = Table(title=f"first-line rate on {found['suite']['n']} dev items", title_justify="left")
-    table.add_column("rendering")
-    table.add_column("followed", justify="right")
-    for name, rate in sorted(found["rates"].items(), key=lambda pair: -pair[1]):
-        table.add_row(f"{name} (chosen)" if name == found["best"] else name, f"{rate:.1%}")
-    Console().print(table)
+    rates = sorted(report["rates"].items(), key=lambda pair: -pair[1])
+    rows = [(f"{name} (chosen)" if name == report["best"] else name, f"{rate:.1%}") for name, rate in rates]
+    title = f"first-line rate on {report['suite']['n']} dev items"
+    Console().print(table("rendering", ">followed", rows=rows, title=title))

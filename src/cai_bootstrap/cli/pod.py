@@ -10,6 +10,7 @@ from typing import Any
 import click
 from rich.console import Console
 
+from cai_bootstrap.cli.options import json_option
 from cai_bootstrap.cli.pod_context import Context, confirm, escape_what_the_terminal_lacks, say, show, tell
 from cai_bootstrap.cli.pod_stop import RefusedError, end_job
 from cai_bootstrap.errors import CaiError, UsageError
@@ -22,7 +23,6 @@ from cai_bootstrap.pod.ssh import Remote
 from cai_bootstrap.printable import one_line
 from cai_bootstrap.run.folder import resolve_base_dir
 
-JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 ARGUMENTS = click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 INTO = click.option("--into", type=click.Path(path_type=Path), help="Local base directory for what comes back.")
 SOURCE = click.option("--source", type=click.Path(path_type=Path), default=Path(), help="The checkout to push (here).")
@@ -53,7 +53,7 @@ def pod(context: click.Context, path: Path | None) -> None:
 @click.option("--remote-base")
 @click.option("--preset")
 @click.option("--pod-id")
-@JSON
+@json_option
 @click.pass_obj
 def init(context: Context, /, as_json: bool, **values: Any) -> None:
     """Write a commented pod.yaml; one that is there already is kept."""
@@ -82,7 +82,7 @@ def init(context: Context, /, as_json: bool, **values: Any) -> None:
 @pod.command()
 @click.option("--preset", help="Judge the GPU by this preset's need.")
 @click.option("--new-host-key", is_flag=True, help="Forget the pinned host key and pin the present one.")
-@JSON
+@json_option
 @click.pass_obj
 def check(context: Context, preset: str | None, new_host_key: bool, as_json: bool) -> None:
     """Connection, host key, GPU and its memory, disk, Python, torch, transfer tools: within 30 seconds."""
@@ -108,7 +108,7 @@ def check(context: Context, preset: str | None, new_host_key: bool, as_json: boo
 @pod.command()
 @SOURCE
 @VIA
-@JSON
+@json_option
 @click.pass_obj
 def push(context: Context, source: Path, via: str | None, as_json: bool) -> None:
     """Send the code: never .git, .env, keys or results; with --via git exactly the checked-out commit."""
@@ -137,7 +137,7 @@ def _refuse_while_running(remote: Remote) -> None:
 
 @pod.command(context_settings=RUN_CONTEXT)
 @ARGUMENTS
-@JSON
+@json_option
 @click.pass_obj
 def setup(context: Context, arguments: tuple[str, ...], as_json: bool) -> None:
     """Make the pod's Python ready and fetch the model; skipped while nothing changed. ARGUMENTS: the run's."""
@@ -155,7 +155,7 @@ def setup(context: Context, arguments: tuple[str, ...], as_json: bool) -> None:
 @pod.command(context_settings=RUN_CONTEXT)
 @ARGUMENTS
 @click.option("--budget", type=float, help="Dollars for this rental.")
-@JSON
+@json_option
 @click.pass_obj
 def run(context: Context, arguments: tuple[str, ...], budget: float | None, as_json: bool) -> None:
     """Start `cai run ARGUMENTS` on the pod, detached; one at a time. Put -- before ARGUMENTS."""
@@ -171,7 +171,7 @@ def run(context: Context, arguments: tuple[str, ...], budget: float | None, as_j
 
 
 @pod.command()
-@JSON
+@json_option
 @click.pass_obj
 def watch(context: Context, as_json: bool) -> None:
     """Follow the job live until it ends; its exit code becomes this command's."""
@@ -190,7 +190,7 @@ def watch(context: Context, as_json: bool) -> None:
 @pod.command()
 @click.option("--lines", "-n", type=click.IntRange(1, 1_000_000), default=1000, help="How many of the last lines.")
 @click.option("--watchdog", is_flag=True, help="What the watchdog did, instead of the job's output.")
-@JSON
+@json_option
 @click.pass_obj
 def logs(context: Context, lines: int, watchdog: bool, as_json: bool) -> None:
     """Print the job's output so far."""
@@ -201,7 +201,7 @@ def logs(context: Context, lines: int, watchdog: bool, as_json: bool) -> None:
 
 
 @pod.command()
-@JSON
+@json_option
 @click.pass_obj
 def status(context: Context, as_json: bool) -> None:
     """Finished, running or lost; and the watchdog."""
@@ -225,7 +225,7 @@ def status(context: Context, as_json: bool) -> None:
 
 @pod.command()
 @INTO
-@JSON
+@json_option
 @click.pass_obj
 def pull(context: Context, into: Path | None, as_json: bool) -> None:
     """Bring results, adapters, data and logs back, each verified by hash; resumes, deletes nothing on the pod."""
@@ -249,7 +249,7 @@ def pull(context: Context, into: Path | None, as_json: bool) -> None:
 @click.option("--address", help="With --already-stopped: the rental's address, as the reminder shows it.")
 @click.option("--job-only", is_flag=True, help="End the job cleanly; the pod stays.")
 @YES
-@JSON
+@json_option
 @click.pass_obj
 def stop(
     context: Context, already_stopped: bool, address: str | None, job_only: bool, yes: bool, as_json: bool
@@ -282,7 +282,7 @@ def stop(
 @click.option("--stop-when-done", is_flag=True, help="Stop the pod once everything is fetched.")
 @click.option("--dry-run", is_flag=True, help="Print what would be done; connect to nothing.")
 @YES
-@JSON
+@json_option
 @click.pass_obj
 def deploy(
     context: Context,
@@ -340,7 +340,7 @@ def deploy(
 
 
 @pod.command()
-@JSON
+@json_option
 @click.pass_obj
 def cost(context: Context, as_json: bool) -> None:
     """Every rental: start, end, price, total; planned against used, per step."""
@@ -374,7 +374,7 @@ def _refresh(context: Context) -> None:
 @click.option("--accelerator", default="A100-80GB", help="SkyPilot's name of the GPU.")
 @click.option("--cloud", help="Only this cloud; any if left out.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("sky.yaml"), help="The file to write.")
-@JSON
+@json_option
 @click.pass_obj
 def sky(
     context: Context, preset: str | None, gpus: int, accelerator: str, cloud: str | None, out: Path, as_json: bool
