@@ -210,16 +210,16 @@ def load_settings(path: Path, **overrides: Any) -> PodSettings:
 def parse_settings(text: str, path: Path, **overrides: Any) -> PodSettings:
     """The text of a pod.yaml, validated. Raises PodConfigError naming the file, the field, and what is expected."""
     try:
-        found = yaml.safe_load(text)
+        content = yaml.safe_load(text)
     except yaml.YAMLError as error:
         where = getattr(error, "problem_mark", None)
         line = f" (line {where.line + 1})" if where else ""
         raise PodConfigError(f"{path}: not readable as YAML{line}") from None
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         raise PodConfigError(f"{path}: must hold fields such as 'host: …'; make one with `cai pod init`")
-    found.update({name: value for name, value in overrides.items() if value is not None})
+    content.update({name: value for name, value in overrides.items() if value is not None})
     try:
-        return PodSettings.model_validate(found)
+        return PodSettings.model_validate(content)
     except ValidationError as error:
         problem = error.errors(include_input=False, include_url=False)[0]
         field = ".".join(str(part) for part in problem["loc"])
