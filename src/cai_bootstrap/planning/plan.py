@@ -127,7 +127,7 @@ def step_memory(shape: Shape, config: RunConfig, step: str) -> Memory:
 
 
 def _cost(rates: Estimate, step: str, price: float | None) -> tuple[float | None, float | None]:
-    seconds = next((found.seconds for found in rates.steps if found.step == step), None)
+    seconds = next((planned.seconds for planned in rates.steps if planned.step == step), None)
     if seconds is None:
         return None, None
     return seconds / 3600, None if price is None else seconds / 3600 * price
