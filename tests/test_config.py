@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from stubs import Cai
 
+from cai_bootstrap.cli import run_command
 from cai_bootstrap.config import dump_yaml, preset_names, resolve
 from cai_bootstrap.errors import UsageError
 
@@ -143,3 +144,35 @@ def test_a_number_of_instructions_holds_for_later_rounds_too_unless_they_have_th
     both = resolve({"generation.count": 200, "generation.later_count": 300}, **preset)
     assert both.config.generation.later_count == 300
     assert resolve({"generation.later_count": 300}, **preset).config.generation.count == 6000
+
+
+SHARED = (
+    "preset", "config", "base-dir", "data-dir", "checkpoint-dir", "results-dir", "model", "adapter", "constitution",
+    "count", "seed", "precision", "engine", "timeout", "json",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["run", "prepare", "baseline", "generate", "train", "evaluate", "ablate", "plan"])
+def test_the_commands_of_a_run_take_all_shared_flags(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command([name, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert [flag for flag in SHARED if f"--{flag} " not in text] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "refusal"),
+    [
+        ("ask Hello. --rounds 3", "`cai ask` does not use --rounds"),
+        ("ask Hello. --timeout train=5", "`cai ask` does not use --timeout"),
+        ("chat --count 0", "`cai chat` does not use --count"),
+        ("export --to {base}/out --force-data", "`cai export` does not use --force-data"),
+        ("elicit --constitution mine.yaml", "`cai elicit` does not use --constitution"),
+        ("pairs check --method dpo", "`cai pairs check` does not use --method"),
+    ],
+)
+def test_a_flag_that_a_command_would_ignore_is_refused(
+    arguments: str, refusal: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command(arguments.format(base=tmp_path).split()) == 2
+    assert refusal in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

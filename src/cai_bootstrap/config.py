@@ -6,12 +6,13 @@ Precedence: command line > environment (CAI_*) > --config file > preset > defaul
 
 import difflib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
 
 from cai_bootstrap.errors import UsageError
 from cai_bootstrap.shipped import shipped
@@ -57,6 +58,10 @@ def _names(text: str) -> list[str]:
 
 Count = Literal["auto"] | Annotated[int, Field(ge=1)]
 Precision = Annotated[Literal["fp32", "bf16", "fp16", "int8", "fp8"], BeforeValidator(_never_four_bit)]
+
+
+# Configuration values by their dotted key, as their source has them: nothing is checked yet.
+Values = dict[str, object]
 
 
 class Section(BaseModel):
@@ -215,7 +220,7 @@ def preset_names() -> list[str]:
 
 
 def resolve(
-    overrides: Mapping[str, Any] | None = None,
+    overrides: Mapping[str, object] | None = None,
     *,
     preset: str | None = None,
     config_file: Path | None = None,
@@ -232,8 +237,8 @@ def resolve(
         config_file = Path(environment["CAI_CONFIG"])
     from_file = _flatten(_read_yaml(config_file), str(config_file)) if config_file is not None else {}
     named_in_file = from_file.pop("preset", None)
-    preset = preset or named_in_file
-    layers: list[tuple[str, dict[str, Any]]] = []
+    preset = preset or (None if named_in_file is None else str(named_in_file))
+    layers: list[tuple[str, Values]] = []
     if preset is not None:
         layers.append((f"preset {preset}", _read_preset(preset) | {"preset": preset}))
     if config_file is not None:
@@ -241,13 +246,13 @@ def resolve(
     layers.append(("environment", _from_environment(environment)))
     layers.append(("command line", dict(overrides or {})))
 
-    known = dict(_leaves(RunConfig))
-    values: dict[str, Any] = {}
-    origins = dict.fromkeys(known, "default")
+    keys = [key for key, _ in _leaves(RunConfig)]
+    values: Values = {}
+    origins = dict.fromkeys(keys, "default")
     for origin, layer in layers:
         for key, value in layer.items():
-            if key not in known:
-                raise UsageError(f"{origin}: unknown key '{key}'{_nearest(key, known)}")
+            if key not in keys:
+                raise UsageError(f"{origin}: unknown key '{key}'{_nearest(key, keys)}")
             values[key] = value
             origins[key] = origin
         if "generation.count" in layer and "generation.later_count" not in layer:
@@ -258,7 +263,7 @@ def resolve(
         config = RunConfig.model_validate(_nest(values))
     except ValidationError as error:
         problem = error.errors()[0]
-        key = ".".join(str(part) for part in problem["loc"] if part in {p for k in known for p in k.split(".")})
+        key = ".".join(str(part) for part in problem["loc"] if part in {p for k in keys for p in k.split(".")})
         message = problem["msg"].removeprefix("Value error, ")
         raise UsageError(f"{origins.get(key, 'configuration')}: {key} = {problem['input']!r}: {message}") from error
     return Resolved(config=config, origins=origins)
@@ -287,7 +292,7 @@ def dump_yaml(config: RunConfig) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
 
 
-def _leaves(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _leaves(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
     for name, field in section.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
             yield from _leaves(field.annotation, f"{prefix}{name}.")
@@ -295,14 +300,14 @@ def _leaves(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, A
             yield f"{prefix}{name}", field
 
 
-def _read_preset(name: str) -> dict[str, Any]:
+def _read_preset(name: str) -> Values:
     path = shipped("configs") / f"{name}.yaml"
     if not path.is_file():
         raise UsageError(f"unknown preset '{name}'{_nearest(name, preset_names())}; known: {', '.join(preset_names())}")
     return _flatten(_read_yaml(path), f"preset {name}")
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def _read_yaml(path: Path) -> Values:
     content = read_yaml(path, what="configuration file")
     if content is None:
         return {}
@@ -311,8 +316,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
-def _flatten(tree: Mapping[str, Any], source: str, prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def _flatten(tree: Mapping[str, object], source: str, prefix: str = "") -> Values:
+    flat: Values = {}
     for key, value in tree.items():
         if isinstance(value, Mapping):
             flat |= _flatten(value, source, f"{prefix}{key}.")
@@ -321,24 +326,26 @@ def _flatten(tree: Mapping[str, Any], source: str, prefix: str = "") -> dict[str
     return flat
 
 
-def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
-    tree: dict[str, Any] = {}
+def _nest(flat: Mapping[str, object]) -> Values:
+    tree: Values = {}
     for key, value in flat.items():
         *sections, name = key.split(".")
         place = tree
         for section in sections:
-            place = place.setdefault(section, {})
+            inner = place.setdefault(section, {})
+            assert isinstance(inner, dict), section
+            place = inner
         place[name] = value
     return tree
 
 
-def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+def _from_environment(environment: Mapping[str, str]) -> Values:
     names = sorted(name for name in environment if name.startswith("CAI_") and name not in NOT_CONFIG)
     return {name[4:].lower().replace("__", "."): parse_value(environment[name], name) for name in names}
 
 
-def _nearest(key: str, known: Mapping[str, Any] | list[str]) -> str:
+def _nearest(key: str, names: Sequence[str]) -> str:
     # A bare `epochs` means `training.epochs`; compare with whole keys and with their last parts.
-    last_parts = {name.rsplit(".", 1)[-1]: name for name in known}
-    match = difflib.get_close_matches(key, [*known, *last_parts], n=1, cutoff=0.5)
+    last_parts = {name.rsplit(".", 1)[-1]: name for name in names}
+    match = difflib.get_close_matches(key, [*names, *last_parts], n=1, cutoff=0.5)
     return f"; did you mean '{last_parts.get(match[0], match[0])}'?" if match else ""

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from cai_bootstrap.cli.options import HelpWithBase, Settings, configured, json_option, print_json
+from cai_bootstrap.cli.printed import table
 
 
 @click.command(cls=HelpWithBase)
@@ -51,8 +52,8 @@ def ablate(
         click.echo(f"{name}: started" + (f" on device {device}" if device else ""), err=as_json)
 
     def ended(outcome: Any) -> None:
-        said = f": {outcome.message}" if outcome.message else ""
-        click.echo(f"{outcome.name}: {outcome.status.replace('_', ' ')} ({outcome.seconds:.0f} s){said}", err=as_json)
+        reason = f": {outcome.message}" if outcome.message else ""
+        click.echo(f"{outcome.name}: {outcome.status.replace('_', ' ')} ({outcome.seconds:.0f} s){reason}", err=as_json)
 
     content = run_set(
         plan,
@@ -82,12 +83,6 @@ def _list(plan: Any, as_json: bool) -> None:
         print_json(plan.model_dump(mode="json"))
         return
     from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
 
-    table = Table(title=f"variations of the set '{plan.name}'", title_justify="left")
-    for heading in ("group", "name", "what"):
-        table.add_column(heading, overflow="fold")
-    for variation in plan.variations:
-        table.add_row(escape(variation.group), escape(variation.name), escape(variation.what))
-    Console().print(table)
+    rows = [(variation.group, variation.name, variation.what) for variation in plan.variations]
+    Console().print(table("group", "name", "what", rows=rows, title=f"variations of the set '{plan.name}'"))

@@ -4,14 +4,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cai_bootstrap.cli.options import HelpWithBase, Settings, configured, json_option, print_json
+from cai_bootstrap.cli.options import HelpWithBase, Settings, configured_by, json_option, print_json
+from cai_bootstrap.cli.printed import table
 
 if TYPE_CHECKING:
     from cai_bootstrap.steps.elicit import Elicited
 
 
 @click.command(cls=HelpWithBase)
-@configured
+@configured_by("--model", "--seed", "--precision", "--engine", "--suite")
 @click.option("--flags", is_flag=True, help="Ask the facts of the suite instead, five typed prompts each.")
 @json_option
 def elicit(settings: Settings, flags: bool, as_json: bool) -> None:
@@ -47,11 +48,8 @@ def elicit(settings: Settings, flags: bool, as_json: bool) -> None:
 
 def _print(elicited: "Elicited") -> None:
     from rich.console import Console
-    from rich.table import Table
 
-    table = Table(title=f"first-line rate on {elicited.suite.n} dev items", title_justify="left")
-    table.add_column("rendering")
-    table.add_column("followed", justify="right")
-    for name, rate in sorted(elicited.rates.items(), key=lambda pair: -pair[1]):
-        table.add_row(f"{name} (chosen)" if name == elicited.best else name, f"{rate:.1%}")
-    Console().print(table)
+    rates = sorted(elicited.rates.items(), key=lambda pair: -pair[1])
+    rows = [(f"{name} (chosen)" if name == elicited.best else name, f"{rate:.1%}") for name, rate in rates]
+    title = f"first-line rate on {elicited.suite.n} dev items"
+    Console().print(table("rendering", ">followed", rows=rows, title=title))

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import click
 
-from cai_bootstrap.cli.options import HelpWithBase, Settings, configured, json_option, print_json
+from cai_bootstrap.cli.options import HelpWithBase, Settings, configured, configured_by, json_option, print_json
+from cai_bootstrap.cli.printed import table
 
 
 @click.group()
@@ -40,7 +41,7 @@ def show_prompt(
     """Print the prompt that a base model would be given to respond, criticise or revise."""
     from cai_bootstrap.constitution import load_constitution
     from cai_bootstrap.errors import UsageError
-    from cai_bootstrap.generation import prompts as made
+    from cai_bootstrap.generation import prompts as wording
     from cai_bootstrap.instructions.exemplars import draw, draw_mixed
     from cai_bootstrap.records import TASK_TYPES
     from cai_bootstrap.shipped import shipped
@@ -50,19 +51,21 @@ def show_prompt(
     task = next((t for t in TASK_TYPES if t == kind_of_task), None)
     if task is None:
         raise UsageError(f"--type {kind_of_task}: one of {', '.join(TASK_TYPES)}")
-    shown = (
+    exemplars = (
         draw(skill, task, shots, seed=seed, exclude=instruction)
         if skill
         else draw_mixed(task, shots, seed=seed, exclude=instruction)
     )
-    worked = made.worked_examples(shown, seed=seed)
+    worked = wording.worked_examples(exemplars, seed=seed)
     text = {
-        "respond": lambda: made.respond_prompt(instruction, shown),
-        "critique": lambda: made.critique_prompt(instruction, response, principle, worked),
-        "revise": lambda: made.revise_prompt(instruction, response, critique, principle, worked),
+        "respond": lambda: wording.respond_prompt(instruction, exemplars),
+        "critique": lambda: wording.critique_prompt(instruction, response, principle, worked),
+        "revise": lambda: wording.revise_prompt(instruction, response, critique, principle, worked),
     }[kind]()
     if as_json:
-        print_json({"kind": kind, "prompt": text, "principle_id": principle.id, "prompt_version": made.PROMPT_VERSION})
+        print_json(
+            {"kind": kind, "prompt": text, "principle_id": principle.id, "prompt_version": wording.PROMPT_VERSION}
+        )
     else:
         click.echo(text)
 
@@ -73,7 +76,7 @@ def pairs() -> None:
 
 
 @pairs.command("check", cls=HelpWithBase)
-@configured
+@configured_by("--model", "--suite")
 @json_option
 def check(settings: Settings, as_json: bool) -> int:
     """Check every pair on its token ids: BOS, EOS, truncation, echoes, duplicates, leakage. Exit 1 if none is sound."""
@@ -86,30 +89,30 @@ def check(settings: Settings, as_json: bool) -> int:
     workspace = settings.workspace(resolved)
     progress = Progress(EventLog(workspace.events("pairs_check"), "pairs-check"), "pairs")
     context = StepContext(resolved.config, workspace, progress, lambda: False, "pairs-check")
-    found = preflight(context, load_tokenizer(context.prepared()))
-    figures = {"checked": len(found.sound) + len(found.faults), "faults": found.fault_counts, **found.figures}
+    look = preflight(context, load_tokenizer(context.prepared()))
+    figures = {"checked": len(look.sound) + len(look.faults), "faults": look.fault_counts, **look.figures}
     if as_json:
         print_json(figures)
     else:
         _print_preflight(figures)
-    return 0 if found.sound else 1
+    return 0 if look.sound else 1
 
 
 def _print_preflight(figures: dict[str, object]) -> None:
     from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
+    from rich.text import Text
+
+    from cai_bootstrap.printable import visible
 
     console = Console()
     sample = figures.pop("sample", [])
     for name, value in figures.items():
         console.print(f"{name}: {value}", highlight=False)
-    table = Table(title="ten pairs to read", title_justify="left", show_lines=True)
-    for heading in ("prompt", "chosen", "rejected", "label"):
-        table.add_column(heading, overflow="fold")
-    for row in sample if isinstance(sample, list) else []:
-        table.add_row(*(escape(str(row[key])) for key in ("prompt", "chosen", "rejected", "label")))
-    console.print(table)
+    columns = ("prompt", "chosen", "rejected", "label")
+    pairs_to_read = sample if isinstance(sample, list) else []
+    # Line breaks of an answer stay.
+    rows = [[Text(visible(str(pair[column]))) for column in columns] for pair in pairs_to_read]
+    console.print(table(*columns, rows=rows, title="ten pairs to read", ruled=True))
 
 
 @click.group()
@@ -129,15 +132,9 @@ def show_config(settings: Settings, as_json: bool) -> None:
         print_json({key: {"value": value, "from": origin} for key, value, origin in rows})
         return
     from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
 
-    table = Table()
-    for heading in ("key", "value", "from"):
-        table.add_column(heading, overflow="fold")
-    for key, value, origin in rows:
-        table.add_row(key, escape("" if value is None else str(value)), escape(origin))
-    Console().print(table)
+    cells = [(key, "" if value is None else value, origin) for key, value, origin in rows]
+    Console().print(table("key", "value", "from", rows=cells))
 
 
 @config.command("presets")

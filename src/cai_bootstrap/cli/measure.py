@@ -1,13 +1,13 @@
 """`cai gate`, `cai compare`, `cai rescore` and `cai power`: judging results that were measured before."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from cai_bootstrap.cli.printed import line, say, text
+from cai_bootstrap.cli.options import json_option, print_json
+from cai_bootstrap.cli.printed import line, say, table
 from cai_bootstrap.errors import EXIT_OK, EXIT_UNTRUSTED, GateError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ _RESULTS = click.Path(path_type=Path, readable=False)
 @click.command()
 @click.argument("results", type=_RESULTS)
 @click.option("--suite", "suite_file", type=_FILE, help=_SUITE_HELP)
-@click.option("--json", "as_json", is_flag=True, help="Print the verdict as JSON.")
+@json_option
 def gate(results: Path, suite_file: Path | None, as_json: bool) -> None:
     """Judge a results file alone: every stored response is scored again.
 
@@ -35,7 +35,7 @@ def gate(results: Path, suite_file: Path | None, as_json: bool) -> None:
     _name_others(results)
     verdict = judge_file(results, suite=load_suite(suite_file) if suite_file else None)
     if as_json:
-        click.echo(json.dumps(asdict(verdict)))
+        print_json(asdict(verdict))
         raise SystemExit(EXIT_OK if verdict.passed else GateError.exit_code)
     say(verdict.message if verdict.passed else verdict.shown_message)
     if verdict.passed:
@@ -50,7 +50,7 @@ def gate(results: Path, suite_file: Path | None, as_json: bool) -> None:
     "--side", type=click.Choice(["trained", "base", "rival"]), help="Which side of each file. [default: trained]"
 )
 @click.option("--suite", "suite_file", type=_FILE, help=_SUITE_HELP)
-@click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON.")
+@json_option
 def compare(a: Path, b: Path, side: str | None, suite_file: Path | None, as_json: bool) -> None:
     """Compare two results files item by item, if they were measured under the same conditions.
 
@@ -61,14 +61,14 @@ def compare(a: Path, b: Path, side: str | None, suite_file: Path | None, as_json
     from cai_bootstrap.measuring.comparison import Refusal, compare_files
 
     _name_others(a, b)
-    found = compare_files(a, b, side=side, suite=load_suite(suite_file) if suite_file else None)
+    comparison = compare_files(a, b, side=side, suite=load_suite(suite_file) if suite_file else None)
     if as_json:
-        click.echo(json.dumps(found.as_dict()))
-    elif isinstance(found, Refusal):
-        _print_differences(a, b, found.differences)
+        print_json(comparison.as_dict())
+    elif isinstance(comparison, Refusal):
+        _print_differences(a, b, comparison.differences)
     else:
-        _print_comparison(found)
-    if isinstance(found, Refusal):
+        _print_comparison(comparison)
+    if isinstance(comparison, Refusal):
         raise SystemExit(EXIT_UNTRUSTED)
 
 
@@ -76,7 +76,7 @@ def compare(a: Path, b: Path, side: str | None, suite_file: Path | None, as_json
 @click.argument("results", type=_RESULTS)
 @click.option("--out", type=_FILE, help="The file to write. [default: beside RESULTS, with the scorers' version]")
 @click.option("--suite", "suite_file", type=_FILE, help=_SUITE_HELP)
-@click.option("--json", "as_json", is_flag=True, help="Print what changed as JSON.")
+@json_option
 def rescore(results: Path, out: Path | None, suite_file: Path | None, as_json: bool) -> None:
     """Score the outputs in a results file of an older scorer version again.
 
@@ -87,13 +87,13 @@ def rescore(results: Path, out: Path | None, suite_file: Path | None, as_json: b
     from cai_bootstrap.measuring.rescore import rescore_file
     from cai_bootstrap.measuring.results import percent
 
-    found = rescore_file(results, out, suite=load_suite(suite_file) if suite_file else None)
-    block = found.block
+    rescored = rescore_file(results, out, suite=load_suite(suite_file) if suite_file else None)
+    block = rescored.block
     if as_json:
-        click.echo(json.dumps({"path": str(found.path), "rates": found.rates, **block}))
+        print_json({"path": str(rescored.path), "rates": rescored.rates, **block})
         return
-    say(f"{found.path}: version {block['from_scorer_version']} → {found.results.conditions.scorer_version}")
-    for side, row in found.rates.items():
+    say(f"{rescored.path}: version {block['from_scorer_version']} → {rescored.results.conditions.scorer_version}")
+    for side, row in rescored.rates.items():
         before, after = (percent(count, row["total"]) for count in (row["before"], row["after"]))
         say(f"{side} ({row['scored']}): {before} → {after} of {row['total']}")
         for change in block["changed"][side]:
@@ -105,25 +105,26 @@ def rescore(results: Path, out: Path | None, suite_file: Path | None, as_json: b
 @click.command()
 @click.option("--n", "n", type=click.IntRange(min=1), required=True, help="Items of the suite.")
 @click.option("--rate", type=click.FloatRange(0.0, 1.0), required=True, help="The model's true rate, such as 0.97.")
-@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+@json_option
 def power(n: int, rate: float, as_json: bool) -> None:
     """Tell what a suite of N items can show about a model whose true rate is RATE."""
     from cai_bootstrap.judging import statistics
 
-    found = statistics.power(n, rate)
+    figures = statistics.power(n, rate)
     if as_json:
-        click.echo(json.dumps(asdict(found)))
+        print_json(asdict(figures))
         return
     click.echo(f"{n} items, true rate {rate:.1%}, items taken as independent")
     click.echo(
-        f"gate (95% followed): at most {found.allowed_by_gate} failures; passed {found.chance_of_gate:.1%} of the time"
+        f"gate (95% followed): at most {figures.allowed_by_gate} failures; "
+        f"passed {figures.chance_of_gate:.1%} of the time"
     )
-    if found.allowed_when_shown < 0:
+    if figures.allowed_when_shown < 0:
         click.echo(f"≥ 95% shown: impossible with {n} items, even without a failure")
     else:
         click.echo(
-            f"≥ 95% shown (exact bound): at most {found.allowed_when_shown} failures; "
-            f"shown {found.chance_of_shown:.1%} of the time"
+            f"≥ 95% shown (exact bound): at most {figures.allowed_when_shown} failures; "
+            f"shown {figures.chance_of_shown:.1%} of the time"
         )
 
 
@@ -138,27 +139,21 @@ def _name_others(*paths: Path) -> None:
 
 def _print_differences(a: Path, b: Path, differences: "list[Difference]") -> None:
     from rich.console import Console
-    from rich.table import Table
 
-    table = Table(title="Not comparable: measured under other conditions")
-    for heading in ("condition", str(a), str(b)):
-        table.add_column(text(heading), overflow="fold")
-    for row in differences:
-        table.add_row(text(row.field), text(row.a), text(row.b))
-    Console().print(table)
+    rows = [(row.field, row.a, row.b) for row in differences]
+    title = "Not comparable: measured under other conditions"
+    Console().print(table("condition", str(a), str(b), rows=rows, title=title, left=False))
     click.echo(f"error: {len(differences)} conditions differ; evaluate both under the same ones", err=True)
 
 
-def _print_comparison(found: "Comparison") -> None:
+def _print_comparison(comparison: "Comparison") -> None:
     from rich.console import Console
-    from rich.table import Table
 
     from cai_bootstrap.measuring.side_figures import beside_rows
     from cai_bootstrap.report.findings import comparison_cells, p_value
 
-    title = f"{found.a} ({found.side_a}) → {found.b} ({found.side_b})"
-    table = Table(title=text(title, style="table.title"))
-    for heading in (
+    tests = (("whole output", comparison.strict), ("first line", comparison.first_line))
+    headings = (
         "scored by",
         "before",
         "after",
@@ -167,25 +162,27 @@ def _print_comparison(found: "Comparison") -> None:
         "McNemar p",
         "template p",
         "Cohen's h",
-    ):
-        table.add_column(heading)
-    for label, test in (("whole output", found.strict), ("first line", found.first_line)):
-        table.add_row(label, *comparison_cells(test.as_dict()))
-    kinds = Table(title="Whole output by type (p adjusted for four tests, Benjamini–Hochberg)")
-    for heading in ("type", "gained", "lost", "p", "p adjusted"):
-        kinds.add_column(heading)
-    for kind, row in found.strict.by_type.items():
-        ps = (p_value(row.mcnemar_p), p_value(row.mcnemar_p_adjusted))
-        kinds.add_row(kind, str(row.gained), str(row.lost), *ps)
-    beside = Table(title="Beside the rate, whole output; none of it gates")
-    for heading in ("", "before", "after"):
-        beside.add_column(heading)
-    for cells in beside_rows([found.beside_a, found.beside_b]):
-        beside.add_row(*map(text, cells))
+    )
+    title = f"{comparison.a} ({comparison.side_a}) → {comparison.b} ({comparison.side_b})"
+    types = [
+        (kind, row.gained, row.lost, p_value(row.mcnemar_p), p_value(row.mcnemar_p_adjusted))
+        for kind, row in comparison.strict.by_type.items()
+    ]
     console = Console()
-    for printed in (table, kinds, beside):
-        console.print(printed)
-    for factor in found.factors:
+    console.print(
+        table(
+            *headings,
+            rows=[(label, *comparison_cells(test.as_dict())) for label, test in tests],
+            title=title,
+            left=False,
+        )
+    )
+    by_type = "Whole output by type (p adjusted for four tests, Benjamini–Hochberg)"
+    console.print(table("type", "gained", "lost", "p", "p adjusted", rows=types, title=by_type, left=False))
+    beside = "Beside the rate, whole output; none of it gates"
+    rows = beside_rows([comparison.beside_a, comparison.beside_b])
+    console.print(table("", "before", "after", rows=rows, title=beside, left=False))
+    for factor in comparison.factors:
         say(f"{factor.field}: {line(factor.a)} → {line(factor.b)}")
-    say(f"{found.a}: {found.shown_a}")
-    say(f"{found.b}: {found.shown_b}")
+    say(f"{comparison.a}: {comparison.shown_a}")
+    say(f"{comparison.b}: {comparison.shown_b}")

@@ -1,9 +1,17 @@
 """`cai plan`: what a run needs of a GPU, and what it costs, before anything is loaded."""
 
+from typing import TYPE_CHECKING
+
 import click
 
 from cai_bootstrap.cli.options import Settings, configured, json_option, print_json
+from cai_bootstrap.cli.printed import table
 from cai_bootstrap.errors import UsageError
+
+if TYPE_CHECKING:
+    from cai_bootstrap.planning.plan import PlannedStep
+
+GIB = 1024**3
 
 
 @click.command()
@@ -16,36 +24,33 @@ def plan(settings: Settings, gpu: str, price: float | None, as_json: bool) -> in
 
     Exit code 2 if a step does not fit, with what to change. Time and money come from measured rates only.
     """
-    from cai_bootstrap.planning.memory import GIB
     from cai_bootstrap.planning.plan import plan as make
 
-    made = make(settings.resolve().config, gpu, price)
+    needs = make(settings.resolve().config, gpu, price)
     if as_json:
-        print_json(made.record())
+        print_json(needs.record())
     else:
         from rich.console import Console
-        from rich.table import Table
 
-        table = Table("step", "GPU memory", "fits", "hours", "dollars", "largest parts")
-        for step in made.steps:
-            parts = sorted(step.memory.parts.items(), key=lambda part: -part[1])[:2]
-            table.add_row(
-                step.step,
-                f"{step.memory.needed / GIB:.1f} GiB",
-                "yes" if step.fits else "NO",
-                "not measured" if step.hours is None else f"{step.hours:.2f}",
-                "not measured"
-                if step.hours is None
-                else "no --price"
-                if step.dollars is None
-                else f"{step.dollars:.2f}",
-                ", ".join(f"{name.replace('_', ' ')} {size / GIB:.1f}" for name, size in parts),
-            )
-        billions = made.shape.parameters / 1e9
-        click.echo(f"{made.shape.name}: {billions:.2f} billion weights (shape from {made.shape.source})")
-        click.echo(f"on one {made.gpu} ({made.gpu_gib:g} GiB); rates: {made.rates}")
-        Console(width=110).print(table)
-    if made.fits:
+        billions = needs.shape.parameters / 1e9
+        click.echo(f"{needs.shape.name}: {billions:.2f} billion weights (shape from {needs.shape.source})")
+        click.echo(f"on one {needs.gpu} ({needs.gpu_gib:g} GiB); rates: {needs.rates}")
+        headings = ("step", "GPU memory", "fits", "hours", "dollars", "largest parts")
+        Console(width=110).print(table(*headings, rows=map(_row, needs.steps)))
+    if needs.fits:
         return 0
-    wrong = "; ".join(f"{step.step}: {step.change}" for step in made.steps if step.change)
-    raise UsageError(f"this does not fit on one {made.gpu}; change {wrong}")
+    wrong = "; ".join(f"{step.step}: {step.change}" for step in needs.steps if step.change)
+    raise UsageError(f"this does not fit on one {needs.gpu}; change {wrong}")
+
+
+def _row(step: "PlannedStep") -> tuple[str, ...]:
+    parts = sorted(step.memory.parts.items(), key=lambda part: -part[1])[:2]
+    unmeasured = step.hours is None
+    return (
+        step.step,
+        f"{step.memory.needed / GIB:.1f} GiB",
+        "yes" if step.fits else "NO",
+        "not measured" if step.hours is None else f"{step.hours:.2f}",
+        "not measured" if unmeasured else "no --price" if step.dollars is None else f"{step.dollars:.2f}",
+        ", ".join(f"{name.replace('_', ' ')} {size / GIB:.1f}" for name, size in parts),
+    )

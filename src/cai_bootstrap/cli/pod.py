@@ -10,6 +10,7 @@ from typing import Any
 import click
 from rich.console import Console
 
+from cai_bootstrap.cli.options import json_option
 from cai_bootstrap.cli.pod_context import Context, confirm, escape_what_the_terminal_lacks, say, show, tell
 from cai_bootstrap.cli.pod_stop import RefusedError, end_job
 from cai_bootstrap.errors import CaiError, UsageError
@@ -22,7 +23,6 @@ from cai_bootstrap.pod.ssh import Remote
 from cai_bootstrap.printable import one_line
 from cai_bootstrap.run.folder import resolve_base_dir
 
-JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 ARGUMENTS = click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 INTO = click.option("--into", type=click.Path(path_type=Path), help="Local base directory for what comes back.")
 SOURCE = click.option("--source", type=click.Path(path_type=Path), default=Path(), help="The checkout to push (here).")
@@ -53,7 +53,7 @@ def pod(context: click.Context, path: Path | None) -> None:
 @click.option("--remote-base")
 @click.option("--preset")
 @click.option("--pod-id")
-@JSON
+@json_option
 @click.pass_obj
 def init(context: Context, /, as_json: bool, **values: Any) -> None:
     """Write a commented pod.yaml; one that is there already is kept."""
@@ -84,7 +84,7 @@ def init(context: Context, /, as_json: bool, **values: Any) -> None:
 @pod.command()
 @click.option("--preset", help="Judge the GPU by this preset's need.")
 @click.option("--new-host-key", is_flag=True, help="Forget the pinned host key and pin the present one.")
-@JSON
+@json_option
 @click.pass_obj
 def check(context: Context, preset: str | None, new_host_key: bool, as_json: bool) -> None:
     """Connection, host key, GPU and its memory, disk, Python, torch, transfer tools: within 30 seconds."""
@@ -92,11 +92,11 @@ def check(context: Context, preset: str | None, new_host_key: bool, as_json: boo
     from cai_bootstrap.pod.tables import check_table
 
     until = time.monotonic() + LIMIT_SECONDS
-    found = context.load(preset=preset)
+    pod_settings = context.load(preset=preset)
     if new_host_key:
-        host_keys.forget(found)
-    remote = context.connect(found)
-    checked = check_pod(remote, preset=found.preset, limit=until - time.monotonic())
+        host_keys.forget(pod_settings)
+    remote = context.connect(pod_settings)
+    checked = check_pod(remote, preset=pod_settings.preset, limit=until - time.monotonic())
 
     show(
         {"fit": checked.fit, "findings": [f.record() for f in checked.findings]},
@@ -104,22 +104,22 @@ def check(context: Context, preset: str | None, new_host_key: bool, as_json: boo
         lambda: Console().print(check_table(checked)),
     )
     if not checked.fit:
-        raise PodError(f"{found.address}: not fit for this run (see the table)")
+        raise PodError(f"{pod_settings.address}: not fit for this run (see the table)")
 
 
 @pod.command()
 @SOURCE
 @VIA
-@JSON
+@json_option
 @click.pass_obj
 def push(context: Context, source: Path, via: str | None, as_json: bool) -> None:
     """Send the code: never .git, .env, keys or results; with --via git exactly the checked-out commit."""
     from cai_bootstrap.pod.push import push as push_code
 
-    found = context.load(via=via)
-    remote = context.connect(found)
+    pod_settings = context.load(via=via)
+    remote = context.connect(pod_settings)
     _refuse_while_running(remote)
-    pushed = push_code(remote, source.absolute(), found.via, say)
+    pushed = push_code(remote, source.absolute(), pod_settings.via, say)
     show(
         pushed.record(),
         as_json,
@@ -139,51 +139,51 @@ def _refuse_while_running(remote: Remote) -> None:
 
 @pod.command(context_settings=RUN_CONTEXT)
 @ARGUMENTS
-@JSON
+@json_option
 @click.pass_obj
 def setup(context: Context, arguments: tuple[str, ...], as_json: bool) -> None:
     """Make the pod's Python ready and fetch the model; skipped while nothing changed. ARGUMENTS: the run's."""
     from cai_bootstrap.cli.pod_run import read_run
 
-    found = context.load()
-    session.require_budget_with_price(found)
-    line = read_run(found, arguments)
-    remote = context.connect(found)
+    pod_settings = context.load()
+    session.require_budget_with_price(pod_settings)
+    line = read_run(pod_settings, arguments)
+    remote = context.connect(pod_settings)
     job.arm_watchdog(remote)
-    done = deploying.set_up(remote, line, Console(stderr=True))
-    show({"done": done}, as_json, lambda: click.echo("set up" if done else "set up already, nothing to do"))
+    fresh = deploying.set_up(remote, line, Console(stderr=True))
+    show({"done": fresh}, as_json, lambda: click.echo("set up" if fresh else "set up already, nothing to do"))
 
 
 @pod.command(context_settings=RUN_CONTEXT)
 @ARGUMENTS
 @click.option("--budget", type=float, help="Dollars for this rental.")
-@JSON
+@json_option
 @click.pass_obj
 def run(context: Context, arguments: tuple[str, ...], budget: float | None, as_json: bool) -> None:
     """Start `cai run ARGUMENTS` on the pod, detached; one at a time. Put -- before ARGUMENTS."""
     from cai_bootstrap.cli.pod_run import read_run
 
-    found = context.load(budget=budget)
-    session.require_budget_with_price(found)
-    line = read_run(found, arguments)
-    remote = context.connect(found)
+    pod_settings = context.load(budget=budget)
+    session.require_budget_with_price(pod_settings)
+    line = read_run(pod_settings, arguments)
+    remote = context.connect(pod_settings)
     job.arm_watchdog(remote, budget=budget)
     status = job.start_run(remote, line.arguments)
     show(status.record(), as_json, lambda: tell(f"started job {status.job}; follow it with `cai pod watch`"))
 
 
 @pod.command()
-@JSON
+@json_option
 @click.pass_obj
 def watch(context: Context, as_json: bool) -> None:
     """Follow the job live until it ends; its exit code becomes this command's."""
     from cai_bootstrap.pod.watch import watch as follow
 
     remote = context.connect(context.load())
-    found = job.status(remote)
-    if found.state == "none":
+    before = job.status(remote)
+    if before.state == "none":
         raise PodError("no job was started on this pod; start one with `cai pod run`")
-    ended, _ = follow(remote, Console(), as_json=as_json, job_id=found.job)
+    ended, _ = follow(remote, Console(), as_json=as_json, job_id=before.job)
     if not as_json:
         say(job.describe(ended))
     sys.exit(job.exit_code(ended))
@@ -192,7 +192,7 @@ def watch(context: Context, as_json: bool) -> None:
 @pod.command()
 @click.option("--lines", "-n", type=click.IntRange(1, 1_000_000), default=1000, help="How many of the last lines.")
 @click.option("--watchdog", is_flag=True, help="What the watchdog did, instead of the job's output.")
-@JSON
+@json_option
 @click.pass_obj
 def logs(context: Context, lines: int, watchdog: bool, as_json: bool) -> None:
     """Print the job's output so far."""
@@ -203,39 +203,39 @@ def logs(context: Context, lines: int, watchdog: bool, as_json: bool) -> None:
 
 
 @pod.command()
-@JSON
+@json_option
 @click.pass_obj
 def status(context: Context, as_json: bool) -> None:
     """Finished, running or lost; and the watchdog."""
-    found = job.status(context.connect(context.load()))
-    watchdog = found.watchdog
+    answer = job.status(context.connect(context.load()))
+    watchdog = answer.watchdog
     if watchdog is None:
         raise UnreadableError("the job's status is unreadable: it tells nothing of the watchdog")
 
     def lines() -> None:
-        tell(job.describe(found))
-        if found.state in ("finished", "lost"):
-            tell("its files are fetched" if found.fetched else "its files are NOT fetched yet: `cai pod pull`")
-        if found.state == "lost" or (found.state == "finished" and found.exit_code):
-            for line in found.last_lines[-10:]:
+        tell(job.describe(answer))
+        if answer.state in ("finished", "lost"):
+            tell("its files are fetched" if answer.fetched else "its files are NOT fetched yet: `cai pod pull`")
+        if answer.state == "lost" or (answer.state == "finished" and answer.exit_code):
+            for line in answer.last_lines[-10:]:
                 say(f"  | {one_line(line)}")
         spent = f", {watchdog.money.spent:.2f} $ spent" if watchdog.money else ""
         tell(("watchdog: on guard" if watchdog.alive else "watchdog: NOT RUNNING") + spent)
 
-    show(found.record(), as_json, lines)
+    show(answer.record(), as_json, lines)
 
 
 @pod.command()
 @INTO
-@JSON
+@json_option
 @click.pass_obj
 def pull(context: Context, into: Path | None, as_json: bool) -> None:
     """Bring results, adapters, data and logs back, each verified by hash; resumes, deletes nothing on the pod."""
     from cai_bootstrap.pod.pull import pull as fetch
 
-    found = context.load()
-    pulled = fetch(context.connect(found), resolve_base_dir(into), say)
-    deploying.record_steps(found.name, found.address, pulled.target)
+    pod_settings = context.load()
+    pulled = fetch(context.connect(pod_settings), resolve_base_dir(into), say)
+    deploying.record_steps(pod_settings.name, pod_settings.address, pulled.target)
     deploying.note_openings(pulled.target)
     show(pulled.record(), as_json, lambda: tell(deploying.describe_pull(pulled)))
     if pulled.unreadable:
@@ -251,27 +251,27 @@ def pull(context: Context, into: Path | None, as_json: bool) -> None:
 @click.option("--address", help="With --already-stopped: the rental's address, as the reminder shows it.")
 @click.option("--job-only", is_flag=True, help="End the job cleanly; the pod stays.")
 @YES
-@JSON
+@json_option
 @click.pass_obj
 def stop(
     context: Context, already_stopped: bool, address: str | None, job_only: bool, yes: bool, as_json: bool
 ) -> None:
     """End a running job cleanly and stop the pod; done only when the provider says it no longer costs."""
-    found = context.load()
+    pod_settings = context.load()
     if already_stopped:
-        stop_pod.already_stopped(found, address or found.address, say)
+        stop_pod.already_stopped(pod_settings, address or pod_settings.address, say)
     elif job_only:
-        ended = end_job(context.connect(found), yes)
+        ended = end_job(context.connect(pod_settings), yes)
         show(ended.record(), as_json, lambda: tell(job.describe(ended)))
         return
     else:
         try:
-            end_job(context.connect(found), yes)
+            end_job(context.connect(pod_settings), yes)
         except RefusedError:
             raise
         except Exception as error:  # whatever it is, it must not keep the pod running
             say(f"could not look for a running job ({error}); stopping the pod nevertheless")
-        stop_pod.stop_pod(found, say)
+        stop_pod.stop_pod(pod_settings, say)
     show({"stopped": True}, as_json, lambda: None)
 
 
@@ -284,7 +284,7 @@ def stop(
 @click.option("--stop-when-done", is_flag=True, help="Stop the pod once everything is fetched.")
 @click.option("--dry-run", is_flag=True, help="Print what would be done; connect to nothing.")
 @YES
-@JSON
+@json_option
 @click.pass_obj
 def deploy(
     context: Context,
@@ -303,24 +303,24 @@ def deploy(
     from cai_bootstrap.pod.estimate import estimate
     from cai_bootstrap.pod.tables import print_estimate
 
-    found = context.load(via=via, budget=budget)
-    session.require_budget_with_price(found)
-    line = read_run(found, arguments, source.absolute())
-    price = (session.rental(found) or {}).get("price") or found.hourly_price
+    pod_settings = context.load(via=via, budget=budget)
+    session.require_budget_with_price(pod_settings)
+    line = read_run(pod_settings, arguments, source.absolute())
+    price = (session.rental(pod_settings) or {}).get("price") or pod_settings.hourly_price
     planned = replace(estimate(line.config, price), preset=line.preset)
-    stop_when_done = stop_when_done or found.stop.when_done
+    stop_when_done = stop_when_done or pod_settings.stop.when_done
     target = resolve_base_dir(into)
-    plan = deploying.plan(found, line, source.absolute(), target, stop_when_done)
+    plan = deploying.plan(pod_settings, line, source.absolute(), target, stop_when_done)
     if not as_json:
-        print_estimate(Console(stderr=True), planned, price, found.budget)
+        print_estimate(Console(stderr=True), planned, price, pod_settings.budget)
     if dry_run:
         show({"estimate": planned.record(), "plan": plan}, as_json, lambda: click.echo("\n".join(plan)))
         return
     if not yes and not confirm("Start?"):
         raise UsageError("nothing was started; confirm, or say --yes")
-    found.secret_values()
+    pod_settings.secret_values()
     deployed = deploying.deploy(
-        context.connect(found),
+        context.connect(pod_settings),
         source=source.absolute(),
         target=target,
         line=line,
@@ -342,7 +342,7 @@ def deploy(
 
 
 @pod.command()
-@JSON
+@json_option
 @click.pass_obj
 def cost(context: Context, as_json: bool) -> None:
     """Every rental: start, end, price, total; planned against used, per step."""
@@ -350,8 +350,8 @@ def cost(context: Context, as_json: bool) -> None:
 
     if context.path.exists():
         _refresh(context)
-    found = ledger.rentals()
-    totals = [{**rental, "total": ledger.dollars(rental)} for rental in found]
+    rentals = ledger.rentals()
+    totals = [{**rental, "total": ledger.dollars(rental)} for rental in rentals]
     show({"rentals": totals, "total": sum(r["total"] for r in totals)}, as_json, lambda: print_costs(Console(), totals))
 
 
@@ -360,14 +360,14 @@ def _refresh(context: Context) -> None:
     from cai_bootstrap.pod.onpod.runpod import no_longer_costs
 
     try:
-        found = context.load()
-        seen = session.read_provider(found)
+        pod_settings = context.load()
+        seen = session.read_provider(pod_settings)
     except CaiError as error:
         say(f"the provider was not asked: {error}")
         return
     if seen is not None and no_longer_costs(seen):
         how = f"provider says {seen['status']}, 0 $/h (seen now, it may have ended earlier)"
-        ledger.close(found.name, found.address, how, found.provider.pod_id)
+        ledger.close(pod_settings.name, pod_settings.address, how, pod_settings.provider.pod_id)
 
 
 @pod.command()
@@ -376,7 +376,7 @@ def _refresh(context: Context) -> None:
 @click.option("--accelerator", default="A100-80GB", help="SkyPilot's name of the GPU.")
 @click.option("--cloud", help="Only this cloud; any if left out.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("sky.yaml"), help="The file to write.")
-@JSON
+@json_option
 @click.pass_obj
 def sky(
     context: Context, preset: str | None, gpus: int, accelerator: str, cloud: str | None, out: Path, as_json: bool

@@ -1,7 +1,6 @@
 """What every `cai pod` command shares: where pod.yaml is, how to connect, how to speak and to ask."""
 
 import io
-import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any
 
 import click
 
+from cai_bootstrap.cli.options import print_json
 from cai_bootstrap.pod import session, settings
 from cai_bootstrap.pod.ssh import Remote
 from cai_bootstrap.printable import message
@@ -58,6 +58,6 @@ def confirm(question: str) -> bool:
 def show(value: Any, as_json: bool, lines: Callable[[], None]) -> None:
     """Print a result, for machines or for people."""
     if as_json:
-        click.echo(json.dumps(value, indent=2, default=str))
+        print_json(value)
     else:
         lines()

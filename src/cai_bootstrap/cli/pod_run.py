@@ -35,22 +35,22 @@ def read_run(settings: PodSettings, arguments: Sequence[str], source: Path | Non
     command = None if call is None else _command(call.name)
     if call is None or command is None:
         return _of_another_program(settings, arguments)
-    given = _parse(command, call)
-    if settings.preset and not (given.preset or given.config_file):
+    line_settings = _parse(command, call)
+    if settings.preset and not (line_settings.preset or line_settings.config_file):
         arguments = ["--preset", settings.preset, *arguments]
         call = command_in(job_argv(settings, arguments)) or call
-        given = _parse(command, call)
+        line_settings = _parse(command, call)
     environment = job_environment(settings) | {
         name: os.environ[name] for name in settings.secrets if name in os.environ
     }
-    files = {"--config": given.config_file, "CAI_CONFIG": environment.get("CAI_CONFIG")}
+    files = {"--config": line_settings.config_file, "CAI_CONFIG": environment.get("CAI_CONFIG")}
     local = {what: _pushed_file(what, str(name), settings, source) for what, name in files.items() if name}
     if None in local.values():  # only the pod can read it: `prepare` takes the very words of the run
-        return RunLine(tuple(arguments), given.preset, None, call.words)
-    given.config_file = local.get("--config")
+        return RunLine(tuple(arguments), line_settings.preset, None, call.words)
+    line_settings.config_file = local.get("--config")
     if "CAI_CONFIG" in local:
         environment["CAI_CONFIG"] = str(local["CAI_CONFIG"])
-    resolved = given.resolve(environment)
+    resolved = line_settings.resolve(environment)
     preset = resolved.config.preset if resolved.origins["preset"].startswith("preset ") else None
     prepare = _prepare_arguments(preset, resolved.config, environment)
     return RunLine(tuple(arguments), preset, resolved.config, prepare)
@@ -84,11 +84,11 @@ def _of_another_program(settings: PodSettings, arguments: Sequence[str]) -> RunL
         with click.Command("job", params=run.params, context_settings=lenient).make_context(
             "job", list(arguments), resilient_parsing=True
         ) as context:
-            given = context.params
+            parameters = context.params
     except click.ClickException:
-        given = {}
-    preset = "quick-test" if given.get("quick_test") else given.get("preset")
-    if settings.preset and not (preset or given.get("config_file")):
+        parameters = {}
+    preset = "quick-test" if parameters.get("quick_test") else parameters.get("preset")
+    if settings.preset and not (preset or parameters.get("config_file")):
         preset = settings.preset
         arguments = ["--preset", preset, *arguments]
     return RunLine(tuple(arguments), preset, None, ("--preset", preset) if preset else None)

@@ -4,11 +4,13 @@ Names, paths and values come from files; an escape sequence in one must not reac
 name must not end the screen in an error.
 """
 
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
+    from rich.table import Table
     from rich.text import Text
 
 
@@ -31,3 +33,27 @@ def text(value: Any, *, style: str = "") -> "Text":
     from rich.text import Text
 
     return Text(line(value), style=style)
+
+
+def table(
+    *headings: str, rows: Iterable[Sequence[Any]], title: str | None = None, ruled: bool = False, left: bool = True
+) -> "Table":
+    """A table whose cells are texts of others; the column of a heading such as `>items` is flush right.
+
+    `ruled` draws a line between rows. A cell that is a `Text` already stays as it is.
+    """
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table(
+        title=None if title is None else text(title, style="table.title"),
+        title_justify="left" if left else "center",
+        show_lines=ruled,
+    )
+    for heading in headings:
+        grid.add_column(
+            text(heading.removeprefix(">")), justify="right" if heading.startswith(">") else "left", overflow="fold"
+        )
+    for row in rows:
+        grid.add_row(*(cell if isinstance(cell, Text) else text(cell) for cell in row))
+    return grid

@@ -114,10 +114,10 @@ def _track(config: Any, workspace: Workspace, ended: dict[str, Any], report: Pat
     from cai_bootstrap.tracking import track_run
 
     try:
-        said = track_run(config.track, workspace, config.model_dump(mode="json"), ended, report)
+        outcome = track_run(config.track, workspace, config.model_dump(mode="json"), ended, report)
     except Exception as error:
-        said = f"WARNING: the run could not be told to {config.track} ({type(error).__name__}: {error})"
-    say(said, err=True)
+        outcome = f"WARNING: the run could not be told to {config.track} ({type(error).__name__}: {error})"
+    say(outcome, err=True)
 
 
 def _check_early(config: Any, steps: Sequence[Any]) -> None:

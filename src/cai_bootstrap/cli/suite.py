@@ -7,13 +7,14 @@ from typing import Any
 
 import click
 
+from cai_bootstrap.cli.options import json_option, print_json
+from cai_bootstrap.cli.printed import table, text
 from cai_bootstrap.errors import UntrustedResultError
 from cai_bootstrap.records import TASK_TYPES
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _named = click.argument("name", default="stage1")
 _file = click.option("--suite", "suite_file", type=_FILE, help="A suite file of your own, instead of a named suite.")
-_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @click.group()
@@ -27,30 +28,30 @@ def suite() -> None:
 @click.option("--type", "kind", type=click.Choice(TASK_TYPES), help="Only this type.")
 @click.option("--skill", help="Only this skill.")
 @click.option("--limit", type=click.IntRange(min=1), help="At most this many items.")
-@_json
+@json_option
 def show(
     name: str, suite_file: Path | None, kind: str | None, skill: str | None, limit: int | None, as_json: bool
 ) -> None:
     """Print items: id, difficulty, label tier, instruction, and what is accepted."""
     from cai_bootstrap.judging.suite import label_tier, load_suite
 
-    found = load_suite(suite_file or name)
-    items = [item for item in found.items if kind in (None, item.type) and skill in (None, item.skill)][:limit]
+    loaded = load_suite(suite_file or name)
+    items = [item for item in loaded.items if kind in (None, item.type) and skill in (None, item.skill)][:limit]
     if as_json:
-        click.echo(json.dumps([item.model_dump() for item in items], ensure_ascii=False))
+        print_json([item.model_dump() for item in items])
         return
     for item in items:
         click.echo(f"{item.id}  [{item.difficulty}, {label_tier(item)}]")
         click.echo("    " + item.instruction.replace("\n", "\n    "))
         click.echo(f"    → {accepted(item.scorer, item.args, item.gold)}")
-    click.echo(f"{len(items)} of {len(found.items)} items of {found.name} (sha256 {found.sha256[:16]}…)")
+    click.echo(f"{len(items)} of {len(loaded.items)} items of {loaded.name} (sha256 {loaded.sha256[:16]}…)")
 
 
 def accepted(scorer: str, args: dict[str, Any], gold: list[str]) -> str:
     """What an item accepts, in one line."""
     if scorer != "checks":
-        shown = " | ".join(json.dumps(answer, ensure_ascii=False) for answer in gold[:4])
-        return f"{scorer}: {shown}" + (f" and {len(gold) - 4} more" if len(gold) > 4 else "")
+        answers = " | ".join(json.dumps(answer, ensure_ascii=False) for answer in gold[:4])
+        return f"{scorer}: {answers}" + (f" and {len(gold) - 4} more" if len(gold) > 4 else "")
     return ", ".join(
         " ".join([check["check"], *(f"{k}={v}" for k, v in check.items() if k != "check")]) for check in args["checks"]
     )
@@ -58,57 +59,52 @@ def accepted(scorer: str, args: dict[str, Any], gold: list[str]) -> str:
 
 @suite.command()
 @_file
-@_json
+@json_option
 def verify(suite_file: Path | None, as_json: bool) -> None:
     """Check the hash, the counts, the splits and every accepted answer. Exit code 4 if something is wrong."""
     from cai_bootstrap.judging.suite import SUITE_VERSION, load_suite
     from cai_bootstrap.judging.suite.integrity import gold_faults, shipped_faults
 
-    found = load_suite(suite_file or "stage1")
-    faults = gold_faults(found.items) if suite_file else shipped_faults()
+    loaded = load_suite(suite_file or "stage1")
+    faults = gold_faults(loaded.items) if suite_file else shipped_faults()
     if as_json:
-        click.echo(
-            json.dumps({"suite": found.name, "version": found.version, "sha256": found.sha256, "faults": faults})
-        )
+        print_json({"suite": loaded.name, "version": loaded.version, "sha256": loaded.sha256, "faults": faults})
     if faults:
         listed = "\n  ".join(faults[:20]) + (f"\n  and {len(faults) - 20} more" if len(faults) > 20 else "")
-        raise UntrustedResultError(f"{found.name}: {len(faults)} faults:\n  {listed}")
+        raise UntrustedResultError(f"{loaded.name}: {len(faults)} faults:\n  {listed}")
     if not as_json:
         shipped = "" if suite_file else f", version {SUITE_VERSION}: hash, counts, splits"
-        click.echo(f"{found.name} ({found.sha256[:16]}…){shipped or ': format'} and accepted answers are in order")
+        click.echo(f"{loaded.name} ({loaded.sha256[:16]}…){shipped or ': format'} and accepted answers are in order")
 
 
 @suite.command()
 @_named
 @_file
-@_json
+@json_option
 def stats(name: str, suite_file: Path | None, as_json: bool) -> None:
     """Count items by split, type, skill, difficulty, label tier and scorer, and templates by type.
 
     Facts are parted into those that the untrained embedded model can be brought to tell by prompting, and others.
     """
     from rich.console import Console
-    from rich.table import Table
 
     from cai_bootstrap.judging.suite import counts, held_out_skills, load_suite
     from cai_bootstrap.measuring.facts import flagged_facts
 
-    found = load_suite(suite_file or name)
-    table: dict[str, Mapping[str, int]] = {**counts(found.items)}
-    if facts := flagged_facts(found.items):
-        table["facts"] = {name: len(part) for name, part in facts.items()}
+    loaded = load_suite(suite_file or name)
+    counted: dict[str, Mapping[str, int]] = {**counts(loaded.items)}
+    if facts := flagged_facts(loaded.items):
+        counted["facts"] = {name: len(part) for name, part in facts.items()}
     if as_json:
-        shown = {key: dict(values) for key, values in table.items()}
-        click.echo(json.dumps({"suite": found.name, "sha256": found.sha256, "n": len(found.items), **shown}))
+        plain = {key: dict(values) for key, values in counted.items()}
+        print_json({"suite": loaded.name, "sha256": loaded.sha256, "n": len(loaded.items), **plain})
         return
-    printed = Table(title=f"{found.name}: {len(found.items)} items", title_justify="left")
-    for heading, side in (("", "left"), ("", "left"), ("items", "right"), ("share", "right")):
-        printed.add_column(heading, justify="right" if side == "right" else "left")
-    for key, values in table.items():
+    printed = table("", "", ">items", ">share", rows=(), title=f"{loaded.name}: {len(loaded.items)} items")
+    for key, values in counted.items():
         total = sum(values.values())
         for row, (value, count) in enumerate(values.items()):
             label = f"{value} (held out)" if key == "skill" and value in held_out_skills() else value
-            printed.add_row(key if row == 0 else "", label, str(count), f"{count / total:.0%}")
+            printed.add_row(key if row == 0 else "", text(label), str(count), f"{count / total:.0%}")
         printed.add_section()
     Console().print(printed)
 
@@ -117,7 +113,7 @@ def stats(name: str, suite_file: Path | None, as_json: bool) -> None:
 @_named
 @_file
 @click.option("--note", type=_FILE, multiple=True, help="Enter the opening of this results file, measured elsewhere.")
-@_json
+@json_option
 def ledger(name: str, suite_file: Path | None, note: tuple[Path, ...], as_json: bool) -> None:
     """List every opening of the suite's items: when, and what was measured.
 
@@ -127,15 +123,15 @@ def ledger(name: str, suite_file: Path | None, note: tuple[Path, ...], as_json: 
     from cai_bootstrap.measuring.ledger import ledger_path, note_opening, openings
     from cai_bootstrap.measuring.results import read_results
 
-    found = load_suite(suite_file or name)
+    loaded = load_suite(suite_file or name)
     for results in note:
-        note_opening(read_results(results, found if suite_file else None))
-    opened = openings(found.sha256)
+        note_opening(read_results(results, loaded if suite_file else None))
+    opened = openings(loaded.sha256)
     if as_json:
-        click.echo(json.dumps(opened))
+        print_json(opened)
         return
     for entry in opened:
         elsewhere = entry.get("elsewhere")
         there = f" (measured on another machine, there opening {elsewhere['number']}; noted then)" if elsewhere else ""
         click.echo(f"{entry['number']:>4}  {entry['opened_at']}  {entry['what']}{there}")
-    click.echo(f"{found.name}: opened {len(opened)} times ({ledger_path(found.sha256)})")
+    click.echo(f"{loaded.name}: opened {len(opened)} times ({ledger_path(loaded.sha256)})")

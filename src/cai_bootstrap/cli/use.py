@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cai_bootstrap.cli.options import HelpWithBase, Settings, configured, json_option, print_json
+from cai_bootstrap.cli.options import HelpWithBase, Settings, configured_by, json_option, print_json
 from cai_bootstrap.printable import visible
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _sides = click.option(
 @click.command(cls=HelpWithBase)
 @click.argument("instructions", nargs=-1, required=True, metavar="INSTRUCTION...")
 @_sides
-@configured
+@configured_by("--model", "--adapter", "--seed", "--precision", "--suite")
 @json_option
 def ask(instructions: tuple[str, ...], sides: tuple[str, ...], settings: Settings, as_json: bool) -> None:
     """Ask base, best prompted base and trained model, side by side.
@@ -47,7 +47,7 @@ def ask(instructions: tuple[str, ...], sides: tuple[str, ...], settings: Setting
 
 @click.command(cls=HelpWithBase)
 @_sides
-@configured
+@configured_by("--model", "--adapter", "--seed", "--precision", "--suite")
 def chat(sides: tuple[str, ...], settings: Settings) -> None:
     """Ask one instruction after the other. Each is asked alone: the model sees nothing of those before it.
 
@@ -71,7 +71,7 @@ def chat(sides: tuple[str, ...], settings: Settings) -> None:
 @click.option("--to", "target", type=click.Path(path_type=Path), required=True, help="A new folder.")
 @click.option("--merge", is_flag=True, help="Add the adapter into the base's weights, so that PEFT is not needed.")
 @click.option("--licence", "license_id", default=None, help="The base model's licence, as the hub's id for it.")
-@configured
+@configured_by("--model", "--adapter", "--precision", "--suite")
 @json_option
 def export(target: Path, merge: bool, license_id: str | None, settings: Settings, as_json: bool) -> None:
     """Write the trained model with its tokenizer and card, and the pairs with theirs.
@@ -84,13 +84,13 @@ def export(target: Path, merge: bool, license_id: str | None, settings: Settings
 
     config, workspace = _of_the_run(settings)
     prepared = prepare(config.model, revision=config.revision, say=_aside)
-    made = write_export(config, workspace, prepared, target.absolute(), merge=merge, license=license_id, say=_aside)
+    exported = write_export(config, workspace, prepared, target.absolute(), merge=merge, license=license_id, say=_aside)
     if as_json:
-        print_json(asdict(made))
+        print_json(asdict(exported))
         return
-    click.echo(f"model: {made.model}")
-    click.echo(f"dataset: {made.dataset or 'not written: the pairs that trained this adapter are not there'}")
-    click.echo(f"measured: {made.results_file or 'no'}")
+    click.echo(f"model: {exported.model}")
+    click.echo(f"dataset: {exported.dataset or 'not written: the pairs that trained this adapter are not there'}")
+    click.echo(f"measured: {exported.results_file or 'no'}")
 
 
 @click.command()
@@ -101,14 +101,14 @@ def export(target: Path, merge: bool, license_id: str | None, settings: Settings
 @json_option
 def push(repository: str, source: Path, dataset: bool, public: bool, as_json: bool) -> None:
     """Upload an export to the Hugging Face hub, or to the one that $HF_ENDPOINT names. Private by default."""
-    from cai_bootstrap.use.hub import push as upload
+    from cai_bootstrap.use.hub import push as push_export
 
     kind = "dataset" if dataset else "model"
-    made = upload(source / kind if (source / kind).is_dir() else source, repository, kind=kind, public=public)
+    upload = push_export(source / kind if (source / kind).is_dir() else source, repository, kind=kind, public=public)
     if as_json:
-        print_json(asdict(made))
+        print_json(asdict(upload))
     else:
-        click.echo(f"{kind} pushed to {made.repository} ({'private' if made.private else 'public'}): {made.url}")
+        click.echo(f"{kind} pushed to {upload.repository} ({'private' if upload.private else 'public'}): {upload.url}")
 
 
 @click.command("lm-eval-task")
@@ -124,14 +124,14 @@ def lm_eval_task(target: Path, name: str, max_new_tokens: int, as_json: bool) ->
     from cai_bootstrap.judging.suite import load_suite
     from cai_bootstrap.use.lm_eval import write_task
 
-    made = write_task(load_suite(name), target, max_new_tokens=max_new_tokens)
+    task = write_task(load_suite(name), target, max_new_tokens=max_new_tokens)
     if as_json:
-        print_json(asdict(made))
+        print_json(asdict(task))
         return
-    click.echo(f"{made.task}: {made.items} items, in {made.folder}")
-    if made.exact:
-        click.echo(f"{made.exact}: the {made.exact_items} exact-match items")
-    click.echo(f"lm_eval --include_path {made.folder} --tasks {made.exact or made.task} --model hf --model_args ...")
+    click.echo(f"{task.task}: {task.items} items, in {task.folder}")
+    if task.exact:
+        click.echo(f"{task.exact}: the {task.exact_items} exact-match items")
+    click.echo(f"lm_eval --include_path {task.folder} --tasks {task.exact or task.task} --model hf --model_args ...")
 
 
 def _aside(message: str) -> None:
@@ -174,11 +174,11 @@ def _wanted(asker: "Asker", sides: Iterable[str]) -> Any:
 
 
 def _asked(asker: "Asker", instruction: str, sides: Iterable[str]) -> dict[str, Any]:
-    known = asker.recognise(instruction)
-    replies = asker.ask(instruction, known, _wanted(asker, sides), lambda _side, _text: None)
+    match = asker.recognise(instruction)
+    replies = asker.ask(instruction, match, _wanted(asker, sides), lambda _side, _text: None)
     return {
         "instruction": instruction,
-        "judged_as": None if known is None else {"id": known.item.id, "source": known.source},
+        "judged_as": None if match is None else {"id": match.item.id, "source": match.source},
         "rendering": None if asker.rendering is None else asker.rendering.name,
         "adapter": None if asker.checkpoint is None else asker.checkpoint.sha256,
         "missing": asker.missing,
@@ -194,18 +194,18 @@ def _show(asker: "Asker", instruction: str, sides: Iterable[str]) -> None:
     """A live table in a terminal, plain sections anywhere else."""
     from rich.console import Console
 
-    known = asker.recognise(instruction)
-    wanted = _wanted(asker, sides)
+    match = asker.recognise(instruction)
+    asked_sides = _wanted(asker, sides)
     console = Console(soft_wrap=True)
     if console.is_terminal:
-        _show_live(asker, instruction, known, wanted)
+        _show_live(asker, instruction, match, asked_sides)
         return
     click.echo(f"instruction: {visible(instruction)}")
-    for reply in asker.ask(instruction, known, wanted, lambda _side, _text: None):
+    for reply in asker.ask(instruction, match, asked_sides, lambda _side, _text: None):
         click.echo(f"{_label(asker, reply.side)}: {visible(reply.text.strip())}{_ending(reply)}")
         if reply.verdict is not None:
             click.echo(f"    {_verdict(reply)}")
-    click.echo(_judged_as(known))
+    click.echo(_judged_as(match))
 
 
 def _show_live(asker: "Asker", instruction: str, known: "Known | None", wanted: Any) -> None:
@@ -219,14 +219,14 @@ def _show_live(asker: "Asker", instruction: str, known: "Known | None", wanted: 
 
     def table() -> Table:
         # Of the screen's whole width, so that the columns keep their places while the answers come.
-        made = Table(title=Text(visible(instruction)), title_justify="left", caption=_judged_as(known), expand=True)
+        grid = Table(title=Text(visible(instruction)), title_justify="left", caption=_judged_as(known), expand=True)
         for side in wanted:
-            made.add_column(_label(asker, side), overflow="fold", ratio=1)
-        made.add_row(*(Text(visible(texts[side].strip())) for side in wanted))
+            grid.add_column(_label(asker, side), overflow="fold", ratio=1)
+        grid.add_row(*(Text(visible(texts[side].strip())) for side in wanted))
         if known is not None:
-            made.add_section()
-            made.add_row(*(Text(verdicts[side]) for side in wanted))
-        return made
+            grid.add_section()
+            grid.add_row(*(Text(verdicts[side]) for side in wanted))
+        return grid
 
     console = Console()
     with Live(table(), console=console, refresh_per_second=8) as live:
@@ -252,8 +252,8 @@ def _ending(reply: "Reply") -> str:
 
 def _verdict(reply: "Reply") -> str:
     assert reply.verdict is not None
-    said = "follows" if reply.verdict.success else f"does not follow: {reply.verdict.reason}"
-    return f"{said} (judged by its {reply.judged_by})"
+    judgement = "follows" if reply.verdict.success else f"does not follow: {reply.verdict.reason}"
+    return f"{judgement} (judged by its {reply.judged_by})"
 
 
 def _judged_as(known: "Known | None") -> str:

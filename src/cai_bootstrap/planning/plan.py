@@ -73,17 +73,17 @@ class Plan:
 
 def gpu_memory(name: str) -> tuple[str, float]:
     """A GPU's name as it is listed and its GiB. `24GiB` stands for any GPU of that size. Raises UsageError."""
-    known: dict[str, float] = yaml.safe_load(GPUS.read_text(encoding="utf-8"))
-    plain = {_plain(listed): listed for listed in known}
+    sizes: dict[str, float] = yaml.safe_load(GPUS.read_text(encoding="utf-8"))
+    plain = {_plain(listed): listed for listed in sizes}
     if _plain(name) in plain:
-        return plain[_plain(name)], float(known[plain[_plain(name)]])
+        return plain[_plain(name)], float(sizes[plain[_plain(name)]])
     size = _plain(name).removesuffix("gib")
     if _plain(name).endswith("gib") and size.replace(".", "", 1).isdigit():
         return name, float(size)
     starting = [listed for short, listed in plain.items() if short.startswith(_plain(name))]
-    near = starting or difflib.get_close_matches(name, known, n=2, cutoff=0.5)
+    near = starting or difflib.get_close_matches(name, sizes, n=2, cutoff=0.5)
     meant = f"; did you mean {' or '.join(near)}?" if near else ""
-    raise UsageError(f"--gpu {name}: not known{meant} Known: {', '.join(known)}; or its memory, such as 24GiB")
+    raise UsageError(f"--gpu {name}: not known{meant} Known: {', '.join(sizes)}; or its memory, such as 24GiB")
 
 
 def plan(config: RunConfig, gpu: str, price: float | None) -> Plan:
@@ -127,7 +127,7 @@ def step_memory(shape: Shape, config: RunConfig, step: str) -> Memory:
 
 
 def _cost(rates: Estimate, step: str, price: float | None) -> tuple[float | None, float | None]:
-    seconds = next((found.seconds for found in rates.steps if found.step == step), None)
+    seconds = next((planned.seconds for planned in rates.steps if planned.step == step), None)
     if seconds is None:
         return None, None
     return seconds / 3600, None if price is None else seconds / 3600 * price

@@ -108,25 +108,25 @@ def read_shape(model: str) -> Shape:
     for cache in hub_caches():
         for cached in sorted(cache.glob(f"models--{model.replace('/', '--')}/snapshots/*/config.json")):
             return _shape(model, "config.json in the model cache", _read(cached))
-    known = yaml.safe_load(KNOWN.read_text(encoding="utf-8"))
-    short = {name.rsplit("/", 1)[-1].lower(): name for name in known}
-    name = model if model in known else short.get(model.rsplit("/", 1)[-1].lower())
+    architectures = yaml.safe_load(KNOWN.read_text(encoding="utf-8"))
+    short = {name.rsplit("/", 1)[-1].lower(): name for name in architectures}
+    name = model if model in architectures else short.get(model.rsplit("/", 1)[-1].lower())
     if name is None:
         raise UsageError(
             f"the shape of '{model}' is not known here: give a folder with its config.json, run `cai prepare`, or "
-            f"plan for one of: {', '.join(known)}"
+            f"plan for one of: {', '.join(architectures)}"
         )
-    return _shape(model, "the list of known architectures", known[name])
+    return _shape(model, "the list of known architectures", architectures[name])
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UsageError(f"{path}: cannot be read as a model's configuration: {error}") from error
-    if not isinstance(found, dict):
+    if not isinstance(config, dict):
         raise UsageError(f"{path}: expected an object with the model's sizes")
-    return dict(found.get("text_config") or found)
+    return dict(config.get("text_config") or config)
 
 
 def _shape(name: str, source: str, config: dict[str, Any]) -> Shape:

@@ -95,7 +95,7 @@ def check_pod(remote: Remote, *, preset: str | None, limit: float = LIMIT_SECOND
 def _gpu(lines: Sequence[str], unwanted: bool, need: float | None, preset: str | None) -> list[Finding]:
     if unwanted:
         return [Finding("GPU", "ok", "none wanted (gpu: none)")]
-    found = []
+    findings = []
     for line in lines:
         name, _, memory = line.rpartition(",")
         if not NUMBER.fullmatch(memory.strip()):
@@ -105,8 +105,8 @@ def _gpu(lines: Sequence[str], unwanted: bool, need: float | None, preset: str |
         detail = f"{name}, {gib:.0f} GiB"
         if short:
             detail += f": preset {preset} needs {need:.0f} GiB; rent a larger GPU or choose another preset"
-        found.append(Finding("GPU", "failed" if short else "ok", detail))
-    return found or [Finding("GPU", "failed", "no nvidia-smi on the pod; rent a GPU pod, or set gpu: none")]
+        findings.append(Finding("GPU", "failed" if short else "ok", detail))
+    return findings or [Finding("GPU", "failed", "no nvidia-smi on the pod; rent a GPU pod, or set gpu: none")]
 
 
 def _disk(kib: str, writable: bool, base: str) -> Finding:

@@ -31,27 +31,27 @@ class Estimate:
 
     @property
     def seconds(self) -> float | None:
-        known = [step.seconds for step in self.steps if step.seconds is not None]
-        return sum(known) if known and len(known) == len(self.steps) else None
+        measured = [step.seconds for step in self.steps if step.seconds is not None]
+        return sum(measured) if measured and len(measured) == len(self.steps) else None
 
     @property
     def dollars(self) -> float | None:
-        known = [step.dollars for step in self.steps if step.dollars is not None]
-        return sum(known) if known and len(known) == len(self.steps) else None
+        measured = [step.dollars for step in self.steps if step.dollars is not None]
+        return sum(measured) if measured and len(measured) == len(self.steps) else None
 
     def record(self) -> dict[str, Any]:
         """As plain data, for the ledger and --json."""
-        found = asdict(self)
-        found["steps"] = [asdict(step) for step in self.steps]
-        return found | {"seconds": self.seconds, "dollars": self.dollars}
+        fields = asdict(self)
+        fields["steps"] = [asdict(step) for step in self.steps]
+        return fields | {"seconds": self.seconds, "dollars": self.dollars}
 
 
 def load_rates(path: Path = RATES) -> dict[str, dict[str, Any]]:
     """The presets' rates. Raises PodConfigError for a file that holds none."""
-    found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    if not isinstance(found, dict) or not isinstance(found.get("presets"), dict):
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if not isinstance(content, dict) or not isinstance(content.get("presets"), dict):
         raise PodConfigError(f"{path}: must hold 'presets'")
-    return dict(found["presets"])
+    return dict(content["presets"])
 
 
 def needed_gpu_memory(preset: str | None) -> float | None:

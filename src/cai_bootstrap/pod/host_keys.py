@@ -100,7 +100,7 @@ def offered_keys(settings: PodSettings) -> list[str]:
         raise UnreachableError(f"{settings.address}: {problem}")
     command = ["ssh-keyscan", "-T", str(CONNECT_SECONDS), "-p", str(settings.port), "-t", KEY_TYPES, settings.host]
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             command,
             capture_output=True,
             encoding="utf-8",
@@ -110,14 +110,14 @@ def offered_keys(settings: PodSettings) -> list[str]:
         )
     except subprocess.TimeoutExpired as error:
         raise UnreachableError(f"{settings.address}: offers no ssh host key in time") from error
-    found = []
-    for line in done.stdout.splitlines():
+    keys = []
+    for line in process.stdout.splitlines():
         words = line.split()
         if len(words) >= 3 and KEY_LINE.fullmatch(" ".join(words[1:3])):
-            found.append(" ".join([host_label(settings), *words[1:3]]))
-    if not found:
+            keys.append(" ".join([host_label(settings), *words[1:3]]))
+    if not keys:
         raise UnreachableError(f"{settings.address}: something listens there, but it offers no ssh host key")
-    return found
+    return keys
 
 
 def _reach(settings: PodSettings) -> str | None:
@@ -156,8 +156,8 @@ def _rewrite(settings: PodSettings, lines: Sequence[str]) -> None:
     with open(path.with_name("known_hosts.lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         label = host_label(settings)
-        kept = [line for line in _all_lines(path) if line.split()[:1] != [label]]
-        write_atomic(path, "".join(f"{line}\n" for line in [*kept, *lines]))
+        others = [line for line in _all_lines(path) if line.split()[:1] != [label]]
+        write_atomic(path, "".join(f"{line}\n" for line in [*others, *lines]))
         os.chmod(path, 0o600)
 
 

@@ -32,10 +32,10 @@ def job_argv(settings: PodSettings, arguments: Sequence[str]) -> list[str]:
 
 def job_environment(settings: PodSettings) -> dict[str, str]:
     """Plain variables of the job; with a Python named by pod.yaml, the pushed sources are found uninstalled."""
-    found = {"PYTHONUNBUFFERED": "1", "CAI_BASE_DIR": settings.remote_base, **settings.env}
+    variables = {"PYTHONUNBUFFERED": "1", "CAI_BASE_DIR": settings.remote_base, **settings.env}
     if settings.python is not None:
-        found["PYTHONPATH"] = f"{settings.code}/src"
-    return found
+        variables["PYTHONPATH"] = f"{settings.code}/src"
+    return variables
 
 
 def job_mark(settings: PodSettings, arguments: Sequence[str], pushed: str) -> str:

@@ -20,8 +20,8 @@ Rental = dict[str, Any]
 
 def state_dir() -> Path:
     """Where ledger and pinned host keys live: $CAI_STATE_DIR, else the user's state directory. Creates nothing."""
-    if given := os.environ.get("CAI_STATE_DIR"):
-        return Path(given).expanduser().absolute()
+    if folder := os.environ.get("CAI_STATE_DIR"):
+        return Path(folder).expanduser().absolute()
     home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(home).expanduser().absolute() / "cai-bootstrap"
 
@@ -35,10 +35,10 @@ def rentals() -> list[Rental]:
     """All rentals, oldest first; empty if there is no ledger. Raises UsageError for a file that is not a ledger."""
     path = ledger_path()
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if not all(isinstance(rental, dict) for rental in found["rentals"]):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not all(isinstance(rental, dict) for rental in content["rentals"]):
             raise TypeError("a rental is no object")
-        return list(found["rentals"])
+        return list(content["rentals"])
     except FileNotFoundError:
         return []
     except (ValueError, KeyError, TypeError) as error:
@@ -55,11 +55,11 @@ def changing() -> Iterator[list[Rental]]:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with open(path.with_suffix(".lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        found = rentals()
-        yield found
+        entries = rentals()
+        yield entries
         temporary = path.with_suffix(f".{os.getpid()}.tmp")
         with open(temporary, "w", encoding="utf-8") as target:
-            json.dump({"rentals": found}, target, indent=1)
+            json.dump({"rentals": entries}, target, indent=1)
             target.flush()
             os.fsync(target.fileno())
         os.replace(temporary, path)
@@ -77,11 +77,11 @@ def open_rental(
 
     Without it a rental begins at the first contact, and says so.
     """
-    with changing() as found:
-        rental = current(found, pod, address)
+    with changing() as entries:
+        rental = current(entries, pod, address)
         if rental is None:
             rental = {"pod": pod, "address": address, "started": started or time.time(), "ended": None, "total": None}
-            found.append(rental)
+            entries.append(rental)
         if started is not None:
             rental["started"] = started
         rental["start_known_from"] = (
@@ -94,8 +94,8 @@ def open_rental(
 
 def update(pod: str, address: str, **values: Any) -> None:
     """Set fields of the open rental (`estimate`, `steps`, `preset`, …); nothing if there is none."""
-    with changing() as found:
-        rental = current(found, pod, address)
+    with changing() as entries:
+        rental = current(entries, pod, address)
         if rental is not None:
             rental.update(values)
 
@@ -105,10 +105,10 @@ def close(pod: str, address: str, how: str, pod_id: str | None = None) -> float 
 
     Returns their total in dollars, None if there was none.
     """
-    with changing() as found:
+    with changing() as entries:
         ended = [
             rental
-            for rental in found
+            for rental in entries
             if rental["pod"] == pod
             and not rental["ended"]
             and (rental["address"] == address or (pod_id is not None and rental.get("pod_id") == pod_id))

@@ -247,31 +247,31 @@ def _by_rsync(remote: Remote, staging: Path, names: list[str], again: bool) -> N
         f"{rsync_host(remote.settings)}:{remote.settings.remote_base}/", f"{staging}/",
     ]  # fmt: skip
     listing = b"".join(os.fsencode(name) + b"\0" for name in names)
-    done = subprocess.run(
+    process = subprocess.run(
         command, input=listing, capture_output=True, env=clean_environment(), timeout=LIMIT_SECONDS, check=False
     )
-    vanished = done.returncode in (23, 24) and "No space left" not in done.stderr.decode("utf-8", "replace")
-    if done.returncode and not vanished:
-        errors = done.stderr.decode("utf-8", "replace")
+    vanished = process.returncode in (23, 24) and "No space left" not in process.stderr.decode("utf-8", "replace")
+    if process.returncode and not vanished:
+        errors = process.stderr.decode("utf-8", "replace")
         if "No space left" in errors:
             raise PodError(f"{staging}: no space left here; free some, then run `cai pod pull` again, it resumes")
-        if done.returncode in (10, 12, 20, 30, 35):
+        if process.returncode in (10, 12, 20, 30, 35):
             raise UnreachableError(
                 f"{remote.settings.address}: the connection broke while fetching; run it again, it resumes"
             )
-        raise_transfer(remote, done.returncode, errors)
+        raise_transfer(remote, process.returncode, errors)
 
 
 def _by_tar(remote: Remote, staging: Path, names: list[str]) -> None:
     packed = staging / ".archive.tar"
     command = remote.command(remote.pod_argv("pack"))
     with packed.open("wb") as target:
-        done = subprocess.run(
+        process = subprocess.run(
             command, input=json.dumps(names).encode(), stdout=target, stderr=subprocess.PIPE, check=False
         )
     try:
-        if done.returncode:
-            raise remote.failure(done.stderr.decode("utf-8", "replace"))
+        if process.returncode:
+            raise remote.failure(process.stderr.decode("utf-8", "replace"))
         unpack_expected(packed, staging, names)
     finally:
         packed.unlink(missing_ok=True)

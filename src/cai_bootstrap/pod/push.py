@@ -131,7 +131,7 @@ def _holds_key(path: Path) -> bool:
 
 def _git(source: Path, *arguments: str) -> bytes | None:
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             ["git", "-C", str(source), *arguments],
             capture_output=True,
             env=clean_environment(),
@@ -140,19 +140,19 @@ def _git(source: Path, *arguments: str) -> bytes | None:
         )
     except FileNotFoundError:
         return None
-    return done.stdout if done.returncode == 0 else None
+    return process.stdout if process.returncode == 0 else None
 
 
 def commit_of(source: Path) -> str | None:
     """The checked-out commit, or None if this is no git checkout."""
-    found = _git(source, "rev-parse", "--verify", "HEAD")
-    return found.decode().strip() if found else None
+    commit = _git(source, "rev-parse", "--verify", "HEAD")
+    return commit.decode().strip() if commit else None
 
 
 def is_dirty(source: Path) -> bool:
     """Whether the folder differs from its commit, untracked files included."""
-    found = _git(source, "status", "--porcelain", ".")
-    return bool(found is None or found.strip())
+    changes = _git(source, "status", "--porcelain", ".")
+    return bool(changes is None or changes.strip())
 
 
 def _send_rsync(remote: Remote, source: Path, names: list[str]) -> None:
@@ -162,10 +162,10 @@ def _send_rsync(remote: Remote, source: Path, names: list[str]) -> None:
         "-e", rsync_shell(remote), "--", f"{source}/", f"{rsync_host(remote.settings)}:{remote.settings.code}/",
     ]  # fmt: skip
     listing = b"".join(os.fsencode(name) + b"\0" for name in names)
-    done = subprocess.run(
+    process = subprocess.run(
         command, input=listing, capture_output=True, env=clean_environment(), timeout=LIMIT_SECONDS, check=False
     )
-    raise_transfer(remote, done.returncode, done.stderr.decode("utf-8", "replace"))
+    raise_transfer(remote, process.returncode, process.stderr.decode("utf-8", "replace"))
 
 
 def raise_transfer(remote: Remote, code: int, errors: str) -> None:
@@ -202,12 +202,12 @@ def _push_git(remote: Remote, source: Path) -> Pushed:
     store, code = f"{remote.settings.remote_base}/code.git", remote.settings.code
     _must(remote, ["/bin/sh", "-c", 'mkdir -p -- "$1" && git init -q --bare -- "$0"', store, code])
     environment = clean_environment() | {"GIT_SSH_COMMAND": shlex.join(remote.ssh()), "GIT_SSH_VARIANT": "simple"}
-    done = subprocess.run(
+    process = subprocess.run(
         ["git", "-C", str(source), "push", "-q", "--force", "--no-verify", f"{rsync_host(remote.settings)}:{store}",
          f"{commit}:refs/heads/pod"],
         capture_output=True, env=environment, timeout=LIMIT_SECONDS, check=False,
     )  # fmt: skip
-    raise_transfer(remote, 1 if done.returncode else 0, done.stderr.decode("utf-8", "replace"))
+    raise_transfer(remote, 1 if process.returncode else 0, process.stderr.decode("utf-8", "replace"))
     git = ["git", f"--git-dir={store}", f"--work-tree={code}"]
     _must(remote, [*git, "checkout", "-q", "--force", commit])
     _must(remote, ["/bin/sh", "-c", 'cd -- "$0" && exec "$@"', code, *git, "clean", "-ffdxq"])

@@ -10,7 +10,7 @@ from typing import Any
 
 from cai_bootstrap.pod import host_keys, ledger
 from cai_bootstrap.pod.errors import HostKeyError, PodConfigError, PodError, ProviderError
-from cai_bootstrap.pod.onpod.runpod import ApiError, RunPod
+from cai_bootstrap.pod.onpod.runpod import ApiError, Pod, RunPod
 from cai_bootstrap.pod.settings import PodSettings, require_price
 from cai_bootstrap.pod.ssh import Remote
 
@@ -28,7 +28,7 @@ def provider(settings: PodSettings) -> RunPod | None:
         raise PodConfigError(f"pod.yaml: provider.api_url: {error}") from None
 
 
-def read_provider(settings: PodSettings) -> dict[str, Any] | None:
+def read_provider(settings: PodSettings) -> Pod | None:
     """What the provider says of the pod now, None if it cannot be asked. Raises ProviderError if it gives no answer."""
     api = provider(settings)
     if api is None:

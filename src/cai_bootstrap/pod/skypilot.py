@@ -48,8 +48,8 @@ def task(*, preset: str, gpus: int, accelerator: str, cloud: str | None) -> dict
 
 def write_task(path: Path, *, preset: str, gpus: int, accelerator: str, cloud: str | None) -> None:
     """Write the task file. Secrets are not in it: hand them over with `sky launch --secret HF_TOKEN`."""
-    found = task(preset=preset, gpus=gpus, accelerator=accelerator, cloud=cloud)
-    write_atomic(path, HEADER + yaml.dump(found, Dumper=_Lines, sort_keys=False, width=1000))
+    content = task(preset=preset, gpus=gpus, accelerator=accelerator, cloud=cloud)
+    write_atomic(path, HEADER + yaml.dump(content, Dumper=_Lines, sort_keys=False, width=1000))
 
 
 class _Lines(yaml.SafeDumper):

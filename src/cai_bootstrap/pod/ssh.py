@@ -120,17 +120,17 @@ class Remote:
         More than `limit` bytes of output are an UnreadableError.
         """
         try:
-            done = run_bounded(self.command(argv), stdin=stdin, timeout=timeout, limit=limit)
+            process = run_bounded(self.command(argv), stdin=stdin, timeout=timeout, limit=limit)
         except TooMuchOutputError as error:
             raise UnreadableError(f"{self.settings.address}: the pod sent {error}, which is no answer") from None
         except subprocess.TimeoutExpired as error:
             raise UnreachableError(f"{self.settings.address}: no answer within {timeout:.0f} s; try again") from error
         except FileNotFoundError as error:
             raise PodError("ssh is not installed here; install OpenSSH's client") from error
-        errors = message(done.stderr.decode("utf-8", "replace"))
-        if done.returncode == TRANSPORT_FAILED:
+        errors = message(process.stderr.decode("utf-8", "replace"))
+        if process.returncode == TRANSPORT_FAILED:
             raise self.failure(errors)
-        return Answer(done.returncode, done.stdout, errors)
+        return Answer(process.returncode, process.stdout, errors)
 
     def failure(self, errors: str) -> PodError:
         """What ssh's own exit code 255 means, from what it printed."""

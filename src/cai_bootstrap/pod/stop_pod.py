@@ -37,8 +37,8 @@ def already_stopped(settings: PodSettings, address: str, say: Callable[[str], No
         stop_pod(settings, say)
         return
     total = ledger.close(settings.name, address, "the user says so")
-    known = f"rental closed on your word, {total:.2f} $ in all" if total is not None else "no such rental was open"
-    say(f"{settings.name} at {address}: {known}")
+    outcome = f"rental closed on your word, {total:.2f} $ in all" if total is not None else "no such rental was open"
+    say(f"{settings.name} at {address}: {outcome}")
 
 
 def way_out(settings: PodSettings, *, keyless: bool = True) -> str:

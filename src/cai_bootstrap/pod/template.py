@@ -61,5 +61,5 @@ DEFAULTS: dict[str, Any] = {
 
 def filled(**values: Any) -> str:
     """The template with values in place of the defaults; each is written as YAML takes it."""
-    known = DEFAULTS | {name: value for name, value in values.items() if value is not None}
-    return TEMPLATE.format(**{name: json.dumps(value) for name, value in known.items()})
+    fields = DEFAULTS | {name: value for name, value in values.items() if value is not None}
+    return TEMPLATE.format(**{name: json.dumps(value) for name, value in fields.items()})

@@ -82,15 +82,15 @@ class Asker:
 
     def recognise(self, instruction: str) -> Known | None:
         """The suite item, or instruction of this run, that this is, so that its answer can be judged by rule."""
-        wanted = instruction.strip()
+        text = instruction.strip()
         for suite in self._all_suites():
             for item in suite.items:
-                if item.instruction.strip() == wanted:
+                if item.instruction.strip() == text:
                     if item.split == "test":
                         open_test(suite, "ask", item=item.id, model=self._config.model)
                     return Known(item, f"{suite.name}, {item.split}")
         for own in self._own_instructions():
-            if own.scorer is not None and own.instruction.strip() == wanted:
+            if own.scorer is not None and own.instruction.strip() == text:
                 return Known(_as_item(own), "this run's training instructions")
         return None
 
@@ -110,17 +110,17 @@ class Asker:
             heard(side, text)
 
         if side == "trained" or self.checkpoint is None:
-            made = self._opened.engine.complete_live(prompt, sampling, listen)
+            completion = self._opened.engine.complete_live(prompt, sampling, listen)
         else:
             with self._opened.engine.without_adapter():
-                made = self._opened.engine.complete_live(prompt, sampling, listen)
-        finished = made.finished or (made.ended_by == "stop" and bool(sampling.stop))
-        answer = judge(known.item, made.text, finished) if known else None
+                completion = self._opened.engine.complete_live(prompt, sampling, listen)
+        finished = completion.finished or (completion.ended_by == "stop" and bool(sampling.stop))
+        answer = judge(known.item, completion.text, finished) if known else None
         if side != "prompted":
             verdict = None if answer is None else Verdict(success=answer.success, reason=answer.reason)
-            return Reply(side, made.text, made.ended_by, made.tokens, "whole output", verdict)
+            return Reply(side, completion.text, completion.ended_by, completion.tokens, "whole output", verdict)
         cut = None if answer is None else Verdict(success=answer.first_line_success, reason=answer.first_line_reason)
-        return Reply(side, first_line(made.text), made.ended_by, made.tokens, "first line", cut)
+        return Reply(side, first_line(completion.text), completion.ended_by, completion.tokens, "first line", cut)
 
     def _all_suites(self) -> list[Suite]:
         if self._suites is None:

@@ -47,8 +47,8 @@ def examine(base: Path | None = None) -> list[Finding]:
 
 def pins() -> dict[str, str]:
     """The tested versions, by normalised name, from the shipped constraints.txt."""
-    found = (_PIN.fullmatch(line.strip()) for line in shipped("constraints.txt").read_text().splitlines())
-    return {_plain(match[1]): match[2] for match in found if match}
+    matches = (_PIN.fullmatch(line.strip()) for line in shipped("constraints.txt").read_text().splitlines())
+    return {_plain(match[1]): match[2] for match in matches if match}
 
 
 def _plain(name: str) -> str:
@@ -75,21 +75,19 @@ def _libraries() -> Iterator[Finding]:
         if "extra" in marker:
             continue
         name = re.split(r"[\s<>=!~\[;]", requirement, maxsplit=1)[0]
-        wanted = pinned.get(_plain(name))
+        pin = pinned.get(_plain(name))
         try:
             here = version(name)
         except PackageNotFoundError:
-            yield Finding(
-                name, "failure", "missing", f"run: pip install '{name}=={wanted}'" if wanted else "install it"
-            )
+            yield Finding(name, "failure", "missing", f"run: pip install '{name}=={pin}'" if pin else "install it")
             continue
-        if wanted is None or here.partition("+")[0] == wanted:
+        if pin is None or here.partition("+")[0] == pin:
             yield Finding(name, "ok", here)
         elif not _in_range(requirement, here):
-            advice = f"'{requirement.strip()}' is needed; {wanted} is tested"
-            yield Finding(name, "failure", here, f"{advice}: pip install '{name}=={wanted}'")
+            advice = f"'{requirement.strip()}' is needed; {pin} is tested"
+            yield Finding(name, "failure", here, f"{advice}: pip install '{name}=={pin}'")
         else:
-            yield Finding(name, "warning", here, f"{wanted} is the tested version; results may differ in their digits")
+            yield Finding(name, "warning", here, f"{pin} is the tested version; results may differ in their digits")
 
 
 def _in_range(requirement: str, here: str) -> bool:
@@ -117,26 +115,26 @@ def _memory() -> Iterator[Finding]:
     import psutil
 
     memory = psutil.virtual_memory()
-    shown = f"{memory.available / GIB:.1f} of {memory.total / GIB:.1f} GiB free, {os.cpu_count()} cores"
+    figures = f"{memory.available / GIB:.1f} of {memory.total / GIB:.1f} GiB free, {os.cpu_count()} cores"
     if memory.available < NEEDED_MEMORY_GIB * GIB:
         advice = f"training the embedded model wants {NEEDED_MEMORY_GIB:.0f} GiB; it may be killed half-way"
-        yield Finding("memory", "warning", shown, advice)
+        yield Finding("memory", "warning", figures, advice)
     else:
-        yield Finding("memory", "ok", shown)
+        yield Finding("memory", "ok", figures)
 
 
 def _disk(base: Path | None) -> Iterator[Finding]:
     for name, folder in (("base directory", resolve_base_dir(base)), ("cache", resolve_cache_dir())):
         there = next(part for part in (folder, *folder.parents) if part.exists())
         free = shutil.disk_usage(there).free / GIB
-        shown = f"{folder}, {free:.1f} GiB free"
+        space = f"{folder}, {free:.1f} GiB free"
         if not there.is_dir() or not os.access(there, os.W_OK):
             setting = "--base-dir or CAI_BASE_DIR" if name == "base directory" else "CAI_CACHE_DIR"
-            yield Finding(name, "failure", shown, f"{there} cannot be written; name another with {setting}")
+            yield Finding(name, "failure", space, f"{there} cannot be written; name another with {setting}")
         elif free < NEEDED_DISK_GIB:
-            yield Finding(name, "warning", shown, f"a run of the embedded model wants {NEEDED_DISK_GIB:.0f} GiB")
+            yield Finding(name, "warning", space, f"a run of the embedded model wants {NEEDED_DISK_GIB:.0f} GiB")
         else:
-            yield Finding(name, "ok", shown)
+            yield Finding(name, "ok", space)
 
 
 def _model() -> Iterator[Finding]:
@@ -158,17 +156,17 @@ def _optional() -> Iterator[Finding]:
     ranges = {_plain(re.split(r"[\s<>=!~\[;]", line, maxsplit=1)[0]): line.partition(";")[0] for line in _extras()}
     for name, what in OPTIONAL.items():
         extra = "track" if "track" in what else "gpu"
-        wanted = ranges.get(name, name)
+        range_ = ranges.get(name, name)
         try:
             here = version(name)
         except PackageNotFoundError:
             advice = f"{what} does not work; pip install 'cai-bootstrap[{extra}]'"
             yield Finding(name, "warning", "not installed", advice)
             continue
-        if _in_range(wanted, here):
+        if _in_range(range_, here):
             yield Finding(name, "ok", here)
         else:
-            yield Finding(name, "warning", here, f"{what} is tested with '{wanted.strip()}' and may not work")
+            yield Finding(name, "warning", here, f"{what} is tested with '{range_.strip()}' and may not work")
 
 
 def _extras() -> list[str]:

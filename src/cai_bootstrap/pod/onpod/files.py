@@ -9,12 +9,36 @@ import stat
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO, TypedDict
 
 from .state import Control
 
 FOLDERS = ("results", "data", "checkpoints", "logs")
 BLOCK = 1 << 20
+
+
+class Entry(TypedDict):
+    """One file to fetch: its path relative to the base directory, bytes, SHA-256."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+class Manifest(TypedDict):
+    """What there is to fetch, and the names of what is left out; the pod's id tells its files from another rental's."""
+
+    pod_id: str | None
+    files: list[Entry]
+    left_out: list[str]
+
+
+class Tree(TypedDict):
+    """What lies in the code folder: hash of all, count of files, and names that did not arrive."""
+
+    sha256: str
+    files: int
+    missing: list[str]
 
 
 def hash_of(path: Path) -> str:
@@ -32,13 +56,13 @@ def _walk(top: Path) -> Iterator[tuple[Path, os.stat_result]]:
     except OSError:
         return
     for entry in entries:
-        found = entry.stat(follow_symlinks=False)
-        yield Path(entry.path), found
-        if stat.S_ISDIR(found.st_mode):
+        status = entry.stat(follow_symlinks=False)
+        yield Path(entry.path), status
+        if stat.S_ISDIR(status.st_mode):
             yield from _walk(Path(entry.path))
 
 
-def manifest(control: Control) -> dict[str, Any]:
+def manifest(control: Control) -> Manifest:
     """Every regular file under the fetched folders: path relative to the base, size and SHA-256; and what was left out.
 
     With the pod's id, by which files of another rental are known.
@@ -46,25 +70,25 @@ def manifest(control: Control) -> dict[str, Any]:
     Symlinks and special files are named in `left_out`, never followed.
     """
     base = control.base
-    files: list[dict[str, Any]] = []
+    files: list[Entry] = []
     left_out: list[str] = []
     for folder in FOLDERS:
         top = base / folder
         if top.is_symlink():
             left_out.append(folder)
             continue
-        for path, found in _walk(top):
+        for path, status in _walk(top):
             name = os.path.relpath(path, base)
-            if stat.S_ISREG(found.st_mode):
+            if stat.S_ISREG(status.st_mode):
                 if path.name.endswith((".lock", ".tmp")):
                     continue
                 try:
-                    files.append({"path": name, "size": found.st_size, "sha256": hash_of(path)})
+                    files.append({"path": name, "size": status.st_size, "sha256": hash_of(path)})
                 except FileNotFoundError:
                     continue
                 except OSError as error:
                     left_out.append(f"{name} ({error.strerror})")
-            elif not stat.S_ISDIR(found.st_mode):
+            elif not stat.S_ISDIR(status.st_mode):
                 left_out.append(name)
     return {"pod_id": control.pod_id(), "files": files, "left_out": left_out}
 
@@ -98,26 +122,26 @@ def unpack(folder: Path, source: BinaryIO) -> None:
             os.replace(partial, path)
 
 
-def tree(folder: Path, names: list[str]) -> dict[str, Any]:
+def tree(folder: Path, names: list[str]) -> Tree:
     """Remove what is not in `names` from a pushed checkout (never `.git`), and hash what remains.
 
     Returns `sha256` (of the sorted "hash  path" lines), the count of `files`, and `missing` names.
     """
-    wanted: set[str] = set(names)
-    for path, found in sorted(_walk(folder), reverse=True):
+    pushed: set[str] = set(names)
+    for path, status in sorted(_walk(folder), reverse=True):
         name = os.path.relpath(path, folder)
         if name == ".git" or name.startswith(".git" + os.sep):
             continue
-        if stat.S_ISDIR(found.st_mode):
+        if stat.S_ISDIR(status.st_mode):
             if not os.listdir(path):
                 path.rmdir()
-        elif name not in wanted:
+        elif name not in pushed:
             path.unlink()
     digest = hashlib.sha256()
     missing = []
-    for name in sorted(wanted):
+    for name in sorted(pushed):
         try:
             digest.update((f"{hash_of(folder / name)}  {name}\n").encode("utf-8", "surrogateescape"))
         except OSError:
             missing.append(name)
-    return {"sha256": digest.hexdigest(), "files": len(wanted) - len(missing), "missing": missing}
+    return {"sha256": digest.hexdigest(), "files": len(pushed) - len(missing), "missing": missing}

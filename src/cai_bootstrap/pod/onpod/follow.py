@@ -14,9 +14,9 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO, TypedDict
 
 from . import jobs, state, watchdog
 from .state import Control
@@ -27,16 +27,25 @@ SILENCE_SECONDS = 60.0
 BLOCK = 1 << 16
 
 
+class Gpu(TypedDict):
+    """One GPU: MiB used and in all, load in percent."""
+
+    name: str
+    used: int
+    total: int
+    load: int
+
+
 def follow(control: Control) -> None:
     """Write frames: `out` and `ev` (a line and its next offset), `tick` (how things stand), `end` (final status)."""
-    asked = json.loads(sys.stdin.readline() or "{}")
-    folder = control.jobs / str(asked["job"]) if asked.get("job") else jobs.current_job(control)
+    position = json.loads(sys.stdin.readline() or "{}")
+    folder = control.jobs / str(position["job"]) if position.get("job") else jobs.current_job(control)
     if folder is None:
         _frame({"k": "end", "status": jobs.status(control)})
         return
     spec = state.read_json(folder / "spec.json") or {}
-    output = int(asked.get("out", 0))
-    events: dict[str, int] = dict(spec.get("events_base", {}), **asked.get("events", {}))
+    output = int(position.get("out", 0))
+    events: dict[str, int] = dict(spec.get("events_base", {}), **position.get("events", {}))
     since = float((jobs.status(control, folder.name).get("began")) or 0) - 5
     heard = time.monotonic()
     next_tick = 0.0
@@ -68,7 +77,7 @@ def follow(control: Control) -> None:
         time.sleep(POLL_SECONDS)
 
 
-def _frame(value: dict[str, Any]) -> None:
+def _frame(value: Mapping[str, object]) -> None:
     """Write and flush: small packets get through a line that breaks often, a large one never would."""
     sys.stdout.write(json.dumps(value) + "\n")
     sys.stdout.flush()
@@ -111,7 +120,7 @@ def _piece(source: BinaryIO) -> bytes:
 _gpu_known: bool | None = None
 
 
-def gpu() -> list[dict[str, Any]]:
+def gpu() -> list[Gpu]:
     """Each GPU's name, memory used and total (MiB) and load (percent), from nvidia-smi; nothing where there is none."""
     global _gpu_known
     if _gpu_known is False:
@@ -130,9 +139,9 @@ def gpu() -> list[dict[str, Any]]:
         _gpu_known = _gpu_known or False
         return []
     _gpu_known = True
-    found = []
+    gpus: list[Gpu] = []
     for row in answer.stdout.decode("utf-8", "replace").splitlines():
         cells = [cell.strip() for cell in row.split(",")]
         with contextlib.suppress(ValueError, IndexError):
-            found.append({"name": cells[0], "used": int(cells[1]), "total": int(cells[2]), "load": int(cells[3])})
-    return found
+            gpus.append({"name": cells[0], "used": int(cells[1]), "total": int(cells[2]), "load": int(cells[3])})
+    return gpus

@@ -18,7 +18,7 @@ import subprocess
 import time
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, cast
 
 from . import secrets, state
 from .state import Control
@@ -30,7 +30,50 @@ PR_SET_PDEATHSIG = 1
 LOCKED = 75
 
 
-def start(control: Control, spec: dict[str, Any]) -> dict[str, Any]:
+class Spec(TypedDict, total=False):
+    """A job to start; its `spec.json` holds the same without `secrets`, which touch the disk only as `secrets.put`."""
+
+    slot: str
+    argv: list[str]
+    cwd: str
+    env: dict[str, str]
+    secrets: dict[str, str]
+    mark: str
+    leftover_grace: float
+    id: str
+    asked_at: str
+    events_base: dict[str, int]
+
+
+class Ended(TypedDict, total=False):
+    """How a job ended, as `exit.json` holds it; times in epoch seconds."""
+
+    exit_code: int
+    signal: int | None
+    began: float | None
+    ended: float
+    oom_kills: int
+    reason: str
+
+
+class Status(Ended, total=False):
+    """How a job stands: `state` is none, starting, running, finished or lost."""
+
+    state: str
+    job: str | None
+    slot: str | None
+    argv: list[str] | None
+    mark: str | None
+    fetched: bool
+    now: float
+    last_lines: list[str]
+    free_bytes: int
+    leftovers: int
+    started: bool
+    problem: str
+
+
+def start(control: Control, spec: Spec) -> Status:
     """Start a job detached from this session, unless one runs.
 
     `spec`: `slot`, `argv`, `cwd`, `env` (plain values), `secrets` (values that touch the disk only as `secrets.put`),
@@ -42,35 +85,35 @@ def start(control: Control, spec: dict[str, Any]) -> dict[str, Any]:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         os.close(lock)
-        return dict(status(control), started=False)
+        return {**status(control), "started": False}
     end_leftovers(control, float(spec.get("leftover_grace", LEFTOVER_GRACE_SECONDS)))
     job_id = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()) + f"-{random.SystemRandom().randrange(65536):04x}"
     folder = control.jobs / job_id
     folder.mkdir()
     hidden = secrets.put(control, spec.get("secrets") or {})
-    kept: dict[str, Any] = {key: spec[key] for key in ("slot", "argv", "cwd", "env", "mark") if key in spec}
-    kept.update(id=job_id, asked_at=state.utc(), events_base=_event_offsets(control))
-    state.write_json(folder / "spec.json", kept)
+    plain = cast("Spec", {key: spec.get(key) for key in ("slot", "argv", "cwd", "env", "mark") if key in spec})
+    plain.update({"id": job_id, "asked_at": state.utc(), "events_base": _event_offsets(control)})
+    state.write_json(folder / "spec.json", plain)
     with open(folder / "reserve", "wb") as reserve:
         reserve.write(os.urandom(RESERVE_BYTES))
     state.write_json(control.current, {"id": job_id})
-    told, tell = os.pipe()
+    ready, tell = os.pipe()
     if os.fork() == 0:
         try:
-            os.close(told)
+            os.close(ready)
             os.setsid()
             if os.fork() == 0:
                 detach(folder / "supervisor.log")
-                _supervise(folder, kept, hidden, tell)
+                _supervise(folder, plain, hidden, tell)
         except BaseException:
             traceback.print_exc()
         finally:
             os._exit(0)
     os.close(tell)
     os.close(lock)
-    with os.fdopen(told, "r", encoding="utf-8") as answers:
+    with os.fdopen(ready, "r", encoding="utf-8") as answers:
         answer = answers.read()
-    return dict(status(control), started=True, problem=answer.strip())
+    return {**status(control), "started": True, "problem": answer.strip()}
 
 
 def detach(log: Path) -> None:
@@ -90,7 +133,7 @@ def _die_with_parent(parent: int) -> None:
         os._exit(143)
 
 
-def _supervise(folder: Path, spec: dict[str, Any], hidden: str, tell: int) -> None:
+def _supervise(folder: Path, spec: Spec, hidden: str, tell: int) -> None:
     """Run the job to its end and write how it ended."""
     asked: list[float] = []
     signal.signal(signal.SIGTERM, lambda *_: asked.append(time.monotonic()))
@@ -129,7 +172,7 @@ def _supervise(folder: Path, spec: dict[str, Any], hidden: str, tell: int) -> No
         os.killpg(job.pid, signal.SIGKILL)
     kills_after = state.oom_kills()
     kills = kills_after - kills_before if kills_after is not None and kills_before is not None else 0
-    ended: dict[str, Any] = {
+    ended: Ended = {
         "exit_code": code if code >= 0 else 128 - code,
         "signal": -code if code < 0 else None,
         "began": began,
@@ -159,7 +202,7 @@ def _wait(job: subprocess.Popen[bytes], folder: Path, asked: list[float]) -> int
                 os.killpg(job.pid, signal.SIGKILL)
 
 
-def _write_exit(folder: Path, ended: dict[str, Any]) -> None:
+def _write_exit(folder: Path, ended: Ended) -> None:
     """Write how the job ended, also on a disk that the job has filled: the reserve makes room."""
     for _ in range(2):
         try:
@@ -176,7 +219,7 @@ def current_job(control: Control) -> Path | None:
     return control.jobs / str(current["id"]) if isinstance(current, dict) and "id" in current else None
 
 
-def status(control: Control, job_id: str | None = None) -> dict[str, Any]:
+def status(control: Control, job_id: str | None = None) -> Status:
     """How a job stands (the newest if none is named): `state` is none, starting, running, finished or lost."""
     folder = control.jobs / job_id if job_id else current_job(control)
     if folder is None or not folder.is_dir():
@@ -185,7 +228,7 @@ def status(control: Control, job_id: str | None = None) -> dict[str, Any]:
     running = state.alive(state.read_json(folder / "supervisor.json"))
     ended = state.read_json(folder / "exit.json")
     began = (ended or state.read_json(folder / "job.json") or {}).get("began")
-    found: dict[str, Any] = {
+    answer: Status = {
         "job": folder.name,
         "slot": spec.get("slot"),
         "argv": spec.get("argv"),
@@ -197,16 +240,17 @@ def status(control: Control, job_id: str | None = None) -> dict[str, Any]:
         "free_bytes": state.free_bytes(control.base),
     }
     if ended is not None:
-        found.update(
-            state="finished", **{key: ended.get(key) for key in ("exit_code", "signal", "ended", "oom_kills", "reason")}
-        )
+        answer["state"] = "finished"
+        fields = ("exit_code", "signal", "ended", "oom_kills", "reason")
+        answer.update(cast("Status", {key: ended.get(key) for key in fields}))
     elif running:
-        found.update(state="running")
+        answer["state"] = "running"
     elif not (folder / "supervisor.json").exists() and _locked(control):
-        found.update(state="starting")
+        answer["state"] = "starting"
     else:
-        found.update(state="lost", leftovers=len(state.session_members(state.read_json(folder / "job.json"))))
-    return found
+        answer["state"] = "lost"
+        answer["leftovers"] = len(state.session_members(state.read_json(folder / "job.json")))
+    return answer
 
 
 def _locked(control: Control) -> bool:
@@ -225,20 +269,20 @@ def _is_fetched(control: Control, job_id: str) -> bool:
     return isinstance(fetched, dict) and fetched.get("job") == job_id
 
 
-def end(control: Control, reason: str, grace: float = END_GRACE_SECONDS) -> dict[str, Any]:
+def end(control: Control, reason: str, grace: float = END_GRACE_SECONDS) -> Status:
     """Ask the running job to stop: SIGTERM, and SIGKILL to its group after `grace` seconds. Returns at once."""
     folder = current_job(control)
-    found = status(control)
-    if folder is not None and found["state"] == "running":
+    answer = status(control)
+    if folder is not None and answer["state"] == "running":
         supervisor = state.read_json(folder / "supervisor.json")
         if not (folder / "end.json").exists():
             with contextlib.suppress(OSError):
                 state.write_json(folder / "end.json", {"reason": reason, "grace": grace, "at": state.utc()})
             with contextlib.suppress(OSError):
                 os.kill(supervisor["pid"], signal.SIGTERM)
-    elif found["state"] == "lost" and found.get("leftovers"):
+    elif answer["state"] == "lost" and answer.get("leftovers"):
         end_leftovers(control)
-    return found
+    return answer
 
 
 def end_leftovers(control: Control, grace: float = LEFTOVER_GRACE_SECONDS) -> None:
@@ -248,13 +292,13 @@ def end_leftovers(control: Control, grace: float = LEFTOVER_GRACE_SECONDS) -> No
     if not isinstance(leader, dict):
         return
     limit = time.monotonic() + grace
-    asked = False
+    terminated = False
     while (left := state.session_members(leader)) and time.monotonic() < limit + 5:
         late = time.monotonic() > limit
-        for pid in left if late or not asked else ():
+        for pid in left if late or not terminated else ():
             with contextlib.suppress(OSError):
                 os.kill(pid, signal.SIGKILL if late else signal.SIGTERM)
-        asked = True
+        terminated = True
         time.sleep(0.1)
 
 
@@ -265,12 +309,12 @@ def mark_fetched(control: Control, job_id: str) -> None:
 
 def _event_offsets(control: Control) -> dict[str, int]:
     """Where each event log ends now (after its last whole line), so that a follower shows this job's events only."""
-    found = {}
+    offsets = {}
     for path in sorted((control.base / "logs").glob("*.jsonl")):
         with contextlib.suppress(OSError):
             size = path.stat().st_size
             with open(path, "rb") as source:
                 source.seek(max(0, size - 65536))
                 block = source.read()
-            found[path.name] = size - (len(block) - (block.rfind(b"\n") + 1))
-    return found
+            offsets[path.name] = size - (len(block) - (block.rfind(b"\n") + 1))
+    return offsets

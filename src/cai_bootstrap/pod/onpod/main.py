@@ -45,8 +45,8 @@ def _verb(verb: str, control: Control, rest: list[str]) -> int:
         _answer({"lines": _log_lines(control, rest[0], int(rest[1]))})
     elif verb == "manifest":
         status = jobs.status(control)  # first: a job that ends while files are hashed counts as running still
-        found = files.manifest(control)
-        _answer(dict(found, job=status.get("job"), state=status["state"]))
+        listing = files.manifest(control)
+        _answer(dict(listing, job=status.get("job"), state=status["state"]))
     elif verb == "fetched":
         jobs.mark_fetched(control, rest[0])
     elif verb == "pack":

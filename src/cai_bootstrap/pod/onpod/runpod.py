@@ -14,7 +14,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypedDict, cast
 
 API_URL = "https://api.runpod.io/v2"
 STOPPED = ("EXITED", "TERMINATED")
@@ -45,6 +45,14 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
 
     def redirect_request(self, *_: Any, **__: Any) -> None:
         return None
+
+
+class Pod(TypedDict):
+    """What the provider says of a pod: `cost` in $ per hour, 0 when stopped; `startedAt` whatever it sent."""
+
+    status: str
+    cost: float
+    startedAt: object
 
 
 class RunPod:
@@ -103,11 +111,11 @@ class RunPod:
     def _path(self, rest: str = "") -> str:
         return "/pods/" + urllib.parse.quote(self.pod_id, safe="") + rest
 
-    def read(self) -> dict[str, Any]:
+    def read(self) -> Pod:
         """The pod: `status` (text), `cost` ($ per hour, 0 when stopped), `startedAt` (text or None)."""
         text = self._call("GET", self._path())
         try:
-            pod = json.loads(text)
+            pod: Any = json.loads(text)
         except (ValueError, RecursionError):
             raise ApiError(f"RunPod: GET {self._path()}: the answer is not JSON") from None
         if isinstance(pod, dict) and isinstance(pod.get("pod"), dict):
@@ -121,7 +129,7 @@ class RunPod:
             or not 0 <= cost < 10000
         ):
             raise ApiError(f"RunPod: GET {self._path()}: the answer is not a pod with a status and a cost")
-        return pod
+        return cast(Pod, pod)
 
     def fingerprints(self) -> list[str]:
         """The SSH host-key fingerprints (`SHA256:…`) that the container's log shows."""
@@ -137,7 +145,7 @@ class RunPod:
         limit_seconds: float = 180.0,
         pause_seconds: float = 2.0,
         sleep: Callable[[float], None] = time.sleep,
-    ) -> dict[str, Any]:
+    ) -> Pod:
         """Ask for the stop at once, then read; returns the pod once the provider says that it no longer costs.
 
         Reads only decide whether to believe it: whatever they answer, the request has been sent, and is sent again
@@ -194,7 +202,7 @@ class _Stopping:
         self.say(f"asked RunPod {'again ' if self.accepted else ''}to stop pod {self.api.pod_id}")
         self.accepted = True
 
-    def read(self) -> dict[str, Any] | None:
+    def read(self) -> Pod | None:
         try:
             pod = self.api.read()
         except ApiError as error:
@@ -226,20 +234,20 @@ class _Stopping:
         return f"RunPod was asked to stop pod {self.api.pod_id}, and nothing believable says that it did"
 
 
-def no_longer_costs(pod: dict[str, Any]) -> bool:
+def no_longer_costs(pod: Pod) -> bool:
     """Whether an answer of `read` says that the meter stands still: the pod has ended and its hourly cost is 0."""
     return pod["status"].upper() in STOPPED and pod["cost"] == 0
 
 
 def _meaning(status: int) -> str:
-    known = {
+    meanings = {
         401: "401, the key is not accepted; make a new one at https://www.runpod.io/console/user/settings",
         403: "403, the key may not do this; it needs write access to pods",
         404: "404, no such pod for this key; check pod_id",
         409: "409, the pod is changing state",
         429: "429, too many requests",
     }
-    return known.get(status, f"{status}, the provider has a problem" if status >= 500 else str(status))
+    return meanings.get(status, f"{status}, the provider has a problem" if status >= 500 else str(status))
 
 
 def _retry_after(error: urllib.error.HTTPError) -> float | None:

@@ -27,9 +27,9 @@ def take(path: str) -> dict[str, str]:
     """Read a file made by `put` and remove it, also when reading fails. A file that is not there holds nothing."""
     try:
         with open(path, encoding="utf-8") as source:
-            found = json.load(source)
+            values = json.load(source)
     except FileNotFoundError:
         return {}
     finally:
         Path(path).unlink() if os.path.exists(path) else None
-    return {str(name): str(value) for name, value in found.items()}
+    return {str(name): str(value) for name, value in values.items()}

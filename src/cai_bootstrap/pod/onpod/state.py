@@ -8,10 +8,19 @@ import json
 import os
 import time
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 TAIL_BYTES = 8192
+
+
+class Identity(TypedDict):
+    """A process told apart from every later one with the same id: id, start time (clock ticks since boot), boot."""
+
+    pid: int
+    start: str
+    boot: str
 
 
 class Control:
@@ -46,8 +55,8 @@ class Control:
             fcntl.flock(lock, fcntl.LOCK_EX)  # two first pulls at once must not be told two ids
             if not self.id.exists():
                 write_json(self.id, uuid.uuid4().hex)
-        kept: str | None = read_json(self.id)
-        return kept
+        identifier: str | None = read_json(self.id)
+        return identifier
 
 
 def utc(seconds: float | None = None) -> str:
@@ -78,7 +87,7 @@ def read_json(path: Path) -> Any:
         return None
 
 
-def append_line(path: Path, value: dict[str, Any]) -> None:
+def append_line(path: Path, value: Mapping[str, object]) -> None:
     """Append one JSON line; a full disk is survived, the line is lost."""
     with contextlib.suppress(OSError), open(path, "a", encoding="utf-8") as target:
         target.write(json.dumps(value) + "\n")
@@ -129,8 +138,8 @@ def _stat(pid: int) -> list[str] | None:
     return text[text.rindex(")") + 2 :].split()
 
 
-def identity(pid: int) -> dict[str, Any]:
-    """A process told apart from every later one with the same id: id, start time (clock ticks since boot), boot."""
+def identity(pid: int) -> Identity:
+    """The identity of a living process."""
     fields = _stat(pid)
     return {"pid": pid, "start": fields[19] if fields else "", "boot": boot_id()}
 
@@ -147,7 +156,7 @@ def session_members(leader: Any) -> list[int]:
     """The living processes of a job's session: its leader, and children that outlived it."""
     if not isinstance(leader, dict) or leader.get("boot") != boot_id():
         return []
-    found = []
+    members = []
     for entry in os.listdir("/proc"):
         fields = _stat(int(entry)) if entry.isdigit() else None
         if (
@@ -156,8 +165,8 @@ def session_members(leader: Any) -> list[int]:
             and int(fields[3]) == leader["pid"]
             and int(fields[19]) >= int(leader.get("start") or 0)
         ):
-            found.append(int(entry))
-    return found
+            members.append(int(entry))
+    return members
 
 
 def oom_kills() -> int | None:
@@ -175,15 +184,15 @@ def oom_kills() -> int | None:
 
 
 def _oom_counters() -> list[Path]:
-    found = [Path("/sys/fs/cgroup/memory.events"), Path("/sys/fs/cgroup/memory/memory.oom_control")]
+    counters = [Path("/sys/fs/cgroup/memory.events"), Path("/sys/fs/cgroup/memory/memory.oom_control")]
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines():
             _, controllers, path = line.split(":", 2)
             if controllers == "":
-                found.append(Path("/sys/fs/cgroup" + path) / "memory.events")
+                counters.append(Path("/sys/fs/cgroup" + path) / "memory.events")
             elif "memory" in controllers.split(","):
-                found.append(Path("/sys/fs/cgroup/memory" + path) / "memory.oom_control")
-    return found
+                counters.append(Path("/sys/fs/cgroup/memory" + path) / "memory.oom_control")
+    return counters
 
 
 def free_bytes(path: Path) -> int:

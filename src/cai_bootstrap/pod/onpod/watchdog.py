@@ -15,16 +15,69 @@ import subprocess
 import time
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, cast
 
 from . import jobs, secrets, state
-from .runpod import ApiError, RunPod
+from .runpod import API_URL, ApiError, RunPod
 from .state import Control
 
 WARN_SHARE = 0.8
 CONTAINER_ENVIRONMENT = "/proc/1/environ"
 START_SECONDS = 20.0  # that a watchdog started by another command is waited for
-DEFAULTS: dict[str, Any] = {
+
+
+class Config(TypedDict, total=False):
+    """What the watchdog keeps to: dollars an hour and in all, epoch seconds (`…_at`), durations in seconds."""
+
+    price: float
+    budget: float | None
+    started_at: float
+    armed_at: float
+    keyed: bool
+    deadline_at: float | None
+    idle_seconds: float | None
+    fetched_seconds: float
+    fetch_grace_seconds: float
+    connected_seconds: float
+    job_grace_seconds: float
+    stop_limit_seconds: float
+    retry_seconds: float
+    tick_seconds: float
+    pod_id: str | None
+    api_url: str | None
+    stop_command: str | None
+    secret: str
+
+
+class Request(Config, total=False):
+    """What `arm` is asked for: times relative to now, so that clocks may differ."""
+
+    elapsed_seconds: float
+    deadline_seconds: float | None
+    secrets: dict[str, str] | None
+
+
+class Money(TypedDict):
+    """Dollars since the rental began, `price` in dollars an hour."""
+
+    seconds: float
+    price: float
+    spent: float
+    budget: float | None
+    deadline_in: float | None
+
+
+class Standing(TypedDict):
+    """How the watchdog stands."""
+
+    armed: bool
+    alive: bool
+    money: Money | None
+    can_stop: bool
+    acts: list[str]
+
+
+DEFAULTS: Config = {
     "price": 0.0,
     "budget": None,
     "started_at": 0.0,
@@ -45,7 +98,7 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
-def arm(control: Control, asked: dict[str, Any]) -> dict[str, Any]:
+def arm(control: Control, asked: Request) -> Standing:
     """Set the limits and start the watchdog unless it runs. Times in `asked` are relative, so clocks may differ.
 
     `elapsed_seconds` since the rental began, `deadline_seconds` from its beginning (or None), and the keys of DEFAULTS;
@@ -55,7 +108,8 @@ def arm(control: Control, asked: dict[str, Any]) -> dict[str, Any]:
     control.create()
     earlier = state.read_json(control.watchdog_config)
     alive = state.alive(state.read_json(control.watchdog_process))
-    config = dict(DEFAULTS, **{key: value for key, value in asked.items() if key in DEFAULTS})
+    limits = {key: value for key, value in asked.items() if key in DEFAULTS}
+    config = cast("Config", {**DEFAULTS, **limits})
     config["armed_at"] = time.time()
     config["started_at"] = config["armed_at"] - float(asked.get("elapsed_seconds", 0))
     deadline = asked.get("deadline_seconds")
@@ -92,7 +146,7 @@ def arm(control: Control, asked: dict[str, Any]) -> dict[str, Any]:
     return describe(control)
 
 
-def _refuse_endless_budget(asked: dict[str, Any]) -> None:
+def _refuse_endless_budget(asked: Request) -> None:
     budget, price = asked.get("budget"), asked.get("price", DEFAULTS["price"])
     for name, value in (("budget", budget), ("price", price)):
         if budget is not None and not (isinstance(value, (int, float)) and 0 < value < 1e9):
@@ -112,7 +166,7 @@ def _locked(lock: int, control: Control) -> bool:
         time.sleep(0.02)
 
 
-def describe(control: Control) -> dict[str, Any]:
+def describe(control: Control) -> Standing:
     """Whether the watchdog lives, its limits and money, and its last few acts."""
     config = state.read_json(control.watchdog_config)
     return {
@@ -125,7 +179,7 @@ def describe(control: Control) -> dict[str, Any]:
     }
 
 
-def money(control: Control) -> dict[str, Any] | None:
+def money(control: Control) -> Money | None:
     """Dollars spent since the rental began, the price and the limits; None if the watchdog was never armed."""
     config = state.read_json(control.watchdog_config)
     if not isinstance(config, dict):
@@ -144,7 +198,7 @@ def money(control: Control) -> dict[str, Any] | None:
 class _Watchdog:
     def __init__(self, control: Control) -> None:
         self.control = control
-        self.config: dict[str, Any] = {}
+        self.config: Config = {}
         self.key: str | None = None
         self.warned = False
         self.limit_reached: str | None = None
@@ -194,7 +248,7 @@ class _Watchdog:
                 self.warned = False
                 self.limit_reached = None
                 self.gave_up = None
-            self.config = config
+            self.config = cast("Config", config)
             if os.path.exists(config.get("secret", "")):
                 self.key = secrets.take(config["secret"]).get("api_key", self.key)
 
@@ -235,7 +289,7 @@ class _Watchdog:
         self.log(reason, message + "; ending the job")
         jobs.end(self.control, reason, self.config["job_grace_seconds"])
 
-    def _after_limit(self, status: dict[str, Any]) -> str | None:
+    def _after_limit(self, status: jobs.Status) -> str | None:
         """After a limit: wait for the job's clean end, then for a connected client to fetch, but not for ever."""
         waited = time.time() - self.limit_at
         if status["state"] in ("running", "starting"):
@@ -257,7 +311,7 @@ class _Watchdog:
         self.log("stopping", "stopping the pod: " + reason)
         if self.key and config["pod_id"]:
             try:
-                provider = RunPod(config["pod_id"], self.key, config["api_url"])
+                provider = RunPod(config["pod_id"], self.key, config["api_url"] or API_URL)
                 provider.stop(
                     lambda text: self.log("provider", text), config["stop_limit_seconds"], config["tick_seconds"]
                 )
@@ -283,16 +337,16 @@ def run_stop_command(command: str) -> int | None:
 
     It finds the variables `RUNPOD_*`: the provider gives them to the container's first process, sshd hands none on.
     """
-    given = {}
+    variables = {}
     with contextlib.suppress(OSError):
         for entry in Path(CONTAINER_ENVIRONMENT).read_bytes().split(b"\0"):
             name, _, value = entry.partition(b"=")
             if name.startswith(b"RUNPOD_"):
-                given[os.fsdecode(name)] = os.fsdecode(value)
+                variables[os.fsdecode(name)] = os.fsdecode(value)
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         return subprocess.run(
             ["/bin/sh", "-c", command],
-            env={**given, **os.environ},
+            env={**variables, **os.environ},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
