@@ -90,15 +90,15 @@ def rescore(results: Path, out: Path | None, suite_file: Path | None, as_json: b
     found = rescore_file(results, out, suite=load_suite(suite_file) if suite_file else None)
     block = found.block
     if as_json:
-        click.echo(json.dumps({"path": str(found.path), "rates": found.rates, **block}))
+        click.echo(json.dumps({"path": str(found.path), "rates": found.rates, **block.as_dict()}))
         return
-    say(f"{found.path}: version {block['from_scorer_version']} → {found.results.conditions.scorer_version}")
+    say(f"{found.path}: version {block.from_scorer_version} → {found.results.conditions.scorer_version}")
     for side, row in found.rates.items():
         before, after = (percent(count, row["total"]) for count in (row["before"], row["after"]))
         say(f"{side} ({row['scored']}): {before} → {after} of {row['total']}")
-        for change in block["changed"][side]:
-            say(f"    {line(change['id'])}, {change['scored']}: {change['before']} → {change['after']}")
-    for name in block["not_rescored"]:
+        for change in block.changed[side]:
+            say(f"    {line(change.id)}, {change.scored}: {change.before} → {change.after}")
+    for name in block.not_rescored:
         say(f"{name} is as it was: the file holds no outputs of it")
 
 
@@ -170,7 +170,7 @@ def _print_comparison(found: "Comparison") -> None:
     ):
         table.add_column(heading)
     for label, test in (("whole output", found.strict), ("first line", found.first_line)):
-        table.add_row(label, *comparison_cells(test.as_dict()))
+        table.add_row(label, *comparison_cells(test))
     kinds = Table(title="Whole output by type (p adjusted for four tests, Benjamini–Hochberg)")
     for heading in ("type", "gained", "lost", "p", "p adjusted"):
         kinds.add_column(heading)

@@ -132,10 +132,10 @@ def ledger(name: str, suite_file: Path | None, note: tuple[Path, ...], as_json: 
         note_opening(read_results(results, found if suite_file else None))
     opened = openings(found.sha256)
     if as_json:
-        click.echo(json.dumps(opened))
+        click.echo(json.dumps([entry.as_json() for entry in opened]))
         return
     for entry in opened:
-        elsewhere = entry.get("elsewhere")
-        there = f" (measured on another machine, there opening {elsewhere['number']}; noted then)" if elsewhere else ""
-        click.echo(f"{entry['number']:>4}  {entry['opened_at']}  {entry['what']}{there}")
+        elsewhere = entry.elsewhere
+        there = f" (measured on another machine, there opening {elsewhere.number}; noted then)" if elsewhere else ""
+        click.echo(f"{entry.number:>4}  {entry.opened_at}  {entry.what}{there}")
     click.echo(f"{found.name}: opened {len(opened)} times ({ledger_path(found.sha256)})")

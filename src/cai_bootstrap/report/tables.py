@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cai_bootstrap.measuring.conditions import Conditions
+
 MOST_ROWS = 40
 
 
@@ -41,3 +43,14 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def condition_rows(conditions: Conditions) -> list[tuple[str, object]]:
+    """Every condition of a measurement with its value, nested ones as `versions.torch`."""
+    rows: list[tuple[str, object]] = []
+    for name, value in conditions:
+        if isinstance(value, dict):
+            rows += [(f"{name}.{key}", item) for key, item in value.items()]
+        else:
+            rows.append((name, value))
+    return rows
