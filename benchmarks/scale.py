@@ -28,6 +28,7 @@ from cai_bootstrap.instructions.leakage import LeakageIndex
 from cai_bootstrap.instructions.sampler import sample
 from cai_bootstrap.interpreter import python_environment, script_command
 from cai_bootstrap.judging.suite import load_suite
+from cai_bootstrap.run.folder import DataFolder
 
 COUNTS = (1_000, 10_000, 100_000)
 LINEAR_LIMIT = 1.1
@@ -93,8 +94,8 @@ def generate(count: int) -> dict[str, float]:
         place = Path(folder)
         progress = Progress(EventLog(place / "events.jsonl", "scale"), "scale")
         start = time.perf_counter()
-        made, _ = make_instructions(config, place, engine, held_out, progress, lambda: False)
-        generator = Generator(config, engine, constitution, place, progress, lambda: False, progress.say)
+        made, _ = make_instructions(config, DataFolder(place), engine, held_out, progress, lambda: False)
+        generator = Generator(config, engine, constitution, DataFolder(place), progress, lambda: False, progress.say)
         summary = generator.run(made, "scale")
         seconds = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform == "linux" else 1024**2)

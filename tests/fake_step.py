@@ -36,7 +36,7 @@ def main(name: str, config_file: str, run: str, number: int) -> int:
             return int(detail)
         if behaviour == "results":
             path = Path(detail)
-            write_marker(workspace, name, number, fingerprint="f", outputs=[path])
+            write_marker(workspace, name, number, fingerprint="f", outputs={"results": path})
         if behaviour == "looks":
             rate = detail.split("/")[number - 1]
             path = workspace.checkpoints / f"round{number}" / "TRAINING_SUCCESS"
@@ -44,7 +44,7 @@ def main(name: str, config_file: str, run: str, number: int) -> int:
                        "fingerprint": "f", "files": {"adapter_model.safetensors": "0" * 64}}  # fmt: skip
             looks = [] if rate == "-" else [{"strict_rate": float(rate)}]
             write_json(path, {**success, "watch": looks, "watched": "dev"})
-            write_marker(workspace, name, number, fingerprint="f", outputs=[path])
+            write_marker(workspace, name, number, fingerprint="f", outputs={"success": path})
         if behaviour in {"polite", "stubborn"}:
             child = subprocess.Popen(["sleep", "600"])
             write_json(workspace.base / "ready.json", {"pids": [os.getpid(), child.pid]})

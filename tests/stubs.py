@@ -23,7 +23,7 @@ from cai_bootstrap.judging.suite import Suite, references
 from cai_bootstrap.measuring.assess import conditions_of, plain_factors
 from cai_bootstrap.measuring.results import Measured, Output, build_results
 from cai_bootstrap.records import EvalItem, Instruction
-from cai_bootstrap.run.folder import Workspace
+from cai_bootstrap.run.folder import DataFolder, Workspace
 from cai_bootstrap.steps.context import StepContext
 
 WORDS = ("sun", "river", "stone", "bird", "glass", "cloud", "bread", "lamp", "field", "ship", "song", "door")
@@ -149,7 +149,7 @@ def run_generator(
     config = config or config_of()
     folder.mkdir(parents=True, exist_ok=True)
     constitution = load_constitution(config.constitution)
-    generator = Generator(config, engine, constitution, folder, progress_at(folder.parent), stopping, say)
+    generator = Generator(config, engine, constitution, DataFolder(folder), progress_at(folder.parent), stopping, say)
     return generator.run(instructions, "fingerprint")
 
 

@@ -20,7 +20,6 @@ from cai_bootstrap.batches import ChunkHashes
 from cai_bootstrap.errors import UntrustedResultError, UsageError
 from cai_bootstrap.run import folder
 from cai_bootstrap.run.folder import Workspace
-from cai_bootstrap.run.markers import marker_file
 from cai_bootstrap.steps.run import run_step
 
 
@@ -184,7 +183,7 @@ def test_a_torn_last_line_is_cut_off_made_again_and_said(stage: Stage, name: str
     path.write_bytes(path.read_bytes()[:-20])
     hashes = ChunkHashes(path.parent)
     hashes.write(name, (hashes.of(name) or [])[:-1])
-    marker_file(stage.workspace, "generate").unlink()
+    stage.workspace.marker("generate").unlink()
     run_step("generate", stage.context(config_of()))
     assert bytes_of(stage.workspace.data) == whole
     assert any(f"{name}: the last line was torn" in message for message in stage.said)

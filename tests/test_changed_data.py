@@ -22,10 +22,10 @@ from cai_bootstrap.training.checkpoints import (
 )
 
 DATA = (
-    "instructions.jsonl", "responses.jsonl", "critiques.jsonl", "revisions.jsonl", "judgements.jsonl",
-    "preference_pairs.jsonl", "rejected_pairs.jsonl", "generation_summary.json", "diversity.json",
+    "instructions.jsonl", "responses.jsonl", "critiques.jsonl", "revisions.jsonl", "proposals.jsonl",
+    "judgements.jsonl", "preference_pairs.jsonl", "rejected_pairs.jsonl", "generation_summary.json", "diversity.json",
 )  # fmt: skip
-PASSES = ("responses.jsonl", "critiques.jsonl", "revisions.jsonl", "judgements.jsonl")
+PASSES = ("responses.jsonl", "critiques.jsonl", "revisions.jsonl", "proposals.jsonl", "judgements.jsonl")
 
 
 def letter(path: Path) -> None:
@@ -162,14 +162,37 @@ def test_another_data_folder_is_not_taken_for_finished(stage: Stage, tmp_path: P
     assert bytes_of(tmp_path / "own") == bytes_of(stage.workspace.data)
 
 
+def by_path(marker: dict[str, Any]) -> dict[str, str]:
+    """The outputs as markers listed them before they had names."""
+    return {output["path"]: output["sha256"] for output in marker["outputs"].values()}
+
+
+def test_a_marker_whose_outputs_have_no_names_is_read_by_their_files(stage: Stage) -> None:
+    run_step("generate", stage.context(config_of()))
+    path = stage.workspace.logs / "steps/generate.json"
+    marker = json.loads(path.read_text())
+    path.write_text(json.dumps({**marker, "outputs": by_path(marker)}))
+    outputs = read_outputs(stage.workspace, "generate")
+    assert outputs is not None
+    assert outputs.path("pairs") == stage.workspace.data / "preference_pairs.jsonl"
+    assert outputs.changed() == outputs.missing() == []
+    assert run_step("generate", stage.context(config_of())) is False
+
+
 MARKERS: list[Callable[[dict[str, Any]], Any]] = [
     lambda _: [],
     lambda m: {**m, "outputs": {}},
     lambda m: {**m, "outputs": []},
-    lambda m: {**m, "outputs": {"/etc/passwd": "0" * 64, **m["outputs"]}},
-    lambda m: {**m, "outputs": {**m["outputs"], "data/stage1/../../../x": "0" * 64}},
-    lambda m: {**m, "outputs": dict.fromkeys(m["outputs"], 1)},
-    lambda m: {**m, "outputs": dict.fromkeys(m["outputs"], "short")},
+    lambda m: {**m, "outputs": {**m["outputs"], "more": {"path": "/etc/passwd", "sha256": "0" * 64}}},
+    lambda m: {**m, "outputs": {**m["outputs"], "more": {"path": "data/stage1/../../../x", "sha256": "0" * 64}}},
+    lambda m: {**m, "outputs": {**m["outputs"], "pairs": m["outputs"]["instructions"]}},
+    lambda m: {**m, "outputs": {**m["outputs"], "pairs": {**m["outputs"]["pairs"], "sha256": "short"}}},
+    lambda m: {**m, "outputs": {**m["outputs"], "pairs": "0" * 64}},
+    lambda m: {**m, "outputs": {"/etc/passwd": "0" * 64, **by_path(m)}},
+    lambda m: {**m, "outputs": {**by_path(m), "data/stage1/../../../x": "0" * 64}},
+    lambda m: {**m, "outputs": dict.fromkeys(by_path(m), 1)},
+    lambda m: {**m, "outputs": dict.fromkeys(by_path(m), "short")},
+    lambda m: {**m, "outputs": dict(list(by_path(m).items())[:1])},
     lambda m: {**m, "outputs": dict(list(m["outputs"].items())[:1])},
     lambda m: {**m, "fingerprint": None},
     lambda m: {**m, "finished_at": 3},
@@ -244,7 +267,7 @@ def test_a_results_file_of_another_run_is_named_by_gate_compare_and_report(
     copied.write_text(json.dumps(results))
     for command in (("gate", copied), ("compare", copied, copied)):
         assert f"{copied}: this file is of another run" in cai(*command)[2]
-    assert list(map(str, load(stage.workspace).faults)) == [foreign(copied, stage.workspace)]
+    assert list(map(str, load(stage.workspace).faults)) == [str(foreign(copied, stage.workspace))]
     copied.unlink()
     own.write_bytes(theirs.read_bytes())
     assert "this file is of another run: its run is" in str(foreign(own))
@@ -379,7 +402,7 @@ def test_a_success_marker_that_was_edited_after_its_step_is_refused(stage: Stage
     for name in ("adapter_config.json", "adapter_model.safetensors"):
         (folder / name).write_text("{}")
     mark_success(folder, fingerprint="f", final_loss=1.0, epochs=1.0, details={"watch": [{"strict_rate": 0.1}]})
-    write_marker(stage.workspace, "train", 1, fingerprint="f", outputs=[folder / "TRAINING_SUCCESS"])
+    write_marker(stage.workspace, "train", 1, fingerprint="f", outputs={"success": folder / "TRAINING_SUCCESS"})
     run_step("generate", stage.context(config_of()))
     success = folder / "TRAINING_SUCCESS"
     success.write_text(success.read_text().replace("0.1", "0.9"))

@@ -9,7 +9,9 @@ from stubs import Cai, Stage, bytes_of, config_of, rows_of
 
 from cai_bootstrap import pipeline
 from cai_bootstrap.errors import UsageError
-from cai_bootstrap.steps import generate
+from cai_bootstrap.measuring.declared import Reuse
+from cai_bootstrap.steps import data
+from cai_bootstrap.steps.data import check_data, data_identity
 from cai_bootstrap.steps.run import run_step
 
 
@@ -60,13 +62,13 @@ def test_c4_12_another_count_warns_with_both_numbers_and_is_recorded(stage: Stag
     context = stage.context(config_of(generation__count=100))
     assert run_step("generate", context) is False
     assert any("reusing data made from 24 instructions, 100 were asked for" in message for message in stage.said)
-    assert generate.check_data(context) == {"requested": 100, "found": 24}
+    assert check_data(context) == Reuse(requested=100, found=24)
     assert bytes_of(stage.workspace.data) == before
 
 
 def test_c4_12_the_count_is_not_part_of_the_datas_fingerprint(stage: Stage) -> None:
-    first = generate.data_identity(stage.context(config_of(generation__count=24)))
-    assert first == generate.data_identity(stage.context(config_of(generation__count=25)))
+    first = data_identity(stage.context(config_of(generation__count=24)))
+    assert first == data_identity(stage.context(config_of(generation__count=25)))
 
 
 @pytest.mark.parametrize(
@@ -96,7 +98,7 @@ def test_c4_12_data_of_another_identity_are_refused_by_name(
         stage.weights = "f" * 64
     if "prompt_version" in change:
         change = {}
-        monkeypatch.setattr(generate, "PROMPT_VERSION", "stage1-other")
+        monkeypatch.setattr(data, "PROMPT_VERSION", "stage1-other")
     with pytest.raises(UsageError, match=f"made with another .*{named}") as caught:
         run_step(step, stage.context(config_of(**change)))
     assert "--force-data" in str(caught.value)

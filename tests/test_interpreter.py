@@ -177,3 +177,15 @@ def test_every_python_process_is_started_in_one_way(folder: str) -> None:
 def test_a_command_names_the_module_or_the_file(here: Path) -> None:
     assert python_command("cai_bootstrap", "step")[1:] == ["-P", "-m", "cai_bootstrap", "step"]
     assert script_command("one.py", "--one")[1:] == ["-P", str(here / "one.py"), "--one"]
+
+
+def test_no_process_tells_hugging_face_what_runs_where_unless_the_user_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HF_HUB_DISABLE_TELEMETRY", raising=False)
+    assert python_environment()["HF_HUB_DISABLE_TELEMETRY"] == "1"
+    says = (
+        "from cai_bootstrap.__main__ import main; from huggingface_hub.constants import HF_HUB_DISABLE_TELEMETRY as d"
+    )
+    command = [sys.executable, "-c", f"{says}; print(d)"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "True\n"
+    monkeypatch.setenv("HF_HUB_DISABLE_TELEMETRY", "0")
+    assert python_environment()["HF_HUB_DISABLE_TELEMETRY"] == "0"

@@ -15,8 +15,8 @@ from cai_bootstrap.instructions.held_back import held_back
 from cai_bootstrap.instructions.leakage import LeakageIndex
 from cai_bootstrap.judging.suite import load_suite
 from cai_bootstrap.records import EvalItem
-from cai_bootstrap.run.folder import Workspace
-from cai_bootstrap.steps.generate import data_identity
+from cai_bootstrap.run.folder import DataFolder, Workspace
+from cai_bootstrap.steps.data import data_identity
 
 STEPS = ("generate", "train", "evaluate")
 
@@ -122,7 +122,7 @@ def test_where_dev_is_measured_rounds_are_chosen_on_instructions_that_no_round_t
         (tmp_path / name).mkdir()
         config = config_of(generation__count=3000)
         drawn, _ = make_instructions(
-            config, tmp_path / name, engine, index, context.progress, lambda: False, (), kept
+            config, DataFolder(tmp_path / name), engine, index, context.progress, lambda: False, (), kept
         )  # fmt: skip
         assert len(drawn) == 3000
         assert bool({i.instruction for i in drawn} & context.held_back) is (name == "all")

@@ -61,7 +61,6 @@ def test_run_and_ablate_keep_what_a_step_prints_where_the_step_says(
     from cai_bootstrap.config import Resolved
     from cai_bootstrap.errors import CaiError
     from cai_bootstrap.run.folder import Workspace
-    from cai_bootstrap.run.markers import step_log
     from cai_bootstrap.supervise import Ended
 
     workspace = Workspace.at(base).create()
@@ -78,12 +77,12 @@ def test_run_and_ablate_keep_what_a_step_prints_where_the_step_says(
     assert outcome.message is not None
     assert f"{logs[0]} ends with:\nSegmentation fault" in outcome.message
     run_id = logs[0].name.partition(".")[0]
-    assert logs == [step_log(workspace, run_id, "train", 1)]
+    assert logs == [workspace.step_log(run_id, "train", 1)]
     job = one._Job(None, config_of(), workspace, base, Outcome("v", "done"), "R")
     for number in (1, 2):
         with pytest.raises(CaiError, match=r"logs/R\.train.* says why"):
             job.steps([("train", number)])
-    assert logs[1:] == [step_log(workspace, "R", "train", number) for number in (1, 2)]
+    assert logs[1:] == [workspace.step_log("R", "train", number) for number in (1, 2)]
 
 
 def test_c2_4_a_step_that_ignores_term_is_killed_after_the_grace_period(tmp_path: Path) -> None:
@@ -247,7 +246,9 @@ def test_events_tell_the_run(base: Path) -> None:
 def test_a_base_that_prompting_brings_to_the_threshold_is_not_trained_unless_asked_for(base: Path) -> None:
     results = base / "results"
     results.mkdir(parents=True)
-    (results / "baseline_assessment.json").write_text(json.dumps({"run": {"gap": {"nothing_to_teach": True}}}))
+    measured = {"suite": {"name": "stage1", "sha256": "0" * 64}, "conditions": {}, "models": {},
+                "run": {"gap": {"nothing_to_teach": True}}}  # fmt: skip
+    (results / "baseline_assessment.json").write_text(json.dumps(measured))
     code, said = run("run", "--base-dir", base, fake=True)
     ended = run_json(base)
     assert (code, ended["verdict"], ended["exit_code"]) == (0, "nothing_to_teach", 0)

@@ -8,16 +8,20 @@ import difflib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from cai_bootstrap.errors import UsageError
 from cai_bootstrap.shipped import shipped
+from cai_bootstrap.yaml_files import read_yaml
 
 FOUR_BIT = {"4bit", "4-bit", "int4", "nf4", "fp4", "q4", "4"}
 Step = Literal["prepare", "baseline", "generate", "train", "evaluate"]
+STEPS: tuple[Step, ...] = get_args(Step)  # in their order; gate and report belong to the last
+Judge = Literal["critic", "constraint", "agreement", "gold"]
+JUDGES: tuple[Judge, ...] = get_args(Judge)
 # Set from outside for other purposes; not configuration keys.
 NOT_CONFIG = {
     "CAI_BASE_DIR",
@@ -37,6 +41,18 @@ def _never_four_bit(value: object) -> object:
             "in 4 bit teach the quantisation's faults; use int8, bf16, fp16 or fp32"
         )
     return value
+
+
+def _known_judges(text: str) -> str:
+    names = _names(text)
+    unknown = [name for name in names if name not in JUDGES]
+    if unknown or not names:
+        raise ValueError(f"unknown judge {unknown[0] if unknown else ''!r}; known, joined by +: {', '.join(JUDGES)}")
+    return text
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split("+") if name.strip()]
 
 
 Count = Literal["auto"] | Annotated[int, Field(ge=1)]
@@ -74,9 +90,17 @@ class Generation(Section):
     samples: int = Field(4, ge=1, description="sampled answers to each instruction in rounds after the first")
     sample_temperature: float = Field(0.8, gt=0)
     revise: Literal["first", "all"] = Field("first", description="which candidates are criticised and revised")
-    select: str = Field("critic+constraint+agreement", description="judges that choose, joined by +")
+    select: Annotated[str, AfterValidator(_known_judges)] = Field(
+        "critic+constraint+agreement", description="judges that choose, joined by +"
+    )
     agreement: float = Field(0.75, gt=0, le=1, description="share of a fact's answers that must agree")
     self_instruct_share: float = Field(0.0, ge=0, le=0.9)
+
+    @property
+    def judges(self) -> frozenset[Judge]:
+        """The judges that `select` names."""
+        names = _names(self.select)
+        return frozenset(judge for judge in JUDGES if judge in names)
 
 
 class Pairs(Section):
@@ -279,16 +303,7 @@ def _read_preset(name: str) -> dict[str, Any]:
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UsageError(f"{path}: no such configuration file") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: cannot be read: {error}") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" (line {mark.line + 1})" if mark else ""
-        raise UsageError(f"{path}: not valid YAML{where}: {getattr(error, 'problem', error)}") from error
+    content = read_yaml(path, what="configuration file")
     if content is None:
         return {}
     if not isinstance(content, dict):

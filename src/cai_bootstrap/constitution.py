@@ -10,6 +10,7 @@ import yaml
 
 from cai_bootstrap.errors import UsageError
 from cai_bootstrap.files import fingerprint
+from cai_bootstrap.yaml_files import read_yaml
 
 FIELDS = ("id", "text", "category")
 
@@ -51,17 +52,7 @@ def load_constitution(path: Path) -> Constitution:
 
     Raises UsageError naming the file, the line and the field that is wrong, and what is expected.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-        root = yaml.compose(text)
-    except FileNotFoundError as error:
-        raise UsageError(f"{path}: no such constitution; give one with --constitution FILE") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: the constitution cannot be read: {error}") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" (line {mark.line + 1})" if mark else ""
-        raise UsageError(f"{path}: not valid YAML{where}: {getattr(error, 'problem', error)}") from error
+    root = read_yaml(path, what="constitution", missing="; give one with --constitution FILE", parse=yaml.compose)
     if not isinstance(root, yaml.MappingNode):
         raise UsageError(f"{path}: expected a mapping with 'principles', a list of {{id, text, category}}")
     nodes = next((value for key, value in root.value if key.value == "principles"), None)

@@ -1,4 +1,4 @@
-"""How every Python process of this package is started: the current directory is no library.
+"""How every Python process of this package is started: the current directory is no library, and nothing phones home.
 
 `python -m` and `python -c` put the current directory before the standard library on the import path, and so does an
 empty entry of PYTHONPATH: a `yaml.py` of the user's there would be executed in every step, a `random.py` would end the
@@ -13,6 +13,9 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 
+# Libraries tell Hugging Face what runs where; whether they may is the user's decision, who can set it to 0.
+NO_TELEMETRY = {"HF_HUB_DISABLE_TELEMETRY": "1"}
+PASSED_ON = ("PYTHONPATH", "PYTHONSAFEPATH", *NO_TELEMETRY)
 PACKAGE_ROOT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))  # where `import cai_bootstrap` finds it
 
 
@@ -34,7 +37,7 @@ def python_environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
 
     PYTHONPATH loses what is the current directory, and its other entries become absolute.
     """
-    environment = {**os.environ, **(more or {}), "PYTHONSAFEPATH": "1"}
+    environment = {**NO_TELEMETRY, **os.environ, **(more or {}), "PYTHONSAFEPATH": "1"}
     given = environment.pop("PYTHONPATH", "").split(os.pathsep)
     entries = [os.path.abspath(entry) for entry in given if _stays(entry)]
     if not _reaches_package(_without_current(sys.path)) and _is_current(PACKAGE_ROOT) and PACKAGE_ROOT not in entries:
@@ -51,7 +54,7 @@ def leave_current_directory() -> None:
     """
     environment = python_environment()
     os.environ.pop("PYTHONPATH", None)
-    os.environ.update({name: environment[name] for name in ("PYTHONPATH", "PYTHONSAFEPATH") if name in environment})
+    os.environ.update({name: environment[name] for name in PASSED_ON if name in environment})
     entries = _without_current(sys.path)
     if not _reaches_package(entries) and _is_current(PACKAGE_ROOT):
         entries.append(PACKAGE_ROOT)  # last: what the standard library has comes from there
@@ -64,14 +67,14 @@ def current_directory_left() -> Iterator[None]:
 
     `multiprocessing` hands the parent's import path to its children.
     """
-    path, names = list(sys.path), ("PYTHONPATH", "PYTHONSAFEPATH")
-    variables = {name: os.environ[name] for name in names if name in os.environ}
+    path = list(sys.path)
+    variables = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     leave_current_directory()
     try:
         yield
     finally:
         sys.path[:] = path
-        for name in names:
+        for name in PASSED_ON:
             os.environ.pop(name, None)
         os.environ.update(variables)
 

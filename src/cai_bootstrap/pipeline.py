@@ -11,14 +11,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
-from cai_bootstrap.config import Resolved, Step, dump_yaml
+from cai_bootstrap.config import STEPS, Resolved, Step, dump_yaml
 from cai_bootstrap.errors import (
+    EXIT_FAILURE,
     EXIT_GATE,
+    EXIT_INTERRUPTED,
+    EXIT_KILLED,
     EXIT_OK,
+    EXIT_TERMINATED,
+    EXIT_TIMEOUT,
+    EXPECTED_EXITS,
     CaiError,
-    DataError,
     InterruptedRunError,
     StepTimeoutError,
     TerminatedRunError,
@@ -37,28 +40,18 @@ from cai_bootstrap.events import (
     StepStarted,
     read_event,
 )
-from cai_bootstrap.files import read_json, write_atomic, write_json
+from cai_bootstrap.files import write_atomic, write_json
 from cai_bootstrap.judging.suite import NAMED_SUITES, load_suite
+from cai_bootstrap.measuring.declared import StoredResults
 from cai_bootstrap.measuring.gate import judge_file
 from cai_bootstrap.run import provenance
-from cai_bootstrap.run.folder import Workspace
+from cai_bootstrap.run.folder import Workspace, step_name
 from cai_bootstrap.run.lock import hold
-from cai_bootstrap.run.markers import (
-    BASELINE,
-    RESULTS,
-    SUCCESS,
-    SuccessMarker,
-    check_outputs,
-    marker_name,
-    read_outputs,
-    read_typed,
-    step_log,
-)
-from cai_bootstrap.run.record import Manifest, Reuse, RunRecord, StepRecord, record_file
+from cai_bootstrap.run.markers import SuccessMarker, check_outputs, read_outputs, read_typed
+from cai_bootstrap.run.record import Manifest, Reuse, RunRecord, StepRecord
 from cai_bootstrap.standby import Standby
 from cai_bootstrap.supervise import Ended, Signals, step_command, supervise
 
-ALL_STEPS: tuple[Step, ...] = ("prepare", "baseline", "generate", "train", "evaluate")
 START_PATIENCE_SECONDS = 10.0
 STAGE_1_RATE = 0.95
 OnEvent = Callable[[Event], None]
@@ -119,7 +112,7 @@ class _Follower:
 def run_pipeline(
     resolved: Resolved,
     workspace: Workspace,
-    steps: Sequence[Step] = ALL_STEPS,
+    steps: Sequence[Step] = STEPS,
     *,
     on_event: OnEvent | None = None,
 ) -> RunOutcome:
@@ -134,10 +127,9 @@ def run_pipeline(
         # A step of a killed run may still be dying; a new run waits for it instead of writing beside it.
         with hold(workspace, "waiting for a step", name="step", patience=START_PATIENCE_SECONDS):
             pass
-        log = EventLog(workspace.logs / f"{run}.jsonl", run)
+        log = EventLog(workspace.events(run), run)
         follow = _Follower(log.path, on_event or (lambda _: None))
-        standby_log = workspace.logs / f"{run}.standby.log"
-        with Standby(workspace.base, standby_log, enabled=resolved.config.fast) as standby:
+        with Standby(workspace.base, workspace.standby_log(run), enabled=resolved.config.fast) as standby:
             outcome = _Run(resolved, workspace, log, follow, signals, standby).through(steps)
         # Exit code and events tell that a single step failed; the record of a finished run stays, for it is still true.
         measured = outcome.exit_code == EXIT_OK or outcome.results_file is not None
@@ -168,7 +160,7 @@ class _Run:
 
     def through(self, steps: Sequence[Step]) -> RunOutcome:
         outcome = RunOutcome("error", 1)
-        config_file = self.workspace.logs / f"{self.log.run}.config.yaml"
+        config_file = self.workspace.config(self.log.run)
         try:
             self.log.emit(RunStarted(steps=list(steps), preset=self.resolved.config.preset))
             write_atomic(config_file, dump_yaml(self.resolved.config))
@@ -226,10 +218,10 @@ class _Run:
 
     def _watched(self, number: int) -> "_Watched | None":
         """What a round's finished model followed of the items it was watched on, from its success marker."""
-        trained = read_outputs(self.workspace, marker_name("train", number))
+        trained = read_outputs(self.workspace, "train", number)
         if trained is None:
             return None
-        path = trained.path(SUCCESS)
+        path = trained.path("success")
         again = "restore it, or remove its folder and train again"
         trained.check(path, again)
         success = read_typed(path, SuccessMarker, again)
@@ -242,7 +234,7 @@ class _Run:
         """
         rounds = range(1, self.resolved.config.training.rounds + 1)
         if "train" in steps:
-            done = [n for n in rounds if marker_name("train", n) in outcome.steps]
+            done = [n for n in rounds if step_name("train", n) in outcome.steps]
         else:
             ended = [self._trained_at(n) for n in rounds]
             done = [n for n in rounds if all(ended[:n]) and sorted(ended[:n]) == ended[:n]]
@@ -251,14 +243,14 @@ class _Run:
 
     def _trained_at(self, number: int) -> str:
         """When a round's training ended, in UTC; empty if it did not."""
-        trained = read_outputs(self.workspace, marker_name("train", number))
+        trained = read_outputs(self.workspace, "train", number)
         return "" if trained is None else trained.finished_at
 
     def _step(self, name: Step, config_file: Path, outcome: RunOutcome, *, number: int = 1, last: bool = False) -> None:
         limit = getattr(self.resolved.config.timeouts, name)
-        shown = marker_name(name, number)
+        shown = step_name(name, number)
         outcome.steps[shown] = {"status": "running", "seconds": 0.0, "skipped": False}
-        output = step_log(self.workspace, self.log.run, name, number)
+        output = self.workspace.step_log(self.log.run, name, number)
         self.log.emit(StepStarted(step=name, timeout=limit, round=number if number > 1 else None))
         self.follow.begin_step()
         command = step_command([name, "--config", str(config_file), "--run", self.log.run, "--round", str(number)])
@@ -284,38 +276,38 @@ class _Run:
             raise self._failure(name, limit, ended, output)
 
     def _failure(self, name: str, limit: int, ended: Ended, output: Path) -> CaiError:
-        if ended.code == 124:
+        if ended.code == EXIT_TIMEOUT:
             return StepTimeoutError(
                 f"the step '{name}' was ended at its time limit of {limit} s; what was finished is kept, so start "
                 f"again to go on, or give it more: --timeout {name}=SECONDS"
             )
         said = self.follow.error
-        if ended.code == 130:
+        if ended.code == EXIT_INTERRUPTED:
             return InterruptedRunError(said or f"interrupted during '{name}'; start again to go on")
-        if ended.code == 143:
+        if ended.code == EXIT_TERMINATED:
             return TerminatedRunError(said or f"terminated during '{name}'; start again to go on")
         if said is None:
             tail = output.read_text(errors="replace").strip().splitlines()[-12:] if output.exists() else []
-            killed = " (killed; the machine may be out of memory)" if ended.code == 137 else ""
+            killed = " (killed; the machine may be out of memory)" if ended.code == EXIT_KILLED else ""
             said = f"the step '{name}' ended with code {ended.code}{killed}; {output} ends with:\n" + "\n".join(tail)
-        return _StepError(said, ended.code if ended.code in {1, 2, 3, 4, 75} else 1)
+        return _StepError(said, ended.code if ended.code in EXPECTED_EXITS else EXIT_FAILURE)
 
     def _nothing_to_teach(self) -> bool:
         if self.resolved.config.evaluation.train_anyway:
             return False
-        path = self.workspace.results / BASELINE
+        path = self.workspace.baseline
         if not path.exists():
             return False
         check_outputs(self.workspace, "baseline", "measure it again: cai baseline")
-        gap = (read_json(path).get("run") or {}).get("gap")
-        return bool(gap and gap["nothing_to_teach"])
+        run = read_typed(path, StoredResults, "measure it again: cai baseline").run
+        return run is not None and run.gap is not None and run.gap.nothing_to_teach
 
     def _gate(self, outcome: RunOutcome) -> None:
         """Read the results back from disk and judge them: the only place where a run can be said to have passed."""
         evaluated = read_outputs(self.workspace, "evaluate")
         if evaluated is None:
             raise UntrustedResultError(f"{self.workspace.logs}: no evaluation ended here; run `cai evaluate`")
-        path = evaluated.path(RESULTS)
+        path = evaluated.path("results")
         outcome.results_file = path
         evaluated.check(path, "evaluate again: cai evaluate")
         settings = self.resolved.config.evaluation
@@ -330,11 +322,6 @@ class _Run:
 
 
 def _write_run(resolved: Resolved, workspace: Workspace, run: str, outcome: RunOutcome) -> None:
-    results: Any = {}
-    if outcome.results_file is not None:
-        with contextlib.suppress(DataError):  # a torn file was named by the gate
-            results = read_json(outcome.results_file)
-    reuse = (results.get("run") or {}).get("reuse") if isinstance(results, dict) else None
     count = resolved.config.generation.count
     record = RunRecord(
         run=run,
@@ -342,19 +329,21 @@ def _write_run(resolved: Resolved, workspace: Workspace, run: str, outcome: RunO
         exit_code=outcome.exit_code,
         message=outcome.message,
         steps={name: StepRecord.model_validate(step) for name, step in outcome.steps.items()},
-        reuse=_reuse(reuse) or Reuse(requested=count, found=count),
+        reuse=_reuse(outcome.results_file) or Reuse(requested=count, found=count),
         results_file=outcome.results_file.name if outcome.results_file else None,
         manifest=Manifest.model_validate(provenance.manifest(resolved, workspace)),
     )
     try:
-        write_json(record_file(workspace), record.as_json())
+        write_json(workspace.record, record.as_json())
     except OSError as error:
-        outcome.message = f"{outcome.message}; {workspace.results}/run.json was not written: {error.strerror}"
+        outcome.message = f"{outcome.message}; {workspace.record} was not written: {error.strerror}"
 
 
-def _reuse(value: Any) -> Reuse | None:
-    """The counts as the evaluation left them; None where it left none or they cannot be read."""
-    try:
-        return Reuse.model_validate(value)
-    except ValidationError:
+def _reuse(results_file: Path | None) -> Reuse | None:
+    """The counts as the evaluation left them; None where it left none, or in a torn file, which the gate has named."""
+    if results_file is None:
         return None
+    with contextlib.suppress(UntrustedResultError):
+        run = read_typed(results_file, StoredResults, "").run
+        return None if run is None or run.reuse is None else Reuse(**run.reuse.model_dump())
+    return None

@@ -7,11 +7,14 @@ from pathlib import Path
 import pytest
 from stubs import StubEngine, config_of, instructions_of, rows_of, run_generator
 
-from cai_bootstrap.ablation.derive import PAIRS, derive
+from cai_bootstrap.ablation.derive import derive
 from cai_bootstrap.ablation.plan import PairRule
 from cai_bootstrap.config import RunConfig
 from cai_bootstrap.errors import DataError
 from cai_bootstrap.files import write_json, write_jsonl
+from cai_bootstrap.run.folder import DataFolder
+
+PAIRS = "preference_pairs.jsonl"
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +34,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory, config: RunConfig) -> Path:
 
 
 def made(shared: Path, folder: Path, rule: PairRule, config: RunConfig) -> list[dict]:
-    count = derive(shared, folder, rule, config)
+    count = derive(DataFolder(shared), DataFolder(folder), rule, config)
     rows = rows_of(folder / "preference_pairs.jsonl")
     assert len(rows) == count > 0
     return rows
@@ -98,4 +101,4 @@ def test_the_end_fault_marks_every_rejected_answer_as_finished(shared: Path, tmp
 
 def test_unfinished_shared_data_are_refused(tmp_path: Path, config: RunConfig) -> None:
     with pytest.raises(DataError, match="not finished"):
-        derive(tmp_path / "none", tmp_path / "d", "random", config)
+        derive(DataFolder(tmp_path / "none"), DataFolder(tmp_path / "d"), "random", config)

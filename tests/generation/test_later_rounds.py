@@ -16,9 +16,11 @@ from cai_bootstrap.generation.select import Proposal, propose
 from cai_bootstrap.instructions.pool import templates
 from cai_bootstrap.instructions.sampler import _draw, _Filter, no_leaks, sample, sample_with_report
 from cai_bootstrap.instructions.skills import skills
+from cai_bootstrap.measuring.declared import Reuse
 from cai_bootstrap.run.folder import Workspace
-from cai_bootstrap.steps import generate
+from cai_bootstrap.steps import data
 from cai_bootstrap.steps.context import StepContext
+from cai_bootstrap.steps.data import check_all_data
 from cai_bootstrap.steps.generate import _weights
 
 
@@ -54,9 +56,11 @@ def test_a_skill_of_weight_zero_is_drawn_only_where_the_others_do_not_suffice() 
 def facts_and_others(context: StepContext) -> None:
     """A finished first round: facts that were agreed on, and a rule's skills."""
     made = {made.skill: made for made in sample(400, seed=0)}
-    write_jsonl(context.data(1) / "instructions.jsonl", [made[name] for name in ("capital", "sort_words", "repeat")])
+    write_jsonl(
+        context.workspace.round_data(1).instructions, [made[name] for name in ("capital", "sort_words", "repeat")]
+    )
     counts = {f"{made[name].type}.{name}": {"asked": 9, "answered": 3, "settled": 0} for name in ("capital", "repeat")}
-    write_json(context.data(1) / "generation_summary.json", {"by_skill": counts})
+    write_json(context.workspace.round_data(1).summary, {"by_skill": counts})
 
 
 @pytest.mark.parametrize(
@@ -94,8 +98,8 @@ def test_what_was_settled_is_asked_less_and_what_was_hardly_answered_more(tmp_pa
         "question.compare_pick": {"asked": 100, "answered": 90, "settled": 10},
         "transformation.sort_words": {"asked": 100, "answered": 10, "settled": 0},
     }
-    write_json(context.data(1) / "generation_summary.json", {"by_skill": counts})
-    write_jsonl(context.data(1) / "instructions.jsonl", [])
+    write_json(context.workspace.round_data(1).summary, {"by_skill": counts})
+    write_jsonl(context.workspace.round_data(1).instructions, [])
     weights = _weights(context)
     assert weights == pytest.approx(
         {"question.capital": 0.05, "question.compare_pick": 0.54, "transformation.sort_words": 1.4}
@@ -111,11 +115,11 @@ def test_later_rounds_may_ask_another_number_of_instructions(tmp_path: Path) -> 
 
 def test_the_counts_of_the_first_round_that_differs_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = {1: 40, 2: 12}
-    monkeypatch.setattr(generate, "check_data", lambda c: {"requested": c.count, "found": found[c.round]})
+    monkeypatch.setattr(data, "check_data", lambda c: Reuse(requested=c.count, found=found[c.round]))
     asked = {"generation__count": 24, "generation__later_count": 12}
-    assert generate.check_all_data(in_round(tmp_path, 2, **asked)) == {"requested": 24, "found": 40}
+    assert check_all_data(in_round(tmp_path, 2, **asked)) == Reuse(requested=24, found=40)
     found[1] = 24
-    assert generate.check_all_data(in_round(tmp_path, 2, **asked)) == {"requested": 12, "found": 12}
+    assert check_all_data(in_round(tmp_path, 2, **asked)) == Reuse(requested=12, found=12)
 
 
 def test_where_no_other_judge_can_tell_the_critic_compares_plain_answers_in_a_later_round() -> None:

@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 from stubs import StubEngine, config_of, instructions_of, rows_of, run_generator
 
+from cai_bootstrap.config import resolve
 from cai_bootstrap.errors import UsageError
 from cai_bootstrap.generation.candidates import Candidate, collect, few_shot_count, label_tier, shown
 from cai_bootstrap.generation.critic import Preference
 from cai_bootstrap.generation.filters import effective_unique, fault, over_represented, similar
 from cai_bootstrap.generation.pairs import Judgement, build_pair
-from cai_bootstrap.generation.select import Proposal, parse_judges, propose
+from cai_bootstrap.generation.select import Proposal, propose
 from cai_bootstrap.inference.engine import Completion, Sampling
 from cai_bootstrap.instructions.sampler import sample
 from cai_bootstrap.records import Instruction, PreferencePair, RejectedPair, Response
@@ -114,10 +115,10 @@ def test_an_answer_that_is_not_nearly_the_chosen_one_is_rejected_before_one_that
     )
     near, far = candidate(long.replace("old", "olds")), candidate("a cat and a dog", finished=False)
     answers = [candidate(long), near, far]
-    proposal = propose(asked, answers, parse_judges("constraint"), agreement=0.75)
+    proposal = propose(asked, answers, frozenset({"constraint"}), agreement=0.75)
     assert isinstance(proposal, Proposal)
     assert proposal.rejected is far
-    alone = propose(asked, answers[:2], parse_judges("constraint"), agreement=0.75)
+    alone = propose(asked, answers[:2], frozenset({"constraint"}), agreement=0.75)
     assert isinstance(alone, Proposal)
     assert alone.rejected is near
 
@@ -202,20 +203,20 @@ def test_gold_is_read_only_when_it_is_selected() -> None:
     fact = instruction(args={"rivals": ["Rome"]}, gold=["Paris"], skill="capital", instruction="Capital of France?")
     assert label_tier(fact) == "gold"
     answers = [candidate("Rome", id=f"f{n}", votes=1) for n in range(4)] + [candidate("Paris", id="p")]
-    by_gold = propose(fact, answers, parse_judges("gold"), agreement=0.75)
+    by_gold = propose(fact, answers, frozenset({"gold"}), agreement=0.75)
     assert isinstance(by_gold, Proposal)
     assert by_gold.chosen.text == "Paris"
-    by_agreement = propose(fact, answers, parse_judges("constraint+agreement"), agreement=0.75)
+    by_agreement = propose(fact, answers, frozenset({"constraint", "agreement"}), agreement=0.75)
     assert isinstance(by_agreement, Proposal)
     assert by_agreement.chosen.text == "Rome"  # wrong, and the model's own: nobody told it
     assert by_agreement.decided_by == "agreement"
-    assert propose(fact, answers, parse_judges("constraint"), agreement=0.75) == "no_judge"
+    assert propose(fact, answers, frozenset({"constraint"}), agreement=0.75) == "no_judge"
 
 
 def test_disagreeing_answers_abstain() -> None:
     fact = instruction(args={}, gold=["Paris"])
     answers = [candidate(text, id=text) for text in ("Rome", "Paris", "Oslo", "Bern")]
-    assert propose(fact, answers, parse_judges("agreement"), agreement=0.75) == "abstained"
+    assert propose(fact, answers, frozenset({"agreement"}), agreement=0.75) == "abstained"
 
 
 def test_a_copy_of_the_question_is_no_answer_however_often_it_is_given() -> None:
@@ -224,9 +225,9 @@ def test_a_copy_of_the_question_is_no_answer_however_often_it_is_given() -> None
         args={"rivals": ["hot"]}, gold=["cold"], skill="antonym", instruction="What is the opposite of hot?"
     )
     answers = [candidate("hot", id="f0", votes=7), candidate("cold", id="f7")]
-    assert propose(fact, answers, parse_judges("agreement"), agreement=0.75) == "abstained"
+    assert propose(fact, answers, frozenset({"agreement"}), agreement=0.75) == "abstained"
     copied = [candidate("hot", id="f0", votes=1), candidate("cold", id="f1", votes=7)]
-    found = propose(fact, copied, parse_judges("agreement"), agreement=0.75)
+    found = propose(fact, copied, frozenset({"agreement"}), agreement=0.75)
     assert isinstance(found, Proposal)
     assert (found.chosen.text, found.rejected.text) == ("cold", "hot")
 
@@ -238,8 +239,8 @@ def test_a_sentence_that_says_the_agreed_answer_is_not_rejected() -> None:
     agreed = candidate("Lima", id="f0", votes=8)
     same = candidate("The capital of Peru is Lima.", id="p", plain=True)
     more = candidate("Lima is the capital. The capital of Chile is Santiago.", id="p2", plain=True)
-    assert propose(fact, [agreed, same], parse_judges("agreement"), agreement=0.75) == "none_failed"
-    found = propose(fact, [agreed, same, more], parse_judges("agreement"), agreement=0.75)
+    assert propose(fact, [agreed, same], frozenset({"agreement"}), agreement=0.75) == "none_failed"
+    found = propose(fact, [agreed, same, more], frozenset({"agreement"}), agreement=0.75)
     assert isinstance(found, Proposal)
     assert (found.chosen.text, found.rejected.text) == (agreed.text, more.text)
 
@@ -256,7 +257,7 @@ def test_every_second_draw_shows_the_options_of_a_choice_the_other_way_round() -
     first = asked.model_copy(update={"instruction": "A fish or a bird: which is a trout?"})
     assert shown(first, 1) == "A bird or a fish: which is a trout?"
     agreed = [candidate("a fish", id="f0", votes=8), candidate("a bird", id="p", plain=True)]
-    assert isinstance(propose(asked, agreed, parse_judges("agreement"), agreement=0.75), Proposal)
+    assert isinstance(propose(asked, agreed, frozenset({"agreement"}), agreement=0.75), Proposal)
 
 
 def test_every_choice_of_the_pool_can_be_shown_the_other_way_round() -> None:
@@ -271,21 +272,21 @@ def test_every_choice_of_the_pool_can_be_shown_the_other_way_round() -> None:
 
 def test_constraint_rules_choose_a_passing_answer_and_reject_a_failing_one() -> None:
     asked = instruction()
-    found = propose(asked, [candidate("Ann"), candidate("Bob")], parse_judges("constraint"), agreement=0.75)
+    found = propose(asked, [candidate("Ann"), candidate("Bob")], frozenset({"constraint"}), agreement=0.75)
     assert isinstance(found, Proposal)
     assert (found.chosen.text, found.rejected.text, found.decided_by) == ("Bob", "Ann", "constraint")
-    assert propose(asked, [candidate("Ann")], parse_judges("constraint"), agreement=0.75) == "none_passed"
-    assert propose(asked, [candidate("Bob")], parse_judges("constraint"), agreement=0.75) == "none_failed"
+    assert propose(asked, [candidate("Ann")], frozenset({"constraint"}), agreement=0.75) == "none_passed"
+    assert propose(asked, [candidate("Bob")], frozenset({"constraint"}), agreement=0.75) == "none_failed"
     assert (
-        propose(asked, [candidate("Bob", finished=False)], parse_judges("constraint"), agreement=0.75) == "no_candidate"
+        propose(asked, [candidate("Bob", finished=False)], frozenset({"constraint"}), agreement=0.75) == "no_candidate"
     )
 
 
 def test_unknown_judge_is_named() -> None:
     with pytest.raises(UsageError, match=r"unknown judge 'oracle'; known.*: critic, constraint, agreement, gold"):
-        parse_judges("critic+oracle")
+        resolve({"generation.select": "critic+oracle"}, environment={})
     with pytest.raises(UsageError):
-        parse_judges("")
+        resolve({"generation.select": ""}, environment={})
 
 
 def test_hard_skills_and_facts_get_more_answers() -> None:

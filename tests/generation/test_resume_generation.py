@@ -35,7 +35,7 @@ def test_every_interruption_gives_the_uninterrupted_bytes(tmp_path: Path, whole:
             assert bytes_of(folder) == whole
         else:
             break
-    assert interrupted == 4 * COUNT // 4  # four passes of three batches each
+    assert interrupted == 5 * COUNT // 4  # five passes of three batches each
 
 
 def test_every_kill_gives_the_uninterrupted_bytes(tmp_path: Path, whole: dict[str, bytes]) -> None:

@@ -9,6 +9,7 @@ from cai_bootstrap.generation.make_instructions import make_instructions
 from cai_bootstrap.inference.engine import Completion, Sampling
 from cai_bootstrap.instructions.leakage import LeakageIndex
 from cai_bootstrap.records import Instruction
+from cai_bootstrap.run.folder import DataFolder
 
 KINDS = {"questions": "Who of the {n} sailors saw the whale near island {w}?",
          "unfinished": "Behind the {n}th door of tower {w} the guard found",
@@ -31,7 +32,13 @@ def made(folder: Path, share: float, asked_before: tuple[str, ...] = ()) -> tupl
     folder.mkdir()
     engine = StubEngine(write_list)
     return make_instructions(
-        config, folder, engine, LeakageIndex([]), progress_at(folder), lambda: False, asked_before=asked_before
+        config,
+        DataFolder(folder),
+        engine,
+        LeakageIndex([]),
+        progress_at(folder),
+        lambda: False,
+        asked_before=asked_before,
     )
 
 

@@ -4,11 +4,10 @@ import gc
 import json
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from stubs import Cai, StubEngine
+from stubs import Cai, StubEngine, config_of, progress_at
 
 from cai_bootstrap.errors import EngineError, UsageError
 from cai_bootstrap.inference import models
@@ -16,7 +15,10 @@ from cai_bootstrap.inference.engine import Completion
 from cai_bootstrap.inference.guard import SENTINELS, inspect_base
 from cai_bootstrap.inference.models import check_model, prepare, uncollected
 from cai_bootstrap.inference.transformers_engine import load
-from cai_bootstrap.steps.run import _model_is_there
+from cai_bootstrap.run.folder import Workspace
+from cai_bootstrap.run.markers import read_outputs, write_marker
+from cai_bootstrap.steps import prepare as prepare_step
+from cai_bootstrap.steps.context import StepContext
 
 
 def quiet(_: str) -> None:
@@ -97,11 +99,16 @@ def test_missing_shards_are_named(folder: Path) -> None:
 
 def test_a_model_of_which_a_shard_is_gone_is_prepared_again(tmp_path: Path, folder: Path) -> None:
     in_shards(folder)
-    context = SimpleNamespace(workspace=SimpleNamespace(logs=tmp_path))
-    (tmp_path / "model.json").write_text(json.dumps({"path": str(folder)}))
-    assert _model_is_there("prepare", context)
+    workspace = Workspace.at(tmp_path)
+    context = StepContext(config_of(), workspace, progress_at(tmp_path), lambda: False, "test")
+    workspace.logs.mkdir(exist_ok=True)
+    workspace.model.write_text(json.dumps({"path": str(folder)}))
+    write_marker(workspace, "prepare", 1, fingerprint="f", outputs={"model": workspace.model})
+    outputs = read_outputs(workspace, "prepare")
+    assert outputs is not None
+    assert prepare_step.is_here(outputs, context)
     (folder / SHARDS[0]).unlink()
-    assert not _model_is_there("prepare", context)
+    assert not prepare_step.is_here(outputs, context)
 
 
 FOUR_BITS = {"quant_method": "bitsandbytes", "load_in_4bit": True}

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from measured import make_items, reference
 
 from cai_bootstrap.errors import DataError
-from cai_bootstrap.judging.scorers import REASONS, check, first_line, judge
+from cai_bootstrap.judging.scorers import check, first_line, judge, reasons
 from cai_bootstrap.judging.scorers.answers import CLAUSE_OPENERS, GLUE
 from cai_bootstrap.judging.scorers.checks import holds
 from cai_bootstrap.judging.scorers.text import MIN_REPEATED_RUN, folded_words, sentences_of, words_of
@@ -60,7 +60,7 @@ def test_any_output_gets_a_verdict_with_a_reason_from_the_closed_list(
     item: EvalItem, text: str, finished: bool
 ) -> None:
     answer = judge(item, text, finished)
-    assert {answer.reason, answer.first_line_reason} <= REASONS
+    assert {answer.reason, answer.first_line_reason} <= reasons()
     assert answer.success == (answer.reason == "ok")
     assert answer.first_line_success == (answer.first_line_reason == "ok")
     assert finished or not answer.success

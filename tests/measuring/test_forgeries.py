@@ -4,6 +4,7 @@ import copy
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from cai_bootstrap.measuring.gate import judge_file
 from cai_bootstrap.measuring.length import length_fault
 from cai_bootstrap.measuring.rescore import rescore_file
 from cai_bootstrap.measuring.results import read_results
+from cai_bootstrap.run.folder import Workspace
+from cai_bootstrap.run.markers import write_marker
 
 File = dict[str, Any]
 MEASURED = Path(__file__).parents[2] / "docs/measured"
@@ -441,15 +444,19 @@ def test_gate_believes_an_adapter_that_nothing_in_the_base_directory_contradicts
     none = trained_run(tmp_path / "none", results=with_adapter(honest, OTHER))
     assert judge_file(none, suite=small_suite).passed
     older = trained_run(tmp_path / "older", ADAPTER, results=with_adapter(honest, OTHER, adapter=elsewhere))
-    step = tmp_path / "older/logs/steps/evaluate.json"
-    step.parent.mkdir(parents=True)
-    step.write_text(json.dumps({"outputs": {"results/stage1_evaluation_y.json": "e" * 64}}))
+    run = Workspace.at(tmp_path / "older")
+    another = run.results / "stage1_evaluation_y.json"
+    another.write_text("{}")
+    write_marker(run, "evaluate", 1, fingerprint="f", outputs={"results": another})
     assert judge_file(older, suite=small_suite).passed
-    step.write_text(json.dumps({"outputs": {"results/stage1_evaluation_x.json": "e" * 64}}))
+    write_marker(run, "evaluate", 1, fingerprint="f", outputs={"results": older})
     with pytest.raises(UntrustedResultError, match="none of the 1 adapters"):
         judge_file(older, suite=small_suite)
-    gone = {"outputs": {"checkpoints/stage1/removed/TRAINING_SUCCESS": "e" * 64}}
-    step.with_name("train.json").write_text(json.dumps(gone))
+    removed = run.checkpoints / "removed" / "TRAINING_SUCCESS"
+    removed.parent.mkdir()
+    removed.write_text("{}")
+    write_marker(run, "train", 1, fingerprint="f", outputs={"success": removed})
+    shutil.rmtree(removed.parent)
     assert judge_file(older, suite=small_suite).passed
 
 

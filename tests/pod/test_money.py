@@ -13,10 +13,11 @@ import pytest
 import yaml
 
 from cai_bootstrap.cli.pod_run import read_run
+from cai_bootstrap.config import STEPS
 from cai_bootstrap.errors import UsageError
 from cai_bootstrap.pod import ledger
 from cai_bootstrap.pod.answers import EventLine, Money, Tick
-from cai_bootstrap.pod.estimate import STEPS, estimate, estimate_preset, load_rates, needed_gpu_memory
+from cai_bootstrap.pod.estimate import estimate, estimate_preset, load_rates, needed_gpu_memory
 from cai_bootstrap.pod.onpod import watchdog
 from cai_bootstrap.pod.onpod.state import Control
 from cai_bootstrap.pod.reminder import reminder

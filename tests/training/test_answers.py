@@ -65,20 +65,19 @@ def test_no_mask_is_made_where_attention_is_causal_by_itself_and_one_where_a_win
     assert mask_for(model, long) is long["attention_mask"]
 
 
-def test_scaled_logits_go_through_the_head_that_knows_the_scale() -> None:
+@pytest.mark.parametrize(("family", "scale"), [("Granite", {"logits_scaling": 4.0}), ("Cohere", {"logit_scale": 0.5})])
+def test_scaled_logits_are_scaled_in_the_head(family: str, scale: dict[str, float]) -> None:
     import torch
-    from transformers import GraniteConfig, GraniteForCausalLM
-    from trl.trainer.utils import add_fused_lm_head
+    import transformers
 
     torch.manual_seed(0)
-    config = GraniteConfig(
+    config = getattr(transformers, f"{family}Config")(
         vocab_size=64, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, logits_scaling=4.0, initializer_range=0.5, pad_token_id=0,
+        num_key_value_heads=2, initializer_range=0.5, pad_token_id=0, **scale,
     )  # fmt: skip
-    model = GraniteForCausalLM(config).eval()
+    model = getattr(transformers, f"{family}ForCausalLM")(config).eval()
     batch = Collator(0, answer_step=64)(ROWS)
     wanted = expected(model, batch)
-    add_fused_lm_head(model)
     add_answer_head(model)
     assert torch.allclose(answer_logps(model, batch)[0], wanted, atol=1e-4)
 

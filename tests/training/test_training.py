@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from stubs import config_of, progress_at
 
-from cai_bootstrap.errors import CaiError, InterruptedRunError, TrainingCollapsedError
+from cai_bootstrap.errors import CaiError, InterruptedRunError, TrainingCollapsedError, UsageError
 from cai_bootstrap.inference.models import PreparedModel, load_tokenizer, prepare
 from cai_bootstrap.records import EvalItem, PreferencePair
 from cai_bootstrap.training.checkpoints import Checkpoint, find_checkpoint, read_success
@@ -445,3 +445,52 @@ def test_a_copied_adapter_is_still_believed(tmp_path: Path, trained: Checkpoint)
     copied = tmp_path / "elsewhere"
     shutil.copytree(trained.path, copied)
     assert read_success(copied).sha256 == trained.sha256
+
+
+def test_the_dpo_loss_is_that_of_trls_trainer(tmp_path: Path, prepared: PreparedModel) -> None:
+    """Of the first batch with its figures, from a reference that is another model than the one in training."""
+    from datasets import Dataset
+    from trl import DPOConfig, DPOTrainer
+
+    from cai_bootstrap.training.batch_split import Share
+    from cai_bootstrap.training.pairs import rows_of, tokenise
+    from cai_bootstrap.training.train import Phase
+
+    run = training(tmp_path / "run", prepared)
+    model, tokenizer = run._load()
+    tokenised = tokenise(pairs_of(), tokenizer, max_length=64)
+    reference = [(-100.0 - n, -120.0 + n) for n in range(len(tokenised))]
+    rows = rows_of(tokenised, reference)
+    ours = run._trainer(Phase("dpo", 1.0, 0.0), model, tokenizer, tokenised, tmp_path, Share(1, 4, 1), recorded=False)
+    loss, figures = ours._loss(ours.on_device(ours.data_collator(rows[:4])))
+    settings = DPOConfig(
+        str(tmp_path), beta=0.1, bf16=False, use_cpu=True, report_to=[], gradient_checkpointing=False,
+        precompute_ref_log_probs=True,
+    )  # fmt: skip
+    texts = Dataset.from_list([{"prompt": "a", "chosen": "b", "rejected": "c"}])
+    theirs = DPOTrainer(ours.model, args=settings, train_dataset=texts, processing_class=tokenizer)
+    batch = theirs.data_collator(rows[:4])
+    expected = theirs.compute_loss(theirs.model, batch)
+    assert float(loss) == pytest.approx(float(expected), rel=1e-5)
+    assert abs(float(expected) - 0.6931) > 0.1
+    assert {"dpo", "nll", "rewards/margins", "logps/rejected"} <= figures.keys()
+
+
+def test_dropout_of_the_adapters_acts_and_that_of_the_base_does_not(tmp_path: Path, prepared: PreparedModel) -> None:
+    import torch
+
+    from cai_bootstrap.training.adapters import with_adapters
+
+    run = training(tmp_path / "run", prepared, training__lora_dropout=0.25)
+    model = run._load()[0]
+    model.model.embed_dropout = torch.nn.Dropout(0.5)
+    adapted = with_adapters(model, run.config.training, seed=0)
+    rates = {name: module.p for name, module in adapted.named_modules() if isinstance(module, torch.nn.Dropout)}
+    assert {rate for name, rate in rates.items() if "lora_dropout" in name} == {0.25}
+    assert {rate for name, rate in rates.items() if "lora_dropout" not in name} == {0.0}
+
+
+def test_adapters_on_the_head_are_refused(tmp_path: Path, prepared: PreparedModel) -> None:
+    run = training(tmp_path / "run", prepared, training__lora_targets=["q_proj", "lm_head"])
+    with pytest.raises(UsageError, match=r"training\.lora_targets"):
+        run.run(pairs_of())

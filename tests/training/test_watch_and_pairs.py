@@ -9,7 +9,7 @@ from test_training import pairs_of
 from cai_bootstrap.inference.models import PreparedModel
 from cai_bootstrap.records import PreferencePair
 from cai_bootstrap.training.collate import Collator
-from cai_bootstrap.training.pairs import dataset, rows_of, tokenise
+from cai_bootstrap.training.pairs import rows_of, tokenise
 from cai_bootstrap.training.preflight import check_pairs
 from cai_bootstrap.training.watch import CollapseWatch, Look, read_looks, write_looks
 
@@ -110,7 +110,7 @@ def test_the_collator_pads_as_trls_does(tokenizer: Any) -> None:
     from trl.trainer.dpo_trainer import DataCollatorForPreference
 
     ids = tokenise(pairs_of(), tokenizer, max_length=128)
-    theirs = DataCollatorForPreference(pad_token_id=tokenizer.pad_token_id)(list(dataset(ids)))
+    theirs = DataCollatorForPreference(pad_token_id=tokenizer.pad_token_id)(rows_of(ids))
     ours = Collator(tokenizer.pad_token_id)(rows_of(ids, [(-1.0, -2.0)] * len(ids)))
     for name in ("input_ids", "attention_mask"):
         assert ours[name].equal(theirs[name])

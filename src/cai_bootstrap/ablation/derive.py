@@ -8,7 +8,6 @@ import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import groupby
-from pathlib import Path
 from random import Random
 
 from cai_bootstrap.ablation.plan import PairRule
@@ -18,34 +17,31 @@ from cai_bootstrap.files import read_json, read_jsonl, write_json, write_jsonl
 from cai_bootstrap.generation.candidates import Candidate, collect, normalise
 from cai_bootstrap.generation.filters import fault
 from cai_bootstrap.generation.pairs import build_pair, pair_of
-from cai_bootstrap.generation.select import parse_judges, propose
+from cai_bootstrap.generation.select import propose
 from cai_bootstrap.records import Instruction, PreferencePair, Response, is_revision
-
-PAIRS = "preference_pairs.jsonl"
-IDENTITY = "data_identity.json"
+from cai_bootstrap.run.folder import DataFolder
 
 
-def derive(shared: Path, folder: Path, rule: PairRule, config: RunConfig) -> int:
-    """Fill `folder` with a variation's data; returns how many pairs the rule gave.
+def derive(shared: DataFolder, own: DataFolder, rule: PairRule, config: RunConfig) -> int:
+    """Fill the folder `own` with a variation's data; returns how many pairs the rule gave.
 
     Raises DataError if the shared data are not finished. Written anew each time, from the shared files alone; the
     identity is written last.
     """
-    if not (shared / "generation_summary.json").exists():
-        raise DataError(f"{shared}: the shared data are not finished; run the set again")
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in sorted(shared.glob("*.json*")):
-        if path.name not in {PAIRS, IDENTITY}:
-            shutil.copyfile(path, folder / path.name)
-    made = write_jsonl(folder / PAIRS, _pairs(shared, rule, config))
-    summary = read_json(shared / "generation_summary.json")
-    write_json(folder / "generation_summary.json", {**summary, "pairs": made, "pair_rule": rule})
-    write_json(folder / IDENTITY, {**read_json(shared / IDENTITY), "pair_rule": rule})
-    return made
+    if not shared.summary.exists():
+        raise DataError(f"{shared.path}: the shared data are not finished; run the set again")
+    own.path.mkdir(parents=True, exist_ok=True)
+    for path in sorted(shared.path.glob("*.json*")):
+        if path not in {shared.pairs, shared.identity}:
+            shutil.copyfile(path, own.path / path.name)
+    count = write_jsonl(own.pairs, _pairs(shared, rule, config))
+    write_json(own.summary, {**read_json(shared.summary), "pairs": count, "pair_rule": rule})
+    write_json(own.identity, {**read_json(shared.identity), "pair_rule": rule})
+    return count
 
 
-def _pairs(shared: Path, rule: PairRule, config: RunConfig) -> Iterable[PreferencePair]:
-    made = read_jsonl(shared / PAIRS, PreferencePair)
+def _pairs(shared: DataFolder, rule: PairRule, config: RunConfig) -> Iterable[PreferencePair]:
+    made = read_jsonl(shared.pairs, PreferencePair)
     if rule == "as_made":
         return made
     if rule == "responses_only":
@@ -67,16 +63,18 @@ def _once_each(pairs: Iterable[PreferencePair]) -> Iterator[PreferencePair]:
             yield pair
 
 
-def _answers(shared: Path) -> Iterator[tuple[Instruction, list[Response]]]:
+def _answers(shared: DataFolder) -> Iterator[tuple[Instruction, list[Response]]]:
     """Each instruction with its answers; both files are in the same order."""
-    grouped = groupby(read_jsonl(shared / "responses.jsonl", Response), key=lambda r: r.instruction_id)
-    for instruction, (_, own) in zip(read_jsonl(shared / "instructions.jsonl", Instruction), grouped, strict=True):
+    grouped = groupby(read_jsonl(shared.responses, Response), key=lambda r: r.instruction_id)
+    for instruction, (_, own) in zip(read_jsonl(shared.instructions, Instruction), grouped, strict=True):
         yield instruction, list(own)
 
 
-def _without_revisions(shared: Path, made: dict[str, PreferencePair], config: RunConfig) -> Iterator[PreferencePair]:
+def _without_revisions(
+    shared: DataFolder, made: dict[str, PreferencePair], config: RunConfig
+) -> Iterator[PreferencePair]:
     """The same judges over the first answers alone; a pair of the critic's stays if no revision is in it."""
-    judges = parse_judges(config.generation.select)
+    judges = config.generation.judges
     for instruction, own in _answers(shared):
         known = made.get(instruction.id)
         if known is None:
@@ -95,7 +93,7 @@ def _without_revisions(shared: Path, made: dict[str, PreferencePair], config: Ru
 
 
 def _rechosen(
-    shared: Path, made: dict[str, PreferencePair], rule: PairRule, config: RunConfig
+    shared: DataFolder, made: dict[str, PreferencePair], rule: PairRule, config: RunConfig
 ) -> Iterator[PreferencePair]:
     """Another chosen answer to the same instructions, or (unfiltered) to as many, whatever a judge thought of them."""
     draw = Random(f"ablation:{config.seed}:{rule}")
@@ -116,8 +114,8 @@ def _rechosen(
         yield pair_of(instruction, chosen, rejected, principle_id=principle, label=rule)
 
 
-def _drawn(shared: Path, count: int, draw: Random) -> set[str]:
-    ids = [instruction.id for instruction in read_jsonl(shared / "instructions.jsonl", Instruction)]
+def _drawn(shared: DataFolder, count: int, draw: Random) -> set[str]:
+    ids = [instruction.id for instruction in read_jsonl(shared.instructions, Instruction)]
     return set(draw.sample(ids, min(count, len(ids))))
 
 

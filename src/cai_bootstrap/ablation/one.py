@@ -23,20 +23,12 @@ from cai_bootstrap.config import RunConfig, dump_yaml, resolve
 from cai_bootstrap.errors import EXIT_FAILURE, EXIT_OK, CaiError, DataError, InterruptedRunError
 from cai_bootstrap.events import Error, EventLog, Progress, read_events
 from cai_bootstrap.files import read_json, write_atomic
-from cai_bootstrap.judging.suite import held_out_skills
+from cai_bootstrap.judging.suite import held_out_skills, load_suite
+from cai_bootstrap.measuring.results import read_results
+from cai_bootstrap.records import TASK_TYPES
 from cai_bootstrap.run.folder import Workspace
 from cai_bootstrap.run.lock import hold
-from cai_bootstrap.run.markers import (
-    BASELINE,
-    RESULTS,
-    SUCCESS,
-    SuccessMarker,
-    check_outputs,
-    marker_name,
-    read_outputs,
-    read_typed,
-    step_log,
-)
+from cai_bootstrap.run.markers import SuccessMarker, check_outputs, read_outputs, read_typed
 from cai_bootstrap.standby import Standby
 from cai_bootstrap.steps.context import StepContext
 from cai_bootstrap.supervise import Signals, StopRequest, die_with_parent, step_command, supervise
@@ -55,20 +47,20 @@ class _Job:
     run: str
 
     @property
-    def shared(self) -> Path:
-        return self.ablation / SHARED
+    def shared(self) -> Workspace:
+        return Workspace.at(self.ablation / SHARED)
 
     def steps(self, steps: Sequence[tuple[str, int]]) -> None:
         """Run steps with their rounds, each in a process of its own. Raises CaiError with what the step said."""
         signals = Signals()
-        config_file = self.workspace.logs / f"{self.run}.config.yaml"
+        config_file = self.workspace.config(self.run)
         write_atomic(config_file, dump_yaml(self.config))
-        standby_log = self.workspace.logs / f"{self.run}.standby.log"
+        standby_log = self.workspace.standby_log(self.run)
         enabled = self.config.fast
         with signals.listening(), Standby(self.workspace.base, standby_log, enabled=enabled) as standby:
             for name, number in steps:
                 more: dict[str, Any] = {} if (name, number) == steps[-1] else {"meanwhile": standby.prepare}
-                log = step_log(self.workspace, self.run, name, number)
+                log = self.workspace.step_log(self.run, name, number)
                 command = step_command([name, "--config", str(config_file), "--run", self.run, "--round", str(number)])
                 ended = supervise(
                     command, timeout=getattr(self.config.timeouts, name), log=log, signals=signals,
@@ -80,7 +72,7 @@ class _Job:
                     raise CaiError(f"the step '{name}' ended with code {ended.code}: {self._said(log)}")
 
     def _said(self, log: Path) -> str:
-        events, _ = read_events(self.workspace.logs / f"{self.run}.jsonl")
+        events, _ = read_events(self.workspace.events(self.run))
         errors = [event.message for event in events if isinstance(event, Error)]
         if errors:
             return errors[-1]
@@ -88,10 +80,9 @@ class _Job:
 
     def share_baseline(self) -> None:
         """The base's answers on dev are those of the shared run; evaluation takes them if the conditions are equal."""
-        source = self.shared / "results" / BASELINE
-        if source.exists():
+        if self.shared.baseline.exists():
             self.workspace.results.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, self.workspace.results / BASELINE)
+            shutil.copyfile(self.shared.baseline, self.workspace.baseline)
 
 
 def main(job_file: str) -> int:
@@ -142,63 +133,58 @@ def _train(job: _Job, variation: Variation) -> None:
     """Pairs by the variation's rule, training, and the evaluation on dev of the last round."""
     rounds = job.config.training.rounds
     own = variation.data == "own"
-    shared = Workspace.at(job.shared)
     for step in ("baseline", "generate"):
-        check_outputs(shared, step, f"restore it, or remove {job.shared} to make it anew")
+        check_outputs(job.shared, step, f"restore it, or remove {job.shared.base} to make it anew")
     if not own and (variation.pairs != "as_made" or rounds > 1):
-        derived = derive(job.shared / "data" / "stage1", job.workspace.data, variation.pairs, job.config)
+        derived = derive(job.shared.round_data(1), job.workspace.round_data(1), variation.pairs, job.config)
         job.outcome.figures["pairs by the rule"] = derived
     job.share_baseline()
     first = [("generate", 1)] if own else []
     later = [(name, n) for n in range(2, rounds + 1) for name in ("generate", "train")]
     job.steps([*first, ("train", 1), *later, ("evaluate", rounds)])
-    _add_sides(job, read_json(_output(job, "evaluate", RESULTS)), "trained")
-    success = _output(job, marker_name("train", rounds), SUCCESS)
+    _add_side(job, _output(job, "evaluate", "results"), "trained")
+    success = _output(job, "train", "success", rounds)
     details = read_typed(success, SuccessMarker, "run the variation again")
     job.outcome.adapter = str(success.parent.relative_to(job.ablation))
     job.outcome.figures.update(pairs=details.pairs, final_loss=round(details.final_loss, 4), labels=details.labels)
 
 
-def _output(job: _Job, step: str, pattern: str) -> Path:
+def _output(job: _Job, step: str, name: str, number: int = 1) -> Path:
     """An output of one of the variation's steps, as the step wrote it."""
-    outputs = read_outputs(job.workspace, step)
+    outputs = read_outputs(job.workspace, step, number)
     if outputs is None:
         raise DataError(f"{job.workspace.logs}: the step '{step}' did not end here; run the set again")
-    path = outputs.path(pattern)
+    path = outputs.path(name)
     outputs.check(path, "run the variation again")
     return path
 
 
 def _base_rows(job: _Job) -> None:
-    _add_sides(job, read_json(job.workspace.results / BASELINE), "base")
+    _add_side(job, job.workspace.baseline, "base")
 
 
-def _add_sides(job: _Job, results: dict[str, Any], side: str) -> None:
+def _add_side(job: _Job, results_file: Path, side: str) -> None:
     """Rows of one side: the whole output, its first line, whether it stopped, and the held-out skills alone."""
-    rows = {row["id"]: row[side] for row in results["items"]}
-    items = _suite_items(job)
+    suite = load_suite(job.config.evaluation.suite)
+    answers = read_results(results_file, suite).answers(side)
+    items = {item.id: item for item in suite.items}
     outcome = job.outcome
-    outcome.templates = {item.id: item.template for item in items.values()}
-    outcome.add("strict", {id: row["success"] for id, row in rows.items()})
-    outcome.add("first line", {id: row["first_line_success"] for id, row in rows.items()})
-    outcome.add("stopped", {id: row["finished"] for id, row in rows.items()})
-    apart = {id for id in rows if items[id].skill in held_out_skills()}
-    outcome.add("held-out skills", {id: row["success"] for id, row in rows.items() if id in apart})
-    for kind in ("question", "completion", "generation", "transformation"):
-        outcome.add(kind, {id: row["success"] for id, row in rows.items() if items[id].type == kind})
-
-
-def _suite_items(job: _Job) -> dict[str, Any]:
-    from cai_bootstrap.judging.suite import load_suite
-
-    return {item.id: item for item in load_suite(job.config.evaluation.suite).items}
+    outcome.templates = {item.id: item.template for item in suite.items}
+    strict = {id: answer.success for id, answer in answers.items()}
+    outcome.add("strict", strict)
+    outcome.add("first line", {id: answer.first_line_success for id, answer in answers.items()})
+    outcome.add("stopped", {id: answer.finished for id, answer in answers.items()})
+    apart = held_out_skills()
+    outcome.add("held-out skills", {id: success for id, success in strict.items() if items[id].skill in apart})
+    for kind in TASK_TYPES:
+        outcome.add(kind, {id: success for id, success in strict.items() if items[id].type == kind})
 
 
 def _measure(job: _Job, variation: Variation) -> None:
     stopping = StopRequest().install()
-    progress = Progress(EventLog(job.workspace.logs / f"{job.run}.jsonl", job.run), variation.kind)
+    progress = Progress(EventLog(job.workspace.events(job.run), job.run), variation.kind)
     context = StepContext(job.config, job.workspace, progress, stopping, job.run)
-    folder = job.workspace.results / "partial" / job.outcome.fingerprint[:12]
+    folder = job.workspace.partial(job.outcome.fingerprint[:12])
     job.outcome.templates = {item.id: item.template for item in context.suite.items}
     if variation.kind in _ALONE:
         _ALONE[variation.kind](context, job.outcome, variation.options, folder)

@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import Field, ValidationError
 
 from cai_bootstrap.config import Section
 from cai_bootstrap.errors import UsageError
+from cai_bootstrap.yaml_files import read_yaml
 
 Kind = Literal["train", "prompting", "revision", "eos_bias", "renderings", "forgetting", "ifbench"]
 PairRule = Literal[
@@ -81,14 +81,7 @@ class VariationSet(Section):
 def load_set(path: Path = DEFAULT_SET) -> VariationSet:
     """Read a set. Raises UsageError naming the file and the field that is wrong."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        found = VariationSet.model_validate(content)
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: the set of variations cannot be read: {error}") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" (line {mark.line + 1})" if mark else ""
-        raise UsageError(f"{path}: not valid YAML{where}: {getattr(error, 'problem', error)}") from error
+        found = VariationSet.model_validate(read_yaml(path, what="set of variations"))
     except ValidationError as error:
         problem = error.errors()[0]
         field = ".".join(str(part) for part in problem["loc"]) or "the file"

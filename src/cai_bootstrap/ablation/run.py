@@ -178,7 +178,7 @@ def _config(plan: VariationSet, variation: Variation | None, resolved: Resolved,
     config = resolve({**_flat(resolved.config), **rounds, **plan.settings, **own, **fixed}, environment={}).config
     from_shared = variation is not None and variation.kind == "train" and variation.data == "shared"
     if from_shared and variation is not None and variation.pairs == "as_made" and config.training.rounds == 1:
-        data = workspace.base / "ablation" / SHARED / "data" / "stage1"
+        data = Workspace.at(workspace.base / "ablation" / SHARED).data
         config = config.model_copy(update={"paths": config.paths.model_copy(update={"data_dir": data})})
     return config
 

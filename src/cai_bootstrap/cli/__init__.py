@@ -1,4 +1,7 @@
-"""The `cai` command: parses, calls, prints; decides nothing. Commands are loaded when they are called."""
+"""The `cai` command: parses, calls, prints; decides nothing. Commands are loaded when they are called.
+
+Start reading at `COMMANDS`, the list of commands.
+"""
 
 import sys
 from importlib import import_module

@@ -28,7 +28,7 @@ def elicit(settings: Settings, flags: bool, as_json: bool) -> None:
     resolved = settings.resolve()
     workspace = settings.workspace(resolved).create()
     name = f"elicit-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
-    progress = Progress(EventLog(workspace.logs / f"{name}.jsonl", name), "elicit")
+    progress = Progress(EventLog(workspace.events(name), name), "elicit")
     with hold(workspace, "cai elicit"):
         context = StepContext(resolved.config, workspace, progress, StopRequest().install(), name)
         found = make_flags(context) if flags else run(context)

@@ -84,7 +84,7 @@ def check(settings: Settings, as_json: bool) -> int:
 
     resolved = settings.resolve()
     workspace = settings.workspace(resolved)
-    progress = Progress(EventLog(workspace.logs / "pairs_check.jsonl", "pairs-check"), "pairs")
+    progress = Progress(EventLog(workspace.events("pairs_check"), "pairs-check"), "pairs")
     context = StepContext(resolved.config, workspace, progress, lambda: False, "pairs-check")
     found = preflight(context, load_tokenizer(context.prepared()))
     figures = {"checked": len(found.sound) + len(found.faults), "faults": found.fault_counts, **found.figures}

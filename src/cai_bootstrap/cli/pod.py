@@ -57,12 +57,14 @@ def pod(context: click.Context, path: Path | None) -> None:
 @click.pass_obj
 def init(context: Context, /, as_json: bool, **values: Any) -> None:
     """Write a commented pod.yaml; one that is there already is kept."""
+    import yaml
+
     from cai_bootstrap.pod.template import filled
 
     written = not context.path.exists()
     if written:
         text = filled(**values)
-        read_back = settings.parse_settings(text, context.path)
+        read_back = settings.checked_settings(yaml.safe_load(text), context.path)
         if values["budget"] is not None or values["hourly_price"] is not None:
             settings.require_price(read_back, read_back.budget, read_back.hourly_price)
         write_atomic(context.path, text)
@@ -325,7 +327,6 @@ def deploy(
         planned=planned,
         stop_when_done=stop_when_done,
         console=Console(stderr=True),
-        as_json=False,
         say=say,
         budget=budget,
     )

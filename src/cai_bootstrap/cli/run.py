@@ -20,9 +20,9 @@ def run(settings: Settings, as_json: bool) -> int:
     Start it again after a kill or a time-out: it goes on from what is finished. Exit code 0: passed, not enforced, or
     nothing to teach. 3: the gate was not met.
     """
-    from cai_bootstrap.pipeline import ALL_STEPS
+    from cai_bootstrap.config import STEPS
 
-    return _run(settings, ALL_STEPS, as_json)
+    return _run(settings, STEPS, as_json)
 
 
 @click.command(cls=HelpWithBase)
@@ -85,7 +85,7 @@ def _run(settings: Settings, steps: Sequence[Any], as_json: bool) -> int:
             outcome = run_pipeline(resolved, workspace, steps, on_event=screen.show)
         report = _report(workspace) if whole else None
         if outcome.results_file is not None and outcome.exit_code in {0, 3}:
-            files = [outcome.results_file, workspace.results / "run.json", workspace.data, workspace.checkpoints]
+            files = [outcome.results_file, workspace.record, workspace.data, workspace.checkpoints]
             results = read_results(outcome.results_file, own_suite(resolved.config))
             final_table(results, outcome.steps, [*files, report] if report else files)
         elif outcome.exit_code == 0 and outcome.verdict == "done":
@@ -128,13 +128,11 @@ def _check_early(config: Any, steps: Sequence[Any]) -> None:
         require_tracker(config.track)
     from cai_bootstrap.constitution import load_constitution
     from cai_bootstrap.errors import UsageError
-    from cai_bootstrap.generation.select import parse_judges
     from cai_bootstrap.instructions.sampler import pool_size
     from cai_bootstrap.judging.suite import USER_VERSION, load_suite
 
     if {"generate"} & set(steps):
         load_constitution(config.constitution)
-        parse_judges(config.generation.select)
         for count in (config.generation.count, config.generation.later_count or 1):
             if count > pool_size():
                 raise UsageError(f"--count {count}: the pool holds {pool_size()} instructions; ask for fewer")

@@ -30,6 +30,7 @@ from cai_bootstrap.measuring.declared import Results
 from cai_bootstrap.measuring.figures import FirstLine, SideFigures, Statistics, Tally
 from cai_bootstrap.measuring.results import percent
 from cai_bootstrap.measuring.side_figures import beside, beside_rows
+from cai_bootstrap.printable import duration
 
 PLAIN_SECONDS = 15.0
 TYPES = ("question", "completion", "generation", "transformation")
@@ -102,7 +103,7 @@ class Screen:
 
     def _advance(self, event: StepProgress) -> None:
         rate = "" if event.tokens_per_second is None else f"{event.tokens_per_second:g} tokens/s"
-        eta = f"ETA {_duration(event.eta_seconds)}" if event.eta_seconds else ""
+        eta = f"ETA {duration(event.eta_seconds)}" if event.eta_seconds else ""
         if self._live:
             if self._task is not None:
                 self._bar.update(self._task, completed=event.done, total=event.total, rate=rate, eta=eta)
@@ -114,7 +115,7 @@ class Screen:
         word = "skipped, finished before" if event.skipped else event.status
         if self._live and self._task is not None:
             self._bar.update(self._task, eta=word)
-        self._print(f"{event.step}: {word} ({_duration(event.seconds)})")
+        self._print(f"{event.step}: {word} ({duration(event.seconds)})")
 
 
 def final_table(
@@ -143,7 +144,7 @@ def final_table(
         console.print(printed(line), highlight=False)
     console.print(
         "wall time: "
-        + ", ".join(f"{n} {_duration(s['seconds'])}{' (skipped)' if s['skipped'] else ''}" for n, s in steps.items()),
+        + ", ".join(f"{n} {duration(s['seconds'])}{' (skipped)' if s['skipped'] else ''}" for n, s in steps.items()),
         highlight=False,
     )
     for path in files:
@@ -188,9 +189,3 @@ def _beside(results: Results) -> list[str]:
         return []
     rows = beside_rows([beside(results, "trained")])
     return ["beside: " + "; ".join(f"{label[0].lower()}{label[1:]} {cell}" for label, cell in rows)]
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

@@ -24,7 +24,6 @@ def step(name: Any, config_file: Path, run_id: str, round_number: int) -> int:
     from cai_bootstrap.events import Error, EventLog, Progress, StepSkipped
     from cai_bootstrap.run.folder import Workspace
     from cai_bootstrap.run.lock import hold
-    from cai_bootstrap.run.markers import step_log
 
     # The file is complete; what the parent's environment set is in it already.
     config = resolve(config_file=config_file, environment={}).config
@@ -32,7 +31,7 @@ def step(name: Any, config_file: Path, run_id: str, round_number: int) -> int:
     workspace = Workspace.at(
         paths.base_dir, data=paths.data_dir, checkpoints=paths.checkpoint_dir, results=paths.results_dir
     )
-    log = EventLog(workspace.logs / f"{run_id}.jsonl", run_id)
+    log = EventLog(workspace.events(run_id), run_id)
     try:
         from cai_bootstrap.steps.context import StepContext
         from cai_bootstrap.steps.run import run_step
@@ -56,7 +55,7 @@ def step(name: Any, config_file: Path, run_id: str, round_number: int) -> int:
     except Exception as error:
         traceback.print_exc()
         sys.stderr.flush()
-        output = step_log(workspace, run_id, name, round_number)
+        output = workspace.step_log(run_id, name, round_number)
         message = f"the step '{name}' failed: {type(error).__name__}: {error} ({output} has more)"
         log.emit(Error(step=name, message=message))
         return 1

@@ -13,7 +13,7 @@ from cai_bootstrap.config import Generation
 from cai_bootstrap.instructions.exemplars import Exemplar, draw, draw_mixed
 from cai_bootstrap.instructions.skills import HARD_SKILLS, wordings
 from cai_bootstrap.instructions.text import word_list
-from cai_bootstrap.judging.scorers import check, first_line
+from cai_bootstrap.judging.scorers import check, first_line, is_decidable
 from cai_bootstrap.records import Instruction, Response, Revision
 
 Tier = Literal["constraint", "gold", "none"]
@@ -38,9 +38,7 @@ def label_tier(instruction: Instruction) -> Tier:
     """`constraint`: decidable from the instruction alone; `gold`: needs a known answer; `none`: no rule exists."""
     if instruction.scorer is None:
         return "none"
-    if instruction.scorer in {"exact", "checks"} or instruction.args.get("in_context"):
-        return "constraint"
-    return "gold"
+    return "constraint" if is_decidable(instruction.scorer, instruction.args) else "gold"
 
 
 def answers_planned(instruction: Instruction, settings: Generation, *, later_round: bool) -> tuple[int, int]:

@@ -17,9 +17,8 @@ from cai_bootstrap.instructions.diversity import measure
 from cai_bootstrap.instructions.leakage import LeakageIndex
 from cai_bootstrap.instructions.sampler import sample_with_report, type_counts
 from cai_bootstrap.records import TASK_TYPES, Instruction, TaskType
+from cai_bootstrap.run.folder import DataFolder
 
-# What the passes make from the instructions, each from those before it.
-PASSES = ("responses.jsonl", "critiques.jsonl", "revisions.jsonl", "judgements.jsonl")
 MAX_ROUNDS = 40
 PROMPTS_A_ROUND = (32, 512)  # at least and at most; between them, one for two instructions that are missing
 TOKENS = 96
@@ -27,7 +26,7 @@ TOKENS = 96
 
 def make_instructions(
     config: RunConfig,
-    folder: Path,
+    data: DataFolder,
     engine: Engine,
     held_out: LeakageIndex,
     progress: Progress,
@@ -41,8 +40,8 @@ def make_instructions(
     `asked_before` holds the texts of earlier rounds, `held_back` those that training is watched on; neither is drawn.
     `weights` says by `type.skill` how often a skill is drawn beside the others of its type.
     """
-    path, figures_path = folder / "instructions.jsonl", folder / "diversity.json"
-    hashes = ChunkHashes(folder)
+    path, figures_path = data.instructions, data.diversity
+    hashes = ChunkHashes(data.path)
     if path.exists() and figures_path.exists():
         for file in (path, figures_path):
             hashes.check_whole(file, "restore the file, or make the data anew with --force-data")
@@ -70,36 +69,36 @@ def make_instructions(
     figures |= measure(instructions)
     write_json(figures_path, figures)
     write_jsonl(path, instructions)
-    _begin_anew(hashes, folder, path, progress.say)
+    _begin_anew(hashes, data, progress.say)
     for file in (path, figures_path):
         hashes.write_whole(file)
     return instructions, figures
 
 
-def _begin_anew(hashes: ChunkHashes, folder: Path, path: Path, say: Callable[[str], None]) -> None:
+def _begin_anew(hashes: ChunkHashes, data: DataFolder, say: Callable[[str], None]) -> None:
     """Remove what was made from other instructions than those that were just written."""
     try:
-        hashes.check_whole(path, "what was made from the earlier ones is made again")
+        hashes.check_whole(data.instructions, "what was made from the earlier ones is made again")
     except UntrustedResultError as error:
         say(str(error))
-        _remove(folder, PASSES)
+        _remove(data, data.passes)
 
 
-def remove_after_missing(folder: Path, say: Callable[[str], None]) -> None:
+def remove_after_missing(data: DataFolder, say: Callable[[str], None]) -> None:
     """Where a pass's file was deleted, remove what was made from it: both are made again."""
-    hashes = ChunkHashes(folder)
-    for number, name in enumerate(PASSES):
-        chunks = hashes.of(name)
-        if chunks and chunks[-1].end and not (folder / name).exists():
-            say(f"{folder / name}: is gone; it is made again, and what was made from it")
-            _remove(folder, PASSES[number:])
+    hashes = ChunkHashes(data.path)
+    for number, path in enumerate(data.passes):
+        chunks = hashes.of(path.name)
+        if chunks and chunks[-1].end and not path.exists():
+            say(f"{path}: is gone; it is made again, and what was made from it")
+            _remove(data, data.passes[number:])
             return
 
 
-def _remove(folder: Path, names: Sequence[str]) -> None:
-    for name in names:
-        (folder / name).unlink(missing_ok=True)
-    ChunkHashes(folder).forget(*names)
+def _remove(data: DataFolder, paths: Sequence[Path]) -> None:
+    for path in paths:
+        path.unlink(missing_ok=True)
+    ChunkHashes(data.path).forget(*(path.name for path in paths))
 
 
 def _merge(templated: list[Instruction], written: list[Instruction]) -> list[Instruction]:

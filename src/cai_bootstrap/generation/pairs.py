@@ -112,53 +112,63 @@ def summarise(
     `by_skill` tells of how many instructions some answer was right, and of how many all were (`settled`), so that they
     gave no pair. Reads each of the three once, one record at a time.
     """
-    sources = {"revision": 0, "response": 0}
-    types: Counter[str] = Counter()
-    skills: Counter[str] = Counter()
-    labels: Counter[str] = Counter()
-    ended = 0
-    by_principle = {p.id: {"assigned": 0, "pairs": 0, "revisions_chosen": 0} for p in constitution.principles}
-    for principle in principles.values():
-        by_principle[principle.id]["assigned"] += 1
-
-    def counted() -> Iterator[PreferencePair]:
-        nonlocal ended
-        for pair in kept:
-            sources[pair.chosen_source] += 1
-            types[pair.type] += 1
-            skills[_skill(pair)] += 1
-            labels[pair.label_source] += 1
-            ended += pair.rejected_finished
-            by_principle[pair.principle_id]["pairs"] += 1
-            by_principle[pair.principle_id]["revisions_chosen"] += pair.chosen_source == "revision"
-            yield pair
-
-    effective = filters.effective_unique(counted())
+    counts = _PairCounts(constitution, principles.values())
+    effective = filters.effective_unique(counts.counting(kept))
     reasons: Counter[str] = Counter()
-    asked, answered, settled = skills.copy(), skills.copy(), Counter[str]()
+    instructions, answered, settled = counts.skills.copy(), counts.skills.copy(), Counter[str]()
     for lost in dropped:
         reasons[lost.reason] += 1
-        asked[_skill(lost)] += 1
+        instructions[_skill(lost)] += 1
         answered[_skill(lost)] += lost.reason in ANSWERED
         settled[_skill(lost)] += lost.reason == "none_failed"
-    critic: Counter[str] = Counter()
-    for opinion in opinions:
-        critic["asked"] += 1
-        critic["consistent"] += opinion.consistent
-        critic["agrees_with_label"] += opinion.consistent and opinion.margin > 0
     return {
         "pairs": effective["rows"],
-        "pairs_by_type": dict(sorted(types.items())),
-        "pairs_by_skill": dict(sorted(skills.items())),
-        "by_principle": by_principle,
-        "by_chosen_source": sources,
-        "by_label_source": dict(sorted(labels.items())),
+        "pairs_by_type": dict(sorted(counts.types.items())),
+        "pairs_by_skill": dict(sorted(counts.skills.items())),
+        "by_principle": counts.principles,
+        "by_chosen_source": counts.sources,
+        "by_label_source": dict(sorted(counts.labels.items())),
         "by_skill": {
             name: {"asked": count, "answered": answered[name], "settled": settled[name]}
-            for name, count in sorted(asked.items())
+            for name, count in sorted(instructions.items())
         },
         "dropped": dict(sorted(reasons.items())),
         "effective": effective,
-        "rejected_finished": ended,
-        "critic": {name: critic[name] for name in ("asked", "consistent", "agrees_with_label")},
+        "rejected_finished": counts.rejected_finished,
+        "critic": _critic_counts(opinions),
     }
+
+
+class _PairCounts:
+    """What the pairs add up to, counted while they pass by once."""
+
+    def __init__(self, constitution: Constitution, assigned: Iterable[Principle]) -> None:
+        self.sources = {"revision": 0, "response": 0}
+        self.types: Counter[str] = Counter()
+        self.skills: Counter[str] = Counter()
+        self.labels: Counter[str] = Counter()
+        self.rejected_finished = 0
+        self.principles = {p.id: {"assigned": 0, "pairs": 0, "revisions_chosen": 0} for p in constitution.principles}
+        for principle in assigned:
+            self.principles[principle.id]["assigned"] += 1
+
+    def counting(self, pairs: Iterable[PreferencePair]) -> Iterator[PreferencePair]:
+        """The same pairs, each counted as it is taken."""
+        for pair in pairs:
+            self.sources[pair.chosen_source] += 1
+            self.types[pair.type] += 1
+            self.skills[_skill(pair)] += 1
+            self.labels[pair.label_source] += 1
+            self.rejected_finished += pair.rejected_finished
+            self.principles[pair.principle_id]["pairs"] += 1
+            self.principles[pair.principle_id]["revisions_chosen"] += pair.chosen_source == "revision"
+            yield pair
+
+
+def _critic_counts(opinions: Iterable[Judgement]) -> dict[str, int]:
+    counts = {"asked": 0, "consistent": 0, "agrees_with_label": 0}
+    for opinion in opinions:
+        counts["asked"] += 1
+        counts["consistent"] += opinion.consistent
+        counts["agrees_with_label"] += opinion.consistent and opinion.margin > 0
+    return counts

@@ -1,4 +1,4 @@
-"""Instructions → responses → critiques → revisions → judgements → preference pairs, each a file in the data folder.
+"""Instructions → responses → critiques → revisions → proposals → judgements → preference pairs, each a data file.
 
 Every pass runs chunk by chunk (`batches.ChunkFile`): a kill loses at most one chunk, and no pass holds all records in
 memory.
@@ -35,10 +35,11 @@ from cai_bootstrap.generation.prompts import (
     worked_examples,
 )
 from cai_bootstrap.generation.rounds import Prompting, Round, round_of
-from cai_bootstrap.generation.select import Proposal, parse_judges, propose
+from cai_bootstrap.generation.select import ProposedPair, propose
 from cai_bootstrap.inference.engine import Completion, Engine, Sampling
 from cai_bootstrap.instructions.exemplars import Exemplar
 from cai_bootstrap.records import Critique, Instruction, PreferencePair, RejectedPair, Response, Revision, revision_id
+from cai_bootstrap.run.folder import DataFolder
 
 CRITIC_EXAMPLES = 4
 REMEDY = "restore the file, or make the data anew with --force-data"
@@ -51,7 +52,7 @@ class Generator:
     config: RunConfig
     engine: Engine
     constitution: Constitution
-    folder: Path
+    data: DataFolder
     progress: Progress
     stopping: Callable[[], bool]
     say: Callable[[str], None]
@@ -63,25 +64,24 @@ class Generator:
         Raises InterruptedRunError after the batch in progress when asked to stop; what is on disk is whole.
         """
         settings = self.config.generation
-        remove_after_missing(self.folder, self.say)
+        remove_after_missing(self.data, self.say)
         chunks = [list(instructions[n : n + settings.chunk]) for n in range(0, len(instructions), settings.chunk)]
-        plan = BatchPlan(self.folder / PLAN, batch_size=settings.batch_size, fingerprint=data_fingerprint)
+        plan = BatchPlan(self.data.path / PLAN, batch_size=settings.batch_size, fingerprint=data_fingerprint)
         plan.save()
         principles = dict(zip((i.id for i in instructions), self._assigned(len(instructions)), strict=True))
         revised = [[self._revised(i) for i in chunk] for chunk in chunks]
         answers = [sum(1 + self._further(i) for i in chunk) for chunk in chunks]
         edits = [sum(row) for row in revised]
 
-        responses = self._file("responses.jsonl", Response, answers)
-        critiques = self._file("critiques.jsonl", Critique, edits)
-        revisions = self._file("revisions.jsonl", Revision, edits)
+        responses = self._file(self.data.responses, Response, answers)
+        critiques = self._file(self.data.critiques, Critique, edits)
+        revisions = self._file(self.data.revisions, Revision, edits)
         done = [(responses, answers), (critiques, edits), (revisions, edits)]
         self.progress.begin(
             sum(answers) + 2 * sum(edits), done=sum(sum(sizes[: file.complete_chunks()]) for file, sizes in done)
         )
         self._each("respond", responses, plan, lambda n: self._respond(chunks[n], n))
 
-        judgements = self._file("judgements.jsonl", Judgement, [0] * len(chunks))
         with_responses = Lockstep(responses)
         self._each(
             "critique", critiques, plan, lambda n: self._critique(chunks[n], with_responses.at(n), principles, n)
@@ -94,35 +94,33 @@ class Generator:
 
         self._each("revise", revisions, plan, revise)
 
-        judges = parse_judges(settings.select)
+        proposals = self._file(self.data.proposals, ProposedPair, [len(chunk) for chunk in chunks])
+        for_judges = Lockstep(responses, revisions)
+        judges = settings.judges
+
+        def propose_pairs(n: int) -> list[ProposedPair]:
+            answered, edited = for_judges.all_at(n)
+            return self._propose(chunks[n], answered, edited, judges)
+
+        self._each("propose", proposals, plan, propose_pairs)
+
+        sizes = [0] * len(chunks)
         if "critic" in judges:
-            for_critic = Lockstep(responses, revisions)
-
-            def proposed(n: int) -> list[Proposal | str]:
-                answered, edited = for_critic.all_at(n)
-                return self._proposals(chunks[n], answered, edited, judges)
-
-            sizes = [
-                sum(map(self._wants_critic, self._proposals(chunk, rows[0], rows[1], judges)))
-                for chunk, rows in zip(chunks, Lockstep(responses, revisions), strict=True)
-            ]
-            judgements = self._file("judgements.jsonl", Judgement, sizes)
+            sizes = [sum(map(self._wants_critic, rows)) for rows in proposals.chunks()]
+        judgements = self._file(self.data.judgements, Judgement, sizes)
+        if "critic" in judges:
+            for_critic = Lockstep(proposals)
             self.progress.begin(sum(sizes), done=sum(sizes[: judgements.complete_chunks()]))
-            self._each(
-                "judge",
-                judgements,
-                plan,
-                lambda n: self._judge(chunks[n], proposed(n), principles),
-            )
-        for file in (responses, critiques, revisions, judgements):
+            self._each("judge", judgements, plan, lambda n: self._judge(chunks[n], for_critic.at(n), principles))
+        for file in (responses, critiques, revisions, proposals, judgements):
             file.verify()
-        return self._pairs(chunks, responses, revisions, judgements, principles, judges)
+        return self._pairs(chunks, proposals, judgements, principles)
 
     def _assigned(self, count: int) -> list[Principle]:
         return self.constitution.assign(count, seed=self.config.seed)
 
-    def _file(self, name: str, kind: type[Any], sizes: Sequence[int]) -> ChunkFile[Any]:
-        return ChunkFile(self.folder / name, kind, sizes, self.say, remedy=REMEDY)
+    def _file(self, path: Path, kind: type[Any], sizes: Sequence[int]) -> ChunkFile[Any]:
+        return ChunkFile(path, kind, sizes, self.say, remedy=REMEDY)
 
     @property
     def _strategy(self) -> Round:
@@ -262,15 +260,15 @@ class Generator:
     def _to_revise(self, instruction: Instruction, own: Sequence[Response]) -> list[Response]:
         return [r for r in own if r.prompting == "few_shot"][: self._revised(instruction)]
 
-    def _proposals(
+    def _propose(
         self,
         chunk: Sequence[Instruction],
         responses: Sequence[Response],
         revisions: Sequence[Revision],
         judges: frozenset[str],
-    ) -> list[Proposal | str]:
+    ) -> list[ProposedPair]:
         settings = self.config.generation
-        proposals: list[Proposal | str] = []
+        proposals: list[ProposedPair] = []
         answers = _by_instruction(responses)
         revised: dict[str, list[Revision]] = {}
         for revision in revisions:
@@ -279,19 +277,21 @@ class Generator:
             own = answers[instruction.id]
             candidates: list[Candidate] = collect(own, [r for made in own for r in revised.get(made.id, ())])
             limit = self.config.pairs.max_similarity
-            proposals.append(
-                propose(instruction, candidates, judges, agreement=settings.agreement, max_similarity=limit)
-            )
+            proposal = propose(instruction, candidates, judges, agreement=settings.agreement, max_similarity=limit)
+            content = {"reason": proposal} if isinstance(proposal, str) else {"proposal": proposal}
+            proposals.append(ProposedPair(instruction_id=instruction.id, **content))
         return proposals
 
-    def _wants_critic(self, proposal: Proposal | str) -> bool:
-        return isinstance(proposal, Proposal) and self._strategy.asks_critic(proposal)
+    def _wants_critic(self, pair: ProposedPair) -> bool:
+        return pair.proposal is not None and self._strategy.asks_critic(pair.proposal)
 
     def _judge(
-        self, chunk: Sequence[Instruction], proposals: Sequence[Proposal | str], principles: dict[str, Principle]
+        self, chunk: Sequence[Instruction], proposals: Sequence[ProposedPair], principles: dict[str, Principle]
     ) -> list[Judgement]:
         pairs = [
-            (i, p) for i, p in zip(chunk, proposals, strict=True) if isinstance(p, Proposal) and self._wants_critic(p)
+            (i, p.proposal)
+            for i, p in zip(chunk, proposals, strict=True)
+            if p.proposal is not None and self._wants_critic(p)
         ]
         comparisons = [
             Comparison(i.instruction, p.chosen.text, one_paragraph(p.rejected.text), principles[i.id], self._flawed(i))
@@ -320,30 +320,27 @@ class Generator:
     def _pairs(
         self,
         chunks: Sequence[Sequence[Instruction]],
-        responses: ChunkFile[Response],
-        revisions: ChunkFile[Revision],
+        proposals: ChunkFile[ProposedPair],
         judgements: ChunkFile[Judgement],
         principles: dict[str, Principle],
-        judges: frozenset[str],
     ) -> dict[str, Any]:
-        """Build, filter and balance the pairs; write `preference_pairs.jsonl` and `rejected_pairs.jsonl`.
+        """Build, filter and balance the pairs; write those that train and those that do not.
 
         Which skills have too many is known only at the end, so the pairs wait in files meanwhile, not in memory.
         """
-        pairs, rejected = self.folder / "preference_pairs.jsonl", self.folder / "rejected_pairs.jsonl"
+        pairs, rejected = self.data.pairs, self.data.rejected
         waiting, dropped = (path.with_suffix(".waiting") for path in (pairs, rejected))
         for path in (waiting, dropped):
             path.unlink(missing_ok=True)
         skills: dict[str, str] = {}
         with JsonlWriter(waiting) as kept_file, JsonlWriter(dropped) as dropped_file:
-            for chunk, rows in zip(chunks, Lockstep(responses, revisions, judgements), strict=True):
-                answered, revised, judged = rows
+            for chunk, (proposed, judged) in zip(chunks, Lockstep(proposals, judgements), strict=True):
                 opinions = {j.instruction_id: j for j in judged}
-                for instruction, proposal in zip(chunk, self._proposals(chunk, answered, revised, judges), strict=True):
+                for instruction, proposal in zip(chunk, proposed, strict=True):
                     skills[instruction.id] = instruction.skill
                     made = build_pair(
                         instruction,
-                        proposal,
+                        proposal.outcome,
                         opinions.get(instruction.id),
                         principles[instruction.id].id,
                         max_similarity=self.config.pairs.max_similarity,

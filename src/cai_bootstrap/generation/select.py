@@ -9,18 +9,15 @@ critic's opinion is recorded in the label and in the summary, and does not overr
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-from cai_bootstrap.errors import UsageError
 from cai_bootstrap.generation.candidates import Candidate, label_tier, normalise, passes, repeats_question, says
 from cai_bootstrap.generation.filters import similar
-from cai_bootstrap.records import Instruction
+from cai_bootstrap.records import Instruction, Record
 
 LABEL_VERSION = "3"  # of the rules below; data of another one are not mixed with these
-JUDGES = ("critic", "constraint", "agreement", "gold")
 RULES = frozenset({"constraint", "gold"})  # judges that tell two answers apart by a rule, to the letter where it asks
 MIN_AGREEMENT_ANSWERS = 4
-Judge = Literal["critic", "constraint", "agreement", "gold"]
 
 
 @dataclass(frozen=True)
@@ -32,24 +29,25 @@ class Proposal:
     decided_by: str
 
 
+class ProposedPair(Record):
+    """A line of `proposals.jsonl`: what the judges propose for an instruction, or for which `reason` nothing."""
+
+    instruction_id: str
+    proposal: Proposal | None = None
+    reason: str = ""
+
+    @property
+    def outcome(self) -> Proposal | str:
+        """The proposal, or the reason why there is none."""
+        return self.proposal or self.reason
+
+
 class Sides(NamedTuple):
     """The answers that a judge holds to be right, those that it holds to be wrong, and its name (none: the critic)."""
 
     right: Sequence[Candidate]
     wrong: Sequence[Candidate]
     judge: str
-
-
-def parse_judges(text: str) -> frozenset[str]:
-    """Read `--select`. Raises UsageError naming the unknown judge and the known ones."""
-    names = [name.strip() for name in text.split("+") if name.strip()]
-    unknown = [name for name in names if name not in JUDGES]
-    if unknown or not names:
-        raise UsageError(
-            f"--select {text!r}: unknown judge {unknown[0] if unknown else ''!r}; "
-            f"known, joined by +: {', '.join(JUDGES)}"
-        )
-    return frozenset(names)
 
 
 def can_label(instruction: Instruction, judges: frozenset[str], *, later_round: bool) -> bool:

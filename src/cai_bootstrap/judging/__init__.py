@@ -1,1 +1,4 @@
-"""Judging: one answer in, one verdict out. The frozen suite, its scorers, and the statistics of verdicts."""
+"""Judging: one answer in, one verdict out. The frozen suite, its scorers, and the statistics of verdicts.
+
+Start reading at `scorers/__init__.py`.
+"""

@@ -184,6 +184,12 @@ class Reuse(_Declared):
     found: Count
 
 
+class Gap(_Declared):
+    """What the baseline saw: nothing is left to teach where the best prompted base reaches the threshold on dev."""
+
+    nothing_to_teach: bool
+
+
 class Run(_Declared):
     """Where the file comes from, as the steps `baseline` and `evaluate` write it."""
 
@@ -195,7 +201,7 @@ class Run(_Declared):
     reuse: Reuse | None = None
     base_from_baseline: bool | None = None
     base_model_check: dict[str, Any] | None = None
-    gap: dict[str, Any] | None = None
+    gap: Gap | None = None
 
 
 class Gate(_Declared):
@@ -259,3 +265,61 @@ class Results(BaseModel):
     def as_dict(self) -> dict[str, Any]:
         """The file's JSON object, its keys in the file's order; what an older file lacks is not added."""
         return self.model_dump(mode="json", exclude_unset=True)
+
+
+class _Stored(BaseModel):
+    """A part of a file taken as it stands: what is not asked for here is not looked at."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
+
+
+class StoredSuite(_Stored):
+    """The suite that a file says was measured."""
+
+    name: str
+    sha256: str
+
+
+class StoredConditions(_Stored):
+    """The base model that a file says was measured."""
+
+    base_model: str | None = None
+
+
+class StoredFactors(_Stored):
+    """The adapter that a file says was measured."""
+
+    adapter: str | None = None
+
+
+class StoredSide(_Stored):
+    """A side that a file says was measured."""
+
+    factors: StoredFactors
+
+
+class StoredModels(_Stored):
+    """The trained side, if the file has one."""
+
+    trained: StoredSide | None = None
+
+
+class Rescored(_Stored):
+    """The file from whose responses this one was scored again."""
+
+    source_sha256: str
+
+
+class StoredResults(_Stored):
+    """What a results file says of where it comes from, before anything in it is believed or derived again."""
+
+    suite: StoredSuite
+    conditions: StoredConditions
+    models: StoredModels
+    run: Run | None = None
+    rescored: Rescored | None = None
+
+    @property
+    def adapter(self) -> str | None:
+        """The hash of the weights of the adapter that was measured."""
+        return None if self.models.trained is None else self.models.trained.factors.adapter

@@ -24,7 +24,7 @@ from cai_bootstrap.judging.suite import (
 )
 from cai_bootstrap.measuring.declared import Results
 from cai_bootstrap.measuring.demands import unmet
-from cai_bootstrap.measuring.own_run import adapter_fault, workspace_of
+from cai_bootstrap.measuring.own_run import adapter_fault
 from cai_bootstrap.measuring.results import percent, read_results
 from cai_bootstrap.measuring.wording import one_line
 from cai_bootstrap.run.folder import Workspace
@@ -106,7 +106,7 @@ def must_meet_demands(path: Path, results: Results, workspace: Workspace | None 
     Whoever says of a trained model that the threshold was reached asks this first.
     """
     fault = next(unmet(results), None)
-    workspace = workspace or workspace_of(path)
+    workspace = workspace or Workspace.around(path)
     if fault is None and workspace is not None:
         fault = adapter_fault(workspace, path, results)
     if fault is not None:

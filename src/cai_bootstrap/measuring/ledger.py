@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from cai_bootstrap.errors import DataError
 from cai_bootstrap.files import JsonlWriter
 from cai_bootstrap.judging.suite import Suite
-from cai_bootstrap.measuring.declared import Results
+from cai_bootstrap.measuring.declared import Results, StoredResults
 from cai_bootstrap.run.folder import resolve_cache_dir
 
 
@@ -67,7 +67,7 @@ def open_test(suite: Suite, what: str, **details: Any) -> int:
         raise DataError(f"{path}: the opening of the test items cannot be recorded: {error}") from error
 
 
-def note_opening(results: Results) -> int | None:
+def note_opening(results: Results | StoredResults) -> int | None:
     """Enter the opening that a results file names, unless it stands in this ledger; returns its number here, or None.
 
     For results that another machine measured. Raises DataError if the ledger cannot be read or written.

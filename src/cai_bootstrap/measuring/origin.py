@@ -1,16 +1,28 @@
 """Whose a results file is: the run's in whose base directory it lies, or another's that was copied or renamed there."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from cai_bootstrap.errors import DataError, UntrustedResultError
-from cai_bootstrap.files import read_json, sha256_file
+from cai_bootstrap.errors import UntrustedResultError
+from cai_bootstrap.files import sha256_file
+from cai_bootstrap.measuring.declared import StoredResults
 from cai_bootstrap.run.folder import Workspace
-from cai_bootstrap.run.markers import SUCCESS, Outputs, SuccessMarker, read_outputs, read_typed
+from cai_bootstrap.run.markers import Outputs, SuccessMarker, read_outputs, read_typed
 
 
-def foreign(path: Path, workspace: Workspace | None = None) -> str | None:
-    """Why a results file is not what this base directory's run wrote, in words, or None.
+@dataclass(frozen=True)
+class Stranger:
+    """Why a results file is not what this run wrote: it is another run's, or it was changed since."""
+
+    sentence: str
+    of_another_run: bool
+
+    def __str__(self) -> str:
+        return self.sentence
+
+
+def foreign(path: Path, workspace: Workspace | None = None) -> Stranger | None:
+    """Why a results file is not what this base directory's run wrote, or None.
 
     Without `workspace` it is the base directory around the file; a file that lies in no base directory belongs to
     nobody, and gives None. The steps' markers tell; where they do not list the file, the adapters that are there do.
@@ -20,10 +32,10 @@ def foreign(path: Path, workspace: Workspace | None = None) -> str | None:
         return None
     path = path.absolute()
     try:
-        results = read_json(path)
-        trained = _dig(results, "models", "trained") is not None
+        results = read_typed(path, StoredResults, "")
+        trained = results.models.trained is not None
         outputs = read_outputs(workspace, "evaluate" if trained else "baseline")
-    except (DataError, UntrustedResultError):
+    except UntrustedResultError:
         return None  # whoever reads the file or the marker says so
     if outputs is not None and (sha256 := outputs.hashes.get(path) or outputs.earlier.get(path)):
         if sha256_file(path) == sha256:
@@ -31,36 +43,40 @@ def foreign(path: Path, workspace: Workspace | None = None) -> str | None:
         return _replaced(path, results, outputs)
     if not trained or _made_from_own(results, outputs):
         return None
-    adapter = _dig(results, "models", "trained", "factors", "adapter")
+    adapter = results.adapter
     own = _adapters(workspace)
     if not own or adapter in own:
         return None
-    return (
+    return _of_another_run(
         f"{path}: this file is of another run: it measured the adapter {str(adapter)[:12]}, which no training in "
         f"{workspace.base} made"
     )
 
 
-def _replaced(path: Path, results: Any, outputs: Outputs) -> str:
-    fingerprint = _dig(results, "run", "fingerprint")
+def _replaced(path: Path, results: StoredResults, outputs: Outputs) -> Stranger:
+    fingerprint = None if results.run is None else results.run.fingerprint
     if path in outputs.hashes and fingerprint != outputs.fingerprint:
-        return (
+        return _of_another_run(
             f"{path}: this file is of another run: its run is {str(fingerprint)[:12]}, this base directory's is "
             f"{outputs.fingerprint[:12]}"
         )
-    return outputs.sentence(path, f"run `cai {outputs.name}` again")
+    return Stranger(outputs.sentence(path, f"run `cai {outputs.name}` again"), of_another_run=False)
 
 
-def _made_from_own(results: Any, outputs: Outputs | None) -> bool:
+def _of_another_run(sentence: str) -> Stranger:
+    return Stranger(sentence, of_another_run=True)
+
+
+def _made_from_own(results: StoredResults, outputs: Outputs | None) -> bool:
     """Whether it was scored again from a file that this base directory's evaluation wrote."""
-    source = _dig(results, "rescored", "source_sha256")
+    source = None if results.rescored is None else results.rescored.source_sha256
     return outputs is not None and source in {*outputs.hashes.values(), *outputs.earlier.values()}
 
 
 def _adapters(workspace: Workspace) -> set[str]:
     """The hashes of the adapters' weights whose success markers lie here."""
     weights: set[str] = set()
-    for marker in workspace.checkpoints.glob(f"*/{SUCCESS}"):
+    for marker in workspace.success_markers():
         try:
             files = read_typed(marker, SuccessMarker, "train again").files
         except UntrustedResultError:
@@ -70,11 +86,5 @@ def _adapters(workspace: Workspace) -> set[str]:
 
 
 def _around(path: Path) -> Workspace | None:
-    base = path.absolute().parent.parent
-    return Workspace.at(base) if (base / "logs" / "steps").is_dir() else None
-
-
-def _dig(value: Any, *keys: str) -> Any:
-    for key in keys:
-        value = value.get(key) if isinstance(value, dict) else None
-    return value
+    workspace = Workspace.at(path.absolute().parent.parent)
+    return workspace if workspace.markers.is_dir() else None

@@ -1,20 +1,22 @@
 """Whether the adapter that a results file names is one that its own base directory trained.
 
-Read from the run's files: `checkpoints/stage1/*/TRAINING_SUCCESS` and the markers of its steps. A base directory that
+Read from the run's files: the success markers of its trainings and the markers of its steps. A base directory that
 has none, or no longer has them, says nothing; so does an adapter from elsewhere that the user named.
 """
 
+import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cai_bootstrap.errors import DataError
+from cai_bootstrap.errors import DataError, UntrustedResultError
 from cai_bootstrap.files import read_json
 from cai_bootstrap.measuring.declared import Results, Run
 from cai_bootstrap.run.folder import Workspace
+from cai_bootstrap.run.markers import read_outputs
+from cai_bootstrap.run.record import read_record
 
-SUCCESS = "TRAINING_SUCCESS"  # as `training.checkpoints` writes it
 WEIGHTS = "adapter_model.safetensors"
 
 
@@ -24,12 +26,6 @@ class _Trained:
     sha256: str
     finished_at: str | None
     base_weights: str | None
-
-
-def workspace_of(results_file: Path) -> Workspace | None:
-    """The base directory that a results file lies in, or None if it lies elsewhere."""
-    folder = results_file.absolute().parent
-    return Workspace.at(folder.parent) if folder.name == "results" else None
 
 
 def adapter_fault(workspace: Workspace, results_file: Path, results: Results) -> str | None:
@@ -58,7 +54,7 @@ def adapter_fault(workspace: Workspace, results_file: Path, results: Results) ->
 
 
 def _trained(workspace: Workspace) -> Iterable[_Trained]:
-    for path in sorted({*workspace.checkpoints.glob(f"*/{SUCCESS}"), *_step_outputs(workspace, "train*")}):
+    for path in sorted({*workspace.success_markers(), *_trainings(workspace)}):
         marker = _object(path)
         files = marker.get("files")
         sha256 = files.get(WEIGHTS) if isinstance(files, dict) else None
@@ -68,35 +64,38 @@ def _trained(workspace: Workspace) -> Iterable[_Trained]:
 
 def _some_are_gone(workspace: Workspace) -> bool:
     """A checkpoint's folder was removed since: what it held can no longer be said."""
-    return any(not path.exists() for path in _step_outputs(workspace, "train*"))
+    return any(not path.exists() for path in _trainings(workspace))
 
 
 def _is_latest(workspace: Workspace, results_file: Path) -> bool:
     """The file is the one that the base directory's last evaluation wrote, as far as that is recorded."""
-    outputs = _step_outputs(workspace, "evaluate")
-    return not outputs or any(path.absolute() == results_file.absolute() for path in outputs)
+    path = _output(workspace, "evaluate", "results")
+    return path is None or path.absolute() == results_file.absolute()
 
 
 def _named_by_user(workspace: Workspace, results_file: Path, run: Run | None) -> bool:
     """The evaluation was asked for an adapter by name (`--adapter`): then it checks no data of its own."""
     if run is None or "reuse" not in run.model_fields_set or run.reuse is not None:
         return False
-    record = _object(workspace.results / "run.json")
-    if record.get("results_file") != results_file.name:
-        return True
-    value: Any = record
-    for key in ("manifest", "config", "adapter", "value"):
-        value = value.get(key) if isinstance(value, dict) else None
-    return value is not None
+    try:
+        record = read_record(workspace)
+    except DataError:
+        record = None
+    return record is None or record.results_file != results_file.name or record.config("adapter") is not None
 
 
-def _step_outputs(workspace: Workspace, step: str) -> list[Path]:
-    """What the markers of a step name as its outputs; of training, its success marker."""
-    outputs: list[Path] = []
-    for marker in sorted((workspace.logs / "steps").glob(f"{step}.json")):
-        named = _object(marker).get("outputs")
-        outputs += [workspace.base / name for name in named] if isinstance(named, dict) else []
-    return [path for path in outputs if step == "evaluate" or path.name == SUCCESS]
+def _trainings(workspace: Workspace) -> list[Path]:
+    """The success markers that the trainings of this run's rounds left, as their steps' markers name them."""
+    outputs = (_output(workspace, "train", "success", number) for number in workspace.marked_rounds("train"))
+    return [path for path in outputs if path is not None]
+
+
+def _output(workspace: Workspace, step: str, name: str, number: int = 1) -> Path | None:
+    """An output that a step's marker names; None if there is no such marker that can be believed."""
+    with contextlib.suppress(UntrustedResultError):
+        outputs = read_outputs(workspace, step, number)
+        return None if outputs is None else outputs.path(name)
+    return None
 
 
 def _object(path: Path) -> dict[str, Any]:

@@ -1,1 +1,4 @@
-"""What a run needs before anything of it is loaded: memory by arithmetic, time and money from measured rates."""
+"""What a run needs before anything of it is loaded: memory by arithmetic, time and money from measured rates.
+
+Start reading at `plan.py`.
+"""

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from cai_bootstrap.config import RunConfig
+from cai_bootstrap.config import STEPS, RunConfig
 from cai_bootstrap.errors import UsageError
 from cai_bootstrap.planning.memory import GIB, Memory, generating, prompt_tokens, training
 from cai_bootstrap.planning.shape import Shape, read_shape
@@ -15,7 +15,7 @@ from cai_bootstrap.pod.estimate import Estimate, estimate
 
 GPUS = Path(__file__).with_name("gpus.yaml")
 USABLE = 0.95  # the rest is lost to fragments
-STEPS = ("baseline", "generate", "train", "evaluate")
+MODEL_STEPS = tuple(step for step in STEPS if step != "prepare")  # those that load the model onto the GPU
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def plan(config: RunConfig, gpu: str, price: float | None) -> Plan:
     room = gib * USABLE * GIB
     rates = estimate(config, price or 0.0)
     steps = []
-    for step in STEPS:
+    for step in MODEL_STEPS:
         memory = step_memory(shape, config, step)
         fits = memory.needed <= room
         hours, dollars = _cost(rates, step, price)

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from cai_bootstrap.errors import CaiError
 from cai_bootstrap.files import read_json
+from cai_bootstrap.measuring.declared import StoredResults
 from cai_bootstrap.measuring.ledger import note_opening
 from cai_bootstrap.pod import install, job, ledger
 from cai_bootstrap.pod.answers import Measured, Ran, RunSteps, Status, read
@@ -25,6 +26,7 @@ from cai_bootstrap.pod.ssh import Remote
 from cai_bootstrap.pod.stop_pod import stop_pod, way_out
 from cai_bootstrap.pod.watch import MOST_STEPS, NAME_LIMIT, watch
 from cai_bootstrap.printable import one_line
+from cai_bootstrap.run.folder import Workspace, is_measurement
 
 Say = Callable[[str], None]
 RUNNING = ("running", "starting")
@@ -59,7 +61,7 @@ def plan(settings: PodSettings, line: RunLine, source: Path, target: Path, stop_
     ]
 
 
-def set_up(remote: Remote, line: RunLine, console: Console, *, as_json: bool = False) -> bool:
+def set_up(remote: Remote, line: RunLine, console: Console) -> bool:
     """Run what set-up needs as a detached job and watch it; False if the pod was set up already. Raises PodError."""
     lines = install.setup_commands(remote.settings, line.prepare)
     mark = install.setup_mark(remote, lines)
@@ -67,7 +69,7 @@ def set_up(remote: Remote, line: RunLine, console: Console, *, as_json: bool = F
         return False
     script = "set -eu\n" + "".join(f"echo + {shlex.quote(words)}\n{words}\n" for words in lines)
     started = job.start(remote, "setup", ["/bin/sh", "-c", script], job.job_environment(remote.settings), mark)
-    ended, _ = watch(remote, console, as_json=as_json, job_id=started.job)
+    ended, _ = watch(remote, console, job_id=started.job)
     if job.exit_code(ended) != 0:
         output = "\n".join(one_line(text) for text in ended.last_lines[-10:])
         raise PodError(f"set-up failed: {job.describe(ended)}\n{output}")
@@ -84,7 +86,6 @@ def deploy(
     planned: Estimate,
     stop_when_done: bool,
     console: Console,
-    as_json: bool,
     say: Say,
     budget: float | None = None,
 ) -> Deployed:
@@ -103,33 +104,44 @@ def deploy(
             "provider.pod_id, or stop.command in pod.yaml"
         )
     before = job.status(remote)
-    job_id: str | None
     if before.state in RUNNING and before.slot == "run":
         say(f"a job runs already, following it: {job.describe(before)}")
         job_id = before.job
     else:
         if before.state in RUNNING:
             say(f"waiting for {job.describe(before)}")
-            watch(remote, console, as_json=as_json, job_id=before.job)
-        checked = check_pod(remote, preset=line.preset)
-        for finding in checked.findings:
-            say(f"check: {finding.name}: {finding.level}: {finding.detail}")
-        if not checked.fit:
-            raise PodError(f"{settings.address}: the pod is not fit for this run (see above)")
-        pushed = push(remote, source, settings.via, say)
-        say(f"pushed {pushed.files} files by {pushed.via}, tree {pushed.sha256[:12]}")
-        done = set_up(remote, line, console, as_json=as_json)
-        say("set up" if done else "set up already")
+            watch(remote, console, job_id=before.job)
+        _make_ready(remote, source, line, console, say)
         job_id = _start_or_resume(remote, line.arguments, before, say)
     _remember(settings, say, estimate=planned.record())
-    status, view = watch(remote, console, as_json=as_json, job_id=job_id)
+    status, view = watch(remote, console, job_id=job_id)
     say(job.describe(status))
     if job.exit_code(status) != 0:
         for text in status.last_lines[-10:]:
             say(f"  | {one_line(text)}")
-    deployed = Deployed(status)
     if view.steps:
         _remember(settings, say, steps=view.steps)
+    deployed = _bring_back(remote, status, target, say)
+    _stop_or_remind(remote, deployed, stop_when_done, say)
+    return deployed
+
+
+def _make_ready(remote: Remote, source: Path, line: RunLine, console: Console, say: Say) -> None:
+    """Check the pod, push the code, set up its Python. Raises PodError for a pod that is not fit."""
+    settings = remote.settings
+    checked = check_pod(remote, preset=line.preset)
+    for finding in checked.findings:
+        say(f"check: {finding.name}: {finding.level}: {finding.detail}")
+    if not checked.fit:
+        raise PodError(f"{settings.address}: the pod is not fit for this run (see above)")
+    pushed = push(remote, source, settings.via, say)
+    say(f"pushed {pushed.files} files by {pushed.via}, tree {pushed.sha256[:12]}")
+    say("set up" if set_up(remote, line, console) else "set up already")
+
+
+def _bring_back(remote: Remote, status: Status, target: Path, say: Say) -> Deployed:
+    """Pull the job's files and enter what they tell in the ledgers; a failure stands in `problem`."""
+    settings, deployed = remote.settings, Deployed(status)
     try:
         deployed.pulled = pull(remote, target, say)
         say(describe_pull(deployed.pulled))
@@ -138,7 +150,6 @@ def deploy(
     except CaiError as error:
         deployed.problem = str(error)
         say(f"NOT ALL WAS BROUGHT BACK: {error}")
-    _stop_or_remind(remote, deployed, stop_when_done, say)
     return deployed
 
 
@@ -184,10 +195,10 @@ def _run_stop_command(remote: Remote, command: str, say: Say) -> None:
     try:
         answer = remote.call("stop", stdin={"command": command}, timeout=150)
         code = read(Ran, answer, "how the stop command ended").code
-        done = f"ran the stop command there (exit code {code})"
+        outcome = f"ran the stop command there (exit code {code})"
     except PodError as error:  # as when it worked at once
-        done = f"sent the stop command ({error})"
-    say(f"{done}; nobody has confirmed that it costs no more")
+        outcome = f"sent the stop command ({error})"
+    say(f"{outcome}; nobody has confirmed that it costs no more")
 
 
 def describe_pull(pulled: Pulled) -> str:
@@ -211,23 +222,23 @@ def _names(names: Sequence[str]) -> str:
 
 def note_openings(target: Path) -> None:
     """Enter the openings of held-out items that a pulled run made there into this user's ledger, each once."""
-    for path in sorted((target / "results").glob("*.json")):
-        if path.name == "baseline_assessment.json" or path.name.startswith("stage1_evaluation_"):
+    for path in sorted(Workspace.at(target).results.glob("*.json")):
+        if is_measurement(path.name):
             try:
                 results = read_json(path)
                 read(Measured, results, path.name)
-                note_opening(results)
+                note_opening(StoredResults.model_validate(results))
             except Exception:  # it comes from the pod: whatever it is, it must not end a pull
                 continue  # not a results file; whoever reads it as one says so
 
 
 def record_steps(pod: str, address: str, target: Path) -> None:
     """Put the pulled run's id and its seconds per step into the ledger, beside what was planned."""
-    path = target / "results" / "run.json"
+    path = Workspace.at(target).record
     if not path.exists():
         return
     try:
-        pulled = read(RunSteps, read_json(path), "run.json")
+        pulled = read(RunSteps, read_json(path), path.name)
     except CaiError:
         return
     used = {

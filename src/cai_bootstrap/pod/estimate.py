@@ -6,10 +6,9 @@ from typing import Any
 
 import yaml
 
-from cai_bootstrap.config import RunConfig, preset_names, resolve
+from cai_bootstrap.config import STEPS, RunConfig, preset_names, resolve
 from cai_bootstrap.pod.errors import PodConfigError
 
-STEPS = ("prepare", "baseline", "generate", "train", "evaluate")  # gate and report are part of the last
 RATES = Path(__file__).with_name("rates.yaml")
 
 

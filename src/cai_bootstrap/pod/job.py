@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 
+from cai_bootstrap.errors import EXIT_LOCKED, EXIT_TIMEOUT
 from cai_bootstrap.files import fingerprint
 from cai_bootstrap.pod import ledger
 from cai_bootstrap.pod.answers import Status, Watchdog, read
@@ -11,9 +12,8 @@ from cai_bootstrap.pod.install import pushed_code
 from cai_bootstrap.pod.session import rental
 from cai_bootstrap.pod.settings import PodSettings, require_price
 from cai_bootstrap.pod.ssh import Remote
-from cai_bootstrap.printable import one_line
+from cai_bootstrap.printable import duration, one_line
 
-LOCKED = 75
 EXIT_LOST = 1
 
 
@@ -122,7 +122,7 @@ def start(remote: Remote, slot: str, argv: Sequence[str], environment: dict[str,
         "mark": mark,
         "leftover_grace": min(10.0, settings.stop.job_grace_seconds),
     }
-    job = read(Status, remote.call("start", stdin=spec, allow=(LOCKED,)), f"{settings.address}: the job's status")
+    job = read(Status, remote.call("start", stdin=spec, allow=(EXIT_LOCKED,)), f"{settings.address}: the job's status")
     if not job.started:
         raise JobRunningError(
             f"{settings.address}: a job runs there already ({one_line(job.slot or 'starting', 40)} {job.job}); "
@@ -154,12 +154,12 @@ def describe(job: Status) -> str:
     if job.state == "none":
         return "no job was started on this pod"
     if job.state in ("starting", "running"):
-        took = f" for {minutes(job.now - job.began)}" if job.now is not None and job.began is not None else ""
+        took = f" for {duration(job.now - job.began)}" if job.now is not None and job.began is not None else ""
         return f"{name}: {job.state}{took}"
     if job.state == "lost":
         left = f"; {job.leftovers} of its processes still run" if job.leftovers else ""
         return f"{name}: lost, its supervisor died before it could record an exit code{left}"
-    took = f" after {minutes(job.ended - job.began)}" if job.ended is not None and job.began is not None else ""
+    took = f" after {duration(job.ended - job.began)}" if job.ended is not None and job.began is not None else ""
     text = f"{name}: finished with exit code {job.exit_code}{took}"
     if job.oom_kills:
         return text + ": the kernel's OOM killer struck, the pod ran out of memory (smaller batches or a larger pod)"
@@ -169,14 +169,6 @@ def describe(job: Status) -> str:
         return text + ": killed by SIGKILL, most often the sign of the OOM killer"
     if job.signal:
         return text + f": killed by signal {job.signal}"
-    if job.exit_code == 124:
+    if job.exit_code == EXIT_TIMEOUT:
         return text + ": a step reached its time limit"
     return text
-
-
-def minutes(seconds: float) -> str:
-    """A duration for people."""
-    whole = int(max(0, seconds))
-    if whole >= 3600:
-        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-    return f"{whole // 60} min {whole % 60:02d} s" if whole >= 60 else f"{whole} s"

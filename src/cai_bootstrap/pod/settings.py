@@ -7,11 +7,12 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from cai_bootstrap.errors import UsageError
 from cai_bootstrap.pod.address import check_host
 from cai_bootstrap.pod.errors import PodConfigError
+from cai_bootstrap.yaml_files import read_yaml
 
 PROXY_HOST = "ssh.runpod.io"
 PROXY_WAY_OUT = (
@@ -199,27 +200,19 @@ def load_settings(path: Path, **overrides: Any) -> PodSettings:
     Raises PodConfigError naming the file, the field, and what is expected.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise PodConfigError(f"{path}: no such file; make one with `cai pod init`") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise PodConfigError(f"{path}: not readable as text: {error}") from error
-    return parse_settings(text, path, **overrides)
+        content = read_yaml(path, what="file", missing="; make one with `cai pod init`")
+    except UsageError as error:
+        raise PodConfigError(str(error)) from error
+    return checked_settings(content, path, **overrides)
 
 
-def parse_settings(text: str, path: Path, **overrides: Any) -> PodSettings:
-    """The text of a pod.yaml, validated. Raises PodConfigError naming the file, the field, and what is expected."""
-    try:
-        found = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        where = getattr(error, "problem_mark", None)
-        line = f" (line {where.line + 1})" if where else ""
-        raise PodConfigError(f"{path}: not readable as YAML{line}") from None
-    if not isinstance(found, dict):
+def checked_settings(content: Any, path: Path, **overrides: Any) -> PodSettings:
+    """The content of a pod.yaml, validated. Raises PodConfigError naming the file, the field, and what is expected."""
+    if not isinstance(content, dict):
         raise PodConfigError(f"{path}: must hold fields such as 'host: …'; make one with `cai pod init`")
-    found.update({name: value for name, value in overrides.items() if value is not None})
+    fields = {**content, **{name: value for name, value in overrides.items() if value is not None}}
     try:
-        return PodSettings.model_validate(found)
+        return PodSettings.model_validate(fields)
     except ValidationError as error:
         problem = error.errors(include_input=False, include_url=False)[0]
         field = ".".join(str(part) for part in problem["loc"])

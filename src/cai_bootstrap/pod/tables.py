@@ -8,11 +8,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cai_bootstrap.pod import job
 from cai_bootstrap.pod.check import Checked
 from cai_bootstrap.pod.estimate import Estimate
 from cai_bootstrap.pod.ledger import Rental
-from cai_bootstrap.printable import one_line
+from cai_bootstrap.printable import duration, one_line
 
 UNKNOWN = "not measured"
 
@@ -78,8 +77,8 @@ def _steps_table(rental: Rental) -> Table:
         plan = planned.get(name)
         table.add_row(
             Text(one_line(name)),
-            UNKNOWN if plan is None else job.minutes(plan),
-            job.minutes(used),
+            UNKNOWN if plan is None else duration(plan),
+            duration(used),
             "" if plan is None else f"{plan * rate:.2f}",
             f"{used * rate:.2f}",
         )

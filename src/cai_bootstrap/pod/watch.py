@@ -11,14 +11,14 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from cai_bootstrap.config import STEPS
 from cai_bootstrap.pod import job
 from cai_bootstrap.pod.answers import End, Event, EventLine, Frame, Gpu, Money, Out, Status, Tick, excerpt, parse, read
 from cai_bootstrap.pod.errors import PodError, UnreachableError, UnreadableError
-from cai_bootstrap.pod.estimate import STEPS
 from cai_bootstrap.pod.follow import Follower
 from cai_bootstrap.pod.session import rental
 from cai_bootstrap.pod.ssh import Remote
-from cai_bootstrap.printable import one_line
+from cai_bootstrap.printable import duration, one_line
 
 WARN_SHARE = 0.8
 PROGRESS_SECONDS = 10.0
@@ -70,7 +70,7 @@ class View:
         if progress is not None and progress.tokens_per_second is not None:
             parts.append(f"{progress.tokens_per_second:.0f} tokens/s")
         if progress is not None and progress.eta_seconds is not None:
-            parts.append(f"{job.minutes(progress.eta_seconds)} left")
+            parts.append(f"{duration(progress.eta_seconds)} left")
         return ", ".join(parts)
 
     def money_text(self) -> str:
@@ -122,7 +122,7 @@ def watch(
     remote: Remote,
     console: Console,
     *,
-    as_json: bool,
+    as_json: bool = False,
     job_id: str | None = None,
     limit_seconds: float | None = None,
 ) -> tuple[Status, View]:
@@ -191,7 +191,7 @@ class _Printer:
         elif isinstance(frame, Out):
             self.line(frame.t)
         elif event is not None and event.event != "progress":
-            took = f" ({job.minutes(event.seconds)})" if event.seconds is not None else ""
+            took = f" ({duration(event.seconds)})" if event.seconds is not None else ""
             words = [event.step or "", event.event.removeprefix("step_"), event.message or ""]
             self.line("[pod] " + " ".join(word for word in words if word) + took)
         elif (

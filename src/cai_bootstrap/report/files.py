@@ -27,8 +27,8 @@ from cai_bootstrap.records import (
 from cai_bootstrap.report.money import Plan, Rental
 from cai_bootstrap.run.counts import Counts, Diversity, GenerationSummary, ModelRecord, PreflightReport, read_counts
 from cai_bootstrap.run.folder import Workspace
-from cai_bootstrap.run.markers import DATA_REMEDY, SuccessMarker, check_outputs, marker_name, read_typed
-from cai_bootstrap.run.record import RunRecord, read_record, record_file
+from cai_bootstrap.run.markers import DATA_REMEDY, SuccessMarker, check_outputs, read_typed
+from cai_bootstrap.run.record import RunRecord, read_record
 
 CountsT = TypeVar("CountsT", bound=Counts)
 RecordT = TypeVar("RecordT", bound=Record)
@@ -162,7 +162,7 @@ def load(workspace: Workspace, rentals: Sequence[Rental] = (), planned: Plan | N
 
 
 def _record(run: RunFiles) -> RunRecord | None:
-    path = record_file(run.workspace)
+    path = run.workspace.record
     try:
         record = read_record(run.workspace)
     except DataError as error:
@@ -270,7 +270,7 @@ def _data_faults(run: RunFiles) -> None:
     """Counts of data that were changed after they were made are named and not shown."""
     for number in range(1, len(run.data_folders()) + 1):
         try:
-            check_outputs(run.workspace, marker_name("generate", number), DATA_REMEDY)
+            check_outputs(run.workspace, "generate", DATA_REMEDY, number=number)
         except (CaiError, OSError) as error:
             run.faults.append(Fault(None, str(error)))
             run.summary = run.diversity = None
@@ -308,7 +308,7 @@ def _trusted(run: RunFiles, path: Path, suite: Suite | None) -> Results | None:
         run.faults.append(Fault.of(path, error))
         return None
     if (why := foreign(path, run.workspace)) is not None:
-        run.faults.append(Fault(path, why.removeprefix(f"{path}: ")))
+        run.faults.append(Fault(path, str(why).removeprefix(f"{path}: ")))
         return None
     return results
 

@@ -23,9 +23,10 @@ from cai_bootstrap.events import (
     read_events,
     run_logs,
 )
+from cai_bootstrap.printable import duration
 from cai_bootstrap.report.build import report_page
 from cai_bootstrap.report.safe import shown
-from cai_bootstrap.report.tables import duration, number
+from cai_bootstrap.report.tables import number
 from cai_bootstrap.run.folder import Workspace
 
 HOST = "127.0.0.1"

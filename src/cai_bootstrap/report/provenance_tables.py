@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from cai_bootstrap.errors import CaiError
 from cai_bootstrap.measuring.conditions import FACTORS
 from cai_bootstrap.measuring.ledger import openings
+from cai_bootstrap.printable import duration
 from cai_bootstrap.records import Instruction
 from cai_bootstrap.report.files import RunFiles
 from cai_bootstrap.report.findings import SIDE_NAMES, sides_of
 from cai_bootstrap.report.money import Plan, Rental
-from cai_bootstrap.report.tables import Table, condition_rows, duration, number
+from cai_bootstrap.report.tables import Table, condition_rows, number
 
 
 def tables(run: RunFiles) -> list[Table]:

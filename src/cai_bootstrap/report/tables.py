@@ -38,13 +38,6 @@ def number(value: Any) -> str:
     return str(value)
 
 
-def duration(seconds: float) -> str:
-    """A time in hours, minutes and seconds."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
-
-
 def condition_rows(conditions: Conditions) -> list[tuple[str, object]]:
     """Every condition of a measurement with its value, nested ones as `versions.torch`."""
     rows: list[tuple[str, object]] = []

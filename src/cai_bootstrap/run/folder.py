@@ -66,6 +66,7 @@ class DataFolder:
 
     @property
     def proposals(self) -> Path:
+        """For each instruction the two answers that the judges propose as a pair, or why there are none."""
         return self.path / "proposals.jsonl"
 
     @property
@@ -88,6 +89,26 @@ class DataFolder:
     @property
     def diversity(self) -> Path:
         return self.path / "diversity.json"
+
+    @property
+    def passes(self) -> tuple[Path, ...]:
+        """What the passes make from the instructions, each from those before it."""
+        return (self.responses, self.critiques, self.revisions, self.proposals, self.judgements)
+
+    def outputs(self) -> dict[str, Path]:
+        """The files of a finished round, by the names that its marker gives them."""
+        return {
+            "instructions": self.instructions,
+            "responses": self.responses,
+            "critiques": self.critiques,
+            "revisions": self.revisions,
+            "proposals": self.proposals,
+            "pairs": self.pairs,
+            "rejected": self.rejected,
+            "summary": self.summary,
+            "diversity": self.diversity,
+            "judgements": self.judgements,
+        }
 
     @property
     def hashed(self) -> list[Path]:
@@ -200,6 +221,12 @@ class Workspace:
         """The marker of a finished step."""
         return self.markers / f"{step_name(step, number)}.json"
 
+    def marked_rounds(self, step: str) -> list[int]:
+        """The rounds in which a step ended, as far as markers lie here."""
+        numbers = (path.stem.removeprefix(f"{step}-") for path in self.markers.glob(f"{step}-*.json"))
+        later = sorted(int(number) for number in numbers if number.isdigit())
+        return [*([1] if self.marker(step).exists() else []), *later]
+
     @property
     def markers(self) -> Path:
         return self.logs / self.stage.markers
@@ -255,6 +282,14 @@ def is_measurement(name: str) -> bool:
     """Whether a file's name is that of a results file, of any stage."""
     stages = (INSTRUCTIONS, CONSTITUTION)
     return name == Workspace.at(".").baseline.name or any(name.startswith(f"{stage.evaluation}_") for stage in stages)
+
+
+def output_name(path: str) -> str:
+    """The name under which a step's marker lists a file, by the file's own name: `success` for `TRAINING_SUCCESS`."""
+    workspace, name = Workspace.at("."), Path(path).name
+    names = {file.name: key for key, file in workspace.round_data(1).outputs().items()}
+    names |= {workspace.model.name: "model", workspace.baseline.name: "baseline", SUCCESS: "success"}
+    return names.get(name, "results" if is_measurement(name) else name)
 
 
 def resolve_base_dir(given: str | Path | None = None) -> Path:

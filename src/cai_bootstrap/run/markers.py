@@ -4,31 +4,27 @@ One step reads what another wrote, perhaps days later and on another machine. Wh
 whether it still is what the step wrote.
 """
 
-from collections.abc import Collection, Iterable
-from fnmatch import fnmatch
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from cai_bootstrap.errors import DataError, UntrustedResultError
 from cai_bootstrap.events import utc_now
 from cai_bootstrap.files import read_json, sha256_file, write_json
-from cai_bootstrap.run.folder import Workspace
+from cai_bootstrap.run.folder import Workspace, output_name, step_name
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 UtcTime = Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
-RESULTS = "stage1_evaluation_*.json"
-BASELINE = "baseline_assessment.json"
-SUCCESS = "TRAINING_SUCCESS"
-# The outputs, by their file names, without which a marker does not describe its step.
+# The outputs without which a marker does not describe its step.
 REQUIRED: dict[str, tuple[str, ...]] = {
-    "prepare": ("model.json",),
-    "baseline": (BASELINE,),
-    "generate": ("instructions.jsonl", "responses.jsonl", "preference_pairs.jsonl", "generation_summary.json"),
-    "train": (SUCCESS,),
-    "evaluate": (RESULTS,),
+    "prepare": ("model",),
+    "baseline": ("baseline",),
+    "generate": ("instructions", "responses", "pairs", "summary"),
+    "train": ("success",),
+    "evaluate": ("results",),
 }
 DATA_REMEDY = (
     "restore the file, or make the data anew with --force-data (data of your own go into a folder of their own: "
@@ -36,12 +32,22 @@ DATA_REMEDY = (
 )
 
 
+class Output(BaseModel):
+    """An output of a step: `{"path": "checkpoints/stage1/9f…/TRAINING_SUCCESS", "sha256": "4c…"}`."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    path: str = Field(min_length=1)
+    sha256: Sha256
+
+
 class StepMarker(BaseModel):
     """`logs/steps/NAME.json`, written last: `{"step": "train", "round": 1, "fingerprint": "9f…",
-    "finished_at": "2026-11-22T10:31:00Z", "outputs": {"checkpoints/stage1/9f…/TRAINING_SUCCESS": "4c…"}}`.
+    "finished_at": "2026-11-22T10:31:00Z", "outputs": {"success": {"path": "checkpoints/…", "sha256": "4c…"}}}`.
 
-    Outputs are relative to the base directory where they lie under it. `earlier` holds the outputs of this step's runs
-    before this one that are still there (results files are never overwritten).
+    Paths are relative to the base directory where they lie under it. `earlier` holds, by path, the outputs of this
+    step's runs before this one that are still there (results files are never overwritten). A marker of an earlier
+    version lists its outputs by path; the file's name tells which output it is.
     """
 
     model_config = ConfigDict(extra="allow", strict=True, frozen=True)
@@ -50,21 +56,29 @@ class StepMarker(BaseModel):
     round: int = Field(1, ge=1)
     fingerprint: str = Field(min_length=1)
     finished_at: UtcTime
-    outputs: dict[str, Sha256] = Field(min_length=1)
+    outputs: dict[str, Output] = Field(min_length=1)
     earlier: dict[str, Sha256] = Field(default_factory=dict)
+
+    @field_validator("outputs", mode="before")
+    @classmethod
+    def _by_name(cls, outputs: Any) -> Any:
+        if not isinstance(outputs, dict) or not all(isinstance(value, str) for value in outputs.values()):
+            return outputs
+        return {output_name(path): {"path": path, "sha256": sha256} for path, sha256 in outputs.items()}
 
 
 class Outputs:
-    """A step's marker, with its outputs as paths. `name` is the marker's (`train`, or `train-2` for round 2)."""
+    """What a finished step of a round left, by name. `name` is the marker's (`train`, or `train-2` for round 2)."""
 
     def __init__(self, name: str, marker: StepMarker, workspace: Workspace) -> None:
         self.name, self.fingerprint, self.finished_at = name, marker.fingerprint, marker.finished_at
-        self.hashes = {workspace.base / path: sha256 for path, sha256 in marker.outputs.items()}
+        self._paths = {key: workspace.base / output.path for key, output in marker.outputs.items()}
+        self.hashes = {workspace.base / output.path: output.sha256 for output in marker.outputs.values()}
         self.earlier = {workspace.base / path: sha256 for path, sha256 in marker.earlier.items()}
 
-    def path(self, pattern: str) -> Path:
-        """The output whose file name fits `pattern`; the marker was refused if there is none."""
-        return next(path for path in self.hashes if fnmatch(path.name, pattern))
+    def path(self, name: str) -> Path:
+        """An output that every step of this kind has (`REQUIRED`): without it, the marker was refused."""
+        return self._paths[name]
 
     def changed(self) -> list[Path]:
         """The outputs that are there and are not what the step wrote."""
@@ -86,80 +100,67 @@ class Outputs:
         return f"{path}: {what} after the step '{self.name}' ended ({self.finished_at}); {remedy}"
 
 
-def marker_name(step: str, number: int) -> str:
-    """The name of a step's marker: evaluation has one, other steps have one for each round."""
-    return step if number == 1 or step == "evaluate" else f"{step}-{number}"
-
-
-def step_log(workspace: Workspace, run: str, step: str, number: int) -> Path:
-    """Where what a step's process prints goes: `logs/RUN.generate-2.log` in round 2."""
-    return workspace.logs / f"{run}.{marker_name(step, number)}.log"
-
-
-def marker_file(workspace: Workspace, name: str) -> Path:
-    """Where a step's marker lies."""
-    return workspace.logs / "steps" / f"{name}.json"
-
-
 def write_marker(
     workspace: Workspace,
     step: str,
     number: int,
     *,
     fingerprint: str,
-    outputs: Iterable[Path],
+    outputs: Mapping[str, Path],
     before: Outputs | None = None,
 ) -> None:
     """Write the marker of a step of round `number`, atomically. `before`: the one that it replaces.
 
     What the step wrote before and still is as it was stays listed as `earlier`.
     """
-    hashes = {_relative(path, workspace.base): sha256_file(path) for path in outputs}
+    named = {name: {"path": workspace.relative(path), "sha256": sha256_file(path)} for name, path in outputs.items()}
     past = {} if before is None else {**before.earlier, **before.hashes}
-    earlier = {_relative(path, workspace.base): sha256 for path, sha256 in past.items() if _same(path, sha256)}
+    earlier = {workspace.relative(path): sha256 for path, sha256 in past.items() if _same(path, sha256)}
+    own = {output["path"] for output in named.values()}
     write_json(
-        marker_file(workspace, marker_name(step, number)),
+        workspace.marker(step, number),
         {
             "step": step,
             "round": number,
             "fingerprint": fingerprint,
             "finished_at": utc_now(),
-            "outputs": hashes,
-            "earlier": {path: sha256 for path, sha256 in earlier.items() if path not in hashes},
+            "outputs": named,
+            "earlier": {path: sha256 for path, sha256 in earlier.items() if path not in own},
         },
     )
 
 
-def read_outputs(workspace: Workspace, name: str) -> Outputs | None:
-    """A step's marker, or None if the step did not end here. The outputs themselves are not looked at.
+def read_outputs(workspace: Workspace, step: str, number: int = 1) -> Outputs | None:
+    """What a step left in a round, or None if it did not end here. The outputs themselves are not looked at.
 
     Raises UntrustedResultError if the marker is torn, is of another step or form, lacks an output that the step always
     has, or names a file outside the run's folders.
     """
-    path = marker_file(workspace, name)
+    path = workspace.marker(step, number)
     if not path.exists():
         return None
-    step = name.partition("-")[0]
     again = f"remove this marker and run `cai {step}` again"
     marker = read_typed(path, StepMarker, again)
     if marker.step != step:
         raise UntrustedResultError(f"{path}: is a marker of the step {marker.step!r}; {again}")
-    for listed in (*marker.outputs, *marker.earlier):
+    for listed in (*(output.path for output in marker.outputs.values()), *marker.earlier):
         if not _inside(workspace, listed):
             raise UntrustedResultError(f"{path}: names {listed!r}, which is not in this run's folders; {again}")
-    names = {Path(listed).name for listed in marker.outputs}
-    for pattern in REQUIRED.get(step, ()):
-        if not any(fnmatch(own, pattern) for own in names):
-            raise UntrustedResultError(f"{path}: lists no {pattern}; {again}")
-    return Outputs(name, marker, workspace)
+    for name in REQUIRED.get(step, ()):
+        output = marker.outputs.get(name)
+        if output is None or output_name(output.path) != name:
+            raise UntrustedResultError(f"{path}: lists no {name} as its output; {again}")
+    return Outputs(step_name(step, number), marker, workspace)
 
 
-def check_outputs(workspace: Workspace, name: str, remedy: str, *, within: Collection[Path] | None = None) -> None:
+def check_outputs(
+    workspace: Workspace, step: str, remedy: str, *, number: int = 1, within: Collection[Path] | None = None
+) -> None:
     """Raise UntrustedResultError if an output of a finished step was changed; what is gone is named by who reads it.
 
     `within`: only outputs that lie in one of these folders count. A step without a marker promises nothing.
     """
-    outputs = read_outputs(workspace, name)
+    outputs = read_outputs(workspace, step, number)
     for path in outputs.changed() if outputs is not None else ():
         if outputs is not None and (within is None or path.parent in within):
             raise UntrustedResultError(outputs.sentence(path, remedy))
@@ -223,10 +224,6 @@ def _same(path: Path, sha256: str) -> bool:
         return path.is_file() and sha256_file(path) == sha256
     except OSError:
         return False
-
-
-def _relative(path: Path, base: Path) -> str:
-    return str(path.relative_to(base)) if path.is_relative_to(base) else str(path)
 
 
 def _inside(workspace: Workspace, listed: str) -> bool:

@@ -12,19 +12,15 @@ from cai_bootstrap.errors import DataError
 from cai_bootstrap.files import read_json, sha256_file
 from cai_bootstrap.run.folder import Workspace
 
-SUMMARIES = ("generation_summary.json", "diversity.json")
 LIBRARIES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "vllm", "bitsandbytes", "numpy")
 
 
 def manifest(resolved: Resolved, workspace: Workspace) -> dict[str, Any]:
     """Versions, configuration with origins, and the hashes of the run's files. Missing files are left out."""
     files = [
-        *sorted(workspace.data.glob("*.jsonl")),
-        *(path for name in SUMMARIES for path in sorted(workspace.data.glob(name))),
-        *sorted(workspace.data.glob("round-*/*.jsonl")),  # later rounds trained the evaluated adapter too
-        *(path for name in SUMMARIES for path in sorted(workspace.data.glob(f"round-*/{name}"))),
+        *(path for data in workspace.rounds() for path in data.hashed),  # each round trained the evaluated adapter
         *sorted(workspace.results.glob("*.json")),
-        *sorted(workspace.checkpoints.glob("*/TRAINING_SUCCESS")),
+        *workspace.success_markers(),
     ]
     return {
         "product": {"version": __version__, "commit": commit()},
@@ -32,9 +28,9 @@ def manifest(resolved: Resolved, workspace: Workspace) -> dict[str, Any]:
         "platform": platform.platform(),
         "versions": {name: found for name in LIBRARIES if (found := installed(name))},
         "config": {key: {"value": value, "from": origin} for key, value, origin in show(resolved)},
-        "model": _read(workspace.logs / "model.json"),
-        "data": _read(workspace.data / "generation_summary.json"),
-        "files": {_name(path, workspace.base): sha256_file(path) for path in files if path.name != "run.json"},
+        "model": _read(workspace.model),
+        "data": _read(workspace.round_data(1).summary),
+        "files": {workspace.relative(path): sha256_file(path) for path in files if path != workspace.record},
     }
 
 
@@ -66,7 +62,3 @@ def _read(path: Path) -> Any:
         return read_json(path)
     except DataError:
         return None
-
-
-def _name(path: Path, base: Path) -> str:
-    return str(path.relative_to(base)) if path.is_relative_to(base) else str(path)

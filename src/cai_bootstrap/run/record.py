@@ -1,6 +1,5 @@
 """`results/run.json`: how a whole run ended, what its steps took, and what it was made of."""
 
-from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -82,14 +81,9 @@ class RunRecord(_Part):
         return self.model_dump(by_alias=True)
 
 
-def record_file(workspace: Workspace) -> Path:
-    """Where a run's record lies."""
-    return workspace.results / "run.json"
-
-
 def read_record(workspace: Workspace) -> RunRecord | None:
     """The record of the newest whole run, or None if there is none. Raises DataError naming the file and its fault."""
-    path = record_file(workspace)
+    path = workspace.record
     if not path.exists():
         return None
     try:

@@ -1,7 +1,7 @@
 """What every step is given, and what several of them ask."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cai_bootstrap.config import RunConfig
@@ -10,9 +10,9 @@ from cai_bootstrap.inference.models import PreparedModel, prepare
 from cai_bootstrap.inference.open import OpenedModel, open_model
 from cai_bootstrap.instructions.held_back import held_back
 from cai_bootstrap.instructions.leakage import LeakageIndex
-from cai_bootstrap.judging.suite import Suite, load_suite
+from cai_bootstrap.judging.suite import WHOLE_SUITE, Suite, load_suite
 from cai_bootstrap.records import EvalItem
-from cai_bootstrap.run.folder import Workspace
+from cai_bootstrap.run.folder import DataFolder, Workspace
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,19 @@ class StepContext:
     run: str
     round: int = 1
 
-    def data(self, number: int | None = None) -> Path:
-        """Where a round's data lie: the first one's in the data folder itself, later ones' in `round-N` below it."""
-        wanted = number or self.round
-        return self.workspace.data if wanted == 1 else self.workspace.data / f"round-{wanted}"
+    def at_round(self, number: int) -> "StepContext":
+        """The same, for another round."""
+        return replace(self, round=number)
+
+    @property
+    def data(self) -> DataFolder:
+        """This round's data."""
+        return self.workspace.round_data(self.round)
+
+    @property
+    def earlier_data(self) -> list[DataFolder]:
+        """The data of the rounds before this one."""
+        return [self.workspace.round_data(number) for number in range(1, self.round)]
 
     @property
     def count(self) -> int:
@@ -80,7 +89,7 @@ class StepContext:
     def leakage(self) -> LeakageIndex:
         """Everything that is held out: the measured suite, and all of the shipped dev and test items."""
         dev = load_suite(self.config.evaluation.dev_suite).items
-        test = load_suite("stage1").items
+        test = load_suite(WHOLE_SUITE).items
         items = {item.id: item for item in (*self.suite.items, *dev, *test)}
         return LeakageIndex(items.values())
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from cai_bootstrap.files import fingerprint, write_json
 from cai_bootstrap.generation.prompts import PROMPT_VERSION
-from cai_bootstrap.judging.suite import WHOLE_SUITE, load_suite
+from cai_bootstrap.judging.suite import DEV_SUITE, WHOLE_SUITE, load_suite
 from cai_bootstrap.measuring import assess as assessing
 from cai_bootstrap.measuring import facts
 from cai_bootstrap.measuring.elicit import GRID, Elicitation, elicit
@@ -20,7 +20,7 @@ def run(context: StepContext) -> dict[str, Any]:
     opened = context.open_for_evaluation()
     conditions = assessing.conditions_of(opened.engine.info, dev, max_new_tokens=settings.max_new_tokens)
     key = fingerprint([len(items), config.seed, PROMPT_VERSION])
-    partial = assessing.partial_folder(context.workspace.results, "elicit", key, conditions)
+    partial = assessing.partial_folder(context.workspace, "elicit", key, conditions)
     context.progress.begin(len(items) * len(GRID))
     found: Elicitation = elicit(
         opened.engine,
@@ -38,8 +38,8 @@ def run(context: StepContext) -> dict[str, Any]:
         "best": found.best.name,
         "nothing_to_teach": found.nothing_to_teach,
     }
-    write_json(context.workspace.results / "elicitation.json", report)
-    assessing.remove_partial(context.workspace.results, "elicit")
+    write_json(context.workspace.elicitation, report)
+    assessing.remove_partial(context.workspace, "elicit")
     return report
 
 
@@ -48,9 +48,9 @@ def make_flags(context: StepContext) -> dict[str, Any]:
 
     The opening of the test items is written into the ledger first.
     """
-    test, dev = load_suite(WHOLE_SUITE), load_suite("stage1-dev")
+    test, dev = load_suite(WHOLE_SUITE), load_suite(DEV_SUITE)
     opened = context.open_for_evaluation()
     open_test(test, "elicitable flags", model=context.config.model, adapter=None, run=context.run)
     found = facts.make_flags(opened.engine, [*test.items, *dev.items])
-    write_json(context.workspace.results / "elicitable.json", found)
+    write_json(context.workspace.elicitable, found)
     return found

@@ -1,98 +1,79 @@
 """Evaluate: base and trained model on the same items, under the same recorded conditions."""
 
 from pathlib import Path
-from typing import Any
 
 from cai_bootstrap.errors import UntrustedResultError
 from cai_bootstrap.events import utc_now
 from cai_bootstrap.files import fingerprint, sha256_file
-from cai_bootstrap.inference.engine import Sampling
-from cai_bootstrap.measuring import assess as assessing
+from cai_bootstrap.measuring.assess import measured_side
 from cai_bootstrap.measuring.conditions import Conditions, differences
-from cai_bootstrap.measuring.declared import Results, Reuse, Run, RunAdapter
-from cai_bootstrap.measuring.ledger import open_test
-from cai_bootstrap.measuring.results import Measured, build_results, read_results, write_results
-from cai_bootstrap.run.markers import BASELINE, check_outputs
-from cai_bootstrap.steps import baseline as baseline_step
-from cai_bootstrap.steps import generate, train
+from cai_bootstrap.measuring.declared import Results, Run, RunAdapter
+from cai_bootstrap.measuring.results import read_results
+from cai_bootstrap.run.markers import Outputs, check_outputs
+from cai_bootstrap.steps.adapter import own_checkpoint
 from cai_bootstrap.steps.context import StepContext
+from cai_bootstrap.steps.data import check_all_data
+from cai_bootstrap.steps.measurement import Measurement, measurement_identity
 from cai_bootstrap.training.checkpoints import Checkpoint, read_success
 
 
 def _checkpoint(context: StepContext) -> Checkpoint:
     """The adapter to evaluate: the one that was named, else this run's newest finished one."""
-    if context.config.adapter is not None:
-        found = read_success(Path(context.config.adapter))
-    else:
-        found = train.checkpoint_of(context)
-    if context.suite.sha256 not in (found.details.get("leakage_checked") or []):
+    named = context.config.adapter
+    checkpoint = own_checkpoint(context) if named is None else read_success(Path(named))
+    if context.suite.sha256 not in (checkpoint.details.get("leakage_checked") or []):
         raise UntrustedResultError(
-            f"{found.path}: its training data were not checked against the suite '{context.suite.name}'; train again "
-            "with this suite configured, so that leaks are dropped first"
+            f"{checkpoint.path}: its training data were not checked against the suite '{context.suite.name}'; train "
+            "again with this suite configured, so that leaks are dropped first"
         )
-    if found.details.get("base_weights_sha256") != context.prepared().weights_sha256:
-        raise UntrustedResultError(f"{found.path}: this adapter was trained on other base weights than --model's")
-    return found
+    if checkpoint.details.get("base_weights_sha256") != context.prepared().weights_sha256:
+        raise UntrustedResultError(f"{checkpoint.path}: this adapter was trained on other base weights than --model's")
+    return checkpoint
 
 
 def identity(context: StepContext) -> str:
     """The adapter, the conditions, and the baseline that the base side may come from."""
-    baseline = context.workspace.results / BASELINE
+    baseline = context.workspace.baseline
     return fingerprint(
-        [baseline_step.identity(context), _checkpoint(context).sha256, context.config.evaluation.enforce_gate,
+        [measurement_identity(context), _checkpoint(context).sha256, context.config.evaluation.enforce_gate,
          sha256_file(baseline) if baseline.exists() else None]
     )  # fmt: skip
 
 
-def run(context: StepContext, expected: str) -> list[Path]:
+def run(context: StepContext, expected: str) -> dict[str, Path]:
     """Base and trained model on the same items under the same conditions; writes a results file."""
-    config, suite, settings = context.config, context.suite, context.config.evaluation
     checkpoint = _checkpoint(context)
-    opened = context.open_for_evaluation(checkpoint.path)
-    conditions = assessing.conditions_of(opened.engine.info, suite, max_new_tokens=settings.max_new_tokens)
-    partial = assessing.partial_folder(context.workspace.results, "evaluate", expected, conditions)
-    baseline = _baseline(context, conditions)
-    context.progress.begin(len(suite.items) * (1 if baseline else 2))
-    opening = open_test(suite, "evaluation", model=config.model, adapter=checkpoint.sha256, run=context.run)
-    prompts = [f"{item.instruction}\n" for item in suite.items]
-    how: dict[str, Any] = {
-        "sampling": Sampling(settings.max_new_tokens, pinned=True),
-        "progress": context.progress,
-        "stopping": context.stopping,
-    }
-    trained = assessing.assess(opened.engine, suite.items, prompts, partial / "trained.jsonl", **how)
-    base = None if baseline is None else assessing.measured_side(baseline, "base")
-    if base is None:
-        with opened.engine.without_adapter():
-            outputs = assessing.assess(opened.engine, suite.items, prompts, partial / "base.jsonl", **how)
-        base = Measured(outputs, assessing.plain_factors(opened.engine.info.model, None))
-    results = build_results(
-        suite=suite,
-        conditions=conditions,
-        base=base,
-        trained=Measured(trained, assessing.plain_factors(opened.engine.info.model, checkpoint.sha256)),
-        rival=None if baseline is None else assessing.measured_side(baseline, "rival"),
+    measurement = Measurement(context, "evaluate", expected, checkpoint)
+    baseline = _baseline(context, measurement.conditions)
+    context.progress.begin(len(context.suite.items) * (1 if baseline else 2))
+    measurement.open_test("evaluation")
+    trained = measurement.trained()
+    path = context.workspace.evaluation(utc_now())
+    measurement.write(
+        path,
+        base=(None if baseline is None else measured_side(baseline, "base")) or measurement.base(),
+        trained=trained,
+        rival=None if baseline is None else measured_side(baseline, "rival"),
         prompting=None if baseline is None else baseline.rival,
         run=Run(
-            fingerprint=expected,
-            ledger_opening=opening,
             adapter=RunAdapter(sha256=checkpoint.sha256, finished_at=checkpoint.finished_at),
             labels=checkpoint.details.get("labels", {}),
             pairs=checkpoint.details.get("pairs"),
-            reuse=Reuse(**generate.check_all_data(context)) if config.adapter is None else None,
+            reuse=check_all_data(context) if context.config.adapter is None else None,
             base_from_baseline=baseline is not None,
         ),
-        enforced=settings.enforce_gate,
     )
-    path = context.workspace.results / f"stage1_evaluation_{utc_now().replace('-', '').replace(':', '')}.json"
-    write_results(path, results)
-    assessing.remove_partial(context.workspace.results, "evaluate")
-    return [path]
+    return {"results": path}
+
+
+def is_here(before: Outputs, context: StepContext) -> bool:
+    """Whether the results lie where this run would write them."""
+    return before.path("results").parent == context.workspace.results
 
 
 def _baseline(context: StepContext, conditions: Conditions) -> Results | None:
     """The baseline, if it was measured under exactly these conditions; else None."""
-    path = context.workspace.results / BASELINE
+    path = context.workspace.baseline
     if not path.exists():
         return None
     suite = None if context.config.evaluation.suite == context.suite.name else context.suite

@@ -1,9 +1,7 @@
 """What a step reads must be what an earlier step wrote: each file's hash against the marker of its step."""
 
-from dataclasses import replace
-
 from cai_bootstrap.config import Step
-from cai_bootstrap.run.markers import DATA_REMEDY, check_outputs, marker_name
+from cai_bootstrap.run.markers import DATA_REMEDY, check_outputs
 from cai_bootstrap.steps.context import StepContext
 
 ADAPTER_REMEDY = "restore it, or remove its folder and train again"
@@ -26,7 +24,7 @@ def check_inputs(name: Step, context: StepContext) -> None:
 def _check_rounds(context: StepContext, *, data: int, adapters: int) -> None:
     """The data of the first `data` rounds, and the success markers of the first `adapters`."""
     for number in range(1, data + 1):
-        folder = replace(context, round=number).data()
-        check_outputs(context.workspace, marker_name("generate", number), DATA_REMEDY, within=[folder])
+        folder = context.workspace.round_data(number).path
+        check_outputs(context.workspace, "generate", DATA_REMEDY, number=number, within=[folder])
     for number in range(1, adapters + 1):
-        check_outputs(context.workspace, marker_name("train", number), ADAPTER_REMEDY)
+        check_outputs(context.workspace, "train", ADAPTER_REMEDY, number=number)

@@ -16,7 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from cai_bootstrap.errors import DataError, UntrustedResultError
 from cai_bootstrap.events import utc_now
 from cai_bootstrap.files import read_json, sha256_file, write_json
-from cai_bootstrap.run.markers import SUCCESS, Sha256, SuccessMarker, read_typed
+from cai_bootstrap.run.folder import SUCCESS
+from cai_bootstrap.run.markers import Sha256, SuccessMarker, read_typed
 
 COMPLETE = "COMPLETE"
 AGAIN = "remove that folder and train again"

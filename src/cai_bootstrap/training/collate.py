@@ -15,7 +15,7 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Collator:
-    """Rows of `training.pairs.dataset` to tensors.
+    """Rows of `training.pairs.rows_of` to tensors.
 
     `input_ids` and `attention_mask` are (rows, width). `answers` (tokens,) holds the places of all answer tokens in
     the flattened `input_ids`; `lengths` (rows,) how many of them are each row's. `width_step` and `answer_step` round

@@ -48,10 +48,3 @@ def rows_of(pairs: Sequence[TokenisedPair], reference: Sequence[tuple[float, flo
     for row, (chosen, rejected) in zip(made, reference or [], strict=reference is not None):
         row |= {"ref_chosen_logps": chosen, "ref_rejected_logps": rejected}
     return made
-
-
-def dataset(pairs: Sequence[TokenisedPair]) -> Any:
-    """The pairs as a `datasets.Dataset`, which is what TRL wants to be given."""
-    from datasets import Dataset
-
-    return Dataset.from_list(rows_of(pairs))

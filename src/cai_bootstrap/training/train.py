@@ -23,7 +23,7 @@ from cai_bootstrap.inference.transformers_engine import is_out_of_memory, releas
 from cai_bootstrap.records import EvalItem, PreferencePair
 from cai_bootstrap.training.batch_split import Share, process_count
 from cai_bootstrap.training.checkpoints import Checkpoint, mark_success, newest_complete, read_success
-from cai_bootstrap.training.pairs import TokenisedPair, dataset, rows_of, tokenise
+from cai_bootstrap.training.pairs import TokenisedPair, rows_of, tokenise
 from cai_bootstrap.training.watch import CollapseWatch
 
 FINAL_LOSS_STEPS = 10
@@ -144,6 +144,7 @@ class TrainingRun:
         tokenizer.padding_side = "left"
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
+        model.config.get_text_config().pad_token_id = model.generation_config.pad_token_id = tokenizer.pad_token_id
         tokenizer.chat_template = None
         return model, tokenizer
 
@@ -174,67 +175,71 @@ class TrainingRun:
     ) -> Any:
         """Train one phase; when the device runs out of memory, without recorded steps, then with half the batch (and
         twice the accumulation)."""
+        from cai_bootstrap.training.adapters import copy_adapters, put_back
         from cai_bootstrap.training.callback import StepCallback
-        from cai_bootstrap.training.fast.graphs import NotRecordedError
-        from cai_bootstrap.training.ranks import Ranks
 
-        settings, ranks = self.config.training, Ranks()
-        batch_size, accumulate = settings.batch_size, settings.accumulate
-        if self.share is not None:
-            batch_size, accumulate = self.share.batch_size, self.share.accumulate
+        settings = self.config.training
+        share = self.share or Share(1, settings.batch_size, settings.accumulate)
         work = self.folder / "work" / f"{number}-{phase.name}"
         earlier_looks = len(watch.looks) if watch else 0
-        start: dict[str, Any] = {}
         recorded = self.graphed and self.config.fast
+        untrained: dict[str, Any] = {}
         while True:
-            trainer = self._trainer(phase, model, tokenizer, pairs, work, batch_size, accumulate, recorded=recorded)
-            start = start or _adapters(trainer.model)
+            trainer = self._trainer(phase, model, tokenizer, pairs, work, share, recorded=recorded)
+            untrained = untrained or copy_adapters(trainer.model)
+            callback = StepCallback(
+                self.progress,
+                self.stopping,
+                watch,
+                tokenizer,
+                settings.watch_every,
+                earlier_looks=earlier_looks,
+                phase=number,
+            )
             try:
-                self._reference(trainer, phase, pairs, work)
-                callback = StepCallback(
-                    self.progress,
-                    self.stopping,
-                    watch,
-                    tokenizer,
-                    settings.watch_every,
-                    earlier_looks=earlier_looks,
-                    phase=number,
-                )
-                trainer.add_callback(callback)
-                resume = ranks.told_by_first(newest_complete(work, self.progress.say) if ranks.first else None)
-                if resume is not None:
-                    self.progress.say(f"{phase.name}: going on from step {resume.name.rsplit('-', 1)[1]}")
-                trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+                self._run_trainer(trainer, callback, phase, pairs, work)
             except Exception as error:
-                full = is_out_of_memory(error)
-                if trainer.records and (full or isinstance(error, NotRecordedError)):
-                    recorded = False
-                    why = "out of memory" if full else str(error).splitlines()[0]
-                    self.progress.say(f"training steps are not recorded as CUDA graphs ({why}): going on without")
-                # Of several processes the others wait for this one: all are started again (`training.launch`).
-                elif not full or batch_size == 1 or self.share is not None:
-                    raise
-                else:
-                    batch_size, accumulate = batch_size // 2, accumulate * 2
-                    self.progress.say(
-                        f"out of memory: going on with {batch_size} pairs a step, {accumulate} steps added up"
-                    )
+                recorded, share = self._with_less(recorded, share, trainer, error)
                 model = trainer.model
                 # Without a checkpoint it begins again at step 0, which is no beginning for adapters of later steps.
-                _put_back(model, start)
+                put_back(model, untrained)
                 trainer.forget()
                 release_memory()
                 continue
-            if callback.collapse:
-                raise TrainingCollapsedError(
-                    f"training was stopped at step {trainer.state.global_step}: {callback.collapse}. No success marker "
-                    "was written; lower training.learning_rate (--set), raise training.sft_weight, or look at the pairs"
-                )
-            if callback.interrupted:
-                raise InterruptedRunError(
-                    f"training stopped at step {trainer.state.global_step}; start again to go on from there"
-                )
+            _refuse_stopped(callback, trainer.state.global_step)
             return trainer
+
+    def _run_trainer(
+        self, trainer: Any, callback: Any, phase: Phase, pairs: Sequence[TokenisedPair], work: Path
+    ) -> None:
+        """Train to the end, or to where `callback` stops it, from the newest whole checkpoint in `work` if any."""
+        from cai_bootstrap.training.ranks import Ranks
+
+        ranks = Ranks()
+        self._reference(trainer, phase, pairs, work)
+        trainer.add_callback(callback)
+        resume = ranks.told_by_first(newest_complete(work, self.progress.say) if ranks.first else None)
+        if resume is not None:
+            self.progress.say(f"{phase.name}: going on from step {resume.name.rsplit('-', 1)[1]}")
+        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+
+    def _with_less(self, recorded: bool, share: Share, trainer: Any, error: Exception) -> tuple[bool, Share]:
+        """Whether to record, and what of a step to do at once, after this error; raises it where nothing helps."""
+        from cai_bootstrap.training.fast.graphs import NotRecordedError
+
+        full = is_out_of_memory(error)
+        if trainer.records and (full or isinstance(error, NotRecordedError)):
+            why = "out of memory" if full else str(error).splitlines()[0]
+            self.progress.say(f"training steps are not recorded as CUDA graphs ({why}): going on without")
+            return False, share
+        # Of several processes the others wait for this one: all are started again (`training.launch`).
+        if not full or share.batch_size == 1 or self.share is not None:
+            raise error
+        share = Share(1, share.batch_size // 2, share.accumulate * 2)
+        self.progress.say(
+            f"out of memory: going on with {share.batch_size} pairs a step, {share.accumulate} steps added up"
+        )
+        return recorded, share
 
     def _trainer(
         self,
@@ -243,69 +248,28 @@ class TrainingRun:
         tokenizer: Any,
         pairs: Sequence[TokenisedPair],
         work: Path,
-        batch_size: int,
-        accumulate: int,
+        share: Share,
         *,
         recorded: bool,
     ) -> Any:
         import torch
-        from peft import LoraConfig, PeftModel
         from transformers import logging
-        from trl import DPOConfig
 
+        from cai_bootstrap.training.adapters import with_adapters
+        from cai_bootstrap.training.arguments import training_arguments
         from cai_bootstrap.training.trainer import PreferenceTrainer
 
         logging.set_verbosity_error()
         settings = self.config.training
-        cuda = torch.cuda.is_available()
-        steps = settings.max_steps if settings.max_steps > 0 else -1
-        arguments = DPOConfig(
-            output_dir=str(work),
-            per_device_train_batch_size=batch_size,
-            gradient_accumulation_steps=accumulate,
-            learning_rate=settings.learning_rate,
-            lr_scheduler_type="cosine",
-            warmup_steps=settings.warmup_ratio,
-            num_train_epochs=settings.epochs,
-            max_steps=steps,
-            max_length=settings.max_length,
-            beta=settings.beta,
-            neftune_noise_alpha=settings.neftune_alpha or None,
-            bf16=cuda and self.config.training_precision != "fp32",
-            use_cpu=not cuda,
-            gradient_checkpointing=settings.gradient_checkpointing,
-            logging_steps=1,
-            logging_nan_inf_filter=False,  # or a loss that is not a number is logged as the mean of those before
-            save_strategy="steps",
-            save_steps=settings.save_every,
-            save_total_limit=None,  # `StepCallback` removes older ones, after the new one is marked whole
-            report_to=[],  # the curves are told from the events, once (`tracking`)
-            ddp_backend="gloo" if self.share is not None and not cuda else None,
-            ddp_find_unused_parameters=False,
-            remove_unused_columns=False,
-            disable_tqdm=True,
-            seed=self.config.seed,
-            data_seed=self.config.seed,
-        )
-        if self.share is None:
-            # Several GPUs are visible to this one process: not a reason to wrap the model in `nn.DataParallel`.
-            arguments._n_gpu = min(1, arguments.n_gpu)
-        lora = LoraConfig(
-            r=settings.lora_r,
-            lora_alpha=settings.lora_alpha,
-            lora_dropout=settings.lora_dropout,
-            target_modules=settings.lora_targets,
-            task_type="CAUSAL_LM",
-        )
         return PreferenceTrainer(
-            model=model,
-            args=arguments,
-            train_dataset=dataset(pairs),
-            processing_class=tokenizer,
-            peft_config=None if isinstance(model, PeftModel) else lora,
+            with_adapters(model, settings, self.config.seed),
+            training_arguments(self.config, work, share),
+            tokenizer,
+            rows_of(pairs),
+            beta=settings.beta,
             dpo_weight=phase.dpo_weight,
             sft_weight=phase.sft_weight,
-            graphed=recorded and cuda and self._can_be_graphed(),
+            graphed=recorded and torch.cuda.is_available() and self._can_be_graphed(),
             fast=self.config.fast,
         )
 
@@ -352,31 +316,27 @@ def _kept_reference(path: Path, pairs: int, say: Callable[[str], None]) -> list[
     return None
 
 
-def _adapters(model: Any) -> dict[str, Any]:
-    """A copy, in the host's memory, of the weights that are trained."""
-    trained = [(name, weights) for name, weights in model.named_parameters() if weights.requires_grad]
-    return {name: weights.detach().to("cpu", copy=True) for name, weights in trained}
-
-
-def _put_back(model: Any, adapters: dict[str, Any]) -> None:
-    for name, weights in model.named_parameters():
-        if name in adapters:
-            weights.detach().copy_(adapters[name])
+def _refuse_stopped(callback: Any, step: int) -> None:
+    """Raise TrainingCollapsedError or InterruptedRunError if the callback stopped the training at this step."""
+    if callback.collapse:
+        raise TrainingCollapsedError(
+            f"training was stopped at step {step}: {callback.collapse}. No success marker "
+            "was written; lower training.learning_rate (--set), raise training.sft_weight, or look at the pairs"
+        )
+    if callback.interrupted:
+        raise InterruptedRunError(f"training stopped at step {step}; start again to go on from there")
 
 
 def _refuse_collapsed(model: Any, losses: Sequence[float]) -> None:
     """Raise TrainingCollapsedError if the last losses, or any trained weight, are not numbers."""
+    from cai_bootstrap.training.adapters import not_finite
+
     if not losses or not all(math.isfinite(loss) for loss in losses):
         raise TrainingCollapsedError(
             f"training ended with the losses {losses}. No success marker was written; lower training.learning_rate"
         )
-    broken = [name for name, weights in model.named_parameters() if weights.requires_grad and not _finite(weights)]
-    if broken:
+    if broken := not_finite(model):
         raise TrainingCollapsedError(
             f"training ended with {len(broken)} adapter weights that are not numbers, first {broken[0]}. No success "
             "marker was written; lower training.learning_rate"
         )
-
-
-def _finite(weights: Any) -> bool:
-    return bool(weights.isfinite().all())

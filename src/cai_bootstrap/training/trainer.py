@@ -1,18 +1,19 @@
-"""TRL's DPOTrainer with a per-sequence SFT term, reference log-probabilities measured beforehand, and no wasted work.
+"""The trainer of transformers with the loss of preference pairs: DPO and a per-sequence SFT term.
 
-Three differences from TRL's own loss: the SFT term is each answer's mean negative log-likelihood, averaged over answers
-(TRL pools a batch's tokens, so that one-word answers hardly count); the reference is measured once before training
-instead of at every step; and only what is logged is computed. With `dpo_weight` 0 the rejected half is not run at all.
+Three differences from TRL's DPOTrainer: the SFT term is each answer's mean negative log-likelihood, averaged over
+answers (TRL pools a batch's tokens, so that one-word answers hardly count); the reference is measured once before
+training instead of at every step; and only what is logged is computed. With `dpo_weight` 0 no rejected answer is run.
 The host, not the GPU, limits a small model's step: `training.fast` holds what is done about that.
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as functional
-from trl import DPOTrainer
+from transformers import Trainer
 
 from cai_bootstrap.training import logprobs
 from cai_bootstrap.training.collate import Collator
@@ -21,8 +22,8 @@ from cai_bootstrap.training.fast.graphs import ANSWER_STEP, WIDTH_STEP, GraphedS
 from cai_bootstrap.training.ranks import Ranks
 
 
-class PreferenceTrainer(DPOTrainer):  # type: ignore[misc] # trl has no types
-    """Trains on tokenised pairs (`training.pairs.dataset`) with loss = dpo_weight · DPO + sft_weight · NLL.
+class PreferenceTrainer(Trainer):  # type: ignore[misc] # transformers has no types
+    """Trains on tokenised pairs (`training.pairs.rows_of`) with loss = dpo_weight · DPO + sft_weight · NLL.
 
     DPO is the sigmoid loss of Rafailov et al. (2305.18290, eq. 7); NLL after Pang et al. (2404.19733, eq. 1).
     `fast`: log-probabilities come from the fused head (`training.fast.answer_head`), else from the model's own logits.
@@ -30,22 +31,26 @@ class PreferenceTrainer(DPOTrainer):  # type: ignore[misc] # trl has no types
     noise.
     """
 
+    loss_is_scaled_for_ga = False  # a mean over one batch: transformers divides it by the batches of a step
+
     def __init__(
         self,
-        *args: Any,
+        model: Any,
+        args: Any,
+        tokenizer: Any,
+        rows: Sequence[Any],
+        *,
+        beta: float,
         dpo_weight: float,
         sft_weight: float,
         graphed: bool = False,
         fast: bool = True,
-        **kwargs: Any,
     ) -> None:
-        self._dpo_weight, self._sft_weight = dpo_weight, sft_weight
-        tokenizer = kwargs["processing_class"]
+        self._beta, self._dpo_weight, self._sft_weight = beta, dpo_weight, sft_weight
+        self._figures: defaultdict[str, list[torch.Tensor]] = defaultdict(list)  # since the last log
         steps = {"width_step": WIDTH_STEP, "answer_step": ANSWER_STEP} if graphed else {}
         collator = Collator(tokenizer.pad_token_id, rejected=bool(dpo_weight), **steps)
-        super().__init__(*args, data_collator=collator, **kwargs)
-        if "ref" in getattr(self.model, "peft_config", {}):
-            self.model.delete_adapter("ref")  # the reference is in the data set already
+        super().__init__(model, args, collator, train_dataset=rows, processing_class=tokenizer)
         self.answer_logps = answer_head.answer_logps if fast else logprobs.answer_logps
         if fast:
             base = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
@@ -61,10 +66,13 @@ class PreferenceTrainer(DPOTrainer):  # type: ignore[misc] # trl has no types
         """Steps are recorded as CUDA graphs."""
         return self._graphs is not None
 
-    def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ARG002 - TRL's signature
-        return dataset
-
-    def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool) -> Any:
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,  # noqa: ARG002 - transformers' signature
+    ) -> Any:
         if return_outputs:
             raise ValueError("PreferenceTrainer computes no logits; evaluate with cai_bootstrap.measuring instead")
         loss, figures = self._loss(inputs, model)
@@ -82,12 +90,12 @@ class PreferenceTrainer(DPOTrainer):  # type: ignore[misc] # trl has no types
         if self._dpo_weight:
             rejected = logps[pairs:]
             margins = (chosen - inputs["ref_chosen_logps"]) - (rejected - inputs["ref_rejected_logps"])
-            preference = -functional.logsigmoid(self.beta * margins).mean()
+            preference = -functional.logsigmoid(self._beta * margins).mean()
             loss = loss + self._dpo_weight * preference
             figures |= {
                 "dpo": preference,
                 "logps/rejected": rejected.mean(),
-                "rewards/margins": self.beta * margins.mean(),
+                "rewards/margins": self._beta * margins.mean(),
                 "rewards/accuracies": (margins > 0).float().mean(),
             }
         return loss, figures
@@ -107,13 +115,13 @@ class PreferenceTrainer(DPOTrainer):  # type: ignore[misc] # trl has no types
     def _remember(self, figures: dict[str, torch.Tensor]) -> None:
         for name, value in figures.items():
             # Kept on the device: reading a number back at every step would make the GPU wait.
-            self._metrics["train"][name].append(value.detach())
+            self._figures[name].append(value.detach())
 
     def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         if self._graphs is None:
             return super().training_step(model, inputs, *args, **kwargs)
         model.train()
-        loss, figures = self._graphs(self._prepare_inputs(inputs), 1 / self.current_gradient_accumulation_steps)
+        loss, figures = self._graphs(self.on_device(inputs), 1 / self.current_gradient_accumulation_steps)
         if self.accelerator.sync_gradients:
             Ranks().average_gradients(self.model)
         self._remember(figures)
@@ -132,36 +140,36 @@ class PreferenceTrainer(DPOTrainer):  # type: ignore[misc] # trl has no types
         return 0
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        metrics = self._metrics["train"]
-        named = {name: torch.stack(values).float().mean() for name, values in metrics.items() if values}
+        named = {name: torch.stack(values).float().mean() for name, values in self._figures.items()}
         means = dict(zip(named, torch.stack(list(named.values())).tolist(), strict=True)) if named else {}  # one wait
-        metrics.clear()
+        self._figures.clear()
         # Each process has seen its share of the pairs, shares of one size: the mean of their means is the mean of all.
-        super(DPOTrainer, self).log({**logs, **Ranks().mean(means)}, start_time)
+        super().log({**logs, **Ranks().mean(means)}, start_time)
 
-    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """No card for a checkpoint; the product's own export writes one with the measured results."""
+    def on_device(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """The batch where the model is."""
+        return {name: tensor.to(self.args.device) for name, tensor in batch.items()}
 
 
-def reference_logps(trainer: PreferenceTrainer, dataset: Any, batch_size: int) -> list[tuple[float, float]]:
-    """The model's log-probabilities of chosen and rejected as it is now, in the data set's order.
+def reference_logps(trainer: PreferenceTrainer, rows: Sequence[Any], batch_size: int) -> list[tuple[float, float]]:
+    """The model's log-probabilities of chosen and rejected as it is now, in the order of `rows`.
 
-    Several processes share the batches and tell each other what they found.
+    Several processes share the batches and send each other their results.
     """
     model = trainer.model.eval()
     ranks = Ranks()
-    order = sorted(range(len(dataset)), key=lambda i: -_longest(dataset[i]))
-    found: dict[int, tuple[float, float]] = {}
+    order = sorted(range(len(rows)), key=lambda i: -_longest(rows[i]))
+    logps_of: dict[int, tuple[float, float]] = {}
     with torch.no_grad(), trainer.compute_loss_context_manager():
         for start in range(ranks.rank * batch_size, len(order), ranks.count * batch_size):
             places = order[start : start + batch_size]
-            batch = trainer._prepare_inputs(trainer.data_collator([dataset[i] for i in places]))
+            batch = trainer.on_device(trainer.data_collator([rows[i] for i in places]))
             logps, _ = trainer.answer_logps(model, batch)
             chosen, rejected = logps.chunk(2)
-            found.update(zip(places, zip(chosen.tolist(), rejected.tolist(), strict=True), strict=True))
-    for others in ranks.all_of(found):
-        found.update(others)
-    return [found[i] for i in range(len(dataset))]
+            logps_of.update(zip(places, zip(chosen.tolist(), rejected.tolist(), strict=True), strict=True))
+    for others in ranks.all_of(logps_of):
+        logps_of.update(others)
+    return [logps_of[i] for i in range(len(rows))]
 
 
 def _longest(row: dict[str, list[int]]) -> int:

@@ -17,7 +17,7 @@ from cai_bootstrap.measuring.ledger import open_test
 from cai_bootstrap.records import EvalItem, Instruction, TaskType, Verdict
 from cai_bootstrap.run.folder import Workspace
 from cai_bootstrap.training.checkpoints import Checkpoint
-from cai_bootstrap.use.trained import best_rendering, chosen_adapter, round_files
+from cai_bootstrap.use.trained import best_rendering, chosen_adapter
 
 SideName = Literal["base", "prompted", "trained"]
 SIDES: tuple[SideName, ...] = ("base", "prompted", "trained")
@@ -130,8 +130,9 @@ class Asker:
         return self._suites
 
     def _own_instructions(self) -> Iterator[Instruction]:
-        for path in round_files(self._workspace, "instructions.jsonl"):
-            yield from read_jsonl(path, Instruction)
+        for data in self._workspace.rounds():
+            if data.instructions.exists():
+                yield from read_jsonl(data.instructions, Instruction)
 
 
 def guess_type(instruction: str) -> TaskType:

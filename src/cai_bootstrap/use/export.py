@@ -15,15 +15,14 @@ from cai_bootstrap.inference.models import EMBEDDED, TOKENIZER_FILES, PreparedMo
 from cai_bootstrap.judging.suite import load_suite
 from cai_bootstrap.measuring.declared import Results
 from cai_bootstrap.records import PreferencePair
-from cai_bootstrap.run.folder import Workspace
-from cai_bootstrap.run.markers import DATA_REMEDY, check_outputs, marker_name
+from cai_bootstrap.run.folder import DataFolder, Workspace
+from cai_bootstrap.run.markers import DATA_REMEDY, check_outputs
 from cai_bootstrap.training.checkpoints import ADAPTER_FILES, Checkpoint
 from cai_bootstrap.use.cards import Subject, dataset_card, model_card, terms_of
-from cai_bootstrap.use.trained import chosen_adapter, measured, own_suite, round_files
+from cai_bootstrap.use.trained import Measurement, chosen_adapter, measured, own_suite
 
 RECORD = "provenance.json"
 EMBEDDED_HUB_ID = "google/gemma-3-270m"
-PAIRS = "preference_pairs.jsonl"
 
 
 @dataclass(frozen=True)
@@ -59,12 +58,12 @@ def export(
             f"{workspace.checkpoints}: no finished training of {prepared.name} to export; run `cai train`, or name one "
             "with --adapter"
         )
-    found = measured(config, workspace, checkpoint)
-    if found is None:
+    measurement = measured(config, workspace, checkpoint)
+    if measurement is None:
         say("this adapter was not measured; its card will say so (run `cai evaluate` first to have its figures there)")
-    pairs = _pairs(workspace, checkpoint)
-    for number in range(1, len(pairs) + 1):
-        check_outputs(workspace, marker_name("generate", number), DATA_REMEDY)
+    rounds = _rounds(workspace, checkpoint)
+    for number in range(1, len(rounds) + 1):
+        check_outputs(workspace, "generate", DATA_REMEDY, number=number)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as scratch:
         whole = Path(scratch) / "export"
@@ -72,36 +71,19 @@ def export(
         model.mkdir(parents=True)
         stored = _write_weights(config, prepared, checkpoint, model, merge)
         subject = _subject(prepared, stored, license)
-        count = int(checkpoint.details.get("pairs", 0))
-        results = None if found is None else found[1]
-        split = _split(config, results)
-        write_atomic(model / "README.md", model_card(subject, results, checkpoint.details, count, split=split))
-        if subject.terms.notice is not None:
-            write_atomic(model / "NOTICE", f"{subject.terms.notice}\n\nThe weights were changed by training.\n")
-        write_json(
-            model / RECORD,
-            {
-                "cai_bootstrap": __version__,
-                "kind": "merged" if merge else "adapter",
-                "adapter_sha256": checkpoint.sha256,
-                "training_fingerprint": checkpoint.fingerprint,
-                "base": subject.base,
-                "base_weights_sha256": prepared.weights_sha256,
-                "results": None if found is None else {"file": found[0].name, "sha256": sha256_file(found[0])},
-                "pairs_sha256": checkpoint.details.get("pairs_sha256"),
-            },
-        )
-        if pairs:
-            _write_dataset(pairs, subject, whole / "dataset")
+        _write_model_card(config, subject, checkpoint, measurement, model)
+        write_json(model / RECORD, _record(prepared, subject, checkpoint, measurement, merge))
+        if rounds:
+            _write_dataset(rounds, subject, whole / "dataset")
         if target.exists():
             target.rmdir()
         whole.rename(target)
     target.chmod(0o755)
     return Exported(
         target / "model",
-        target / "dataset" if pairs else None,
+        target / "dataset" if rounds else None,
         checkpoint.sha256,
-        None if found is None else found[0].name,
+        None if measurement is None else measurement.path.name,
     )
 
 
@@ -111,6 +93,35 @@ def _split(config: RunConfig, results: Results | None) -> str:
         return "test"
     suite = own_suite(config) or load_suite(results.suite.name)
     return "+".join(sorted({item.split for item in suite.items}))
+
+
+def _write_model_card(
+    config: RunConfig, subject: Subject, checkpoint: Checkpoint, measurement: Measurement | None, folder: Path
+) -> None:
+    """Write the card, and the base's notice where its terms ask for one."""
+    results = None if measurement is None else measurement.results
+    count = int(checkpoint.details.get("pairs", 0))
+    card = model_card(subject, results, checkpoint.details, count, split=_split(config, results))
+    write_atomic(folder / "README.md", card)
+    if subject.terms.notice is not None:
+        write_atomic(folder / "NOTICE", f"{subject.terms.notice}\n\nThe weights were changed by training.\n")
+
+
+def _record(
+    prepared: PreparedModel, subject: Subject, checkpoint: Checkpoint, measurement: Measurement | None, merge: bool
+) -> dict[str, object]:
+    """Which base, which training and which evaluation the exported weights come from, by their hashes."""
+    path = None if measurement is None else measurement.path
+    return {
+        "cai_bootstrap": __version__,
+        "kind": "merged" if merge else "adapter",
+        "adapter_sha256": checkpoint.sha256,
+        "training_fingerprint": checkpoint.fingerprint,
+        "base": subject.base,
+        "base_weights_sha256": prepared.weights_sha256,
+        "results": None if path is None else {"file": path.name, "sha256": sha256_file(path)},
+        "pairs_sha256": checkpoint.details.get("pairs_sha256"),
+    }
 
 
 def _write_weights(
@@ -124,36 +135,37 @@ def _write_weights(
         settings, weights = ADAPTER_FILES
         shutil.copyfile(checkpoint.path / weights, folder / weights)
         # The path of a cache folder on this machine means nothing elsewhere.
-        known = read_json(checkpoint.path / settings)
-        write_json(folder / settings, {**known, "base_model_name_or_path": public_name(prepared)})
+        adapter = read_json(checkpoint.path / settings)
+        write_json(folder / settings, {**adapter, "base_model_name_or_path": public_name(prepared)})
     for name in TOKENIZER_FILES:
         if (prepared.path / name).is_file():
             shutil.copyfile(prepared.path / name, folder / name)
     return stored
 
 
-def _write_dataset(files: list[Path], subject: Subject, folder: Path) -> None:
+def _write_dataset(rounds: list[DataFolder], subject: Subject, folder: Path) -> None:
     folder.mkdir()
     summaries, count, hashes = [], 0, {}
-    for number, path in enumerate(files, 1):
-        copy = folder / (PAIRS if number == 1 else PAIRS.replace(".", f"_round_{number}."))
-        shutil.copyfile(path, copy)
+    for number, data in enumerate(rounds, 1):
+        later = "" if number == 1 else f"_round_{number}"
+        copy = folder / f"{data.pairs.stem}{later}{data.pairs.suffix}"
+        shutil.copyfile(data.pairs, copy)
         count += sum(1 for _ in read_jsonl(copy, PreferencePair))
         hashes[copy.name] = sha256_file(copy)
         try:
-            summaries.append(read_json(path.with_name("generation_summary.json")))
+            summaries.append(read_json(data.summary))
         except DataError:
             summaries.append({})
     write_atomic(folder / "README.md", dataset_card(subject, summaries, count))
     write_json(folder / RECORD, {"cai_bootstrap": __version__, "kind": "pairs", "sha256": hashes})
 
 
-def _pairs(workspace: Workspace, checkpoint: Checkpoint) -> list[Path]:
-    """The files of pairs that this adapter was trained on, one a round; none if one of them is gone or was changed."""
-    there = {sha256_file(path): path for path in round_files(workspace, PAIRS)}
+def _rounds(workspace: Workspace, checkpoint: Checkpoint) -> list[DataFolder]:
+    """The rounds on whose pairs this adapter was trained; none if pairs of one of them are gone or were changed."""
+    there = {sha256_file(data.pairs): data for data in workspace.rounds() if data.pairs.exists()}
     trained = checkpoint.details.get("pairs_sha256") or []
-    wanted = [trained] if isinstance(trained, str) else trained
-    return [there[sha256] for sha256 in wanted] if all(sha256 in there for sha256 in wanted) else []
+    hashes = [trained] if isinstance(trained, str) else trained
+    return [there[sha256] for sha256 in hashes] if all(sha256 in there for sha256 in hashes) else []
 
 
 def public_name(prepared: PreparedModel) -> str:

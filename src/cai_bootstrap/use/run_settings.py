@@ -28,7 +28,7 @@ def as_the_run(resolved: Resolved, workspace: Workspace, *, say: Callable[[str],
     `logs/RUN.config.yaml` holds that run's whole configuration. One that cannot be read (of another version, or torn)
     is named by `say`, and the defaults stay. One that only prepared a model says nothing about those that are here.
     """
-    files = [path for path in sorted(workspace.logs.glob("*.config.yaml")) if not _only_prepared(path)]
+    files = [path for path in workspace.configs() if not _only_prepared(workspace, path)]
     if not files:
         return resolved.config
     try:
@@ -48,11 +48,10 @@ def as_the_run(resolved: Resolved, workspace: Workspace, *, say: Callable[[str],
     return config
 
 
-def _only_prepared(config_file: Path) -> bool:
+def _only_prepared(workspace: Workspace, config_file: Path) -> bool:
     """The run of this configuration fetched or converted a model, and did nothing else."""
-    log = config_file.with_name(config_file.name.replace(".config.yaml", ".jsonl"))
     try:
-        with log.open("rb") as events:
+        with workspace.events_beside(config_file).open("rb") as events:
             first = read_event(events.readline())
     except OSError:
         return False

@@ -2,19 +2,26 @@
 
 from collections.abc import Collection
 from pathlib import Path
+from typing import NamedTuple
 
 from cai_bootstrap.config import RunConfig
-from cai_bootstrap.errors import DataError, UntrustedResultError
-from cai_bootstrap.files import read_json
+from cai_bootstrap.errors import UntrustedResultError
 from cai_bootstrap.inference.models import PreparedModel
 from cai_bootstrap.judging.suite import NAMED_SUITES, Suite, load_suite
-from cai_bootstrap.measuring.declared import Results
+from cai_bootstrap.measuring.declared import Results, StoredResults
 from cai_bootstrap.measuring.gate import must_meet_demands
 from cai_bootstrap.measuring.origin import foreign
 from cai_bootstrap.measuring.results import read_results
-from cai_bootstrap.run.folder import Workspace
-from cai_bootstrap.run.markers import BASELINE, RESULTS, SUCCESS, check_outputs, read_outputs
+from cai_bootstrap.run.folder import Workspace, stamp_of
+from cai_bootstrap.run.markers import check_outputs, read_outputs, read_typed
 from cai_bootstrap.training.checkpoints import Checkpoint, read_success
+
+
+class Measurement(NamedTuple):
+    """An evaluation file, and what stands in it."""
+
+    path: Path
+    results: Results
 
 
 def chosen_adapter(config: RunConfig, workspace: Workspace, prepared: PreparedModel) -> Checkpoint | None:
@@ -28,23 +35,23 @@ def chosen_adapter(config: RunConfig, workspace: Workspace, prepared: PreparedMo
         named = read_success(config.adapter)
         _must_fit(named, prepared)
         return named
-    found: list[Checkpoint] = []
+    checkpoints: list[Checkpoint] = []
     broken: list[UntrustedResultError] = []
-    for marker in sorted(workspace.checkpoints.glob(f"*/{SUCCESS}")):
+    for marker in workspace.success_markers():
         try:
             checkpoint = read_success(marker.parent)
         except UntrustedResultError as error:
             broken.append(error)
             continue
         if checkpoint.details.get("base_weights_sha256") == prepared.weights_sha256:
-            found.append(checkpoint)
-    if not found and broken:
+            checkpoints.append(checkpoint)
+    if not checkpoints and broken:
         raise broken[0]
-    newest = max(found, key=lambda checkpoint: checkpoint.finished_at, default=None)
-    stamp, evaluated = _last_evaluated(workspace, {checkpoint.sha256 for checkpoint in found})
-    if newest is None or _stamp(newest.finished_at) > stamp:
+    newest = max(checkpoints, key=lambda checkpoint: checkpoint.finished_at, default=None)
+    stamp, evaluated = _last_evaluated(workspace, {checkpoint.sha256 for checkpoint in checkpoints})
+    if newest is None or stamp_of(newest.finished_at) > stamp:
         return newest
-    return next((checkpoint for checkpoint in found if checkpoint.sha256 == evaluated), newest)
+    return next((checkpoint for checkpoint in checkpoints if checkpoint.sha256 == evaluated), newest)
 
 
 def _last_evaluated(workspace: Workspace, adapters: Collection[str]) -> tuple[str, str | None]:
@@ -55,24 +62,15 @@ def _last_evaluated(workspace: Workspace, adapters: Collection[str]) -> tuple[st
     return "", None
 
 
-def _stamp(time: str) -> str:
-    """A time as it stands in the name of a results file."""
-    return time.replace("-", "").replace(":", "")
-
-
 def evaluations(workspace: Workspace) -> list[Path]:
     """The run's evaluation files, the newest first; those of other runs that lie beside are left out."""
-    paths = sorted(workspace.results.glob(RESULTS), reverse=True)
-    return [path for path in paths if (why := foreign(path, workspace)) is None or "of another run" not in why]
+    strangers = ((path, foreign(path, workspace)) for path in workspace.evaluations())
+    return [path for path, stranger in strangers if stranger is None or not stranger.of_another_run]
 
 
 def _adapter_of(path: Path) -> str | None:
     """The adapter that a results file says it measured. Raises UntrustedResultError if the file is not whole."""
-    try:
-        adapter = read_json(path)["models"]["trained"]["factors"]["adapter"]
-    except (DataError, KeyError, TypeError) as error:
-        raise UntrustedResultError(f"{path}: not a whole results file; evaluate again ({error})") from error
-    return None if adapter is None else str(adapter)
+    return read_typed(path, StoredResults, "not a whole results file; evaluate again").adapter
 
 
 def _must_fit(checkpoint: Checkpoint, prepared: PreparedModel) -> None:
@@ -83,7 +81,7 @@ def _must_fit(checkpoint: Checkpoint, prepared: PreparedModel) -> None:
         )
 
 
-def measured(config: RunConfig, workspace: Workspace, checkpoint: Checkpoint) -> tuple[Path, Results] | None:
+def measured(config: RunConfig, workspace: Workspace, checkpoint: Checkpoint) -> Measurement | None:
     """The newest evaluation file of this very adapter, every response in it scored again; None if it was not measured.
 
     Raises UntrustedResultError if that file says anything that is not so, or was not measured as the gate demands.
@@ -95,22 +93,16 @@ def measured(config: RunConfig, workspace: Workspace, checkpoint: Checkpoint) ->
                 evaluated.check(path, "evaluate again: cai evaluate")
             results = read_results(path, own_suite(config))
             must_meet_demands(path, results, workspace)
-            return path, results
+            return Measurement(path, results)
     return None
 
 
-def round_files(workspace: Workspace, name: str) -> list[Path]:
-    """A data file of each round that has it, the first round's first."""
-    rounds = sorted(workspace.data.glob("round-*"), key=lambda folder: (len(folder.name), folder.name))
-    return [path for folder in (workspace.data, *rounds) if (path := folder / name).exists()]
-
-
 def best_rendering(config: RunConfig, workspace: Workspace) -> str | None:
-    """The name of the rendering that the baseline found best on dev, or None if no baseline looked for one.
+    """The name of the rendering that the baseline checkpoints best on dev, or None if no baseline looked for one.
 
     Raises UntrustedResultError if the baseline cannot be believed.
     """
-    path = workspace.results / BASELINE
+    path = workspace.baseline
     if not path.exists():
         return None
     check_outputs(workspace, "baseline", "measure it again: cai baseline")

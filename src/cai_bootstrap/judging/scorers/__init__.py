@@ -6,17 +6,19 @@ The rules are described in docs/METHOD.md. A change of any verdict bumps `SCORER
 """
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from cai_bootstrap.errors import DataError
-from cai_bootstrap.judging.scorers.answers import judge_answer, judge_yes_no
-from cai_bootstrap.judging.scorers.checks import CHECKS, holds
+from cai_bootstrap.judging.scorers import answers as answers
+from cai_bootstrap.judging.scorers.checks import holds
+from cai_bootstrap.judging.scorers.registry import CHECKS, SCORERS, Scorer, is_decidable, scorer
 from cai_bootstrap.judging.scorers.text import composed, folded_words, is_degenerate, is_echo, is_repeated, unquote
 from cai_bootstrap.records import Answer, EvalItem, Verdict
 
 SCORER_VERSION = "7"
-SCORERS = ("answer", "yes_no", "exact", "checks")
-REASONS: frozenset[str] = frozenset(
+# Reasons of scorers; a check that failed is a reason by its own name.
+_REASONS = frozenset(
     [
         "ok",
         "unfinished",
@@ -34,12 +36,19 @@ REASONS: frozenset[str] = frozenset(
         "contradiction",
         "extra_text",
         "not_exact",
-        *CHECKS,
     ]
 )
-__all__ = ["REASONS", "SCORERS", "SCORER_VERSION", "check", "first_line", "judge"]
+__all__ = ["SCORERS", "SCORER_VERSION", "check", "first_line", "is_decidable", "judge", "reasons"]
 
-_VERDICTS = {reason: Verdict(success=reason == "ok", reason=reason) for reason in REASONS}
+
+def reasons() -> frozenset[str]:
+    """Every reason that a verdict may have."""
+    return _REASONS.union(CHECKS)
+
+
+@cache
+def _verdict(reason: str) -> Verdict:
+    return Verdict(success=reason == "ok", reason=reason)
 
 
 def judge(item: EvalItem, text: str, finished: bool) -> Answer:
@@ -48,7 +57,7 @@ def judge(item: EvalItem, text: str, finished: bool) -> Answer:
     `finished` says that the model ended by itself (EOS, or the stop rule that its side declares). The first line counts
     as finished when a newline ended it, or the output itself was finished.
     """
-    strict = check(item.instruction, item.scorer, item.args, item.gold, text) if finished else _VERDICTS["unfinished"]
+    strict = check(item.instruction, item.scorer, item.args, item.gold, text) if finished else _verdict("unfinished")
     line = first_line(text)
     ended = finished or "\n" in text.lstrip()
     if line == text.strip() and finished:
@@ -56,7 +65,7 @@ def judge(item: EvalItem, text: str, finished: bool) -> Answer:
     elif ended:
         first = check(item.instruction, item.scorer, item.args, item.gold, line)
     else:
-        first = _VERDICTS["unfinished"]
+        first = _verdict("unfinished")
     return Answer(
         response=text,
         finished=finished,
@@ -74,45 +83,46 @@ def first_line(text: str) -> str:
 
 def check(instruction: str, scorer: str, args: Mapping[str, Any], gold: Sequence[str], text: str) -> Verdict:
     """Judge the content of a finished text. Raises DataError for an unknown scorer or check or a missing gold."""
-    return _VERDICTS[_reason(instruction, scorer, args, gold, text)]
+    return _verdict(_reason(instruction, scorer, args, gold, text))
 
 
 def _reason(instruction: str, scorer: str, args: Mapping[str, Any], gold: Sequence[str], text: str) -> str:
     if scorer not in SCORERS:
         raise DataError(f"unknown scorer {scorer!r}; one of {', '.join(SCORERS)}")
-    if scorer != "checks" and not gold:
+    rule = SCORERS[scorer]
+    if rule.needs_gold and not gold:
         raise DataError(f"scorer {scorer!r} needs at least one accepted answer in 'gold'")
     written, text = text, composed(text)
     if not text.strip():
         return "empty"
-    if scorer == "exact":
-        return _exact(instruction, gold, text)
+    if not rule.to_the_letter and (fault := _form_fault(instruction, args, gold, text, rule)):
+        return fault
+    return rule.reason(instruction, args, gold, written if rule.as_written else text)
+
+
+def _form_fault(instruction: str, args: Mapping[str, Any], gold: Sequence[str], text: str, rule: Scorer) -> str | None:
+    """What makes an output none, whatever was asked: no words in it, the instruction again, one word over and over."""
     words = folded_words(text)
     if not words:
         return "empty"
     if not any(words == folded_words(answer) for answer in gold):
-        if is_echo(instruction, text, free_text=scorer == "checks" and not _is_choice(args)):
+        if is_echo(instruction, text, free_text=rule.free_text(args)):
             return "echo"
         if is_repeated(text):
             return "repeated"
         if is_degenerate(words):
             return "degenerate"
-    if scorer == "answer":
-        return judge_answer(instruction, args, gold, text)
-    if scorer == "yes_no":
-        return judge_yes_no(instruction, gold, text)
-    wanted = args.get("checks")
-    if not wanted:
-        raise DataError("scorer 'checks' needs a list of checks in args")
-    return next((entry["check"] for entry in wanted if not holds(entry["check"], instruction, written, entry)), "ok")
+    return None
 
 
-def _is_choice(args: Mapping[str, Any]) -> bool:
-    """Whether the output is to be picked from the instruction's own words, which makes it no echo."""
-    return any(entry.get("check") in ("one_of", "json") for entry in args.get("checks", ()))
+def _is_free_text(args: Mapping[str, Any]) -> bool:
+    """Whether the output is more than a pick from the instruction's own words, which would be no echo."""
+    names = (entry.get("check") for entry in args.get("checks", ()))
+    return not any(name in CHECKS and CHECKS[name].picks for name in names)
 
 
-def _exact(instruction: str, gold: Sequence[str], text: str) -> str:
+@scorer("exact", to_the_letter=True, knows_nothing=True)
+def _exact(instruction: str, _: Mapping[str, Any], gold: Sequence[str], text: str) -> str:
     """Character for character, but for whitespace around it, a pair of quotation marks, and a final full stop."""
     given = text.strip()
     accepted = {form for answer in gold for form in (composed(answer).strip(), _unstopped(composed(answer).strip()))}
@@ -130,3 +140,12 @@ def _exact(instruction: str, gold: Sequence[str], text: str) -> str:
 def _unstopped(text: str) -> str:
     """The text without the full stop after its last word."""
     return text[:-1] if text.endswith(".") and text[-2:-1].isalnum() else text
+
+
+@scorer("checks", "checks", needs_gold=False, as_written=True, knows_nothing=True, free_text=_is_free_text)
+def _checks(instruction: str, args: Mapping[str, Any], _: Sequence[str], text: str) -> str:
+    """The first check that does not hold."""
+    checks = args.get("checks")
+    if not checks:
+        raise DataError("scorer 'checks' needs a list of checks in args")
+    return next((entry["check"] for entry in checks if not holds(entry["check"], instruction, text, entry)), "ok")

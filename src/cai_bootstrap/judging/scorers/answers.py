@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cai_bootstrap.files import read_json
+from cai_bootstrap.judging.scorers.registry import scorer
 from cai_bootstrap.judging.scorers.statements import contradicts
 from cai_bootstrap.judging.scorers.text import (
     Words,
@@ -143,6 +144,7 @@ def rivals_that_are_right(instruction: str, args: Mapping[str, Any], gold: Seque
     return [rival for rival in args.get("rivals") or () if split(in_units(rival, units)) in candidates.accepted]
 
 
+@scorer("answer", "closed_set", "rivals")
 def judge_answer(instruction: str, args: Mapping[str, Any], gold: Sequence[str], text: str) -> str:
     """The reason (`ok` or a failure) for an answer that must name one of `gold` and no rival."""
     units = units_of(instruction)
@@ -191,7 +193,8 @@ def _names_itself(mention: Mention, plain: str, asked: Words, given: Words) -> b
     return not (ARTICLES | {"got", "who"} | predicates).isdisjoint(given[mention.end : mention.end + 1])
 
 
-def judge_yes_no(instruction: str, gold: Sequence[str], text: str) -> str:
+@scorer("yes_no")
+def judge_yes_no(instruction: str, _: Mapping[str, Any], gold: Sequence[str], text: str) -> str:
     """The reason for an answer that must say yes or no, once, and not contradict itself."""
     wanted = gold[0].casefold()
     plain = unquote(text)

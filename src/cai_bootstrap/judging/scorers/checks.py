@@ -1,4 +1,4 @@
-"""The checks that an instruction's own words decide: form, length, keywords, order. One function a check name.
+"""The checks that an instruction's own words decide: form, length, keywords, order. One decorated function is a check.
 
 A check takes the output and its arguments and says whether it holds. An unknown name or a missing argument is an
 error, never a pass.
@@ -6,10 +6,22 @@ error, never a pass.
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from cai_bootstrap.errors import DataError
+from cai_bootstrap.judging.scorers.registry import (
+    AT_LEAST_ONE,
+    CHECKS,
+    KEYS,
+    TEXT,
+    WORD,
+    WORDS,
+    Arguments,
+    check,
+    is_count,
+    one_of,
+)
 from cai_bootstrap.judging.scorers.text import (
     BULLETS,
     END_MARKS,
@@ -37,35 +49,46 @@ _SHOWN_BULLET = re.compile(rf"[\"'“‘(`]([{BULLETS}]) ?[\"'”’)`]")
 _BULLET_NAMES = {"asterisk": "*", "asterisks": "*", "dash": "-–—", "dashes": "-–—", "hyphen": "-", "hyphens": "-"}
 _ABBREVIATED = frozenset(["etc", "and so on", "and more", "others"])
 
-Check = Callable[[str, str, Mapping[str, Any]], bool]
 
-
-def holds(name: str, instruction: str, text: str, args: Mapping[str, Any]) -> bool:
+def holds(name: str, instruction: str, text: str, args: Arguments) -> bool:
     """Whether one check holds for an output. Raises DataError for a check that does not exist or lacks an argument."""
+    if name not in CHECKS:
+        raise DataError(f"unknown check {name!r}; one of {', '.join(sorted(CHECKS))}")
+    rule = CHECKS[name]
     try:
-        # JSON is read as it is written: a minus sign or a space of another kind is none in it.
-        return CHECKS[name](composed(instruction), text if name == "json" else composed(text), args)
+        return rule.holds(composed(instruction), text if rule.as_written else composed(text), args)
     except KeyError as error:
-        if name in CHECKS:
-            raise DataError(f"check {name!r} lacks its argument {error}") from error
-        raise DataError(f"unknown check {name!r}; one of {', '.join(sorted(CHECKS))}") from error
+        raise DataError(f"check {name!r} lacks its argument {error}") from error
 
 
-def _within(count: int, args: Mapping[str, Any]) -> bool:
+def _within(count: int, args: Arguments) -> bool:
     low, high = args.get("min"), args.get("max")
     if low is None and high is None:
         raise KeyError("min or max")
     return (low is None or count >= low) and (high is None or count <= high)
 
 
-def _words(_: str, text: str, args: Mapping[str, Any]) -> bool:
+def _bounds_fault(args: Arguments) -> str | None:
+    bounds = [args[key] for key in ("min", "max") if args.get(key) is not None]
+    if not bounds or not all(map(is_count, bounds)):
+        return "needs 'min' or 'max', a number"
+    if bounds == [0] and args.get("min") == 0:
+        return "with 'min' 0 and no 'max' holds for every output"
+    if args.get("max") == 0:
+        return "with 'max' 0 holds for no output: an empty one never follows"
+    return None
+
+
+@check("words", counted=True, fault=_bounds_fault)
+def _words(_: str, text: str, args: Arguments) -> bool:
     return _within(len(words_of(text)), args)
 
 
-def _sentences(_: str, text: str, args: Mapping[str, Any]) -> bool:
+@check("sentences", counted=True, fault=_bounds_fault)
+def _sentences(_: str, text: str, args: Arguments) -> bool:
     """A demand for sentences is filled by whole ones only; a maximum counts fragments too."""
     found = sentences_of(text)
-    demanded = args.get("min", 0)
+    demanded = args.get("min") or 0
     whole = sum(_is_whole(sentence, alone=demanded == 1) for sentence in found)
     return _within(len(found), args) and whole >= demanded
 
@@ -85,7 +108,8 @@ def _is_whole(sentence: str, *, alone: bool) -> bool:
     return closed or first.isupper() or first.isdigit()
 
 
-def _lines(_: str, text: str, args: Mapping[str, Any]) -> bool:
+@check("lines", counted=True, fault=_bounds_fault)
+def _lines(_: str, text: str, args: Arguments) -> bool:
     return _within(len(lines_of(text)), args)
 
 
@@ -129,13 +153,33 @@ def _is_used(keyword: str, text: str, forms: Iterable[Words]) -> bool:
     return False
 
 
-def _contains(_: str, text: str, args: Mapping[str, Any]) -> bool:
+def _keywords_fault(args: Arguments) -> str | None:
+    """Words in which nothing is seen."""
+    for word in args["words"]:
+        if not all(composed(spelling).strip() for spelling in _alternatives(word)):
+            return f': {word!r} has an empty spelling; "colour|color" is the form'
+    return None
+
+
+def _order_fault(args: Arguments) -> str | None:
+    """A mark counts as characters in `contains` and `forbids` alone."""
+    for word in args["words"]:
+        if (fault := _keywords_fault({"words": [word]})) is not None:
+            return fault
+        if any(is_symbol(spelling) for spelling in _alternatives(word)):
+            return f": {word!r} begins or ends with a mark; give words, or use 'contains' for the mark"
+    return None
+
+
+@check("contains", words=WORDS, fault=_keywords_fault)
+def _contains(_: str, text: str, args: Arguments) -> bool:
     words = folded_words(text)
     forms = (words, _plain(text), without_clitics(words), _without_unit(words))
     return all(_is_used(word, text, forms) for word in args["words"])
 
 
-def _order(_: str, text: str, args: Mapping[str, Any]) -> bool:
+@check("order", words=WORDS, fault=_order_fault)
+def _order(_: str, text: str, args: Arguments) -> bool:
     words, at = _plain(text), 0
     for word in args["words"]:
         spellings = [folded_words(spelling) for spelling in _alternatives(word)]
@@ -145,13 +189,36 @@ def _order(_: str, text: str, args: Mapping[str, Any]) -> bool:
     return True
 
 
-def _forbids(_: str, text: str, args: Mapping[str, Any]) -> bool:
+@check("forbids", words=WORDS, fault=_keywords_fault)
+def _forbids(_: str, text: str, args: Arguments) -> bool:
     """Parts of a joined word count as a use: "rain-soaked" uses "rain"."""
     forms = (folded_words(text), _plain(text), _parts(text))
     return not any(_is_used(word, text, forms) for word in args["words"])
 
 
-def _starts_with(_: str, text: str, args: Mapping[str, Any]) -> bool:
+def _choice_fault(args: Arguments) -> str | None:
+    for word in args["words"]:
+        if not composed(word).strip():
+            return f': {word!r} has an empty spelling; "colour|color" is the form'
+        if "|" in word:
+            return f': {word!r} holds "|"; give each word by itself'
+        if not folded_words(word):
+            return f": {word!r} holds no letter or digit; use scorer 'exact' with it as 'gold'"
+    return None
+
+
+@check("one_of", words=WORDS, picks=True, fault=_choice_fault)
+def _one_of(_: str, text: str, args: Arguments) -> bool:
+    given = folded_words(unquote(text))
+    return len(lines_of(text)) == 1 and "?" not in text and any(given == folded_words(word) for word in args["words"])
+
+
+def _text_fault(args: Arguments) -> str | None:
+    return None if composed(args["text"]).strip() else ": its 'text' holds nothing that is seen"
+
+
+@check("starts_with", text=TEXT, fault=_text_fault)
+def _starts_with(_: str, text: str, args: Arguments) -> bool:
     beginning = composed(args["text"]).strip().casefold()
     for form in (text.strip().casefold(), text.lstrip().lstrip("\"'“‘„«").casefold()):
         if form.startswith(beginning):
@@ -159,7 +226,8 @@ def _starts_with(_: str, text: str, args: Mapping[str, Any]) -> bool:
     return False
 
 
-def _ends_with(_: str, text: str, args: Mapping[str, Any]) -> bool:
+@check("ends_with", text=TEXT, fault=_text_fault)
+def _ends_with(_: str, text: str, args: Arguments) -> bool:
     end = composed(args["text"]).strip().casefold()
     given = ending(text).casefold()
     if end[-1].isalnum():
@@ -170,20 +238,37 @@ def _ends_with(_: str, text: str, args: Mapping[str, Any]) -> bool:
     return False
 
 
-def _first_word(_: str, text: str, args: Mapping[str, Any]) -> bool:
+def _one_word_fault(args: Arguments, instead: str) -> str | None:
+    one = len(folded_words(args["word"])) == 1 and "|" not in args["word"]
+    return None if one else f": {args['word']!r} is not exactly one word; use {instead!r}"
+
+
+@check("first_word", word=WORD, once=True, fault=lambda args: _one_word_fault(args, "starts_with"))
+def _first_word(_: str, text: str, args: Arguments) -> bool:
     return folded_words(text)[:1] == folded_words(args["word"])
 
 
-def _last_word(_: str, text: str, args: Mapping[str, Any]) -> bool:
+@check("last_word", word=WORD, once=True, fault=lambda args: _one_word_fault(args, "ends_with"))
+def _last_word(_: str, text: str, args: Arguments) -> bool:
     return folded_words(text)[-1:] == folded_words(args["word"])
 
 
-def _question(_: str, text: str, __: Mapping[str, Any]) -> bool:
+@check("question")
+def _question(_: str, text: str, __: Arguments) -> bool:
     words = words_of(text)
     return ending(text).rstrip("!").endswith(("?", "？", "؟", "‽", "⁉")) and len(words) >= 1 and not is_one_word(words)
 
 
-def _list(instruction: str, text: str, args: Mapping[str, Any]) -> bool:
+@check("continues")
+def _continues(instruction: str, text: str, _: Arguments) -> bool:
+    asked, given = folded_words(instruction), folded_words(text)
+    if not given or (len(asked) >= 3 and given[:3] == asked[:3]):
+        return False
+    return longest_shared_run(given, asked) < max(4, 0.5 * len(asked))
+
+
+@check("list", items=AT_LEAST_ONE, separator=one_of("comma", "newline", "numbered", "bullets"), once=True)
+def _list(instruction: str, text: str, args: Arguments) -> bool:
     items = _list_items(instruction, text.strip(), args["separator"])
     if items is None or len(items) != args["items"]:
         return False
@@ -231,7 +316,17 @@ def _is_list_item(item: str, words: Words) -> bool:
     return ":" not in item and "?" not in item and " and " not in f" {item} " and len(sentences_of(item)) == 1
 
 
-def _json(_: str, text: str, args: Mapping[str, Any]) -> bool:
+def _values_fault(args: Arguments) -> str | None:
+    values = args.get("values")
+    if values is not None and not isinstance(values, dict):
+        return ": 'values' must be an object of keys and their values"
+    foreign = sorted({composed(key) for key in values or {}} - {composed(key) for key in args["keys"]})
+    return f": 'values' names {foreign[0]!r}, which is none of its 'keys'" if foreign else None
+
+
+# As it is written: a minus sign or a space of another kind is none in JSON.
+@check("json", keys=KEYS, options=("values",), once=True, picks=True, as_written=True, fault=_values_fault)
+def _json(_: str, text: str, args: Arguments) -> bool:
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if len({key for key, _ in pairs}) != len(pairs):
             raise ValueError("a key stands twice")
@@ -267,7 +362,8 @@ def same_value(value: Any, target: Any) -> bool:
     return isinstance(value, int | float) and value == target
 
 
-def _case(_: str, text: str, args: Mapping[str, Any]) -> bool:
+@check("case", case=one_of("upper", "lower", "title"))
+def _case(_: str, text: str, args: Arguments) -> bool:
     if text.upper() == text.lower():
         return False  # no letter has a case: "123", "雨"
     match args["case"]:
@@ -278,35 +374,3 @@ def _case(_: str, text: str, args: Mapping[str, Any]) -> bool:
         case "title":
             return all(word[0].isupper() for word in words_of(text) if word[0].upper() != word[0].lower())
     raise DataError(f"unknown case {args['case']!r}; one of upper, lower, title")
-
-
-def _continues(instruction: str, text: str, _: Mapping[str, Any]) -> bool:
-    asked, given = folded_words(instruction), folded_words(text)
-    if not given or (len(asked) >= 3 and given[:3] == asked[:3]):
-        return False
-    return longest_shared_run(given, asked) < max(4, 0.5 * len(asked))
-
-
-def _one_of(_: str, text: str, args: Mapping[str, Any]) -> bool:
-    given = folded_words(unquote(text))
-    return len(lines_of(text)) == 1 and "?" not in text and any(given == folded_words(word) for word in args["words"])
-
-
-CHECKS: dict[str, Check] = {
-    "words": _words,
-    "sentences": _sentences,
-    "lines": _lines,
-    "contains": _contains,
-    "order": _order,
-    "forbids": _forbids,
-    "starts_with": _starts_with,
-    "ends_with": _ends_with,
-    "first_word": _first_word,
-    "last_word": _last_word,
-    "question": _question,
-    "list": _list,
-    "json": _json,
-    "case": _case,
-    "continues": _continues,
-    "one_of": _one_of,
-}

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from cai_bootstrap.errors import UntrustedResultError, UsageError
 from cai_bootstrap.files import canonical_json, fingerprint, jsonl_lines, read_json, sha256_file
+from cai_bootstrap.judging.scorers import is_decidable
 from cai_bootstrap.judging.suite.format import item_fault
 from cai_bootstrap.records import TASK_TYPES, EvalItem, TaskType
 
@@ -147,9 +148,7 @@ def canonical_line(item: EvalItem) -> str:
 
 def label_tier(item: EvalItem) -> Literal["constraint", "gold"]:
     """`constraint` if the instruction alone decides what passes, `gold` if knowledge of the world is needed."""
-    if item.scorer in ("exact", "checks") or item.args.get("in_context") is True:
-        return "constraint"
-    return "gold"
+    return "constraint" if is_decidable(item.scorer, item.args) else "gold"
 
 
 def closed_set(name: str) -> tuple[tuple[str, ...], ...]:

@@ -8,11 +8,9 @@ from itertools import combinations
 from typing import Any
 
 from cai_bootstrap.judging.scorers.checks import holds, is_symbol
+from cai_bootstrap.judging.scorers.registry import CHECKS
 from cai_bootstrap.judging.scorers.text import composed, folded_words, words_of
 
-COUNTED = ("words", "sentences", "lines")
-# Checks that an item can hold once only, unless both say the same.
-_SINGLE = ("first_word", "last_word", "list", "json")
 _LIST_LINES = ("newline", "numbered", "bullets")
 
 CheckArgs = dict[str, Any]
@@ -38,7 +36,7 @@ def _range(checks: Sequence[CheckArgs], name: str) -> tuple[int, float]:
 
 
 def _bounds(checks: Sequence[CheckArgs]) -> str | None:
-    for name in COUNTED:
+    for name in (rule.name for rule in CHECKS.values() if rule.counted):
         low, high = _range(checks, name)
         if low > high:
             return f"check {name!r} demands at least {low} and at most {high:.0f}; no output has both"
@@ -76,7 +74,7 @@ def _doubles(checks: Sequence[CheckArgs]) -> str | None:
         if one["check"] != other["check"]:
             continue
         name = one["check"]
-        if name in _SINGLE and _folded(one) != _folded(other):
+        if CHECKS[name].once and _folded(one) != _folded(other):
             return f"two checks {name!r} that differ: no output passes both"
         if name == "case" and {one["case"], other["case"]} in ({"upper", "lower"}, {"title", "lower"}):
             return f"the checks 'case' {one['case']} and {other['case']}: no output passes both"

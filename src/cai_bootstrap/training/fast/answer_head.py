@@ -14,18 +14,17 @@ from trl.kernels import ChunkedLogProbFunction
 from cai_bootstrap.inference.fast.attention import layer_kinds, window_of
 
 VOCABULARY_TILE = 32_768
-# Attributes by which some models scale their logits; TRL's own fused head knows them all.
-SCALES = ("logit_scale", "output_multiplier", "lm_head_multiplier", "logits_scaling")
+MULTIPLIERS = ("logit_scale", "output_multiplier", "lm_head_multiplier")  # of logits: Cohere, Falcon-H1 and others
 
 
 def add_answer_head(model: Any) -> None:
     """Let `model(..., answers=places)` return the log-probability (nats) of each answer token, as a (rows, width)
-    table that is 0 elsewhere. Without `answers` the forward is what it was. For a model whose fused head is TRL's."""
+    table that is 0 elsewhere. Without `answers` the forward is what it was."""
     if hasattr(model, "answers_head"):
         return
     original = model.forward
     text = model.config.get_text_config()
-    scaled = any(getattr(text, name, None) not in (None, 1.0, 1) for name in SCALES)
+    scale = logit_scale(text)
     softcap = getattr(text, "final_logit_softcapping", None)
 
     @functools.wraps(original)  # `generate` reads the signature
@@ -33,25 +32,31 @@ def add_answer_head(model: Any) -> None:
         if answers is None:
             return original(*args, **kwargs)
         ids = kwargs["input_ids"]
-        if scaled:
-            kept = torch.zeros(ids.numel() + 1, dtype=torch.bool, device=ids.device)
-            kept[answers] = True
-            labels = ids.masked_fill(~kept[:-1].view_as(ids), -100)
-            outputs = original(**{**kwargs, "labels": labels}, fused_lm_head=True)
-            return torch.nn.functional.pad(outputs.log_probs.float(), (1, 0))
         kwargs.pop("labels", None)
         hidden = model.base_model(**kwargs, use_cache=False).last_hidden_state
         here = answers.clamp(max=ids.numel() - 1)
         head = model.get_output_embeddings()
         before = hidden.reshape(-1, hidden.shape[-1]).index_select(0, (here - 1).clamp(min=0))
-        found = ChunkedLogProbFunction.apply(
-            before, head.weight, head.bias, ids.reshape(-1)[here], 1.0, VOCABULARY_TILE, softcap, 1.0, ("log_probs",)
+        scores = ChunkedLogProbFunction.apply(
+            before, head.weight, head.bias, ids.reshape(-1)[here], 1.0, VOCABULARY_TILE, softcap, scale, ("log_probs",)
         )[0]
-        table = found.new_zeros(ids.numel() + 1).scatter(0, answers, found)
+        table = scores.new_zeros(ids.numel() + 1).scatter(0, answers, scores)
         return table[:-1].view_as(ids)
 
     model.forward = forward
     model.answers_head = True
+
+
+def logit_scale(text: Any) -> float:
+    """What a model multiplies its logits by, from its text configuration; 1 for most."""
+    for name in MULTIPLIERS:
+        if (multiplier := getattr(text, name, None)) is not None:
+            return float(multiplier)
+    scaling = getattr(text, "logits_scaling", None)
+    if scaling is None:
+        return 1.0
+    # Granite and MiniCPM3 divide by it.
+    return float(scaling) if text.model_type == "hyperclovax" else 1 / float(scaling)
 
 
 def answer_logps(model: Any, batch: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,0 +1,137 @@
+"""What scorers and checks there are, and what each of them takes. One decorated function is a scorer or a check.
+
+`@check("list", items=AT_LEAST_ONE, separator=one_of("comma", "newline"))` stands over a function of the instruction,
+the output and the arguments, which says whether the check holds. `@scorer("answer", "closed_set", "rivals")` stands
+over a function of the same and the accepted answers, which gives a reason: `ok`, or a failure.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cai_bootstrap.judging.scorers.text import composed
+
+Arguments = Mapping[str, Any]
+Holds = Callable[[str, str, Arguments], bool]
+Judges = Callable[[str, Arguments, Sequence[str], str], str]
+
+
+@dataclass(frozen=True)
+class Need:
+    """What an argument must be: `is_met` tells, `words` say it in an error."""
+
+    is_met: Callable[[Any], bool]
+    words: str
+
+
+@dataclass(frozen=True)
+class Check:
+    """A check by name. `needs` are its arguments; `options` may be left out.
+
+    `counted`: it takes `min` and `max`, one at least. `once`: no output passes two that differ. `picks`: the output is
+    picked from the instruction's own words, so that it is no echo. `as_written`: it sees the output before Unicode
+    composition. `fault` says what else is wrong with arguments that meet their needs.
+    """
+
+    name: str
+    holds: Holds
+    needs: Mapping[str, Need]
+    options: tuple[str, ...] = ()
+    counted: bool = False
+    once: bool = False
+    picks: bool = False
+    as_written: bool = False
+    fault: Callable[[Arguments], str | None] = lambda _: None
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """A scorer by name. `arguments` are those that it may have; `needs_gold`: it compares with accepted answers.
+
+    `to_the_letter`: it sees outputs without any word, and decides itself what is an echo. `as_written`: it sees the
+    output before Unicode composition. `knows_nothing`: the instruction alone decides what passes. `free_text(args)`:
+    the output is no pick from the instruction's own words.
+    """
+
+    name: str
+    reason: Judges
+    arguments: tuple[str, ...]
+    needs_gold: bool = True
+    to_the_letter: bool = False
+    as_written: bool = False
+    knows_nothing: bool = False
+    free_text: Callable[[Arguments], bool] = lambda _: False
+
+
+CHECKS: dict[str, Check] = {}
+SCORERS: dict[str, Scorer] = {}
+
+
+def check(
+    name: str,
+    /,
+    *,
+    options: Sequence[str] = (),
+    counted: bool = False,
+    once: bool = False,
+    picks: bool = False,
+    as_written: bool = False,
+    fault: Callable[[Arguments], str | None] = lambda _: None,
+    **needs: Need,
+) -> Callable[[Holds], Holds]:
+    """Enter a function as the check `name`; the further keywords are its arguments (`Check` says the rest)."""
+
+    def enter(holds: Holds) -> Holds:
+        bounds = ("min", "max") if counted else ()
+        CHECKS[name] = Check(name, holds, needs, (*bounds, *options), counted, once, picks, as_written, fault)
+        return holds
+
+    return enter
+
+
+def scorer(name: str, /, *arguments: str, **options: Any) -> Callable[[Judges], Judges]:
+    """Enter a function as the scorer `name` with its arguments; `options` are those of `Scorer`.
+
+    Every scorer takes `in_context`, which says that the instruction tells the answer.
+    """
+
+    def enter(reason: Judges) -> Judges:
+        SCORERS[name] = Scorer(name, reason, (*arguments, "in_context"), **options)
+        return reason
+
+    return enter
+
+
+def is_decidable(scorer: str | None, args: Arguments) -> bool:
+    """Whether the instruction alone decides what passes; else a known answer is needed, or no rule exists."""
+    return scorer in SCORERS and (SCORERS[scorer].knows_nothing or args.get("in_context") is True)
+
+
+def is_count(value: Any) -> bool:
+    """Whether a value is a whole number, 0 or more; true and false are none."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def are_texts(value: Any) -> bool:
+    """Whether a value is a list of texts that are not empty, one at least."""
+    return isinstance(value, list) and bool(value) and all(isinstance(text, str) and text.strip() for text in value)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
+def _are_keys(value: Any) -> bool:
+    return are_texts(value) and len({composed(key) for key in value}) == len(value)
+
+
+def one_of(*values: str) -> Need:
+    """One of these texts."""
+    return Need(lambda value: value in values, f"one of {', '.join(values)}")
+
+
+WORDS = Need(are_texts, "a list of words")
+WORD = Need(_is_text, "a word")
+TEXT = Need(_is_text, "a text")
+KEYS = Need(_are_keys, "a list of keys, each once")
+AT_LEAST_ONE = Need(lambda value: is_count(value) and value >= 1, "a number, at least 1")

@@ -1,0 +1,53 @@
+"""What decides a training, and the adapter that it left: asked by the steps that train, answer and measure."""
+
+from pathlib import Path
+
+from cai_bootstrap.errors import DataError
+from cai_bootstrap.files import fingerprint, sha256_file
+from cai_bootstrap.run.folder import SUCCESS
+from cai_bootstrap.steps.context import StepContext
+from cai_bootstrap.training.checkpoints import Checkpoint, find_checkpoint
+
+
+def training_identity(context: StepContext) -> str:
+    """The fingerprint of a training: the pairs' bytes, the settings, the base weights, the seed."""
+    config = context.config
+    other = {"watch_every", "watch_items", "save_every", "rounds", "min_gain", "processes"}
+    settings = config.training.model_dump(mode="json", exclude=other)
+    return fingerprint(
+        [
+            *(sha256_file(path) for path in pairs_files(context)),
+            settings,
+            config.training_precision,
+            config.pairs.min_pairs,
+            config.seed,
+            context.model_key(),
+            *context.path_key(),
+        ]
+    )
+
+
+def pairs_files(context: StepContext) -> list[Path]:
+    """The pairs of this round and all before it: every round trains a fresh adapter on all of them."""
+    paths = [context.workspace.round_data(number).pairs for number in range(1, context.round + 1)]
+    for path in paths:
+        if not path.exists():
+            raise DataError(f"{path}: no such file; run `cai generate` first")
+    return paths
+
+
+def own_checkpoint(context: StepContext) -> Checkpoint:
+    """The finished training of this run and round. Raises DataError if there is none."""
+    expected = training_identity(context)
+    checkpoint = find_checkpoint(context.workspace.checkpoints, expected)
+    if checkpoint is None:
+        raise DataError(
+            f"{context.workspace.checkpoints}: no finished training of this run (a valid {SUCCESS} with fingerprint "
+            f"{expected[:12]}...); run `cai train` first"
+        )
+    return checkpoint
+
+
+def answering_adapter(context: StepContext) -> Checkpoint | None:
+    """The adapter of the round before, whose model answers this round's instructions; None in the first round."""
+    return None if context.round == 1 else own_checkpoint(context.at_round(context.round - 1))

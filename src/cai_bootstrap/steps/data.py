@@ -1,0 +1,106 @@
+"""What decides a round's data, and whether the data that are there may be used."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from cai_bootstrap.constitution import load_constitution
+from cai_bootstrap.errors import UntrustedResultError, UsageError
+from cai_bootstrap.files import fingerprint, write_json
+from cai_bootstrap.generation.prompts import PROMPT_VERSION
+from cai_bootstrap.generation.select import LABEL_VERSION
+from cai_bootstrap.judging.suite import load_suite
+from cai_bootstrap.measuring.declared import Reuse
+from cai_bootstrap.run.folder import DataFolder
+from cai_bootstrap.run.markers import DATA_REMEDY, read_typed
+from cai_bootstrap.steps.adapter import answering_adapter
+from cai_bootstrap.steps.context import StepContext
+
+
+class DataIdentity(BaseModel):
+    """`data_identity.json`: what decided the data, its fingerprint, and how many instructions were asked for."""
+
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
+
+    fingerprint: str
+    requested: int = Field(ge=1)
+    identity: dict[str, Any]
+
+
+def data_identity(context: StepContext) -> dict[str, Any]:
+    """What decides the data, by name, apart from the number of instructions."""
+    config = context.config
+    other = {"count", "later_count", "precision", "batch_size"} | (
+        {"samples", "sample_temperature"} if context.round == 1 else set()
+    )
+    settings = config.generation.model_dump(mode="json", exclude=other)
+    adapter = answering_adapter(context)
+    held_back = {"held_back": fingerprint(sorted(context.held_back))} if context.held_back else {}
+    plain_path = {} if config.fast else {"fast": False}
+    return {
+        **held_back,
+        **plain_path,
+        "answering adapter": [] if adapter is None else [adapter.sha256],
+        "model": context.model_key(),
+        "constitution": load_constitution(config.constitution).sha256,
+        "precision": config.generation_precision,
+        "seed": config.seed,
+        "prompt_version": PROMPT_VERSION,
+        "label_version": LABEL_VERSION,
+        "settings": {**settings, "max_similarity": config.pairs.max_similarity},
+        "held_out": [context.suite.sha256, load_suite(config.evaluation.dev_suite).sha256],
+    }
+
+
+def stored_identity(data: DataFolder) -> DataIdentity | None:
+    """The identity of the data that are there, or None. Raises UntrustedResultError if it cannot be believed."""
+    if not data.identity.exists():
+        return None
+    stored = read_typed(data.identity, DataIdentity, DATA_REMEDY)
+    if stored.fingerprint != fingerprint(stored.identity):
+        raise UntrustedResultError(f"{data.identity}: was changed after it was made; {DATA_REMEDY}")
+    return stored
+
+
+def write_identity(data: DataFolder, identity: dict[str, Any], count: int) -> None:
+    """Write down what decides the data that are about to be made."""
+    write_json(data.identity, {"fingerprint": fingerprint(identity), "requested": count, "identity": identity})
+
+
+def remove_data(data: DataFolder) -> None:
+    """Remove every data file of a round."""
+    for path in data.path.iterdir():
+        if path.suffix in {".jsonl", ".json"}:
+            path.unlink()
+
+
+def check_data(context: StepContext) -> Reuse:
+    """Whether the data on disk may be used; how many instructions were asked for, and for how many data are there.
+
+    Raises UsageError naming what differs if they were made under another identity, or are unfinished with another
+    count.
+    """
+    data, count = context.data, context.count
+    stored = stored_identity(data)
+    if stored is None:
+        return Reuse(requested=count, found=count)
+    identity = data_identity(context)
+    changed = [name for name, value in identity.items() if stored.identity.get(name) != value]
+    if changed:
+        raise UsageError(
+            f"{data.path}: holds data made with another {', '.join(changed)}; use another --base-dir, "
+            "the earlier settings, or --force-data to make them again"
+        )
+    if stored.requested != count and not data.summary.exists():
+        setting = "--count " if context.round == 1 else "--set generation.later_count="
+        raise UsageError(
+            f"{data.path}: holds an unfinished generation of {stored.requested} instructions, {count} "
+            f"are asked for now; finish it with {setting}{stored.requested}, or --force-data to start again"
+        )
+    return Reuse(requested=count, found=stored.requested)
+
+
+def check_all_data(context: StepContext) -> Reuse:
+    """`check_data` of this round and those before it: the counts of the first round that differ, else of this one."""
+    counts = [check_data(context.at_round(number)) for number in range(1, context.round + 1)]
+    return next((n for n in counts if n.requested != n.found), counts[-1])

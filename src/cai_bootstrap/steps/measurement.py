@@ -1,0 +1,121 @@
+"""One measurement of the held-out suite: a model, opened once, asked under recorded conditions, and written down."""
+
+from pathlib import Path
+from typing import Any
+
+from cai_bootstrap.files import fingerprint
+from cai_bootstrap.generation.prompts import plain_prompt
+from cai_bootstrap.inference.engine import Sampling
+from cai_bootstrap.judging.scorers import SCORER_VERSION
+from cai_bootstrap.judging.suite import NAMED_SUITES, load_suite
+from cai_bootstrap.measuring import assess
+from cai_bootstrap.measuring.conditions import FIRST_LINE_RULE
+from cai_bootstrap.measuring.declared import Factors, Rival, Run
+from cai_bootstrap.measuring.elicit import Elicitation, elicit, run_rendering
+from cai_bootstrap.measuring.ledger import open_test
+from cai_bootstrap.measuring.results import SCHEMA_VERSION, Measured, build_results, write_results
+from cai_bootstrap.records import EvalItem
+from cai_bootstrap.steps.context import StepContext
+from cai_bootstrap.training.checkpoints import Checkpoint
+
+
+def measurement_identity(context: StepContext) -> str:
+    """Everything that may change what the untrained base is measured at."""
+    config = context.config
+    settings = config.evaluation.model_dump(mode="json", exclude={"enforce_gate", "train_anyway"})
+    dev = [item.id for item in context.dev_items]
+    if config.evaluation.dev_suite not in NAMED_SUITES:
+        dev.append(load_suite(config.evaluation.dev_suite).sha256)  # a user's file may change under the same ids
+    return fingerprint(
+        [context.model_key(), settings, config.evaluation_precision, config.engine, config.seed,
+         context.suite.sha256, dev, SCORER_VERSION, SCHEMA_VERSION, config.allow_instruct, *context.path_key()]
+    )  # fmt: skip
+
+
+class Measurement:
+    """The suite's items, asked of a model with or without an adapter. What is answered is kept as it comes.
+
+    `step` and `expected` name the folder of what was answered before a kill: the step and its fingerprint.
+    """
+
+    def __init__(self, context: StepContext, step: str, expected: str, adapter: Checkpoint | None = None) -> None:
+        self.context, self.suite, self.step, self.expected = context, context.suite, step, expected
+        self.adapter = adapter
+        self.tokens = context.config.evaluation.max_new_tokens
+        self.opened = context.open_for_evaluation(None if adapter is None else adapter.path)
+        self.engine = self.opened.engine
+        self.conditions = assess.conditions_of(self.engine.info, self.suite, max_new_tokens=self.tokens)
+        self._partial = assess.partial_folder(context.workspace, step, expected, self.conditions)
+        self._opening: int | None = None
+
+    def open_test(self, what: str) -> None:
+        """Write down that test items are about to be seen, before any of them is asked."""
+        adapter = {} if self.adapter is None else {"adapter": self.adapter.sha256}
+        model, run = self.context.config.model, self.context.run
+        self._opening = open_test(self.suite, what, model=model, **adapter, run=run)
+
+    def trained(self) -> Measured:
+        """The model with its adapter, asked plainly. Raises what `assess.assess` raises."""
+        return self._plain("trained", None if self.adapter is None else self.adapter.sha256)
+
+    def base(self) -> Measured:
+        """The model without any adapter, asked plainly."""
+        if self.adapter is None:
+            return self._plain("base", None)
+        with self.engine.without_adapter():
+            return self._plain("base", None)
+
+    def _plain(self, side: str, adapter: str | None) -> Measured:
+        items = self.suite.items
+        outputs = assess.assess(
+            self.engine,
+            items,
+            [plain_prompt(item.instruction) for item in items],
+            self._partial / f"{side}.jsonl",
+            sampling=Sampling(self.tokens, pinned=True),
+            progress=self.context.progress,
+            stopping=self.context.stopping,
+        )
+        return Measured(outputs, assess.plain_factors(self.engine.info.model, adapter))
+
+    def elicited(self, dev: list[EvalItem]) -> tuple[Elicitation, Measured]:
+        """The rendering of the grid that serves the base best on dev items, and the suite asked in it."""
+        context = self.context
+        how: dict[str, Any] = {
+            "max_new_tokens": self.tokens,
+            "seed": context.config.seed,
+            "progress": context.progress,
+            "stopping": context.stopping,
+        }
+        elicitation = elicit(self.engine, dev, self._partial, **how)
+        best = elicitation.best
+        outputs = run_rendering(self.engine, best, self.suite.items, self._partial / "rival.jsonl", **how)
+        factors = Factors(model=self.engine.info.model, adapter=None, rendering=best.name, stop_rule=FIRST_LINE_RULE)
+        return elicitation, Measured(outputs, factors)
+
+    def write(
+        self,
+        path: Path,
+        *,
+        base: Measured,
+        trained: Measured | None = None,
+        rival: Measured | None = None,
+        prompting: Rival | None = None,
+        run: Run,
+    ) -> None:
+        """Judge what was answered, write the results file, and remove what was kept meanwhile.
+
+        `run` is completed by the fingerprint and the number of the ledger's opening.
+        """
+        results = build_results(
+            suite=self.suite,
+            conditions=self.conditions,
+            base=base,
+            trained=trained,
+            rival=rival,
+            prompting=prompting,
+            run=run.model_copy(update={"fingerprint": self.expected, "ledger_opening": self._opening}),
+            enforced=self.context.config.evaluation.enforce_gate,
+        )
+        write_results(path, results)
+        assess.remove_partial(self.context.workspace, self.step)
