@@ -1,4 +1,4 @@
-"""What the steps count about a run's data and model: each writer fills the type of its file, and readers get it.
+"""What the steps count about a run's data and model: the types of its files, for whoever reads them.
 
 Every field may be absent, since an older version may not have counted it; a field of another type makes the file
 unreadable. What a newer version adds is kept.
@@ -97,28 +97,11 @@ class GenerationSummary(Counts):
         return GenerationSummary.model_validate(added)
 
 
-class PairSample(Counts):
-    """A pair as the last look shows it."""
-
-    prompt: str
-    chosen: str
-    rejected: str
-    label: str
-
-
-class PairFigures(Counts):
-    """The pairs that train. `tokens` holds mean, 5%, median, 95% and most of the texts' lengths, by text."""
-
-    pairs: int | None = None
-    unique_prompts: int | None = None
-    unique_chosen: int | None = None
-    rejected_unfinished: int | None = None
-    tokens: dict[str, dict[str, Number]] = Field(default_factory=dict)
-    sample: list[PairSample] = Field(default_factory=list)
-
-
 class PreflightReport(Counts):
-    """`pair_preflight.json`: how many pairs are sound, the faults of the others, and the figures of `PairFigures`."""
+    """`pair_preflight.json`: how many pairs are sound, and the faults of the others.
+
+    `tokens` holds mean, 5%, median, 95% and most of the texts' lengths, by text.
+    """
 
     sound: int = 0
     faults: dict[str, int] = Field(default_factory=dict)
