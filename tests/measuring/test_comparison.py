@@ -159,7 +159,7 @@ def test_ledger_numbers_every_opening_of_a_suite(
     assert open_test(small_suite, "baseline", run="r1") == 1
     assert open_test(small_suite, "evaluation") == 2
     first, second = openings(small_suite.sha256)
-    assert (first["what"], first["run"], second["number"]) == ("baseline", "r1", 2)
+    assert (first.what, first.as_json()["run"], second.number) == ("baseline", "r1", 2)
     assert ledger_path(small_suite.sha256).is_relative_to(tmp_path / "cache")
 
 
@@ -182,7 +182,7 @@ def test_ledger_survives_a_torn_line_and_refuses_a_broken_one(
         ledger.write('{"number": 2, "wh')
     assert len(openings(small_suite.sha256)) == 1
     assert open_test(small_suite, "two") == 2
-    assert [entry["what"] for entry in openings(small_suite.sha256)] == ["one", "two"]
+    assert [entry.what for entry in openings(small_suite.sha256)] == ["one", "two"]
     path.write_text("nonsense\n")
     with pytest.raises(DataError, match="line 1 is not a ledger entry"):
         openings(small_suite.sha256)
@@ -202,8 +202,8 @@ def test_an_opening_on_another_machine_is_noted_once_and_an_own_one_is_known(
     assert note_opening(Results.model_validate({**results, "run": there})) is None
     assert note_opening(Results.model_validate({**results, "run": {}})) is None
     last = openings(small_suite.sha256)[-1]
-    assert (last["what"], last["adapter"], last["number"]) == ("evaluation", "b" * 64, 3)
-    assert last["elsewhere"] == {"number": 2, "fingerprint": "f2"}
+    assert (last.what, last.adapter, last.number) == ("evaluation", "b" * 64, 3)
+    assert last.as_json()["elsewhere"] == {"number": 2, "fingerprint": "f2"}
 
 
 def test_the_ledger_command_notes_a_results_file_and_shows_it(

@@ -60,8 +60,8 @@ def test_a_peers_file_holds_every_output_its_rendering_and_its_ledger_entry(meas
     assert "<|im_start|>user\n{instruction}<|im_end|>\n<|im_start|>assistant\n" in side.factors.rendering
     assert [row.id for row in found.items] == [item.id for item in suite.items]
     assert all(answer.response for answer in found.answers("base").values())
-    (entry,) = [line for line in openings(suite.sha256) if line["number"] == found.block("peer")["ledger_opening"]]
-    assert entry["what"] == "peer with its chat template"
+    (entry,) = [line for line in openings(suite.sha256) if line.number == found.block("peer")["ledger_opening"]]
+    assert entry.what == "peer with its chat template"
     assert "/" not in found.block("peer")["model"]["path"]
 
 

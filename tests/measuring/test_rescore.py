@@ -91,7 +91,7 @@ def test_a_baseline_without_outputs_of_the_prompted_base_is_scored_again_and_say
         stated = {**RIVAL, "success_rate": 0.5, "successes": 20, "total": 40}
         write_json(path, results_with(small_suite, trained_failures=None, rival=stated, scorer_version="1"))
     found = rescore_file(path, suite=small_suite)
-    assert found.block["not_rescored"] == ["rival.success_rate"]
+    assert found.block.not_rescored == ["rival.success_rate"]
     assert read_results(found.path, small_suite).models.trained is None
 
 
@@ -160,7 +160,7 @@ def test_an_edited_output_breaks_the_statistics_or_stands_among_the_changes(olde
 
     found = rescore_file(edited(older, replace("purple")), suite=small_suite)
     change = {"id": "question-3", "scored": "whole output", "before": "ok", "after": "wrong_answer"}
-    assert change in found.block["changed"]["trained"]
+    assert change in [row.as_dict() for row in found.block.changed["trained"]]
     with pytest.raises(UntrustedResultError, match=r"statistics\.length\.trained"):
         rescore_file(edited(older, replace("It is purple.")), suite=small_suite)
 
@@ -180,8 +180,9 @@ def test_scored_again_twice_remembers_both_times(
             then.setattr(module, "SCORER_VERSION", "2")
         middle = rescore_file(older, tmp_path / "middle.json", suite=small_suite).path
     block = rescore_file(middle, suite=small_suite).block
-    assert block["from_scorer_version"] == "2"
-    assert block["before"]["from_scorer_version"] == "1"
+    assert block.from_scorer_version == "2"
+    assert block.before is not None
+    assert block.before.from_scorer_version == "1"
 
 
 def test_the_command_says_what_changed_and_exits_4_for_what_it_cannot_trust(

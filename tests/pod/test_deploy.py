@@ -132,4 +132,4 @@ def test_what_a_pod_opened_stands_in_this_ledger_once_and_what_is_no_results_fil
     for _ in range(2):
         note_openings(tmp_path / "run")
     (found,) = openings(json.loads(measured.read_bytes())["suite"]["sha256"])
-    assert (found["number"], found["what"], found["elsewhere"]["number"]) == (1, "evaluation", 4)
+    assert (found.number, found.what, found.elsewhere and found.elsewhere.number) == (1, "evaluation", 4)

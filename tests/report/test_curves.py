@@ -56,9 +56,10 @@ def test_rounds_follow_each_other_on_one_axis_and_their_data_are_added_up(tmp_pa
     ]
     one, two = (read_json(w.data / "generation_summary.json") for w in (workspace, second))
     assert found.summary is not None
-    assert (found.summary["produced"], found.summary["pairs"]) == (64, one["pairs"] + two["pairs"])
-    assert found.summary["by_principle"]["clear"]["assigned"] == 8
-    assert found.summary["diversity"] == one["diversity"]
+    assert (found.summary.produced, found.summary.pairs) == (64, one["pairs"] + two["pairs"])
+    assert found.summary.by_principle["clear"].assigned == 8
+    assert found.summary.diversity is not None
+    assert found.summary.diversity.as_json() == one["diversity"]
     pairs = records(report_page(workspace))["pairs"]
     assert len(pairs) == 64
     assert [record["f"]["round"] for record in pairs].count(["round 2"]) == 24

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from synthetic import RESULTS, baseline, evaluate, finish, generate, records, right
+from synthetic import RESULTS, RUN, baseline, evaluate, finish, generate, records, right
 
 from cai_bootstrap.cli import run_command
 from cai_bootstrap.cli.report import report
@@ -250,7 +250,7 @@ def test_time_and_money_come_from_the_rental_that_the_run_was_made_in(
     took = {name: step["seconds"] for name, step in read_json(small.results / "run.json")["steps"].items()}
     plan = {"steps": [{"step": "train", "seconds": 480.0, "dollars": 0.24}], "seconds": 1800.0, "dollars": 0.9}
     known = {"pod": "p", "address": "a", "started": 0, "ended": 1}
-    other = {**known, "price": 99.0, "steps": {**took, "train": 1.0}, "estimate": plan}
+    other = {**known, "price": 99.0, "steps": took, "estimate": plan}
     write_json(tmp_path / "state" / "pods.json", {"rentals": [other]})
     assert run_command(["--base-dir", str(small.base)], report) == 0
     page = (small.results / "report.html").read_text()
@@ -259,7 +259,10 @@ def test_time_and_money_come_from_the_rental_that_the_run_was_made_in(
         in page
     )
     assert " $<" not in page.split("Time and money by step</caption>", 1)[1].split("</table>", 1)[0]
-    write_json(tmp_path / "state" / "pods.json", {"rentals": [{**other, "price": 1.8, "steps": took}, other]})
+    write_json(
+        tmp_path / "state" / "pods.json",
+        {"rentals": [{**other, "price": 1.8, "run": RUN}, other, {**other, "run": "another"}]},
+    )
     assert run_command(["--base-dir", str(small.base)], report) == 0
     page = (small.results / "report.html").read_text()
     cells = re.findall(r"<td>(.*?)</td>", page.split('<th scope="row">train</th>', 1)[1].split("</tr>", 1)[0])

@@ -47,8 +47,8 @@ def test_asking_a_test_item_is_written_into_its_suites_ledger(cai: Cai, finished
     _ask(cai, "Nobody wrote this one.", "--side", "base")
     opened = openings(suite.sha256)
     assert len(opened) == before + 1
-    assert opened[-1]["what"] == "ask"
-    assert opened[-1]["item"] == suite.items[0].id
+    assert opened[-1].what == "ask"
+    assert opened[-1].as_json()["item"] == suite.items[0].id
 
 
 def test_an_instruction_of_the_run_is_judged_and_a_free_one_is_not(cai: Cai) -> None:

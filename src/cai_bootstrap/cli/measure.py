@@ -90,15 +90,15 @@ def rescore(results: Path, out: Path | None, suite_file: Path | None, as_json: b
     rescored = rescore_file(results, out, suite=load_suite(suite_file) if suite_file else None)
     block = rescored.block
     if as_json:
-        print_json({"path": str(rescored.path), "rates": rescored.rates, **block})
+        print_json({"path": str(rescored.path), "rates": rescored.rates, **block.as_dict()})
         return
-    say(f"{rescored.path}: version {block['from_scorer_version']} → {rescored.results.conditions.scorer_version}")
+    say(f"{rescored.path}: version {block.from_scorer_version} → {rescored.results.conditions.scorer_version}")
     for side, row in rescored.rates.items():
         before, after = (percent(count, row["total"]) for count in (row["before"], row["after"]))
         say(f"{side} ({row['scored']}): {before} → {after} of {row['total']}")
-        for change in block["changed"][side]:
-            say(f"    {line(change['id'])}, {change['scored']}: {change['before']} → {change['after']}")
-    for name in block["not_rescored"]:
+        for change in block.changed[side]:
+            say(f"    {line(change.id)}, {change.scored}: {change.before} → {change.after}")
+    for name in block.not_rescored:
         say(f"{name} is as it was: the file holds no outputs of it")
 
 
@@ -172,7 +172,7 @@ def _print_comparison(comparison: "Comparison") -> None:
     console.print(
         table(
             *headings,
-            rows=[(label, *comparison_cells(test.as_dict())) for label, test in tests],
+            rows=[(label, *comparison_cells(test)) for label, test in tests],
             title=title,
             left=False,
         )

@@ -2,15 +2,18 @@
 
 import threading
 import webbrowser
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from cai_bootstrap.cli.options import HelpWithBase, json_option, print_json
-from cai_bootstrap.errors import UsageError
-from cai_bootstrap.files import read_json
+from cai_bootstrap.errors import CaiError, UsageError
 from cai_bootstrap.run.folder import Workspace
+
+if TYPE_CHECKING:
+    from cai_bootstrap.report.money import Plan, Rental
 
 _PATH = click.Path(path_type=Path)
 
@@ -86,31 +89,31 @@ def write_report(workspace: Workspace) -> Path:
     return build_report(workspace, rentals=_rentals(), planned=_planned(workspace))
 
 
-def _planned(workspace: Workspace) -> dict[str, Any] | None:
+def _planned(workspace: Workspace) -> "Plan | None":
     """What the run's preset was seen to take, for as many instructions; None if nobody measured it."""
-    from cai_bootstrap.errors import DataError
     from cai_bootstrap.pod.estimate import estimate_preset
-    from cai_bootstrap.report.files import dig
+    from cai_bootstrap.report.money import Plan
+    from cai_bootstrap.run.record import read_record
 
     try:
-        config = dig(read_json(workspace.record), "manifest", "config")
-    except (DataError, OSError):
+        record = read_record(workspace)
+    except (CaiError, OSError):
         return None
-    preset, count = dig(config, "preset", "value"), dig(config, "generation.count", "value")
+    preset, count = (None, None) if record is None else (record.config("preset"), record.config("generation.count"))
     if not isinstance(preset, str):
         return None
     planned = estimate_preset(preset, 0.0, count=count if isinstance(count, int) else None)
-    return planned.record() if planned.seconds is not None else None
+    return Plan.model_validate(planned.record()) if planned.seconds is not None else None
 
 
-def _rentals() -> list[dict[str, Any]]:
-    from cai_bootstrap.errors import UsageError
+def _rentals() -> "Sequence[Rental]":
     from cai_bootstrap.pod.ledger import rentals
+    from cai_bootstrap.report.money import rentals_of
 
     try:
-        return rentals()
+        return rentals_of(rentals())
     except (OSError, UsageError):
-        return []
+        return ()
 
 
 def _compare(a: Path, b: Path, *, out: Path | None, side: str | None, suite_file: Path | None) -> Path:

@@ -128,10 +128,10 @@ def ledger(name: str, suite_file: Path | None, note: tuple[Path, ...], as_json: 
         note_opening(read_results(results, loaded if suite_file else None))
     opened = openings(loaded.sha256)
     if as_json:
-        print_json(opened)
+        print_json([entry.as_json() for entry in opened])
         return
     for entry in opened:
-        elsewhere = entry.get("elsewhere")
-        there = f" (measured on another machine, there opening {elsewhere['number']}; noted then)" if elsewhere else ""
-        click.echo(f"{entry['number']:>4}  {entry['opened_at']}  {entry['what']}{there}")
+        elsewhere = entry.elsewhere
+        there = f" (measured on another machine, there opening {elsewhere.number}; noted then)" if elsewhere else ""
+        click.echo(f"{entry.number:>4}  {entry.opened_at}  {entry.what}{there}")
     click.echo(f"{loaded.name}: opened {len(opened)} times ({ledger_path(loaded.sha256)})")

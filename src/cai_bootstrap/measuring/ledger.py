@@ -5,18 +5,47 @@ not make its look at the test items unseen. A rented machine has a ledger of its
 are noted here from the results that it gave.
 """
 
-import json
 import time
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cai_bootstrap.errors import DataError
 from cai_bootstrap.files import JsonlWriter
 from cai_bootstrap.judging.suite import Suite
 from cai_bootstrap.measuring.declared import Results, StoredResults
 from cai_bootstrap.run.folder import resolve_cache_dir
+
+
+class Elsewhere(BaseModel):
+    """An opening of another machine's ledger: its number there, and the fingerprint of the measurement."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    number: int
+    fingerprint: str | None = None
+
+
+class Opening(BaseModel):
+    """A line of the ledger: `{"number": 7, "opened_at": "2026-11-22T10:31:00Z", "suite": "stage1", "what": …}`.
+
+    What else an opening was named for is kept.
+    """
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="allow")
+
+    number: int
+    opened_at: str = ""
+    suite: str = ""
+    what: str = ""
+    adapter: str | None = None
+    elsewhere: Elsewhere | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """The line's JSON object."""
+        return self.model_dump(exclude_unset=True)
 
 
 def ledger_path(suite_sha256: str) -> Path:
@@ -46,21 +75,20 @@ def note_opening(results: Results | StoredResults) -> int | None:
     run, suite = results.run, results.suite
     if run is None or run.ledger_opening is None:
         return None
-    elsewhere = run.ledger_opening
     trained = results.models.trained is not None
+    what = "evaluation" if trained else "baseline"
     adapter = run.adapter.sha256 if trained and run.adapter is not None else None
-    named = {"what": "evaluation" if trained else "baseline", "adapter": adapter}
-    measured = {"number": elsewhere, "fingerprint": run.fingerprint}
+    measured = Elsewhere(number=run.ledger_opening, fingerprint=run.fingerprint)
     path = ledger_path(suite.sha256)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_suffix(".lock")):
             for entry in openings(suite.sha256):
-                own = "elsewhere" not in entry and entry["number"] == elsewhere
-                if entry.get("elsewhere") == measured or (own and all(entry.get(k) == v for k, v in named.items())):
+                own = entry.elsewhere is None and entry.number == measured.number
+                if entry.elsewhere == measured or (own and (entry.what, entry.adapter) == (what, adapter)):
                     return None
-            model = results.conditions.base_model
-            return _append(suite.sha256, {"suite": suite.name, **named, "model": model, "elsewhere": measured})
+            named = {"what": what, "adapter": adapter, "model": results.conditions.base_model}
+            return _append(suite.sha256, {"suite": suite.name, **named, "elsewhere": measured.model_dump()})
     except OSError as error:
         raise DataError(f"{path}: the opening of the test items cannot be recorded: {error}") from error
 
@@ -75,19 +103,20 @@ def _append(suite_sha256: str, entry: dict[str, Any]) -> int:
     return number
 
 
-def openings(suite_sha256: str) -> list[dict[str, Any]]:
+def openings(suite_sha256: str) -> list[Opening]:
     """Every opening of a suite so far, oldest first. A torn last line (a killed write) is no opening."""
     path = ledger_path(suite_sha256)
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return []
-    found = []
+    entries = []
     for number, line in enumerate(text.splitlines(keepends=True), 1):
         if not line.endswith("\n"):
             break
         try:
-            found.append(json.loads(line))
-        except ValueError as error:
-            raise DataError(f"{path}: line {number} is not a ledger entry: {error}") from error
-    return found
+            entries.append(Opening.model_validate_json(line))
+        except ValidationError as error:
+            problem = error.errors()[0]["msg"]
+            raise DataError(f"{path}: line {number} is not a ledger entry: {problem}") from error
+    return entries

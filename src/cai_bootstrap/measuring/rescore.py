@@ -7,20 +7,23 @@ that was edited afterwards to follow its instruction would stand among them.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TypedDict
 
-from cai_bootstrap.errors import UsageError
+from pydantic import Field, ValidationError
+
+from cai_bootstrap.errors import DataError, UsageError
 from cai_bootstrap.files import sha256_file
 from cai_bootstrap.judging.scorers import SCORER_VERSION
 from cai_bootstrap.judging.suite import Suite
 from cai_bootstrap.measuring.assess import measured_side
 from cai_bootstrap.measuring.declared import SIDES, Results
+from cai_bootstrap.measuring.figures import Figures
 from cai_bootstrap.measuring.results import build_results, read_older_results, write_results
 
 BLOCK = "rescored"
 
 
-class Change(TypedDict):
+class Change(Figures):
     """One verdict that changed: `{"id": "q-9", "scored": "first line", "before": "extra_text", "after": "ok"}`."""
 
     id: str
@@ -29,14 +32,18 @@ class Change(TypedDict):
     after: str
 
 
-class RescoredBlock(TypedDict):
+class RescoredBlock(Figures):
     """The block `rescored` of a file that was scored again; `before` is that of its source."""
 
     from_scorer_version: str
-    source_sha256: str
-    changed: dict[str, list[Change]]
-    not_rescored: list[str]
-    before: Any
+    source_sha256: str | None = None
+    changed: dict[str, list[Change]] = Field(default_factory=dict)
+    not_rescored: list[str] = Field(default_factory=list)
+    before: "RescoredBlock | None" = None
+
+    def all_times(self) -> list["RescoredBlock"]:
+        """The blocks of every time that the outputs were scored again, the oldest first."""
+        return [*(self.before.all_times() if self.before is not None else []), self]
 
 
 class RescoredRate(TypedDict):
@@ -56,6 +63,17 @@ class Rescored:
     results: Results
     block: RescoredBlock
     rates: dict[str, RescoredRate]
+
+
+def read_block(results: Results) -> RescoredBlock | None:
+    """How a results file was scored again, or None. Raises DataError if its block is none of this tool's."""
+    if (block := results.block(BLOCK)) is None:
+        return None
+    try:
+        return RescoredBlock.model_validate(block)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise DataError(f"{BLOCK}: {'.'.join(map(str, problem['loc']))}: {problem['msg']}") from error
 
 
 def rescored_path(path: Path) -> Path:
@@ -86,29 +104,29 @@ def rescore_file(path: Path, out: Path | None = None, *, suite: Suite | None = N
         run=old.run,
         enforced=old.gate.enforced,
     )
-    block: RescoredBlock = {
-        "from_scorer_version": old.conditions.scorer_version,
-        "source_sha256": source,
-        "changed": {side: _changed(old, again, side) for side in again.models.present()},
-        "not_rescored": _left(old),
-        "before": old.block(BLOCK),
-    }
-    again = again.with_blocks({**(old.model_extra or {}), BLOCK: block})
+    block = RescoredBlock(
+        from_scorer_version=old.conditions.scorer_version,
+        source_sha256=source,
+        changed={side: _changed(old, again, side) for side in again.models.present()},
+        not_rescored=_left(old),
+        before=read_block(old),
+    )
+    again = again.with_blocks({**(old.model_extra or {}), BLOCK: block.as_dict()})
     write_results(out, again)
     return Rescored(out, again, block, {side: _rate(old, again, side) for side in again.models.present()})
 
 
 def _changed(old: Results, again: Results, side: str) -> list[Change]:
     """Every item whose verdict, of the whole output or of its first line, is another one now."""
-    changes: list[Change] = []
+    changes = []
     after = again.answers(side)
     for id, was in old.answers(side).items():
         now = after[id]
         if was.success != now.success:
-            changes.append({"id": id, "scored": "whole output", "before": was.reason, "after": now.reason})
+            changes.append(Change(id=id, scored="whole output", before=was.reason, after=now.reason))
         if was.first_line_success != now.first_line_success:
-            before = was.first_line_reason
-            changes.append({"id": id, "scored": "first line", "before": before, "after": now.first_line_reason})
+            reasons = {"before": was.first_line_reason, "after": now.first_line_reason}
+            changes.append(Change(id=id, scored="first line", **reasons))
     return changes
 
 

@@ -211,8 +211,9 @@ class RunStep(Answer):
 
 
 class RunSteps(Answer):
-    """The steps of a pulled run.json, by name."""
+    """The steps of a pulled run.json, by name, and the run's id."""
 
+    run: Text | None = None
     steps: dict[Any, RunStep]
 
 

@@ -233,18 +233,18 @@ def note_openings(target: Path) -> None:
 
 
 def record_steps(pod: str, address: str, target: Path) -> None:
-    """Put the seconds per step of the pulled run into the ledger, beside what was planned."""
+    """Put the pulled run's id and its seconds per step into the ledger, beside what was planned."""
     path = Workspace.at(target).record
     if not path.exists():
         return
     try:
-        steps = read(RunSteps, read_json(path), path.name).steps
+        pulled = read(RunSteps, read_json(path), path.name)
     except CaiError:
         return
     used = {
         one_line(name, NAME_LIMIT): step.seconds
-        for name, step in list(steps.items())[:MOST_STEPS]
+        for name, step in list(pulled.steps.items())[:MOST_STEPS]
         if step.seconds is not None and not step.skipped
     }
     if used:
-        ledger.update(pod, address, steps=used)
+        ledger.update(pod, address, steps=used, run=pulled.run)

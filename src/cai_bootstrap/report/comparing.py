@@ -5,20 +5,22 @@ from typing import Any
 
 from cai_bootstrap.errors import UntrustedResultError, UsageError
 from cai_bootstrap.events import utc_now
-from cai_bootstrap.files import read_json, write_atomic
+from cai_bootstrap.files import write_atomic
 from cai_bootstrap.judging.statistics import wilson
 from cai_bootstrap.judging.suite import NAMED_SUITES, Suite, load_suite
 from cai_bootstrap.measuring.comparison import Comparison, Refusal, compare_files
-from cai_bootstrap.measuring.results import percent, read_results
+from cai_bootstrap.measuring.declared import Results
+from cai_bootstrap.measuring.figures import FirstLine, SideFigures
+from cai_bootstrap.measuring.results import read_results
 from cai_bootstrap.measuring.side_figures import NOTE, beside_rows
 from cai_bootstrap.records import TASK_TYPES
 from cai_bootstrap.report import browse, findings
 from cai_bootstrap.report.build import LIMITS, MOST_BYTES, TEST_HEAD, rates_picture, render
-from cai_bootstrap.report.files import dig
 from cai_bootstrap.report.findings import Bar, Headline, down
 from cai_bootstrap.report.safe import script_json
-from cai_bootstrap.report.tables import Table, number
+from cai_bootstrap.report.tables import Table, condition_rows, number
 from cai_bootstrap.run.folder import Workspace
+from cai_bootstrap.run.record import read_record
 
 NAMES = {"a": "A", "b": "B"}
 
@@ -30,20 +32,20 @@ def results_of(path: Path) -> Path:
     """
     if not path.is_dir():
         return path
-    folder = Workspace.at(path).results
-    named = dig(read_json(folder / "run.json"), "results_file") if (folder / "run.json").exists() else None
-    if isinstance(named, str):
-        return folder / Path(named).name
-    there = sorted(folder.glob("stage1_evaluation_*.json"))
-    if not there:
+    workspace = Workspace.at(path)
+    record = read_record(workspace)
+    if record is not None and record.results_file is not None:
+        return workspace.results / Path(record.results_file).name
+    evaluations = workspace.evaluations()
+    if not evaluations:
         raise UsageError(f"{path}: holds no evaluation to compare; name a results file")
-    return there[-1]
+    return evaluations[0]
 
 
 def _suite_of(path: Path) -> Suite | None:
     """The suite of the user's own that a base directory was measured on, by its run.json."""
-    run = Workspace.at(path).results / "run.json"
-    name = dig(read_json(run), "manifest", "config", "evaluation.suite", "value") if run.exists() else None
+    record = read_record(Workspace.at(path))
+    name = record.config("evaluation.suite") if record is not None else None
     return load_suite(name) if isinstance(name, str) and name not in NAMED_SUITES else None
 
 
@@ -57,111 +59,105 @@ def build_comparison(
     """
     suite = suite or _suite_of(a) or _suite_of(b)
     a, b = results_of(a), results_of(b)
-    found = compare_files(a, b, side=side, suite=suite)
-    if isinstance(found, Refusal):
-        named = "; ".join(f"{d.field}: {d.a} against {d.b}" for d in found.differences)
+    compared = compare_files(a, b, side=side, suite=suite)
+    if isinstance(compared, Refusal):
+        named = "; ".join(f"{d.field}: {d.a} against {d.b}" for d in compared.differences)
         raise UntrustedResultError(
-            f"not comparable, measured under other conditions ({len(found.differences)} differ): {named}; evaluate "
+            f"not comparable, measured under other conditions ({len(compared.differences)} differ): {named}; evaluate "
             "both under the same ones"
         )
     path = out if out is not None else b.parent / f"comparison_{a.stem}_{b.stem}.html"
-    write_atomic(path, _page(found, read_results(a, suite).as_dict(), read_results(b, suite).as_dict(), suite))
+    write_atomic(path, _page(compared, read_results(a, suite), read_results(b, suite), suite))
     return path
 
 
-def _page(found: Comparison, before: dict[str, Any], after: dict[str, Any], suite: Suite | None) -> str:
-    held_out = suite if suite is not None else load_suite(before["suite"]["name"])
+def _page(compared: Comparison, before: Results, after: Results, suite: Suite | None) -> str:
+    held_out = suite if suite is not None else load_suite(before.suite.name)
     items = {item.id: item for item in held_out.items}
-    bars = [*_bars(before, found.side_a, "a"), *_bars(after, found.side_b, "b")]
+    bars = [*_bars(before, compared.side_a, "a"), *_bars(after, compared.side_b, "b")]
     bars.sort(key=lambda bar: ("all", *TASK_TYPES).index(bar.group))
     values: dict[str, Any] = {
-        "headline": _headline(found, before, after),
+        "headline": _headline(compared),
         "rates": rates_picture(bars, NAMES),
-        "result_tables": _tests(found),
-        "trust_tables": _trust(found, before, after),
-        "n_items": len(before["items"]),
+        "result_tables": _tests(compared),
+        "trust_tables": _trust(compared, before, after),
+        "n_items": len(before.items),
         "made_at": utc_now(),
     }
     page = ""
     for limit, most in LIMITS:
-        records = browse.compared_records(before, after, found.side_a, found.side_b, items, limit)
-        held = {"sides": list(NAMES.values()), "items": records[:most], "there": {"items": len(records)}}
-        page = render("comparison.html", payload=script_json(held), **values)
+        records = browse.compared_records(before, after, compared.side_a, compared.side_b, items, limit)
+        payload = {"sides": list(NAMES.values()), "items": records[:most], "there": {"items": len(records)}}
+        page = render("comparison.html", payload=script_json(payload), **values)
         if len(page.encode()) <= MOST_BYTES:
             break
     return page
 
 
-def _shown(results: dict[str, Any], side: str) -> str:
-    rate = results["statistics"]["rates"][side]
-    word = "shown" if rate["shown_95"] else "not shown"
-    return f"{percent(rate['successes'], rate['total'])} of {rate['total']} followed; ≥ 95% {word}"
-
-
-def _headline(found: Comparison, before: dict[str, Any], after: dict[str, Any]) -> Headline:
-    strict = found.strict.as_dict()
-    lift = strict["lift"]
-    if lift["low"] > 0:
+def _headline(compared: Comparison) -> Headline:
+    strict = compared.strict
+    lift = strict.lift
+    if lift.low > 0:
         word = "B follows more than A"
-    elif lift["high"] < 0:
+    elif lift.high < 0:
         word = "B follows fewer than A"
     else:
         word = "No difference between A and B is shown"
-    estimate, low, high = (findings.signed(100 * lift[key], 1) for key in ("estimate", "low", "high"))
+    estimate, low, high = findings.points(lift)
     sentence = (
-        f"{word}: {down(strict['rate_after'])} against {down(strict['rate_before'])}, {estimate} points (95% interval "
-        f"{low} to {high}); {len(strict['gained'])} items gained, {len(strict['lost'])} lost."
+        f"{word}: {down(strict.rate_after)} against {down(strict.rate_before)}, {estimate} points (95% interval "
+        f"{low} to {high}); {len(strict.gained)} items gained, {len(strict.lost)} lost."
     )
     more = (
-        f"A: {found.a} ({found.side_a}): {_shown(before, found.side_a)}.",
-        f"B: {found.b} ({found.side_b}): {_shown(after, found.side_b)}.",
+        f"A: {compared.a} ({compared.side_a}): {compared.shown_a}.",
+        f"B: {compared.b} ({compared.side_b}): {compared.shown_b}.",
         "Both were measured under the same conditions; what differs by declaration stands under Trust.",
     )
     return Headline(sentence, more, "plain")
 
 
-def _bars(results: dict[str, Any], side: str, name: str) -> list[Bar]:
-    summary = results["models"][side]
-    made = []
-    for scored, counted in (("whole output", summary), ("first line", summary["first_line"])):
+def _bars(results: Results, side: str, name: str) -> list[Bar]:
+    figures = results.models.present()[side]
+    scorings: tuple[tuple[str, SideFigures | FirstLine], ...]
+    scorings = (("whole output", figures), ("first line", figures.first_line))
+    bars = []
+    for scored, tallies in scorings:
         for group in ("all", *TASK_TYPES):
-            count = counted if group == "all" else counted["by_type"].get(group)
-            if count and count["total"]:
-                low, high = wilson(count["successes"], count["total"])
-                made.append(Bar(group, name, scored, count["successes"], count["total"], low, high))
-    return made
+            tally = tallies if group == "all" else tallies.by_type.get(group)
+            if tally is not None and tally.total:
+                interval = wilson(tally.successes, tally.total)
+                bars.append(Bar(group, name, scored, tally.successes, tally.total, *interval))
+    return bars
 
 
-def _tests(found: Comparison) -> list[Table]:
+def _tests(compared: Comparison) -> list[Table]:
     rows = [
-        [label, *findings.comparison_cells(figures.as_dict())]
-        for label, figures in (("Whole output", found.strict), ("First line", found.first_line))
+        [label, *findings.comparison_cells(figures)]
+        for label, figures in (("Whole output", compared.strict), ("First line", compared.first_line))
     ]
     kinds = [
         [kind.capitalize(), number(row.gained), number(row.lost), findings.p_value(row.mcnemar_p_adjusted)]
-        for kind, row in found.strict.by_type.items()
+        for kind, row in compared.strict.by_type.items()
     ]
     note = "p adjusted for four tests (Benjamini–Hochberg)."
     return [
         Table("A → B, paired", ["Scored by", *TEST_HEAD[1:]], rows),
         Table("Flips by type, whole output", ["Type", "Gained", "Lost", "p"], kinds, note=note),
-        Table("Beside the rate", ["", "A", "B"], beside_rows([found.beside_a, found.beside_b]), note=NOTE),
+        Table("Beside the rate", ["", "A", "B"], beside_rows([compared.beside_a, compared.beside_b]), note=NOTE),
     ]
 
 
-def _trust(found: Comparison, before: dict[str, Any], after: dict[str, Any]) -> list[Table]:
-    varied = [[d.field, number(d.a), number(d.b)] for d in found.factors]
+def _trust(compared: Comparison, before: Results, after: Results) -> list[Table]:
+    varied = [[d.field, number(d.a), number(d.b)] for d in compared.factors]
     if not varied:
         varied = [["nothing", "–", "–"]]
-    rows = []
-    for name, value in before["conditions"].items():
-        parts = value.items() if isinstance(value, dict) else [("", value)]
-        rows += [[f"{name}.{key}" if key else name, number(item)] for key, item in parts]
-    files = [["A", found.a, found.side_a], ["B", found.b, found.side_b]]
-    openings = [[name, number(dig(side, "run", "ledger_opening"))] for name, side in (("A", before), ("B", after))]
+    conditions = [[name, number(value)] for name, value in condition_rows(before.conditions)]
+    files = [["A", compared.a, compared.side_a], ["B", compared.b, compared.side_b]]
+    runs = (("A", before.run), ("B", after.run))
+    openings = [[name, number(run.ledger_opening if run is not None else None)] for name, run in runs]
     return [
         Table("Files", ["Name", "File", "Side"], files),
         Table("Declared factors that differ", ["Factor", "A", "B"], varied),
         Table("Opening of the held-out items", ["Name", "Number"], openings),
-        Table("Conditions, equal for both", ["Condition", "Value"], rows, folded=True),
+        Table("Conditions, equal for both", ["Condition", "Value"], conditions, folded=True),
     ]

@@ -1,12 +1,13 @@
 """Where the pairs came from: what fell away between instructions and pairs, how diverse they are, what was checked."""
 
-from typing import Any
+from collections.abc import Iterator
 
 from cai_bootstrap.report import plots
 from cai_bootstrap.report.browse import principle_rows
-from cai_bootstrap.report.files import RunFiles, dig
+from cai_bootstrap.report.files import RunFiles
 from cai_bootstrap.report.tables import Table, number
 from cai_bootstrap.report.training import Picture
+from cai_bootstrap.run.counts import Diversity, GenerationSummary
 
 REASONS = {
     "no_candidate": "no answer came to an end",
@@ -47,24 +48,22 @@ _DIVERSITY = {
 }
 
 
-def funnel(found: RunFiles) -> Picture | None:
+def funnel(run: RunFiles) -> Picture | None:
     """From instructions to the pairs that train, with every loss and its reason."""
-    summary = found.summary
+    summary, preflight = run.summary, run.preflight
     if summary is None:
         return None
-    losses = _counts(summary.get("dropped"))
-    faults = _counts(dig(found.preflight, "faults"))
-    steps: list[tuple[str, int, bool]] = [("instructions", _int(summary.get("produced")), False)]
-    steps += [(_reason(name), count, True) for name, count in losses]
-    steps.append(("preference pairs", _int(summary.get("pairs")), False))
-    steps += [(_reason(name), count, True) for name, count in faults]
-    if found.preflight is not None:
-        sound = _int(found.preflight.get("sound"))
+    steps: list[tuple[str, int, bool]] = [("instructions", summary.produced or 0, False)]
+    steps += [(_reason(name), count, True) for name, count in summary.dropped.items()]
+    steps.append(("preference pairs", summary.pairs or 0, False))
+    if preflight is not None:
+        steps += [(_reason(name), count, True) for name, count in preflight.faults.items()]
         # An earlier round than the last may be the one that is evaluated.
-        all_train = dig(found.checkpoint, "pairs") in (None, sound)
-        steps.append(("sound pairs, trained on" if all_train else "sound pairs of all rounds", sound, False))
-    asked = summary.get("requested")
-    first = [["asked for", number(asked), ""]] if asked != summary.get("produced") else []
+        all_train = run.adapter is None or run.adapter.pairs in (None, preflight.sound)
+        label = "sound pairs, trained on" if all_train else "sound pairs of all rounds"
+        steps.append((label, preflight.sound, False))
+    asked = summary.requested
+    first = [["asked for", number(asked), ""]] if asked != summary.produced else []
     rows = [
         [label, f"−{count:,}" if lost else number(count), "dropped" if lost else "left"] for label, count, lost in steps
     ]
@@ -74,9 +73,9 @@ def funnel(found: RunFiles) -> Picture | None:
     )
 
 
-def principles(found: RunFiles) -> tuple[Picture, Table] | tuple[None, None]:
+def principles(run: RunFiles) -> tuple[Picture, Table] | tuple[None, None]:
     """Each principle: how often it was used, and how often its revision fixed or broke an answer."""
-    rows = principle_rows(found)
+    rows = principle_rows(run)
     if not rows:
         return None, None
     head = ["Principle", "Text", "Assigned", "Pairs", "Revisions chosen", "Fixed", "Broken", "Left right", "Left wrong"]
@@ -88,51 +87,44 @@ def principles(found: RunFiles) -> tuple[Picture, Table] | tuple[None, None]:
     return Picture(plots.principles_plot(rows), None), table
 
 
-def tables(found: RunFiles) -> list[Table]:
+def tables(run: RunFiles) -> list[Table]:
     """Counts by type, labels, diversity, filters and the check on token ids."""
-    summary = found.summary or {}
-    made = []
-    by_type = _counts(summary.get("by_type"))
-    if by_type:
-        pairs = summary.get("pairs_by_type") or {}
-        rows = [[name.capitalize(), number(count), number(pairs.get(name, 0))] for name, count in by_type]
-        made.append(Table("By type", ["Type", "Instructions", "Pairs"], rows))
-    labels = _counts(summary.get("by_label_source"))
-    sources = _counts(summary.get("by_chosen_source"))
-    if labels or sources:
-        rows = [[f"labelled by {name}", number(count)] for name, count in labels]
-        rows += [[f"chosen text is a {name}", number(count)] for name, count in sources]
-        critic = summary.get("critic") or {}
-        rows += [[f"critic: {name.replace('_', ' ')}", number(count)] for name, count in _counts(critic)]
-        rows += [[f"pairs: {n.replace('_', ' ')}", number(c)] for n, c in _counts(summary.get("effective"))]
-        made.append(Table("Labels", ["What", "Count"], rows))
-    diversity = found.diversity or {}
-    known = [[label, _figure(key, diversity[key])] for key, label in _DIVERSITY.items() if key in diversity]
-    for name, count in _counts(diversity.get("dropped_by_sampler")):
-        if not name.startswith("leak:"):
-            known.append([f"Dropped by the sampler: {_reason(name)}", number(count)])
-    if known:
-        made.append(Table("Diversity of the instructions", ["Figure", "Value"], known))
-    tokens = dig(found.preflight, "tokens") or {}
-    if tokens:
+    tables = [*_count_tables(run.summary)] if run.summary is not None else []
+    if run.diversity is not None and (rows := _diversity_rows(run.diversity)):
+        tables.append(Table("Diversity of the instructions", ["Figure", "Value"], rows))
+    if run.preflight is not None and (tokens := run.preflight.tokens):
         keys = ("mean", "p05", "median", "p95", "max")
-        rows = [[name, *(number(dig(tokens, name, key)) for key in keys)] for name in tokens]
-        made.append(Table("Length in tokens", ["Text", "Mean", "5%", "Median", "95%", "Most"], rows))
-    return made
+        rows = [[name, *(number(lengths.get(key)) for key in keys)] for name, lengths in tokens.items()]
+        tables.append(Table("Length in tokens", ["Text", "Mean", "5%", "Median", "95%", "Most"], rows))
+    return tables
 
 
-def _figure(name: str, value: Any) -> str:
-    return f"{value:.1%}" if name.endswith("_share") and isinstance(value, int | float) else number(value)
+def _count_tables(summary: GenerationSummary) -> Iterator[Table]:
+    if summary.by_type:
+        pairs = summary.pairs_by_type
+        rows = [
+            [kind.capitalize(), number(count), number(pairs.get(kind, 0))] for kind, count in summary.by_type.items()
+        ]
+        yield Table("By type", ["Type", "Instructions", "Pairs"], rows)
+    if summary.by_label_source or summary.by_chosen_source:
+        rows = [[f"labelled by {name}", number(count)] for name, count in summary.by_label_source.items()]
+        rows += [[f"chosen text is a {name}", number(count)] for name, count in summary.by_chosen_source.items()]
+        rows += [[f"critic: {name.replace('_', ' ')}", number(count)] for name, count in summary.critic.items()]
+        rows += [[f"pairs: {name.replace('_', ' ')}", number(count)] for name, count in summary.effective.items()]
+        yield Table("Labels", ["What", "Count"], rows)
 
 
-def _counts(value: Any) -> list[tuple[str, int]]:
-    if not isinstance(value, dict):
-        return []
-    return [(str(name), count) for name, count in value.items() if isinstance(count, int)]
+def _diversity_rows(diversity: Diversity) -> list[list[str]]:
+    values = [(label, name, getattr(diversity, name)) for name, label in _DIVERSITY.items()]
+    rows = [[label, _figure(name, value)] for label, name, value in values if value is not None]
+    for name, count in diversity.dropped_by_sampler.items():
+        if not name.startswith("leak:"):
+            rows.append([f"Dropped by the sampler: {_reason(name)}", number(count)])
+    return rows
 
 
-def _int(value: Any) -> int:
-    return value if isinstance(value, int) else 0
+def _figure(name: str, value: float) -> str:
+    return f"{value:.1%}" if name.endswith("_share") else number(value)
 
 
 def _reason(name: str) -> str:

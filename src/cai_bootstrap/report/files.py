@@ -3,19 +3,77 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from cai_bootstrap.errors import CaiError, DataError
-from cai_bootstrap.events import Event, Rows, TrainingEvent, newest_training, read_events, rows, run_logs
-from cai_bootstrap.files import read_json
+from pydantic import ValidationError
+
+from cai_bootstrap.errors import CaiError, DataError, UntrustedResultError
+from cai_bootstrap.events import Event, TrainingEvent, newest_training, read_events, rows, run_logs
 from cai_bootstrap.judging.suite import NAMED_SUITES, Suite, load_suite
+from cai_bootstrap.measuring.declared import Results
 from cai_bootstrap.measuring.origin import foreign
-from cai_bootstrap.measuring.rescore import rescored_path
+from cai_bootstrap.measuring.rescore import RescoredBlock, read_block, rescored_path
 from cai_bootstrap.measuring.results import read_results
-from cai_bootstrap.records import EvalItem
+from cai_bootstrap.records import (
+    Critique,
+    EvalItem,
+    Instruction,
+    PreferencePair,
+    Record,
+    RejectedPair,
+    Response,
+    Revision,
+)
+from cai_bootstrap.report.money import Plan, Rental
+from cai_bootstrap.run.counts import Counts, Diversity, GenerationSummary, ModelRecord, PreflightReport, read_counts
 from cai_bootstrap.run.folder import Workspace
-from cai_bootstrap.run.markers import DATA_REMEDY, check_outputs
+from cai_bootstrap.run.markers import DATA_REMEDY, SuccessMarker, check_outputs, read_typed
 from cai_bootstrap.run.record import RunRecord, read_record
+
+CountsT = TypeVar("CountsT", bound=Counts)
+RecordT = TypeVar("RecordT", bound=Record)
+ADAPTER = "adapter_model.safetensors"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is there and cannot be believed; `path` is None where the reason names its files itself."""
+
+    path: Path | None
+    reason: str
+
+    @classmethod
+    def of(cls, path: Path, error: Exception) -> "Fault":
+        """The fault of a file that could not be read."""
+        return cls(path, str(error).removeprefix(f"{path}: "))
+
+    def __str__(self) -> str:
+        return self.reason if self.path is None else f"{self.path}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A finished training: its folder's name, and its marker."""
+
+    folder: str
+    marker: SuccessMarker
+
+    @property
+    def sha256(self) -> str | None:
+        """The hash of the adapter's weights."""
+        return self.marker.files.get(ADAPTER)
+
+
+@dataclass
+class RunData:
+    """The records of all rounds, each with the number of its round."""
+
+    instructions: list[tuple[int, Instruction]] = field(default_factory=list)
+    responses: list[tuple[int, Response]] = field(default_factory=list)
+    critiques: list[tuple[int, Critique]] = field(default_factory=list)
+    revisions: list[tuple[int, Revision]] = field(default_factory=list)
+    pairs: list[tuple[int, PreferencePair]] = field(default_factory=list)
+    rejected: list[tuple[int, RejectedPair]] = field(default_factory=list)
 
 
 @dataclass
@@ -27,235 +85,256 @@ class RunFiles:
     """
 
     workspace: Workspace
-    run: RunRecord | None = None
-    results: dict[str, Any] | None = None
+    record: RunRecord | None = None
+    results: Results | None = None
     results_file: Path | None = None
-    baseline: dict[str, Any] | None = None
+    baseline: Results | None = None
+    rescored: RescoredBlock | None = None
     items: dict[str, EvalItem] = field(default_factory=dict)
-    summary: dict[str, Any] | None = None
-    diversity: dict[str, Any] | None = None
-    preflight: dict[str, Any] | None = None
-    model: dict[str, Any] | None = None
-    checkpoints: Rows = field(default_factory=list)
+    data: RunData = field(default_factory=RunData)
+    summary: GenerationSummary | None = None
+    diversity: Diversity | None = None
+    preflight: PreflightReport | None = None
+    model: ModelRecord | None = None
+    adapters: list[Adapter] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     training: list[TrainingEvent] = field(default_factory=list)
-    rentals: Sequence[dict[str, Any]] = ()
-    planned: dict[str, Any] | None = None
+    rentals: Sequence[Rental] = ()
+    planned: Plan | None = None
     missing: list[str] = field(default_factory=list)
-    faults: list[str] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
 
     @property
-    def measured(self) -> dict[str, Any] | None:
+    def measured(self) -> Results | None:
         """The evaluation, or the baseline where there is none."""
         return self.results or self.baseline
 
     @property
-    def checkpoint(self) -> dict[str, Any] | None:
+    def evaluated_adapter(self) -> str | None:
+        """The hash of the adapter that was evaluated."""
+        run = self.results.run if self.results is not None else None
+        return None if run is None or run.adapter is None else run.adapter.sha256
+
+    @property
+    def adapter(self) -> SuccessMarker | None:
         """The marker of the adapter that was evaluated, or of the newest one."""
-        used = dig(self.results, "run", "adapter", "sha256")
-        own = (row for row in self.checkpoints if used and dig(row, "files", "adapter_model.safetensors") == used)
-        return next(own, self.checkpoints[-1] if self.checkpoints else None)
+        used = self.evaluated_adapter
+        own = (adapter.marker for adapter in self.adapters if used and adapter.sha256 == used)
+        return next(own, self.adapters[-1].marker if self.adapters else None)
 
     def data_folders(self) -> list[Path]:
         """Where the data of each round lie: the first one's in the data folder itself, later ones' below it."""
         later = [path for path in self.workspace.data.glob("round-*") if path.name.removeprefix("round-").isdigit()]
         return [self.workspace.data, *sorted(later, key=lambda path: int(path.name.removeprefix("round-")))]
 
-    def data_rows(self, name: str) -> Rows:
-        """The records of one data file over all rounds, each with its `round`."""
-        folders = enumerate(self.data_folders(), 1)
-        return [{**row, "round": number} for number, folder in folders for row in rows(folder / name)[0]]
-
     def config(self, key: str) -> Any:
         """A value of the run's configuration by its dotted name, or None."""
-        return None if self.run is None else self.run.config(key)
+        return None if self.record is None else self.record.config(key)
 
 
-def load(
-    workspace: Workspace, rentals: Sequence[dict[str, Any]] = (), planned: dict[str, Any] | None = None
-) -> RunFiles:
+def load(workspace: Workspace, rentals: Sequence[Rental] = (), planned: Plan | None = None) -> RunFiles:
     """Read a run; `rentals` are those of the pod's ledger, `planned` what its preset was seen to take.
 
     Raises nothing that the files could be the reason of.
     """
-    found = RunFiles(workspace, rentals=rentals, planned=planned)
+    run = RunFiles(workspace, rentals=rentals, planned=planned)
     data, logs = workspace.data, workspace.logs
-    found.run = _run(found)
-    found.events = _newest_events(found)
-    _measurements(found)
-    found.summary = _summary(found)
-    found.diversity = _object(found, data / "diversity.json", None) or dig(found.summary, "diversity")
-    _data_faults(found)
-    found.preflight = _object(found, logs / "pair_preflight.json", "the pairs were not checked on their tokens")
-    found.model = _object(found, logs / "model.json", "no model was prepared")
-    found.checkpoints = _checkpoints(found)
-    found.training = newest_training(run_logs(logs))
-    if not found.checkpoints:
-        found.missing.append(f"{_short(found, workspace.checkpoints)}: no finished training (no TRAINING_SUCCESS)")
-    if not found.training:
-        found.missing.append(f"{_short(found, logs)}: no training step is recorded")
-    return found
+    run.record = _record(run)
+    run.events = _newest_events(run)
+    _measurements(run)
+    run.data = _data(run)
+    run.summary = _summary(run)
+    run.diversity = _counts(run, data / "diversity.json", Diversity, None)
+    if run.diversity is None and run.summary is not None:
+        run.diversity = run.summary.diversity
+    _data_faults(run)
+    run.preflight = _counts(
+        run, logs / "pair_preflight.json", PreflightReport, "the pairs were not checked on their tokens"
+    )
+    run.model = _counts(run, logs / "model.json", ModelRecord, "no model was prepared")
+    run.adapters = _adapters(run)
+    run.training = newest_training(run_logs(logs))
+    if not run.adapters:
+        run.missing.append(f"{_short(run, workspace.checkpoints)}: no finished training (no TRAINING_SUCCESS)")
+    if not run.training:
+        run.missing.append(f"{_short(run, logs)}: no training step is recorded")
+    return run
 
 
-def dig(value: Any, *path: str) -> Any:
-    """The value under a path of keys, or None where the path ends early."""
-    for key in path:
-        value = value.get(key) if isinstance(value, dict) else None
-    return value
-
-
-def _run(found: RunFiles) -> RunRecord | None:
+def _record(run: RunFiles) -> RunRecord | None:
+    path = run.workspace.record
     try:
-        record = read_record(found.workspace)
+        record = read_record(run.workspace)
     except DataError as error:
-        found.faults.append(str(error))
+        run.faults.append(Fault.of(path, error))
         return None
     if record is None:
-        found.missing.append(f"{_short(found, found.workspace.record)}: no run has ended here yet")
+        run.missing.append(f"{_short(run, path)}: no run has ended here yet")
     return record
 
 
-def _object(found: RunFiles, path: Path, when_missing: str | None) -> dict[str, Any] | None:
+def _counts(run: RunFiles, path: Path, kind: type[CountsT], when_missing: str | None) -> CountsT | None:
     if not path.exists():
         if when_missing:
-            found.missing.append(f"{_short(found, path)}: {when_missing}")
+            run.missing.append(f"{_short(run, path)}: {when_missing}")
         return None
     try:
-        value = read_json(path)
+        return read_counts(path, kind)
     except DataError as error:
-        found.faults.append(str(error))
+        run.faults.append(Fault.of(path, error))
         return None
-    if isinstance(value, dict):
-        return value
-    found.faults.append(f"{path}: holds no JSON object")
-    return None
 
 
-def _measurements(found: RunFiles) -> None:
-    folder = found.workspace.results
-    suite = _own_suite(found)
-    path = _results_file(found)
+def _data(run: RunFiles) -> RunData:
+    return RunData(
+        _records(run, "instructions.jsonl", Instruction),
+        _records(run, "responses.jsonl", Response),
+        _records(run, "critiques.jsonl", Critique),
+        _records(run, "revisions.jsonl", Revision),
+        _records(run, "preference_pairs.jsonl", PreferencePair),
+        _records(run, "rejected_pairs.jsonl", RejectedPair),
+    )
+
+
+def _records(run: RunFiles, name: str, kind: type[RecordT]) -> list[tuple[int, RecordT]]:
+    """The records of one data file over all rounds. A torn line is none; other objects are counted in a fault."""
+    records = []
+    for number, folder in enumerate(run.data_folders(), 1):
+        others = 0
+        for value in rows(folder / name)[0]:
+            try:
+                records.append((number, kind.model_validate(value)))
+            except ValidationError:
+                others += 1
+        if others:
+            run.faults.append(Fault(folder / name, f"{others} lines are no {kind.__name__} records"))
+    return records
+
+
+def _measurements(run: RunFiles) -> None:
+    folder = run.workspace.results
+    suite = _own_suite(run)
+    path = _results_file(run)
     if path is not None:
-        found.results_file = path
-        found.results = _trusted(found, path, suite)
+        run.results_file = path
+        run.results = _trusted(run, path, suite)
     baseline = folder / "baseline_assessment.json"
     if baseline.exists():
-        found.baseline = _trusted(found, baseline, suite)
+        run.baseline = _trusted(run, baseline, suite)
     else:
-        found.missing.append(f"{_short(found, baseline)}: the untrained base was not measured")
-    if found.measured is not None:
-        name = found.measured["suite"]["name"]
+        run.missing.append(f"{_short(run, baseline)}: the untrained base was not measured")
+    if run.measured is not None:
+        name = run.measured.suite.name
         held_out = suite if suite is not None and suite.name == name else load_suite(name)
-        found.items = {item.id: item for item in held_out.items}
+        run.items = {item.id: item for item in held_out.items}
+        try:
+            run.rescored = read_block(run.measured)
+        except DataError as error:
+            run.faults.append(Fault(path or baseline, str(error)))
 
 
-def _results_file(found: RunFiles) -> Path | None:
-    folder = found.workspace.results
+def _results_file(run: RunFiles) -> Path | None:
+    folder = run.workspace.results
     there = sorted(folder.glob("stage1_evaluation_*.json"))
-    named = found.run.results_file if found.run is not None else None
+    named = run.record.results_file if run.record is not None else None
     if named is not None:
         path = folder / Path(named).name
         if not path.exists():
-            found.faults.append(f"{path}: the results file that run.json names is not there")
+            run.faults.append(Fault(path, "the results file that run.json names is not there"))
             return None
         again = rescored_path(path)
         return again if again.exists() else path
-    if found.run is None and there:
-        found.missing.append(f"{there[-1].name} is the newest evaluation; no run.json says which run it belongs to")
+    if run.record is None and there:
+        run.missing.append(f"{there[-1].name} is the newest evaluation; no run.json says which run it belongs to")
         return there[-1]
     if there:
-        found.missing.append(f"{there[-1].name} belongs to an earlier run and is not shown; this run has no evaluation")
+        run.missing.append(f"{there[-1].name} belongs to an earlier run and is not shown; this run has no evaluation")
     else:
-        found.missing.append(f"{_short(found, folder)}: no trained model was evaluated")
+        run.missing.append(f"{_short(run, folder)}: no trained model was evaluated")
     return None
 
 
-def _summary(found: RunFiles) -> dict[str, Any] | None:
+def _summary(run: RunFiles) -> GenerationSummary | None:
     """The counts of all rounds together; diversity is the first round's."""
     name = "generation_summary.json"
-    whole = _object(found, found.workspace.data / name, "no data were generated")
-    for folder in found.data_folders()[1:]:
-        part = _object(found, folder / name, f"round {folder.name.removeprefix('round-')} is not finished")
-        if whole is not None and part is not None:
-            # How often a text repeats cannot be added up over rounds.
-            whole = {key: value for key, value in _added(whole, part).items() if key != "effective"}
+    whole = _counts(run, run.workspace.data / name, GenerationSummary, "no data were generated")
+    for folder in run.data_folders()[1:]:
+        number = folder.name.removeprefix("round-")
+        later = _counts(run, folder / name, GenerationSummary, f"round {number} is not finished")
+        if whole is not None and later is not None:
+            whole = whole.with_round(later)
     return whole
 
 
-def _data_faults(found: RunFiles) -> None:
+def _data_faults(run: RunFiles) -> None:
     """Counts of data that were changed after they were made are named and not shown."""
-    for number in range(1, len(found.data_folders()) + 1):
+    for number in range(1, len(run.data_folders()) + 1):
         try:
-            check_outputs(found.workspace, "generate", DATA_REMEDY, number=number)
+            check_outputs(run.workspace, "generate", DATA_REMEDY, number=number)
         except (CaiError, OSError) as error:
-            found.faults.append(str(error))
-            found.summary = found.diversity = None
+            run.faults.append(Fault(None, str(error)))
+            run.summary = run.diversity = None
 
 
-def _added(one: Any, other: Any, key: str = "") -> Any:
-    if isinstance(one, dict) and isinstance(other, dict) and key != "diversity":
-        names = [*one, *(name for name in other if name not in one)]
-        return {name: _added(one.get(name), other.get(name), name) for name in names}
-    if isinstance(one, int) and isinstance(other, int):
-        return one + other
-    return other if one is None else one
-
-
-def _own_suite(found: RunFiles) -> Suite | None:
-    name = found.config("evaluation.suite")
+def _own_suite(run: RunFiles) -> Suite | None:
+    name = run.config("evaluation.suite")
     if name is None:
-        for path in sorted(found.workspace.logs.glob("*.config.yaml"))[-1:]:
+        for path in sorted(run.workspace.logs.glob("*.config.yaml"))[-1:]:
             name = _configured_suite(path)
     if not isinstance(name, str) or name in NAMED_SUITES:
         return None
     try:
         return load_suite(name)
     except CaiError as error:
-        found.faults.append(str(error))
+        run.faults.append(Fault(None, str(error)))
         return None
 
 
-def _configured_suite(path: Path) -> Any:
+def _configured_suite(path: Path) -> object:
     import yaml
 
     try:
-        return dig(yaml.safe_load(path.read_text(encoding="utf-8")), "evaluation", "suite")
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError):
         return None
+    evaluation = config.get("evaluation") if isinstance(config, dict) else None
+    return evaluation.get("suite") if isinstance(evaluation, dict) else None
 
 
-def _trusted(found: RunFiles, path: Path, suite: Suite | None) -> dict[str, Any] | None:
+def _trusted(run: RunFiles, path: Path, suite: Suite | None) -> Results | None:
     try:
-        results = read_results(path, suite).as_dict()
-        if (why := foreign(path, found.workspace)) is not None:
-            found.faults.append(str(why))
-            return None
-        return results
-    except (CaiError, ValueError, TypeError, KeyError) as error:
-        found.faults.append(str(error))
+        results = read_results(path, suite)
+    except CaiError as error:
+        run.faults.append(Fault.of(path, error))
         return None
+    if (why := foreign(path, run.workspace)) is not None:
+        run.faults.append(Fault(path, str(why).removeprefix(f"{path}: ")))
+        return None
+    return results
 
 
-def _newest_events(found: RunFiles) -> list[Event]:
-    logs = run_logs(found.workspace.logs)
+def _newest_events(run: RunFiles) -> list[Event]:
+    logs = run_logs(run.workspace.logs)
     if not logs:
-        found.missing.append(f"{_short(found, found.workspace.logs)}: no events file")
+        run.missing.append(f"{_short(run, run.workspace.logs)}: no events file")
         return []
     events, bad = read_events(logs[-1])
     if bad:
-        found.faults.append(f"{logs[-1]}: {bad} lines are no events")
+        run.faults.append(Fault(logs[-1], f"{bad} lines are no events"))
     return events
 
 
-def _checkpoints(found: RunFiles) -> Rows:
-    marked = []
-    for path in sorted(found.workspace.checkpoints.glob("*/TRAINING_SUCCESS")):
-        value = _object(found, path, None)
-        if value is not None:
-            marked.append({"folder": path.parent.name, **value})
-    return sorted(marked, key=lambda row: str(row.get("finished_at", "")))
+def _adapters(run: RunFiles) -> list[Adapter]:
+    """The finished trainings, oldest first."""
+    adapters = []
+    for path in sorted(run.workspace.checkpoints.glob("*/TRAINING_SUCCESS")):
+        try:
+            adapters.append(Adapter(path.parent.name, read_typed(path, SuccessMarker, "it is not shown")))
+        except UntrustedResultError as error:
+            run.faults.append(Fault.of(path, error))
+    return sorted(adapters, key=lambda adapter: adapter.marker.finished_at)
 
 
-def _short(found: RunFiles, path: Path) -> str:
-    base = found.workspace.base
+def _short(run: RunFiles, path: Path) -> str:
+    base = run.workspace.base
     return str(path.relative_to(base)) if path.is_relative_to(base) else str(path)

@@ -1,18 +1,18 @@
 """The sentence at the top of the report, and the figures that stand behind it. Only measured, checked numbers enter."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from cai_bootstrap.errors import UntrustedResultError
 from cai_bootstrap.judging.statistics import THRESHOLD_PERCENT, meets_gate
 from cai_bootstrap.judging.suite import kind_of_items, undecided_on
-from cai_bootstrap.measuring.declared import Results
+from cai_bootstrap.measuring.declared import Results, Rival, Side
+from cai_bootstrap.measuring.figures import FirstLine, LiftFigures, Paired, RateStatistics, SideFigures, Tally
 from cai_bootstrap.measuring.gate import must_meet_demands
 from cai_bootstrap.measuring.results import percent
 from cai_bootstrap.records import TASK_TYPES
-from cai_bootstrap.report.files import RunFiles, dig
+from cai_bootstrap.report.files import RunFiles
 
 SIDE_NAMES = {"base": "Raw base", "rival": "Best prompted base", "trained": "Trained"}
 
@@ -43,138 +43,140 @@ class Bar:
         return self.successes / self.total if self.total else 0.0
 
 
-def headline(found: RunFiles) -> Headline:
+def headline(run: RunFiles) -> Headline:
     """What this run found, in one true sentence. Without a sound result it says that there is none, and why."""
-    verdict = found.run.verdict if found.run is not None else None
-    if found.results is not None and found.results["models"].get("trained") is not None:
+    verdict = run.record.verdict if run.record is not None else None
+    if run.results is not None and (trained := run.results.models.trained) is not None:
         try:
-            must_meet_demands(
-                found.results_file or found.workspace.results, Results.model_validate(found.results), found.workspace
-            )
+            must_meet_demands(run.results_file or run.workspace.results, run.results, run.workspace)
         except UntrustedResultError as error:
-            return Headline(f"No verdict: {error}.", _baseline_lines(found), "bad")
-        return _of_trained(found, verdict)
-    if found.results_file is not None:
-        reason = next((fault for fault in found.faults if found.results_file.name in fault), "it cannot be read")
-        reason = reason.removeprefix(f"{found.results_file}: ")
-        return Headline(f"No verdict: the results cannot be trusted: {reason}.", _baseline_lines(found), "bad")
+            return Headline(f"No verdict: {error}.", _baseline_lines(run), "bad")
+        return _of_trained(run, run.results, trained, verdict)
+    if run.results_file is not None:
+        faults = (fault.reason for fault in run.faults if fault.path == run.results_file)
+        reason = next(faults, "it cannot be read")
+        return Headline(f"No verdict: the results cannot be trusted: {reason}.", _baseline_lines(run), "bad")
     if verdict == "nothing_to_teach":
-        said = "Nothing was trained: prompting alone already reaches the threshold on the dev items."
-        return Headline(said, _baseline_lines(found), "plain")
-    if found.run is not None and verdict == "error":
-        message = found.run.message or "no message was left"
+        sentence = "Nothing was trained: prompting alone already reaches the threshold on the dev items."
+        return Headline(sentence, _baseline_lines(run), "plain")
+    if run.record is not None and verdict == "error":
+        message = run.record.message or "no message was left"
         return Headline(
-            f"No verdict: the run ended with exit code {found.run.exit_code}. {message}", _baseline_lines(found), "bad"
+            f"No verdict: the run ended with exit code {run.record.exit_code}. {message}", _baseline_lines(run), "bad"
         )
-    if found.baseline is not None:
-        lines = _baseline_lines(found)
+    if lines := _baseline_lines(run):
         return Headline(f"Baseline only, no trained model was evaluated. {lines[0]}", lines[1:], "plain")
     return Headline("No verdict: nothing has been measured here yet.", (), "plain")
 
 
-def _of_trained(found: RunFiles, verdict: Any) -> Headline:
-    results = found.results or {}
-    trained, rate = results["models"]["trained"], results["statistics"]["rates"]["trained"]
-    passed = meets_gate(trained["successes"], trained["total"])
-    enforced = verdict != "not_enforced" and bool(results["gate"].get("enforced", True))
-    undecided = undecided_on(results["suite"]["name"], results["suite"]["sha256"])
+def _of_trained(run: RunFiles, results: Results, trained: Side, verdict: str | None) -> Headline:
+    rate, suite = results.statistics.rates["trained"], results.suite
+    passed = meets_gate(trained.successes, trained.total)
+    enforced = verdict != "not_enforced" and results.gate.enforced
+    undecided = undecided_on(suite.name, suite.sha256)
     gate = f"gate of {THRESHOLD_PERCENT}% {'met' if passed else 'not met'}"
     if undecided is not None:
         gate += f" on {undecided}, which does not decide Stage 1"
     sentence = (
-        f"{percent(trained['successes'], trained['total'])} of {trained['total']} "
-        f"{kind_of_items(results['suite']['name'])} instructions followed "
-        f"(shown: ≥ {down(min(rate['exact_lower'], rate['cluster_lower']))}); {_rival_words(results)}; "
-        f"{gate}{'' if enforced else ', which this run does not enforce'}; {_label_words(found)}."
+        f"{percent(trained.successes, trained.total)} of {trained.total} "
+        f"{kind_of_items(suite.name)} instructions followed "
+        f"(shown: ≥ {down(min(rate.exact_lower, rate.cluster_lower))}); {_rival_words(results.rival)}; "
+        f"{gate}{'' if enforced else ', which this run does not enforce'}; {_label_words(run)}."
     )
-    more = [*_against_rival(results), *_against_base(results), _shown_words(rate)]
+    more = [*_against_rival(results, trained), *_against_base(results), _shown_words(rate)]
     if verdict in {"passed", "failed"} and (verdict == "passed") != passed:
         more.insert(0, f"run.json says “{verdict}”; the responses say otherwise, and they count.")
-    if results["suite"]["name"] == "quick":
+    if suite.name == "quick":
         more.append("A quick test: a few items that show that everything runs, not how good the model is.")
     return Headline(sentence, tuple(more), "good" if passed else "bad" if enforced else "plain")
 
 
-def _rival_words(results: dict[str, Any]) -> str:
-    rival = results.get("rival")
-    if not rival or rival.get("total") is None:
+def _rival_words(rival: Rival | None) -> str:
+    if rival is None or rival.successes is None or rival.total is None:
         return "best prompted base not measured"
-    return f"best prompted base {percent(rival['successes'], rival['total'])} by first line"
+    return f"best prompted base {percent(rival.successes, rival.total)} by first line"
 
 
-def _label_words(found: RunFiles) -> str:
-    labels = dig(found.results, "run", "labels") or dig(found.checkpoint, "labels")
-    if not isinstance(labels, dict) or not labels:
+def _label_words(run: RunFiles) -> str:
+    block = run.results.run if run.results is not None else None
+    labels = (block and block.labels) or (run.adapter and run.adapter.labels)
+    if not labels:
         return "label source not recorded"
-    judges = sorted({judge for label in labels for judge in str(label).split("+")})
+    judges = sorted({judge for label in labels for judge in label.split("+")})
     gold = "known answers were used" if "gold" in judges else "no known answers"
     return f"trained on {sum(labels.values()):,} pairs labelled by {_and(judges)} ({gold})"
 
 
-def _against_rival(results: dict[str, Any]) -> list[str]:
-    found = dig(results, "statistics", "headline")
-    measured = results["models"].get("rival")
-    if not found or not measured:
+def _against_rival(results: Results, trained: Side) -> list[str]:
+    paired, rival = results.statistics.headline, results.models.rival
+    if paired is None or rival is None:
         return []
-    ours, theirs = results["models"]["trained"]["first_line"], measured["first_line"]
+    ours, theirs = trained.first_line, rival.first_line
     return [
         f"What training added: by the same scorer (first line) the trained model follows "
-        f"{percent(ours['successes'], ours['total'])}, the best prompted base "
-        f"{percent(theirs['successes'], theirs['total'])}: {_lift(found['lift'])}."
+        f"{percent(ours.successes, ours.total)}, the best prompted base "
+        f"{percent(theirs.successes, theirs.total)}: {_lift(paired.lift)}."
     ]
 
 
-def _against_base(results: dict[str, Any]) -> list[str]:
-    found, base = dig(results, "statistics", "comparison"), results["models"].get("base")
-    if not found or not base:
+def _against_base(results: Results) -> list[str]:
+    paired, base = results.statistics.comparison, results.models.base
+    if paired is None or base is None:
         return []
     return [
-        f"Against the raw base, plainly asked ({percent(base['successes'], base['total'])}): {_lift(found['lift'])}; "
+        f"Against the raw base, plainly asked ({percent(base.successes, base.total)}): {_lift(paired.lift)}; "
         "this includes learning to stop."
     ]
 
 
-def _shown_words(rate: dict[str, Any]) -> str:
-    word = "shown" if rate["shown_95"] else "not shown"
-    bounds = f"exact bound {down(rate['exact_lower'])}, template-cluster bound {down(rate['cluster_lower'])}"
+def _shown_words(rate: RateStatistics) -> str:
+    word = "shown" if rate.shown_95 else "not shown"
+    bounds = f"exact bound {down(rate.exact_lower)}, template-cluster bound {down(rate.cluster_lower)}"
     return f"That the true rate is ≥ 95% is {word} at 95% confidence ({bounds}); this is not the gate's verdict."
 
 
-def _baseline_lines(found: RunFiles) -> tuple[str, ...]:
-    results = found.baseline
-    if results is None or results["models"].get("base") is None:
+def _baseline_lines(run: RunFiles) -> tuple[str, ...]:
+    results = run.baseline
+    if results is None or results.models.base is None:
         return ()
-    base, rival = results["models"]["base"], results.get("rival") or {}
-    said = f"The raw base follows {percent(base['successes'], base['total'])} of {base['total']} "
-    said += f"{kind_of_items(results['suite']['name'])} instructions"
-    if rival.get("total") is not None:
-        how = rival.get("rendering", "")
-        said += f", the best prompted base {percent(rival['successes'], rival['total'])} by first line ({how})"
-    return (f"{said}.",)
+    base, rival = results.models.base, results.rival
+    line = f"The raw base follows {percent(base.successes, base.total)} of {base.total} "
+    line += f"{kind_of_items(results.suite.name)} instructions"
+    if rival is not None and rival.successes is not None and rival.total is not None:
+        line += f", the best prompted base {percent(rival.successes, rival.total)} by first line ({rival.rendering})"
+    return (f"{line}.",)
 
 
-def bars(results: dict[str, Any]) -> list[Bar]:
+def sides_of(results: Results) -> dict[str, Side]:
+    """The sides that were measured, by name, in the order in which the report shows them."""
+    present = results.models.present()
+    return {name: present[name] for name in SIDE_NAMES if name in present}
+
+
+def bars(results: Results) -> list[Bar]:
     """The rates of the picture at the top: all items, then each type; each side by whole output and by first line.
 
     The best prompted base is cut at its first line, so it has no other rate.
     """
-    found: list[Bar] = []
+    statistics = results.statistics
+    made: list[Bar] = []
     for group in ("all", *TASK_TYPES):
-        for side in SIDE_NAMES:
-            summary = results["models"].get(side)
-            if summary is None:
-                continue
-            for scored in ("first line",) if side == "rival" else ("whole output", "first line"):
-                rates = results["statistics"]["rates" if scored == "whole output" else "first_line_rates"][side]
-                counted = summary if scored == "whole output" else summary["first_line"]
-                counted = counted if group == "all" else counted["by_type"].get(group)
-                interval = rates["wilson"] if group == "all" else rates["by_type"].get(group)
-                if counted and interval:
-                    found.append(Bar(group, side, scored, counted["successes"], counted["total"], *interval))
-    return found
+        for name, side in sides_of(results).items():
+            if name != "rival":
+                made += _bar(group, name, "whole output", side, statistics.rates[name])
+            made += _bar(group, name, "first line", side.first_line, statistics.first_line_rates[name])
+    return made
 
 
-def bars_table(found: Iterable[Bar]) -> list[list[str]]:
+def _bar(group: str, side: str, scored: str, figures: SideFigures | FirstLine, rate: RateStatistics) -> list[Bar]:
+    tally = figures if group == "all" else figures.by_type.get(group)
+    interval = rate.wilson if group == "all" else rate.by_type.get(group)
+    if tally is None or interval is None:
+        return []
+    return [Bar(group, side, scored, tally.successes, tally.total, *interval)]
+
+
+def bars_table(rates: Iterable[Bar]) -> list[list[str]]:
     """The picture's numbers, a row each."""
     return [
         [
@@ -185,51 +187,46 @@ def bars_table(found: Iterable[Bar]) -> list[list[str]]:
             f"{bar.successes} / {bar.total}",
             f"{down(bar.low)} – {up(bar.high)}",
         ]
-        for bar in found
+        for bar in rates
     ]
 
 
-def tests_table(results: dict[str, Any]) -> list[list[str]]:
+def tests_table(results: Results) -> list[list[str]]:
     """The paired comparisons of a results file, a row each."""
-    names = {
-        "headline": "Best prompted base → trained, first line",
-        "comparison": "Raw base → trained, whole output",
-        "first_line": "Raw base → trained, first line",
-    }
-    return [
-        [label, *comparison_cells(found)] for key, label in names.items() if (found := dig(results, "statistics", key))
-    ]
+    statistics = results.statistics
+    tests = (
+        ("Best prompted base → trained, first line", statistics.headline),
+        ("Raw base → trained, whole output", statistics.comparison),
+        ("Raw base → trained, first line", statistics.first_line),
+    )
+    return [[label, *comparison_cells(paired)] for label, paired in tests if paired is not None]
 
 
-def comparison_cells(found: dict[str, Any]) -> list[str]:
+def comparison_cells(paired: Paired) -> list[str]:
     """Before, after, lift, flips, p-values and effect size of one paired comparison."""
     return [
-        down(found["rate_before"]),
-        down(found["rate_after"]),
-        _points(found["lift"], "{} ({} to {})"),
-        f"{len(found['gained'])} / {len(found['lost'])}",
-        p_value(found["mcnemar_p"]),
-        p_value(found["template_flip_p"]),
-        signed(found["cohens_h"], 2),
+        down(paired.rate_before),
+        down(paired.rate_after),
+        "{} ({} to {})".format(*points(paired.lift)),
+        f"{len(paired.gained)} / {len(paired.lost)}",
+        p_value(paired.mcnemar_p),
+        p_value(paired.template_flip_p),
+        signed(paired.cohens_h, 2),
     ]
 
 
-def cuts_table(results: dict[str, Any], cut: str) -> list[list[str]]:
-    """Rates by one cut (`by_difficulty`, `by_skill`, `by_tier`), whole output; the rival by first line is not cut."""
-    sides = [side for side in ("base", "trained") if results["models"].get(side)]
-    names = list(dict.fromkeys(name for side in sides for name in results["models"][side].get(cut, {})))
+def cuts_table(cuts: Sequence[Mapping[str, Tally]]) -> list[list[str]]:
+    """Rates by one cut (difficulty, skill, tier) of some sides: a row for each part, a cell for each side."""
     return [
-        [
-            name.replace("_", " ") or "(none)",
-            *(
-                f"{percent(c['successes'], c['total'])} ({c['successes']}/{c['total']})"
-                if (c := results["models"][side][cut].get(name))
-                else "–"
-                for side in sides
-            ),
-        ]
-        for name in names
+        [name.replace("_", " ") or "(none)", *(_cell(cut.get(name)) for cut in cuts)]
+        for name in dict.fromkeys(name for cut in cuts for name in cut)
     ]
+
+
+def _cell(tally: Tally | None) -> str:
+    if tally is None:
+        return "–"
+    return f"{percent(tally.successes, tally.total)} ({tally.successes}/{tally.total})"
 
 
 def down(rate: float) -> str:
@@ -252,12 +249,13 @@ def p_value(value: float) -> str:
     return "< 1e-12" if value < 1e-12 else f"{value:.3g}"
 
 
-def _lift(lift: dict[str, Any]) -> str:
-    return _points(lift, "{} points (95% interval {} to {})")
+def points(lift: LiftFigures) -> tuple[str, str, str]:
+    """A lift and its interval, in points with their signs."""
+    return signed(100 * lift.estimate, 1), signed(100 * lift.low, 1), signed(100 * lift.high, 1)
 
 
-def _points(lift: dict[str, Any], form: str) -> str:
-    return form.format(*(signed(100 * lift[key], 1) for key in ("estimate", "low", "high")))
+def _lift(lift: LiftFigures) -> str:
+    return "{} points (95% interval {} to {})".format(*points(lift))
 
 
 def _and(words: list[str]) -> str:

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cai_bootstrap.measuring.conditions import Conditions
+
 MOST_ROWS = 40
 
 
@@ -34,3 +36,14 @@ def number(value: Any) -> str:
     if isinstance(value, float):
         return (f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}").replace("-", "−")
     return str(value)
+
+
+def condition_rows(conditions: Conditions) -> list[tuple[str, object]]:
+    """Every condition of a measurement with its value, nested ones as `versions.torch`."""
+    rows: list[tuple[str, object]] = []
+    for name, value in conditions:
+        if isinstance(value, dict):
+            rows += [(f"{name}.{key}", item) for key, item in value.items()]
+        else:
+            rows.append((name, value))
+    return rows

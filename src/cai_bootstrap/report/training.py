@@ -1,13 +1,13 @@
 """How training went: losses, margins, log-probabilities, the watch's looks, and the adapters that came of it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from cai_bootstrap.events import WATCH_FIGURES, Error, TrainingEvent, TrainStep, Watch, training_offsets
 from cai_bootstrap.report import plots
-from cai_bootstrap.report.files import RunFiles, dig
+from cai_bootstrap.report.files import RunFiles
 from cai_bootstrap.report.tables import Table, number, thinned
+from cai_bootstrap.run.markers import LookRow
 
 Part = tuple[int, int]  # a round and a phase of it
 Offsets = dict[Part, int]
@@ -43,14 +43,14 @@ class Picture:
     note: str = ""
 
 
-def pictures(found: RunFiles) -> list[Picture]:
+def pictures(run: RunFiles) -> list[Picture]:
     """The training curves, each with its numbers. A curve without numbers is left out."""
-    offsets = training_offsets(found.training)
-    names = _names(found, offsets)
-    looks = [_at(row, offsets) for row in found.training if isinstance(row.event, Watch)]
+    offsets = training_offsets(run.training)
+    names = _names(run, offsets)
+    looks = [_at(row, offsets) for row in run.training if isinstance(row.event, Watch)]
     made = []
     for title, unit, wanted in _PICTURES:
-        curves = [(name, colour, _points(found.training, key, offsets)) for name, colour, key in wanted]
+        curves = [(name, colour, _points(run.training, key, offsets)) for name, colour, key in wanted]
         curves = [curve for curve in curves if curve[2]]
         if curves:
             lines = [(name, colour, _lines(points)) for name, colour, points in curves]
@@ -59,88 +59,85 @@ def pictures(found: RunFiles) -> list[Picture]:
     return made
 
 
-def tables(found: RunFiles) -> list[Table]:
+def tables(run: RunFiles) -> list[Table]:
     """The watch's looks and the finished trainings."""
-    return [table for table in (_looks_table(found), _adapters_table(found)) if table is not None]
+    return [table for table in (_looks_table(run), _adapters_table(run)) if table is not None]
 
 
-def _looks_table(found: RunFiles) -> Table | None:
-    """Where the collapse watch looked, and what it saw."""
-    offsets = training_offsets(found.training)
-    names = _names(found, offsets)
+def _looks_table(run: RunFiles) -> Table | None:
+    """Where the collapse watch looked, and what it saw: by the events, or by the adapter's marker without them."""
+    offsets = training_offsets(run.training)
+    names = _names(run, offsets)
     looks = [
-        (_step(_at(row, offsets), names.get(row.part, "")), row.event.figures)
-        for row in found.training
+        [_step(_at(row, offsets), names.get(row.part, "")), *_seen(row.event)]
+        for row in run.training
         if isinstance(row.event, Watch)
     ]
-    if not looks and found.checkpoint is not None:
-        looks = [
-            (number(row.get("step", 0)), row) for row in found.checkpoint.get("watch") or [] if isinstance(row, dict)
-        ]
+    if not looks and run.adapter is not None:
+        looks = [[number(look.step), *_seen(look)] for look in run.adapter.watch or []]
     if not looks:
         return None
-    show: dict[str, Callable[[Any], str]] = dict.fromkeys(WATCH_FIGURES[:4], _share)
-    rows = [[at, *(show.get(name, number)(row.get(name)) for name in WATCH_FIGURES)] for at, row in thinned(looks)]
-    on = "Held back, followed" if _held_back(found) else "Dev followed"
+    rows = [[at, *map(_share, values[:4]), *map(number, values[4:])] for at, *values in thinned(looks)]
+    on = "Held back, followed" if _held_back(run) else "Dev followed"
     head = ["Step", on, "Ended by EOS", "Empty", "Different words", "Mean words", "Chosen, nats/token"]
     return Table("Where the collapse watch looked", head, rows, folded=len(rows) > 12)
 
 
-def _adapters_table(found: RunFiles) -> Table | None:
+def _seen(look: Watch | LookRow) -> list[float | None]:
+    """What a look saw, in the order of the table's columns."""
+    return [getattr(look, name) for name in WATCH_FIGURES]
+
+
+def _adapters_table(run: RunFiles) -> Table | None:
     """The finished trainings under the checkpoint folder, oldest first; the evaluated one is named by its hash."""
-    used = dig(found.results, "run", "adapter", "sha256")
+    used = run.evaluated_adapter
     rows = []
-    for row in found.checkpoints:
-        own = dig(row, "files", "adapter_model.safetensors")
+    for adapter in run.adapters:
+        marker = adapter.marker
         rows.append(
             [
-                str(row["folder"]),
-                number(row.get("round", 1)),
-                str(row.get("method", "–")),
-                number(row.get("pairs")),
-                number(row.get("epochs")),
-                number(row.get("final_loss")),
-                _share(_last_look(row)),
-                str(row.get("finished_at", "–")),
-                "–" if used is None else "yes" if own == used else "no",
+                adapter.folder,
+                number(marker.round),
+                marker.method or "–",
+                number(marker.pairs),
+                number(marker.epochs),
+                number(marker.final_loss),
+                _share(marker.watch[-1].strict_rate if marker.watch else None),
+                marker.finished_at,
+                "–" if used is None else number(adapter.sha256 == used),
             ]
         )
-    on = "Held back, followed" if _held_back(found) else "Dev followed"
+    on = "Held back, followed" if _held_back(run) else "Dev followed"
     head = ["Adapter", "Round", "Method", "Pairs", "Epochs", "Final loss", on, "Finished", "Evaluated here"]
     note = "Of several rounds the one that followed most at its last look is evaluated; never chosen on the test items."
     return Table("Finished trainings", head, rows, note=note if len(rows) > 1 else "") if rows else None
 
 
-def _last_look(marker: dict[str, Any]) -> Any:
-    looks = marker.get("watch")
-    return dig(looks[-1], "strict_rate") if isinstance(looks, list) and looks else None
-
-
-def said(found: RunFiles) -> list[str]:
+def remarks(run: RunFiles) -> list[str]:
     """What a reader must know about this training before looking at the curves."""
     lines = []
-    steps = [row for row in found.training if isinstance(row.event, TrainStep)]
-    looks = [row for row in found.training if isinstance(row.event, Watch)]
+    steps = [row for row in run.training if isinstance(row.event, TrainStep)]
+    looks = [row for row in run.training if isinstance(row.event, Watch)]
     if steps:
         rounds = max(row.round for row in steps)
         lines.append(
             f"{len(steps):,} training steps are recorded in {rounds} round{'s' if rounds > 1 else ''}; the collapse "
             f"watch looked {len(looks)} time{'' if len(looks) == 1 else 's'}."
         )
-    if looks and _held_back(found):
+    if looks and _held_back(run):
         lines.append(
             "The watch looked at instructions that are held back from training: the dev items are measured here."
         )
-    if found.config("training.watch_every") == 0 and not looks:
+    if run.config("training.watch_every") == 0 and not looks:
         lines.append("The collapse watch was switched off (training.watch_every is 0), so no dev rate is known.")
-    errors = [event.message for event in found.events if isinstance(event, Error) and event.step == "train"]
+    errors = [event.message for event in run.events if isinstance(event, Error) and event.step == "train"]
     lines += [f"Training failed: {message}" for message in errors[-1:]]
     return lines
 
 
-def _held_back(found: RunFiles) -> bool:
+def _held_back(run: RunFiles) -> bool:
     """The training was watched on instructions of the pool, not on dev items."""
-    return any(row.get("watched", "dev") != "dev" for row in found.checkpoints)
+    return any(adapter.marker.watched != "dev" for adapter in run.adapters)
 
 
 def _at(row: TrainingEvent, offsets: Offsets) -> int:
@@ -151,11 +148,11 @@ def _step(at: int, part: str) -> str:
     return f"{number(at)} ({part})" if part else number(at)
 
 
-def _names(found: RunFiles, offsets: Offsets) -> dict[Part, str]:
+def _names(run: RunFiles, offsets: Offsets) -> dict[Part, str]:
     """What the parts of a training are called, if it has several: rounds, and the phases of `sft+dpo`."""
     if len(offsets) < 2:
         return {}
-    phases = str(found.config("training.method") or "").split("+")
+    phases = str(run.config("training.method") or "").split("+")
     rounds = max(part for part, _ in offsets) > 1
     phased = any(phase > 0 for _, phase in offsets)
     named = {}
@@ -188,5 +185,5 @@ def _curves_table(title: str, curves: list[tuple[str, str, Points]], names: dict
     return Table(f"{title}: numbers", ["Step", *(name for name, _, _ in curves)], shown, folded=True, note=note)
 
 
-def _share(value: Any) -> str:
-    return f"{value:.1%}" if isinstance(value, int | float) else "–"
+def _share(value: float | None) -> str:
+    return f"{value:.1%}" if value is not None else "–"

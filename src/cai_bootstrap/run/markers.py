@@ -167,11 +167,17 @@ def check_outputs(
 
 
 class LookRow(BaseModel):
-    """One look of the collapse watch as a success marker holds it; what it saw beside is not read here."""
+    """One look of the collapse watch (`training.watch.Look`) as a success marker holds it."""
 
     model_config = ConfigDict(extra="allow", strict=True, frozen=True)
 
+    step: int = 0
     strict_rate: float = Field(ge=0, le=1)
+    eos_rate: float | None = None
+    silent_rate: float | None = None
+    distinct: float | None = None
+    words: float | None = None
+    chosen_per_token: float | None = None
 
 
 class SuccessMarker(BaseModel):
@@ -189,12 +195,15 @@ class SuccessMarker(BaseModel):
     fingerprint: str = Field(min_length=1)
     files: dict[str, Sha256] = Field(min_length=1)
     pairs: int | None = Field(None, ge=0)
+    method: str | None = None
+    processes: int | None = None
     base_weights_sha256: Sha256 | None = None
-    pairs_sha256: Sha256 | list[Sha256] | None = None
-    leakage_checked: list[str] | None = None
-    labels: dict[str, int] | None = None
     watch: list[LookRow] | None = None
+    leakage_checked: list[str] | None = None
+    pairs_sha256: Sha256 | list[Sha256] | None = None
+    round: int = 1
     watched: str = "dev"
+    labels: dict[str, int] | None = None
 
 
 def read_typed(path: Path, kind: type[ModelT], again: str) -> ModelT:

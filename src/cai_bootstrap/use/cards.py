@@ -108,23 +108,8 @@ def model_card(
     `details` is the training's marker, `split` that of the measured items. Raises DataError if the card does not pass
     `check_card`.
     """
-    from huggingface_hub import EvalResult, ModelCardData
+    from huggingface_hub import ModelCardData
 
-    measured = []
-    if results is not None:
-        trained = _trained(results)
-        measured.append(
-            EvalResult(
-                task_type="text-generation",
-                task_name="Instruction following, strict",
-                dataset_type="cai-bootstrap",
-                dataset_name=results.suite.name,
-                dataset_split=split,
-                metric_type="accuracy",
-                metric_name="share of instructions followed",
-                metric_value=round(trained.successes / trained.total, 6),
-            )
-        )
     data = ModelCardData(
         base_model=subject.hub_id,
         license=subject.terms.license,
@@ -135,7 +120,7 @@ def model_card(
         pipeline_tag="text-generation",
         tags=["cai-bootstrap", "instruction-following", "constitutional-ai", "dpo", "lora"],
         model_name=subject.name,
-        eval_results=measured or None,
+        eval_results=None if results is None else [_eval_result(results, split)],
     )
     parts = [
         f"# {subject.name}",
@@ -161,6 +146,23 @@ def model_card(
     text = f"---\n{data.to_yaml()}\n---\n\n" + "\n\n".join(part.rstrip() for part in parts if part) + "\n"
     check_card(text, "model")
     return text
+
+
+def _eval_result(results: Results, split: str) -> Any:
+    """The trained model's rate, as the hub's `model-index` has it."""
+    from huggingface_hub import EvalResult
+
+    trained = _trained(results)
+    return EvalResult(
+        task_type="text-generation",
+        task_name="Instruction following, strict",
+        dataset_type="cai-bootstrap",
+        dataset_name=results.suite.name,
+        dataset_split=split,
+        metric_type="accuracy",
+        metric_name="share of instructions followed",
+        metric_value=round(trained.successes / trained.total, 6),
+    )
 
 
 def dataset_card(subject: Subject, summaries: Sequence[Mapping[str, Any]], pairs: int) -> str:

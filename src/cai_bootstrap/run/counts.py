@@ -1,0 +1,141 @@
+"""What the steps count about a run's data and model: the types of its files, for whoever reads them.
+
+Every field may be absent, since an older version may not have counted it; a field of another type makes the file
+unreadable. What a newer version adds is kept.
+"""
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from cai_bootstrap.errors import DataError
+from cai_bootstrap.files import read_json
+
+CountsT = TypeVar("CountsT", bound="Counts")
+Number = int | float  # a count stays a count in the file: 60, not 60.0
+
+
+class Counts(BaseModel):
+    """A frozen block of counts."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="allow")
+
+    def as_json(self) -> dict[str, Any]:
+        """The block as its file holds it, without what was not counted."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
+
+class SelfInstruct(Counts):
+    """Instructions that the model was asked to write, those it wrote, and why others were dropped."""
+
+    asked: int = 0
+    written: int = 0
+    dropped: dict[str, int] = Field(default_factory=dict)
+
+
+class Diversity(Counts):
+    """`diversity.json`: how varied the instructions are (`instructions.diversity.measure`), and what was not drawn."""
+
+    dropped_by_sampler: dict[str, int] = Field(default_factory=dict)
+    self_instruct: SelfInstruct | None = None
+    instructions: int | None = None
+    exact_unique: int | None = None
+    effective_unique: int | None = None
+    near_duplicate_share: Number | None = None
+    distinct_1: Number | None = None
+    distinct_2: Number | None = None
+    distinct_3: Number | None = None
+    compression_ratio: Number | None = None
+    opener_entropy: Number | None = None
+    templates_used: int | None = None
+    template_share: Number | None = None
+    topics: int | None = None
+    template_topic_pairs: int | None = None
+
+
+class PrincipleCounts(Counts):
+    """How often a principle was assigned, led to a pair, and gave a revision that was chosen."""
+
+    assigned: int = 0
+    pairs: int = 0
+    revisions_chosen: int = 0
+
+
+class SkillCounts(Counts):
+    """Instructions of a skill; those of which some answer was right, and those of which all were."""
+
+    asked: int = 0
+    answered: int = 0
+    settled: int = 0
+
+
+class GenerationSummary(Counts):
+    """`generation_summary.json`: `{"requested": 1600, "produced": 1600, "pairs": 980, "dropped": {…}}`."""
+
+    requested: int | None = None
+    produced: int | None = None
+    by_type: dict[str, int] = Field(default_factory=dict)
+    constitution_sha256: str | None = None
+    pairs: int | None = None
+    pairs_by_type: dict[str, int] = Field(default_factory=dict)
+    pairs_by_skill: dict[str, int] = Field(default_factory=dict)
+    by_principle: dict[str, PrincipleCounts] = Field(default_factory=dict)
+    by_chosen_source: dict[str, int] = Field(default_factory=dict)
+    by_label_source: dict[str, int] = Field(default_factory=dict)
+    by_skill: dict[str, SkillCounts] = Field(default_factory=dict)
+    dropped: dict[str, int] = Field(default_factory=dict)
+    effective: dict[str, int] = Field(default_factory=dict)
+    rejected_finished: int | None = None
+    critic: dict[str, int] = Field(default_factory=dict)
+    diversity: Diversity | None = None
+
+    def with_round(self, later: "GenerationSummary") -> "GenerationSummary":
+        """The counts of both together. Diversity is the first round's; how often a text repeats cannot be added up."""
+        added = _added(self.as_json(), later.as_json())
+        added.pop("effective", None)
+        return GenerationSummary.model_validate(added)
+
+
+class PreflightReport(Counts):
+    """`pair_preflight.json`: how many pairs are sound, and the faults of the others.
+
+    `tokens` holds mean, 5%, median, 95% and most of the texts' lengths, by text.
+    """
+
+    sound: int = 0
+    faults: dict[str, int] = Field(default_factory=dict)
+    tokens: dict[str, dict[str, Number]] = Field(default_factory=dict)
+
+
+class ModelRecord(Counts):
+    """`model.json`: the model that was prepared, and the hashes of its files."""
+
+    name: str
+    path: str | None = None
+    revision: str | None = None
+    weights_sha256: str | None = None
+    tokenizer_sha256: str | None = None
+    source_sha256: str | None = None
+    chat_template: bool = False
+
+
+def read_counts(path: Path, kind: type[CountsT]) -> CountsT:
+    """A file of counts. Raises DataError naming the file and its first fault."""
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise DataError(f"{path}: holds no JSON object")
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise DataError(f"{path}: {'.'.join(map(str, problem['loc']))}: {problem['msg']}") from error
+
+
+def _added(one: Any, other: Any, key: str = "") -> Any:
+    if isinstance(one, dict) and isinstance(other, dict) and key != "diversity":
+        names = [*one, *(name for name in other if name not in one)]
+        return {name: _added(one.get(name), other.get(name), name) for name in names}
+    if isinstance(one, int) and isinstance(other, int):
+        return one + other
+    return other if one is None else one
