@@ -21,7 +21,7 @@ class Record(BaseModel):
 class Instruction(Record):
     """One instruction of the training pool.
 
-    `scorer`, `args` and `gold` use the vocabulary of `evaluation.scorers`; `scorer` is None where nothing can be
+    `scorer`, `args` and `gold` use the vocabulary of `judging.scorers`; `scorer` is None where nothing can be
     checked by rule. `gold` is empty unless a known answer exists; it is read only when `--select` names `gold`.
     """
 
@@ -154,14 +154,3 @@ class Answer(Record):
     reason: str
     first_line_success: bool
     first_line_reason: str
-
-
-class EvalRecord(Record):
-    """One item's outcome on both sides; `trained` is None in a baseline."""
-
-    id: str
-    type: TaskType
-    template: str
-    instruction: str
-    base: Answer | None
-    trained: Answer | None

@@ -16,7 +16,7 @@ from cai_bootstrap.ablation.outcome import Outcome, compare, read_outcome
 from cai_bootstrap.ablation.plan import SHARED, Variation, VariationSet
 from cai_bootstrap.config import Resolved, RunConfig, resolve, show
 from cai_bootstrap.constitution import load_constitution
-from cai_bootstrap.errors import CaiError, UsageError
+from cai_bootstrap.errors import EXIT_KILLED, CaiError, UsageError
 from cai_bootstrap.events import utc_now
 from cai_bootstrap.files import fingerprint, sha256_file, write_json
 from cai_bootstrap.generation.prompts import PROMPT_VERSION
@@ -33,7 +33,7 @@ from cai_bootstrap.supervise import Signals, supervise
 RESULTS = "ablation.json"
 SCHEMA_VERSION = 1
 # What steps say, ours and libraries', and the exit code of a process that the kernel ended for its memory.
-WITHOUT_MEMORY = ("out of memory", "not enough memory", "code 137")
+WITHOUT_MEMORY = ("out of memory", "not enough memory", f"code {EXIT_KILLED}")
 OnEnd = Callable[[Outcome], None]
 
 
