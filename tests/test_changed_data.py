@@ -302,7 +302,7 @@ def test_the_manifest_holds_the_hashes_of_summary_and_diversity(stage: Stage) ->
     from cai_bootstrap.run.provenance import manifest
 
     run_step("generate", stage.context(config_of()))
-    files = manifest(resolved_of(), stage.workspace)["files"]
+    files = manifest(resolved_of(), stage.workspace).files
     assert {"data/stage1/generation_summary.json", "data/stage1/diversity.json"} <= set(files)
 
 

@@ -48,7 +48,7 @@ from cai_bootstrap.run import provenance
 from cai_bootstrap.run.folder import Workspace, step_name
 from cai_bootstrap.run.lock import hold
 from cai_bootstrap.run.markers import SuccessMarker, check_outputs, read_outputs, read_typed
-from cai_bootstrap.run.record import Manifest, Reuse, RunRecord, StepRecord
+from cai_bootstrap.run.record import Reuse, RunRecord, StepRecord
 from cai_bootstrap.standby import Standby
 from cai_bootstrap.supervise import Ended, Signals, step_command, supervise
 
@@ -331,7 +331,7 @@ def _write_run(resolved: Resolved, workspace: Workspace, run: str, outcome: RunO
         steps={name: StepRecord.model_validate(step) for name, step in outcome.steps.items()},
         reuse=_reuse(outcome.results_file) or Reuse(requested=count, found=count),
         results_file=outcome.results_file.name if outcome.results_file else None,
-        manifest=Manifest.model_validate(provenance.manifest(resolved, workspace)),
+        manifest=provenance.manifest(resolved, workspace),
     )
     try:
         write_json(workspace.record, record.as_json())

@@ -61,8 +61,8 @@ def test_the_examples_in_prompts_are_no_facts_of_the_suite() -> None:
 @pytest.mark.parametrize(("rightly", "told"), [(5, True), (3, True), (2, False), (0, False)])
 def test_three_right_answers_of_five_make_a_fact_elicitable(rightly: int, told: bool) -> None:
     found = facts.make_flags(Knowing(rightly), ITEMS)
-    assert found["right"].keys() == {item.id for item in FACTS}
-    assert {right >= found["needed"] for right in found["right"].values()} == {told}
+    assert found.right.keys() == {item.id for item in FACTS}
+    assert {right >= found.needed for right in found.right.values()} == {told}
 
 
 @pytest.mark.parametrize(
@@ -83,11 +83,11 @@ def test_a_symbol_must_have_its_case() -> None:
 
 def test_the_frozen_flags_cover_every_fact_and_belong_to_these_prompts() -> None:
     frozen = facts.flags()
-    assert frozen["right"].keys() == {item.id for item in FACTS}
+    assert frozen.right.keys() == {item.id for item in FACTS}
     again = facts.make_flags(Knowing(0), ITEMS)
-    assert frozen["prompts_sha256"] == again["prompts_sha256"]
-    assert (frozen["precision"], frozen["model"]) == ("fp32", "gemma-3-270m")
-    parts = facts.elicitable_facts(ITEMS, frozen["base_weights_sha256"])
+    assert frozen.prompts_sha256 == again.prompts_sha256
+    assert (frozen.precision, frozen.model) == ("fp32", "gemma-3-270m")
+    parts = facts.elicitable_facts(ITEMS, frozen.base_weights_sha256)
     assert parts is not None
     assert all(parts.values())
     assert {item.id for part in parts.values() for item in part} == {item.id for item in FACTS}
@@ -114,7 +114,7 @@ def _wrote(suite: Suite, weights: str) -> dict[str, object] | None:
 
 def test_results_show_the_rate_among_elicitable_facts_of_the_same_base_only() -> None:
     suite = _flagged_suite()
-    found = _wrote(suite, facts.flags()["base_weights_sha256"])
+    found = _wrote(suite, facts.flags().base_weights_sha256)
     assert found is not None
     assert set(found) == {"elicitable", "others"}
     assert _wrote(suite, "0" * 64) is None
@@ -123,7 +123,9 @@ def test_results_show_the_rate_among_elicitable_facts_of_the_same_base_only() ->
 def test_flags_do_not_touch_the_gate(small_suite: Suite, monkeypatch: pytest.MonkeyPatch) -> None:
     def gate(told: int) -> object:
         item: EvalItem = small_suite.items[0]
-        frozen = {"base_weights_sha256": "a" * 64, "needed": 3, "right": {item.id: told}}
+        frozen = facts.flags().model_copy(
+            update={"base_weights_sha256": "a" * 64, "needed": 3, "right": {item.id: told}}
+        )
         monkeypatch.setattr(facts, "flags", lambda: frozen)
         outputs = outputs_with(small_suite, 1)
         results = build_results(

@@ -245,7 +245,7 @@ def finish(workspace: Workspace, **changes: Any) -> None:
         "exit_code": 0 if gate.get("passed") else 3,
         "message": None, "steps": {n: {"status": "done", "seconds": s, "skipped": False} for n, s in seconds.items()},
         "reuse": {"requested": 1600, "found": 1600}, "results_file": RESULTS if gate else None,
-        "manifest": provenance.manifest(resolved, workspace),
+        "manifest": provenance.manifest(resolved, workspace).model_dump(by_alias=True),
     }  # fmt: skip
     write_json(workspace.results / "run.json", {**run, **changes})
 

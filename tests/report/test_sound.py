@@ -325,7 +325,7 @@ def test_held_out_skills_facts_and_length_stand_beside_the_rate(tmp_path: Path, 
     workspace = Workspace.at(tmp_path / "facts")
     suite = load_suite("stage1")
     texts = {item.id: Output(right(item) if n % 2 else "It is so.", True) for n, item in enumerate(suite.items)}
-    evaluate(workspace.create(), suite, texts, base_weights_sha256=flags()["base_weights_sha256"])
+    evaluate(workspace.create(), suite, texts, base_weights_sha256=flags().base_weights_sha256)
     trained = read_json(workspace.results / RESULTS)["models"]["trained"]
     page = visit(build_report(workspace).as_uri())
     table = page.locator("table", has=page.locator("caption", has_text="Beside the rate"))

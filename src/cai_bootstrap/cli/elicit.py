@@ -1,10 +1,13 @@
 """`cai elicit`: the best prompted base, chosen on dev."""
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from cai_bootstrap.cli.options import HelpWithBase, Settings, configured, json_option, print_json
+
+if TYPE_CHECKING:
+    from cai_bootstrap.steps.elicit import Elicited
 
 
 @click.command(cls=HelpWithBase)
@@ -20,6 +23,7 @@ def elicit(settings: Settings, flags: bool, as_json: bool) -> None:
     import time
 
     from cai_bootstrap.events import EventLog, Progress
+    from cai_bootstrap.measuring.facts import Flags
     from cai_bootstrap.run.lock import hold
     from cai_bootstrap.steps.context import StepContext
     from cai_bootstrap.steps.elicit import make_flags, run
@@ -31,23 +35,23 @@ def elicit(settings: Settings, flags: bool, as_json: bool) -> None:
     progress = Progress(EventLog(workspace.events(name), name), "elicit")
     with hold(workspace, "cai elicit"):
         context = StepContext(resolved.config, workspace, progress, StopRequest().install(), name)
-        found = make_flags(context) if flags else run(context)
+        answer = make_flags(context) if flags else run(context)
     if as_json:
-        print_json(found)
-    elif flags:
-        told = sum(right >= found["needed"] for right in found["right"].values())
-        click.echo(f"{told} of {len(found['right'])} facts can be brought out of {found['model']} by prompting")
+        print_json(answer.model_dump())
+    elif isinstance(answer, Flags):
+        count = sum(right >= answer.needed for right in answer.right.values())
+        click.echo(f"{count} of {len(answer.right)} facts can be brought out of {answer.model} by prompting")
     else:
-        _print(found)
+        _print(answer)
 
 
-def _print(found: dict[str, Any]) -> None:
+def _print(elicited: "Elicited") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"first-line rate on {found['suite']['n']} dev items", title_justify="left")
+    table = Table(title=f"first-line rate on {elicited.suite.n} dev items", title_justify="left")
     table.add_column("rendering")
     table.add_column("followed", justify="right")
-    for name, rate in sorted(found["rates"].items(), key=lambda pair: -pair[1]):
-        table.add_row(f"{name} (chosen)" if name == found["best"] else name, f"{rate:.1%}")
+    for name, rate in sorted(elicited.rates.items(), key=lambda pair: -pair[1]):
+        table.add_row(f"{name} (chosen)" if name == elicited.best else name, f"{rate:.1%}")
     Console().print(table)

@@ -6,9 +6,10 @@ once, from the untrained base, before any training, and are frozen beside the su
 many of a side's misses are misses of knowledge.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
-from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cai_bootstrap.errors import DataError
 from cai_bootstrap.files import fingerprint, read_json
@@ -128,7 +129,21 @@ def told(item: EvalItem, text: str) -> bool:
     return any(answer and words[: len(answer)] == answer for answer in map(split, item.gold))
 
 
-def make_flags(engine: Engine, items: Sequence[EvalItem]) -> dict[str, Any]:
+class Flags(BaseModel):
+    """How many of its five prompts the untrained base continued rightly, by item; `needed` make it elicitable."""
+
+    model_config = ConfigDict(frozen=True)
+
+    model: str
+    base_weights_sha256: str
+    precision: str
+    max_new_tokens: int
+    needed: int
+    prompts_sha256: str
+    right: dict[str, int]
+
+
+def make_flags(engine: Engine, items: Sequence[EvalItem]) -> Flags:
     """Ask the untrained base every fact item's prompts, greedily, and say how many of the five were right."""
     facts = [item for item in items if is_fact(item)]
     prompts = [prompt for item in facts for prompt in typed_prompts(item)]
@@ -137,34 +152,34 @@ def make_flags(engine: Engine, items: Sequence[EvalItem]) -> dict[str, Any]:
     right = {
         item.id: sum(told(item, text) for text in texts[at * size : (at + 1) * size]) for at, item in enumerate(facts)
     }
-    return {
-        "model": engine.info.model,
-        "base_weights_sha256": engine.info.weights_sha256,
-        "precision": engine.info.precision,
-        "max_new_tokens": MAX_NEW_TOKENS,
-        "needed": NEEDED,
-        "prompts_sha256": fingerprint(prompts),
-        "right": right,
-    }
+    return Flags(
+        model=engine.info.model,
+        base_weights_sha256=engine.info.weights_sha256,
+        precision=engine.info.precision,
+        max_new_tokens=MAX_NEW_TOKENS,
+        needed=NEEDED,
+        prompts_sha256=fingerprint(prompts),
+        right=right,
+    )
 
 
 @cache
-def flags() -> Mapping[str, Any]:
+def flags() -> Flags:
     """The frozen flags as they stand beside the suite. Raises DataError if they are not there."""
-    found: Mapping[str, Any] = read_json(FLAGS)
-    if not isinstance(found, dict) or "right" not in found:
-        raise DataError(f"{FLAGS}: holds no flags; install the package again")
-    return found
+    try:
+        return Flags.model_validate(read_json(FLAGS))
+    except ValidationError as error:
+        raise DataError(f"{FLAGS}: holds no flags; install the package again") from error
 
 
 def elicitable_facts(items: Iterable[EvalItem], base_weights: str) -> dict[str, list[EvalItem]] | None:
     """The fact items as `elicitable` and `others`; None if the flags are of another base, or no item has one."""
-    return None if flags()["base_weights_sha256"] != base_weights else flagged_facts(items)
+    return None if flags().base_weights_sha256 != base_weights else flagged_facts(items)
 
 
 def flagged_facts(items: Iterable[EvalItem]) -> dict[str, list[EvalItem]] | None:
     """The fact items as `elicitable` and `others` by the frozen flags' own base; None if no item has a flag."""
-    right, needed = flags()["right"], flags()["needed"]
+    right, needed = flags().right, flags().needed
     flagged = [item for item in items if item.id in right]
     parts = {
         "elicitable": [item for item in flagged if right[item.id] >= needed],

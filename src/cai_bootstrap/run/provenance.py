@@ -11,27 +11,28 @@ from cai_bootstrap.config import Resolved, show
 from cai_bootstrap.errors import DataError
 from cai_bootstrap.files import read_json, sha256_file
 from cai_bootstrap.run.folder import Workspace
+from cai_bootstrap.run.record import ConfigValue, Manifest, Product
 
 LIBRARIES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "vllm", "bitsandbytes", "numpy")
 
 
-def manifest(resolved: Resolved, workspace: Workspace) -> dict[str, Any]:
+def manifest(resolved: Resolved, workspace: Workspace) -> Manifest:
     """Versions, configuration with origins, and the hashes of the run's files. Missing files are left out."""
     files = [
         *(path for data in workspace.rounds() for path in data.hashed),  # each round trained the evaluated adapter
         *sorted(workspace.results.glob("*.json")),
         *workspace.success_markers(),
     ]
-    return {
-        "product": {"version": __version__, "commit": commit()},
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "versions": {name: found for name in LIBRARIES if (found := installed(name))},
-        "config": {key: {"value": value, "from": origin} for key, value, origin in show(resolved)},
-        "model": _read(workspace.model),
-        "data": _read(workspace.round_data(1).summary),
-        "files": {workspace.relative(path): sha256_file(path) for path in files if path != workspace.record},
-    }
+    return Manifest(
+        product=Product(version=__version__, commit=commit()),
+        python=platform.python_version(),
+        platform=platform.platform(),
+        versions={name: number for name in LIBRARIES if (number := installed(name))},
+        config={key: ConfigValue(value=value, origin=origin) for key, value, origin in show(resolved)},
+        model=_read(workspace.model),
+        data=_read(workspace.round_data(1).summary),
+        files={workspace.relative(path): sha256_file(path) for path in files if path != workspace.record},
+    )
 
 
 def installed(name: str) -> str | None:
