@@ -23,7 +23,7 @@ import torch
 
 from cai_bootstrap.config import resolve
 from cai_bootstrap.events import EventLog, Progress
-from cai_bootstrap.inference.engine import Sampling
+from cai_bootstrap.inference.engine import Sampling, plain_prompt
 from cai_bootstrap.inference.models import PreparedModel, prepare
 from cai_bootstrap.planning.memory import GIB, generating, training, weights
 from cai_bootstrap.planning.shape import read_shape
@@ -147,7 +147,7 @@ def trained(prepared: PreparedModel) -> dict[str, Any]:
     pairs = [
         PreferencePair(
             id=f"p{n}", instruction_id=f"i{n}", type="question", template="t",
-            prompt=f"{n:04d} " + "x" * (half - 7) + "\n", chosen="a" * (half - 1), rejected="b" * (half - 1),
+            prompt=plain_prompt(f"{n:04d} " + "x" * (half - 7)), chosen="a" * (half - 1), rejected="b" * (half - 1),
             chosen_source="response", chosen_id="c", rejected_id="r", rejected_finished=True, principle_id="clear",
             label_source="constraint",
         )

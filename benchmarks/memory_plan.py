@@ -19,7 +19,7 @@ import torch
 
 from cai_bootstrap.config import RunConfig, resolve
 from cai_bootstrap.events import EventLog, Progress
-from cai_bootstrap.inference.engine import Sampling
+from cai_bootstrap.inference.engine import Sampling, plain_prompt
 from cai_bootstrap.inference.fast.fixed_steps import FEWEST_ROWS
 from cai_bootstrap.inference.models import PreparedModel, prepare
 from cai_bootstrap.inference.open import open_model
@@ -76,7 +76,7 @@ def training_work(prepared: PreparedModel, config: RunConfig) -> Callable[[], ob
     words = text_of(prepared, PAIR_TOKENS * 2 // 3)
     pairs = [
         PreferencePair(
-            id=f"p{n}", instruction_id=f"i{n}", type="question", template="t", prompt=f"{words}\n",
+            id=f"p{n}", instruction_id=f"i{n}", type="question", template="t", prompt=plain_prompt(words),
             chosen=f"{text_of_answer(words)} {n}", rejected=f"{text_of_answer(words)} no {n}", chosen_source="response",
             chosen_id="c", rejected_id="r", rejected_finished=True, principle_id="clear", label_source="constraint",
         )

@@ -23,8 +23,8 @@ from rich.table import Table
 from cai_bootstrap.config import resolve
 from cai_bootstrap.files import read_jsonl, write_json
 from cai_bootstrap.generation.candidates import exemplars_for
-from cai_bootstrap.generation.prompts import plain_prompt, respond_prompt
-from cai_bootstrap.inference.engine import Sampling
+from cai_bootstrap.generation.prompts import respond_prompt
+from cai_bootstrap.inference.engine import Sampling, plain_prompt
 from cai_bootstrap.inference.models import prepare
 from cai_bootstrap.inference.transformers_engine import LoadedModel, TransformersEngine, load
 from cai_bootstrap.interpreter import python_command, python_environment

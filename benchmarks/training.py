@@ -25,6 +25,7 @@ import torch
 
 from cai_bootstrap.config import RunConfig, resolve
 from cai_bootstrap.events import EventLog, Progress
+from cai_bootstrap.inference.engine import plain_prompt
 from cai_bootstrap.inference.models import PreparedModel, prepare
 from cai_bootstrap.instructions.sampler import sample
 from cai_bootstrap.records import PreferencePair
@@ -46,7 +47,7 @@ def pairs_of(count: int) -> list[PreferencePair]:
         made.append(
             PreferencePair(
                 id=f"p{n}", instruction_id=f"i{n}", type=asked.type, template=asked.template,
-                prompt=f"{asked.instruction}\n", chosen=" ".join(words[-4:]) + f" {n}",
+                prompt=plain_prompt(asked.instruction), chosen=" ".join(words[-4:]) + f" {n}",
                 rejected=" ".join((words * 6)[:36]) + f" {n}", chosen_source="response", chosen_id="c", rejected_id="r",
                 rejected_finished=True, principle_id="clear", label_source="constraint",
             )

@@ -11,7 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
-from cai_bootstrap.generation.prompts import plain_prompt  # noqa: E402
+from cai_bootstrap.inference.engine import plain_prompt  # noqa: E402
 from cai_bootstrap.inference.vllm_engine import sample_without_flashinfer_if_missing  # noqa: E402
 from cai_bootstrap.judging.suite import load_suite  # noqa: E402
 

@@ -17,14 +17,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
-from cai_bootstrap.generation.candidates import exemplars_for, label_tier, normalise, passes, shown  # noqa: E402
-from cai_bootstrap.generation.prompts import NEXT_EXAMPLE, plain_prompt, respond_prompt  # noqa: E402
-from cai_bootstrap.inference.engine import Engine, Sampling  # noqa: E402
+from cai_bootstrap.generation.candidates import exemplars_for, normalise, passes, shown  # noqa: E402
+from cai_bootstrap.generation.prompts import NEXT_EXAMPLE, respond_prompt  # noqa: E402
+from cai_bootstrap.inference.engine import Engine, Sampling, plain_prompt  # noqa: E402
 from cai_bootstrap.inference.models import prepare  # noqa: E402
 from cai_bootstrap.inference.transformers_engine import TransformersEngine, load  # noqa: E402
 from cai_bootstrap.instructions.leakage import LeakageIndex  # noqa: E402
 from cai_bootstrap.instructions.sampler import sample  # noqa: E402
-from cai_bootstrap.judging.scorers import first_line  # noqa: E402
+from cai_bootstrap.judging.scorers import first_line, label_tier  # noqa: E402
 from cai_bootstrap.judging.suite import load_suite  # noqa: E402
 from cai_bootstrap.records import Instruction  # noqa: E402
 

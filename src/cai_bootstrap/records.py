@@ -21,7 +21,7 @@ class Record(BaseModel):
 class Instruction(Record):
     """One instruction of the training pool.
 
-    `scorer`, `args` and `gold` use the vocabulary of `evaluation.scorers`; `scorer` is None where nothing can be
+    `scorer`, `args` and `gold` use the vocabulary of `judging.scorers`; `scorer` is None where nothing can be
     checked by rule. `gold` is empty unless a known answer exists; it is read only when `--select` names `gold`.
     """
 

@@ -8,13 +8,14 @@ from stubs import StubEngine, config_of, instructions_of, rows_of, run_generator
 
 from cai_bootstrap.config import resolve
 from cai_bootstrap.errors import UsageError
-from cai_bootstrap.generation.candidates import Candidate, collect, few_shot_count, label_tier, shown
+from cai_bootstrap.generation.candidates import Candidate, collect, few_shot_count, shown
 from cai_bootstrap.generation.critic import Preference
 from cai_bootstrap.generation.filters import effective_unique, fault, over_represented, similar
 from cai_bootstrap.generation.pairs import Judgement, build_pair
 from cai_bootstrap.generation.select import Proposal, propose
 from cai_bootstrap.inference.engine import Completion, Sampling
 from cai_bootstrap.instructions.sampler import sample
+from cai_bootstrap.judging.scorers import label_tier
 from cai_bootstrap.records import Instruction, PreferencePair, RejectedPair, Response
 
 LONG = "The river runs past the old mill and the stone bridge before it meets the sea at last."

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cai_bootstrap.judging.scorers import check, reasons
-from cai_bootstrap.judging.scorers.registry import CHECKS, SCORERS, scorer
+from cai_bootstrap.judging.scorers.registry import CHECKS, SCORERS
 from cai_bootstrap.judging.suite.format import item_fault
 from cai_bootstrap.records import EvalItem
 
@@ -47,15 +47,15 @@ def test_the_check_of_the_page_is_used_by_suites_and_judged_by() -> None:
     assert "rhymes" in reasons()
 
 
-def test_a_scorer_is_one_decorated_function() -> None:
-    @scorer("shortest", "limit")
-    def _shortest(_: str, __: dict, gold: list[str], text: str) -> str:
-        return "ok" if len(text) <= len(gold[0]) else "extra_text"
-
-    assert item_fault(item("shortest", {"limit": 3}, ["a dog"]), []) is None
-    assert "unknown argument 'word'" in str(item_fault(item("shortest", {"word": 3}, ["a dog"]), []))
-    assert "at least one accepted answer" in str(item_fault(item("shortest", {}), []))
-    assert check("Write of a cat.", "shortest", {}, ["a dog"], "my rat").reason == "extra_text"
+def test_the_scorer_of_the_page_is_used_by_suites_and_judged_by() -> None:
+    section = ARCHITECTURE.read_text(encoding="utf-8").split("- **A scorer**")[1].split("- **An engine**")[0]
+    example = section.split("```python\n")[1].split("```")[0]
+    exec(textwrap.dedent(example), {})
+    assert item_fault(item("no_longer", {"spare": 3}, ["a dog"]), []) is None
+    assert "unknown argument 'word'" in str(item_fault(item("no_longer", {"word": 3}, ["a dog"]), []))
+    assert "at least one accepted answer" in str(item_fault(item("no_longer", {}), []))
+    assert check("Write of a cat.", "no_longer", {}, ["a dog"], "my rat").reason == "extra_text"
+    assert check("Write of a cat.", "no_longer", {"spare": 1}, ["a dog"], "my rat").reason == "ok"
 
 
 def test_a_bound_that_is_null_is_none() -> None:

@@ -16,7 +16,7 @@ from rapidfuzz import fuzz
 from cai_bootstrap.errors import UntrustedResultError, UsageError
 from cai_bootstrap.files import sha256_file
 from cai_bootstrap.judging import suite as shipped
-from cai_bootstrap.judging.scorers import judge
+from cai_bootstrap.judging.scorers import judge, label_tier
 from cai_bootstrap.judging.suite import (
     HELD_OUT_SKILLS,
     NAMED_SUITES,
@@ -25,7 +25,6 @@ from cai_bootstrap.judging.suite import (
     closed_set,
     closed_set_names,
     held_out_skills,
-    label_tier,
     load_suite,
     references,
 )
@@ -63,10 +62,17 @@ def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     folder = tmp_path / "suite"
     shutil.copytree(shipped.HERE, folder, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(shipped, "HERE", folder)
-    shipped.forget()
+    forget()
     yield folder
     monkeypatch.undo()
-    shipped.forget()
+    forget()
+
+
+def forget() -> None:
+    """Forget every file of the suite that was read, so that the next call reads it again."""
+    for cached in vars(shipped).values():
+        if hasattr(cached, "cache_clear"):
+            cached.cache_clear()
 
 
 def test_counts_are_520_test_and_208_dev_items_evenly_over_the_types() -> None:

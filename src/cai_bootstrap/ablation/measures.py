@@ -10,8 +10,8 @@ from cai_bootstrap.ablation.outcome import Outcome
 from cai_bootstrap.errors import UsageError
 from cai_bootstrap.generation.candidates import normalise
 from cai_bootstrap.inference.engine import Engine, Sampling
-from cai_bootstrap.judging.scorers import first_line, judge
-from cai_bootstrap.judging.suite import held_out_skills, label_tier
+from cai_bootstrap.judging.scorers import first_line, judge, label_tier
+from cai_bootstrap.judging.suite import held_out_skills
 from cai_bootstrap.measuring.assess import assess
 from cai_bootstrap.measuring.elicit import GRID, Rendering, run_rendering
 from cai_bootstrap.measuring.results import Output

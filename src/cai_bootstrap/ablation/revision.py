@@ -15,7 +15,7 @@ from cai_bootstrap.ablation.outcome import Outcome
 from cai_bootstrap.batches import ChunkFile, seed_of
 from cai_bootstrap.constitution import Principle, load_constitution
 from cai_bootstrap.errors import InterruptedRunError
-from cai_bootstrap.generation.candidates import exemplars_for, label_tier, normalise, passes
+from cai_bootstrap.generation.candidates import exemplars_for, normalise, passes
 from cai_bootstrap.generation.passes import CRITIC_EXAMPLES
 from cai_bootstrap.generation.prompts import (
     NEXT_EXAMPLE,
@@ -28,6 +28,7 @@ from cai_bootstrap.generation.prompts import (
 from cai_bootstrap.inference.engine import Sampling
 from cai_bootstrap.inference.open import open_model
 from cai_bootstrap.instructions.sampler import sample
+from cai_bootstrap.judging.scorers import label_tier
 from cai_bootstrap.records import Instruction, Record
 from cai_bootstrap.steps.context import StepContext
 

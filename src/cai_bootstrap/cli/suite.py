@@ -33,7 +33,8 @@ def show(
     name: str, suite_file: Path | None, kind: str | None, skill: str | None, limit: int | None, as_json: bool
 ) -> None:
     """Print items: id, difficulty, label tier, instruction, and what is accepted."""
-    from cai_bootstrap.judging.suite import label_tier, load_suite
+    from cai_bootstrap.judging.scorers import label_tier
+    from cai_bootstrap.judging.suite import load_suite
 
     loaded = load_suite(suite_file or name)
     items = [item for item in loaded.items if kind in (None, item.type) and skill in (None, item.skill)][:limit]

@@ -13,10 +13,8 @@ from cai_bootstrap.config import Generation
 from cai_bootstrap.instructions.exemplars import Exemplar, draw, draw_mixed
 from cai_bootstrap.instructions.skills import HARD_SKILLS, wordings
 from cai_bootstrap.instructions.text import word_list
-from cai_bootstrap.judging.scorers import check, first_line, is_decidable
+from cai_bootstrap.judging.scorers import check, first_line, label_tier
 from cai_bootstrap.records import Instruction, Response, Revision
-
-Tier = Literal["constraint", "gold", "none"]
 
 
 @dataclass(frozen=True)
@@ -32,13 +30,6 @@ class Candidate:
     source: Literal["response", "revision"]
     plain: bool
     votes: int = 1
-
-
-def label_tier(instruction: Instruction) -> Tier:
-    """`constraint`: decidable from the instruction alone; `gold`: needs a known answer; `none`: no rule exists."""
-    if instruction.scorer is None:
-        return "none"
-    return "constraint" if is_decidable(instruction.scorer, instruction.args) else "gold"
 
 
 def answers_planned(instruction: Instruction, settings: Generation, *, later_round: bool) -> tuple[int, int]:

@@ -7,8 +7,8 @@ from typing import Any
 from cai_bootstrap.constitution import Constitution, Principle
 from cai_bootstrap.generation import filters
 from cai_bootstrap.generation.candidates import Candidate
-from cai_bootstrap.generation.prompts import plain_prompt
 from cai_bootstrap.generation.select import RULES, Proposal
+from cai_bootstrap.inference.engine import plain_prompt
 from cai_bootstrap.records import Instruction, PreferencePair, Record, RejectedPair
 
 # Reasons for which an instruction gave no pair although one of its answers was right.

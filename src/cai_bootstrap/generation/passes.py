@@ -30,13 +30,12 @@ from cai_bootstrap.generation.prompts import (
     WorkedExample,
     critique_prompt,
     one_paragraph,
-    plain_prompt,
     revise_prompt,
     worked_examples,
 )
 from cai_bootstrap.generation.rounds import Prompting, Round, round_of
 from cai_bootstrap.generation.select import ProposedPair, propose
-from cai_bootstrap.inference.engine import Completion, Engine, Sampling
+from cai_bootstrap.inference.engine import Completion, Engine, Sampling, plain_prompt
 from cai_bootstrap.instructions.exemplars import Exemplar
 from cai_bootstrap.records import Critique, Instruction, PreferencePair, RejectedPair, Response, Revision, revision_id
 from cai_bootstrap.run.folder import DataFolder

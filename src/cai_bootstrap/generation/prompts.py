@@ -32,11 +32,6 @@ class WorkedExample:
     flaw: Flaw
 
 
-def plain_prompt(instruction: str) -> str:
-    """The instruction as a user would send it: its text and a line break. This is how the trained model is asked."""
-    return f"{instruction}\n"
-
-
 def respond_prompt(instruction: str, exemplars: Sequence[Exemplar]) -> str:
     """Worked examples, then the instruction, with its response left open."""
     shown = [f"Instruction: {e.instruction}\nResponse: {e.answer}\n\n" for e in exemplars]

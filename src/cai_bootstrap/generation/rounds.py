@@ -7,8 +7,9 @@ from typing import ClassVar, Literal, Protocol
 from cai_bootstrap.config import Generation
 from cai_bootstrap.generation import filters
 from cai_bootstrap.generation.candidates import answers_planned, exemplars_for, few_shot_count, shown
-from cai_bootstrap.generation.prompts import plain_prompt, respond_prompt
+from cai_bootstrap.generation.prompts import respond_prompt
 from cai_bootstrap.generation.select import Proposal
+from cai_bootstrap.inference.engine import plain_prompt
 from cai_bootstrap.records import Instruction, PreferencePair
 
 Prompting = Literal["plain", "few_shot"]

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from cai_bootstrap.generation.candidates import Candidate, label_tier, normalise, passes, repeats_question, says
+from cai_bootstrap.generation.candidates import Candidate, normalise, passes, repeats_question, says
 from cai_bootstrap.generation.filters import similar
+from cai_bootstrap.judging.scorers import label_tier
 from cai_bootstrap.records import Instruction, Record
 
 LABEL_VERSION = "3"  # of the rules below; data of another one are not mixed with these

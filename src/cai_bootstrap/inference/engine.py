@@ -9,6 +9,11 @@ from typing import Literal, Protocol
 from cai_bootstrap.inference.models import PreparedModel
 
 
+def plain_prompt(instruction: str) -> str:
+    """The instruction as a user would send it: its text and a line break. This is how the trained model is asked."""
+    return f"{instruction}\n"
+
+
 @dataclass(frozen=True)
 class Sampling:
     """How to decode. `temperature` 0 is greedy. `stop` strings begin with a line break; a text ends before one.

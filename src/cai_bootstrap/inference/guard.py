@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cai_bootstrap.errors import EngineError
-from cai_bootstrap.inference.engine import Engine, Sampling
+from cai_bootstrap.inference.engine import Engine, Sampling, plain_prompt
 
 # Markers by which the common chat formats open a turn (ChatML, Llama 2 and 3, Gemma, Zephyr, Phi, DeepSeek).
 CHAT_MARKERS = (
@@ -93,6 +93,6 @@ class BaseModelReport:
 
 def inspect_base(engine: Engine, *, has_chat_template: bool) -> BaseModelReport:
     """Ask the sentinels plainly, greedily, and count how many are ended by EOS within 32 tokens."""
-    answers = engine.stream([f"{s}\n" for s in SENTINELS], Sampling(max_new_tokens=32))
+    answers = engine.stream([plain_prompt(s) for s in SENTINELS], Sampling(max_new_tokens=32))
     ended = sum(answer.finished and bool(answer.text.strip()) for answer in answers)
     return BaseModelReport(ended / len(SENTINELS), has_chat_template, len(SENTINELS))

@@ -7,7 +7,7 @@ ones, whatever the run's seed, all decidable from the instruction alone, so that
 from functools import lru_cache
 
 from cai_bootstrap.instructions.sampler import sample, type_counts
-from cai_bootstrap.judging.scorers import is_decidable
+from cai_bootstrap.judging.scorers import label_tier
 from cai_bootstrap.records import EvalItem, Instruction
 
 COUNT = 208
@@ -18,7 +18,7 @@ DRAWN = 4 * COUNT  # about half of what is drawn is decidable
 @lru_cache(maxsize=1)
 def held_back() -> tuple[EvalItem, ...]:
     """The instructions as items, evenly over the types. Their split is `dev`: they show nothing."""
-    drawn = [made for made in sample(DRAWN, seed=SEED) if is_decidable(made.scorer, made.args)]
+    drawn = [made for made in sample(DRAWN, seed=SEED) if label_tier(made) == "constraint"]
     kept = [made for kind, count in type_counts(COUNT).items() for made in [i for i in drawn if i.type == kind][:count]]
     return tuple(_item(made) for made in kept)
 

@@ -222,7 +222,7 @@ def _count(type: TaskType, skill: Skill) -> int:
 def pool_size() -> int:
     """The largest count that `sample` can give: the types stay balanced, so the smallest type decides."""
     sizes = pool_sizes()
-    count = 4 * min(sizes.values())
+    count = len(TASK_TYPES) * min(sizes.values())
     while all(share <= sizes[kind] for kind, share in type_counts(count + 1).items()):
         count += 1
     return count

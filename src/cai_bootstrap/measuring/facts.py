@@ -14,8 +14,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from cai_bootstrap.errors import DataError
 from cai_bootstrap.files import fingerprint, read_json
 from cai_bootstrap.inference.engine import Engine, Sampling
+from cai_bootstrap.judging.scorers import label_tier
 from cai_bootstrap.judging.scorers.text import folded_words, unquote, words_of
-from cai_bootstrap.judging.suite import HERE, entities, label_tier
+from cai_bootstrap.judging.suite import HERE, entities
 from cai_bootstrap.records import EvalItem
 
 FLAGS = HERE / "elicitable.json"

@@ -9,7 +9,8 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from cai_bootstrap.judging import statistics as stats
-from cai_bootstrap.judging.suite import held_out_skills, label_tier
+from cai_bootstrap.judging.scorers import label_tier
+from cai_bootstrap.judging.suite import held_out_skills
 from cai_bootstrap.measuring.facts import elicitable_facts
 from cai_bootstrap.measuring.figures import (
     FactTallies,

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from cai_bootstrap.errors import EXIT_TIMEOUT
 from cai_bootstrap.pod.errors import PodError
 from cai_bootstrap.pod.estimate import needed_gpu_memory
 from cai_bootstrap.pod.ssh import Remote
@@ -138,7 +139,7 @@ def _python(version: list[str] | None, fallback: bool, named: str | None) -> Fin
 
 def _torch(text: str, no_gpu: bool) -> Finding:
     code, _, answer = text.partition(" ")
-    if code == "124":
+    if code == str(EXIT_TIMEOUT):
         return Finding(
             "torch", "warning", f"import took more than {IMPORT_SECONDS} s; the first import on a cold disk may"
         )

@@ -4,8 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from cai_bootstrap.files import fingerprint
-from cai_bootstrap.generation.prompts import plain_prompt
-from cai_bootstrap.inference.engine import Sampling
+from cai_bootstrap.inference.engine import Sampling, plain_prompt
 from cai_bootstrap.judging.scorers import SCORER_VERSION
 from cai_bootstrap.judging.suite import NAMED_SUITES, load_suite
 from cai_bootstrap.measuring import assess

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cai_bootstrap.files import read_json, write_json
-from cai_bootstrap.inference.engine import Sampling
+from cai_bootstrap.inference.engine import Sampling, plain_prompt
 from cai_bootstrap.inference.models import PreparedModel
 from cai_bootstrap.inference.transformers_engine import LoadedModel, TransformersEngine
 from cai_bootstrap.judging.scorers import judge
@@ -60,7 +60,7 @@ class CollapseWatch:
         engine = TransformersEngine(
             loaded, self._prepared, precision=self._precision, batch_size=self._batch_size, recorded=False
         )
-        prompts = [f"{item.instruction}\n" for item in self._items]
+        prompts = [plain_prompt(item.instruction) for item in self._items]
         answers = list(engine.stream(prompts, Sampling(self._max_new_tokens)))
         model.train(was_training)
         verdicts = [judge(i, a.text, a.finished) for i, a in zip(self._items, answers, strict=True)]

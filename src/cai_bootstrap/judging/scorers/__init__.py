@@ -12,7 +12,7 @@ from typing import Any
 from cai_bootstrap.errors import DataError
 from cai_bootstrap.judging.scorers import answers as answers
 from cai_bootstrap.judging.scorers.checks import holds
-from cai_bootstrap.judging.scorers.registry import CHECKS, SCORERS, Scorer, is_decidable, scorer
+from cai_bootstrap.judging.scorers.registry import CHECKS, SCORERS, Scorer, Tier, label_tier, scorer
 from cai_bootstrap.judging.scorers.text import composed, folded_words, is_degenerate, is_echo, is_repeated, unquote
 from cai_bootstrap.records import Answer, EvalItem, Verdict
 
@@ -38,7 +38,7 @@ _REASONS = frozenset(
         "not_exact",
     ]
 )
-__all__ = ["SCORERS", "SCORER_VERSION", "check", "first_line", "is_decidable", "judge", "reasons"]
+__all__ = ["SCORERS", "SCORER_VERSION", "Tier", "check", "first_line", "judge", "label_tier", "reasons"]
 
 
 def reasons() -> frozenset[str]:

@@ -7,11 +7,13 @@ over a function of the same and the accepted answers, which gives a reason: `ok`
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from cai_bootstrap.judging.scorers.text import composed
+from cai_bootstrap.records import EvalItem, Instruction
 
 Arguments = Mapping[str, Any]
+Tier = Literal["constraint", "gold", "none"]
 Holds = Callable[[str, str, Arguments], bool]
 Judges = Callable[[str, Arguments, Sequence[str], str], str]
 
@@ -102,9 +104,13 @@ def scorer(name: str, /, *arguments: str, **options: Any) -> Callable[[Judges], 
     return enter
 
 
-def is_decidable(scorer: str | None, args: Arguments) -> bool:
-    """Whether the instruction alone decides what passes; else a known answer is needed, or no rule exists."""
-    return scorer in SCORERS and (SCORERS[scorer].knows_nothing or args.get("in_context") is True)
+def label_tier(record: Instruction | EvalItem) -> Tier:
+    """`constraint`: decidable from the instruction alone; `gold`: needs a known answer; `none`: no rule exists."""
+    if record.scorer is None:
+        return "none"
+    rule = SCORERS.get(record.scorer)
+    decided = rule is not None and (rule.knows_nothing or record.args.get("in_context") is True)
+    return "constraint" if decided else "gold"
 
 
 def is_count(value: Any) -> bool:

@@ -11,13 +11,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal
 
 from pydantic import ValidationError
 
 from cai_bootstrap.errors import UntrustedResultError, UsageError
 from cai_bootstrap.files import canonical_json, fingerprint, jsonl_lines, read_json, sha256_file
-from cai_bootstrap.judging.scorers import is_decidable
+from cai_bootstrap.judging.scorers import label_tier
 from cai_bootstrap.judging.suite.format import item_fault
 from cai_bootstrap.records import TASK_TYPES, EvalItem, TaskType
 
@@ -146,11 +145,6 @@ def canonical_line(item: EvalItem) -> str:
     return canonical_json(item.model_dump()) + "\n"
 
 
-def label_tier(item: EvalItem) -> Literal["constraint", "gold"]:
-    """`constraint` if the instruction alone decides what passes, `gold` if knowledge of the world is needed."""
-    return "constraint" if is_decidable(item.scorer, item.args) else "gold"
-
-
 def closed_set(name: str) -> tuple[tuple[str, ...], ...]:
     """A closed set of answers: one row per member, canonical name first, then its aliases.
 
@@ -188,12 +182,6 @@ def references() -> dict[str, str]:
 def entities() -> dict[str, tuple[str, ...]]:
     """For each shipped item, the names, words and facts that belong to its split and to no other."""
     return {id: tuple(names) for id, names in read_json(HERE / "entities.json").items()}
-
-
-def forget() -> None:
-    """Forget every file that was read, so that the next call reads it again."""
-    for remembered in (_named, _shipped_items, _closed_sets, references, entities):
-        remembered.cache_clear()
 
 
 def counts(items: Iterable[EvalItem]) -> dict[str, Counter[str]]:
