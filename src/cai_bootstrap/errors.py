@@ -13,7 +13,7 @@ EXIT_LOCKED = 75
 EXIT_TIMEOUT = 124
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
-EXIT_KILLED = 137  # by the kernel, most often for its memory
+KILLED = 137  # by the kernel, most often for its memory
 EXPECTED_EXITS = frozenset({EXIT_FAILURE, EXIT_USAGE, EXIT_GATE, EXIT_UNTRUSTED, EXIT_LOCKED})
 
 

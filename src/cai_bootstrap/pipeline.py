@@ -16,11 +16,11 @@ from cai_bootstrap.errors import (
     EXIT_FAILURE,
     EXIT_GATE,
     EXIT_INTERRUPTED,
-    EXIT_KILLED,
     EXIT_OK,
     EXIT_TERMINATED,
     EXIT_TIMEOUT,
     EXPECTED_EXITS,
+    KILLED,
     CaiError,
     InterruptedRunError,
     StepTimeoutError,
@@ -288,7 +288,7 @@ class _Run:
             return TerminatedRunError(said or f"terminated during '{name}'; start again to go on")
         if said is None:
             tail = output.read_text(errors="replace").strip().splitlines()[-12:] if output.exists() else []
-            killed = " (killed; the machine may be out of memory)" if ended.code == EXIT_KILLED else ""
+            killed = " (killed; the machine may be out of memory)" if ended.code == KILLED else ""
             said = f"the step '{name}' ended with code {ended.code}{killed}; {output} ends with:\n" + "\n".join(tail)
         return _StepError(said, ended.code if ended.code in EXPECTED_EXITS else EXIT_FAILURE)
 

@@ -22,8 +22,8 @@ from cai_bootstrap.ablation.revision import revision
 from cai_bootstrap.config import RunConfig, dump_yaml, resolve
 from cai_bootstrap.errors import (
     EXIT_FAILURE,
-    EXIT_KILLED,
     EXIT_OK,
+    KILLED,
     CaiError,
     DataError,
     DeviceMemoryError,
@@ -83,7 +83,7 @@ class _Job:
     def _failure(self, name: str, code: int, log: Path) -> CaiError:
         events, _ = read_events(self.workspace.events(self.run))
         error = next((event for event in reversed(events) if isinstance(event, Error)), None)
-        full = code == EXIT_KILLED or (error is not None and error.out_of_memory is True)
+        full = code == KILLED or (error is not None and error.out_of_memory is True)
         why = error.message if error is not None else f"{log} says why"
         return (DeviceMemoryError if full else CaiError)(f"the step '{name}' ended with code {code}: {why}")
 

@@ -16,7 +16,7 @@ from cai_bootstrap.ablation.outcome import Outcome, compare, read_outcome
 from cai_bootstrap.ablation.plan import SHARED, Variation, VariationSet
 from cai_bootstrap.config import Resolved, RunConfig, resolve, show
 from cai_bootstrap.constitution import load_constitution
-from cai_bootstrap.errors import EXIT_KILLED, CaiError, UsageError
+from cai_bootstrap.errors import KILLED, CaiError, UsageError
 from cai_bootstrap.events import utc_now
 from cai_bootstrap.files import fingerprint, sha256_file, write_json
 from cai_bootstrap.generation.prompts import PROMPT_VERSION
@@ -304,7 +304,7 @@ class _Scheduler:
         made = read_outcome(folder)
         if made is None:
             why = f"ended with code {ended.code}; {log} says more"
-            made = Outcome(job.name, "failed", job.fingerprint, why, out_of_memory=ended.code == EXIT_KILLED)
+            made = Outcome(job.name, "failed", job.fingerprint, why, out_of_memory=ended.code == KILLED)
         return made
 
 
