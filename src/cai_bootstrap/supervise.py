@@ -99,7 +99,7 @@ def supervise(
     log: Path,
     signals: Signals,
     on_tick: Callable[[], None] = lambda: None,
-    meanwhile: Callable[[float], None] = lambda _seconds: None,
+    meanwhile: Callable[[float], None] | None = None,
     grace: float = GRACE_SECONDS,
     start: Callable[[Sequence[str], Path], Child] = start_child,
 ) -> Ended:
@@ -128,7 +128,7 @@ def _wait(
     timeout: float,
     signals: Signals,
     on_tick: Callable[[], None],
-    meanwhile: Callable[[float], None],
+    meanwhile: Callable[[float], None] | None,
     grace: float,
 ) -> int:
     """The exit code, after passing on what was asked; negative codes become 128 + signal."""
@@ -139,7 +139,7 @@ def _wait(
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(POLL_SECONDS)
         on_tick()
-        if process.returncode is None:
+        if meanwhile is not None and process.returncode is None:
             meanwhile(time.monotonic() - began)
         now = time.monotonic()
         for number in signals.received[handled:]:

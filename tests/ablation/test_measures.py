@@ -33,7 +33,7 @@ def test_prompting_rates_every_rendering_and_votes_over_the_best_few_shot_one(
     context = stage.context(config_of(evaluation__suite=str(tiny_suites[1]), evaluation__dev_suite=str(tiny_suites[1])))
     outcome = Outcome("p", "done")
     measures.prompting(context, outcome, {"draws": 3}, tmp_path / "partial")
-    rates = {row["row"]: row["rate"] for row in outcome.rows()}
+    rates = {row.row: row.rate for row in outcome.rows()}
     assert rates["plain"] == 0.0
     assert rates["same-skill-6-shot"] == rates["vote of 3"] == rates["any of 3 (oracle)"] == rates["best"] == 1.0
     assert outcome.figures["voted"] in {"mixed-6-shot", "same-skill-4-shot", "same-skill-6-shot"}
@@ -56,7 +56,7 @@ def test_revision_pairs_fixes_and_breaks_and_keeps_to_the_tokens_of_the_revision
     context = stage.context(config_of())
     outcome = Outcome("c", "done")
     study.revision(context, outcome, {"instructions": 10, "resamples": 5}, tmp_path / "partial")
-    rates = {row["row"]: (row["successes"], row["total"]) for row in outcome.rows()}
+    rates = {row.row: (row.successes, row.total) for row in outcome.rows()}
     assert rates["first answer"] == (0, 10)
     assert rates["revised, assigned principle"] == rates["fixed: revised, no principle"] == (10, 10)
     assert rates["fixed: resampled, equal tokens"] == (0, 10)

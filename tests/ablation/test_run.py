@@ -13,7 +13,7 @@ import pytest
 from stubs import resolved_of
 
 from cai_bootstrap.ablation import run as running
-from cai_bootstrap.ablation.outcome import Outcome, compare, write_outcome
+from cai_bootstrap.ablation.outcome import AblationTable, Outcome, RateRow, compare, read_outcome, write_outcome
 from cai_bootstrap.ablation.plan import Contrast, VariationSet, load_set
 from cai_bootstrap.ablation.show import plot, print_tables, rate_text
 from cai_bootstrap.errors import DataError, UsageError
@@ -72,14 +72,14 @@ def plan(tmp_path: Path) -> VariationSet:
 
 def start(
     plan: VariationSet, base: Path, processes: Processes, monkeypatch: pytest.MonkeyPatch, **more: Any
-) -> dict[str, Any]:
+) -> AblationTable:
     monkeypatch.setattr(running, "supervise", processes)
     values = more.pop("values", {})
     return running.run_set(plan, resolved_of(**values), Workspace.at(base), **more)
 
 
-def statuses(content: dict[str, Any]) -> dict[str, str]:
-    return {entry["name"]: entry["status"] for entry in content["variations"]}
+def statuses(table: AblationTable) -> dict[str, str]:
+    return {entry.name: entry.status for entry in table.variations}
 
 
 def test_measurements_come_first_and_the_shared_run_just_before_the_first_training(
@@ -89,7 +89,7 @@ def test_measurements_come_first_and_the_shared_run_just_before_the_first_traini
     content = start(plan, tmp_path / "base", processes, monkeypatch)
     assert [name for name, _ in processes.started] == ["prompts", "shared", "a", "b", "after-a", "maybe"]
     assert set(statuses(content).values()) == {"done"}
-    assert json.loads((tmp_path / "base/results/ablation.json").read_text()) == content
+    assert json.loads((tmp_path / "base/results/ablation.json").read_text()) == content.as_json()
 
 
 def test_a_failure_stays_alone_and_what_needs_it_is_not_run(
@@ -99,7 +99,7 @@ def test_a_failure_stays_alone_and_what_needs_it_is_not_run(
     assert statuses(content) == {
         "shared": "done", "prompts": "failed", "a": "failed", "b": "done", "after-a": "not_run", "maybe": "not_run",
     }  # fmt: skip
-    messages = {entry["name"]: entry["message"] for entry in content["variations"]}
+    messages = {entry.name: entry.message for entry in content.variations}
     assert messages["after-a"] == "needs 'a', which did not finish"
     assert "ended with code 137" in messages["prompts"]
 
@@ -253,7 +253,7 @@ def test_several_variations_may_share_a_card(
     assert set(statuses(content).values()) == {"done"}
     assert {card for _, card in processes.started} == {"CUDA_VISIBLE_DEVICES=0"}
     assert sorted(name for name, _ in processes.started) == ["a", "after-a", "b", "maybe", "prompts", "shared"]
-    assert content["made"]["at_once"] == 2
+    assert content.made.at_once == 2
 
 
 @pytest.mark.parametrize("failing", ["on_end", "keep"])
@@ -267,7 +267,7 @@ def test_an_end_that_cannot_be_told_or_kept_stops_every_card(
 
     more = {"on_end": fail} if failing == "on_end" else {}
     if failing == "keep":
-        monkeypatch.setattr(running._Table, "write", fail)
+        monkeypatch.setattr(running._TableFile, "write", fail)
     processes = Processes()
     raised: list[OSError] = []
 
@@ -314,10 +314,10 @@ def test_contrasts_are_paired_and_left_out_where_the_items_differ() -> None:
     other.add("r", {"i0": True})
     contrasts = [Contrast(name=n, before="x:r", after=f"{a}:r") for n, a in (("gain", "y"), ("no", "z"), ("none", "q"))]
     found = compare(contrasts, {"x": before, "y": after, "z": other})
-    assert [row["name"] for row in found] == ["gain"]
-    assert (found[0]["gained"], found[0]["lost"], found[0]["n"]) == (10, 1, 12)
-    assert found[0]["lift"] == pytest.approx(9 / 12)
-    assert found[0]["mcnemar_p"] == pytest.approx(24 / 2**11)
+    assert [comparison.name for comparison in found] == ["gain"]
+    assert (found[0].gained, found[0].lost, found[0].n) == (10, 1, 12)
+    assert found[0].lift == pytest.approx(9 / 12)
+    assert found[0].mcnemar_p == pytest.approx(24 / 2**11)
 
 
 def test_table_and_plot_show_every_rate_with_its_interval(
@@ -329,7 +329,7 @@ def test_table_and_plot_show_every_rate_with_its_interval(
     assert "50.0% [30–70]" in shown
     assert "failed: why" in shown
     assert "a over the base" in shown
-    assert rate_text({"rate": 0.5, "wilson": [0.3, 0.7]}) == "50.0% [30–70]"
+    assert rate_text(RateRow(row="r", successes=10, total=20, rate=0.5, wilson=(0.3, 0.7))) == "50.0% [30–70]"
     files = plot(content, tmp_path)
     assert [path.suffix for path in files] == [".svg", ".png"]
     assert files[1].read_bytes()[:4] == b"\x89PNG"
@@ -342,3 +342,20 @@ def test_cards_are_those_that_are_named(monkeypatch: pytest.MonkeyPatch) -> None
     assert running.visible_devices("0, 1") == ["0", "1"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert running.visible_devices(None) == []
+
+
+def test_the_published_table_is_read_and_written_as_it_stands(capsys: pytest.CaptureFixture[str]) -> None:
+    path = Path(__file__).parents[2] / "docs/measured/ablation-default.json"
+    table = AblationTable.model_validate(json.loads(path.read_text()))
+    assert json.dumps(table.as_json(), indent=2, ensure_ascii=False) == path.read_text().rstrip("\n")
+    print_tables(table)
+    assert "any of 8 (oracle)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("changes", [{"seconds": "long"}, {"verdicts": {"strict": [1]}}, {"newer": True}])
+def test_an_outcome_with_a_field_of_another_type_is_none(tmp_path: Path, changes: dict[str, Any]) -> None:
+    write_outcome(tmp_path, Outcome("a", "done"))
+    assert read_outcome(tmp_path) == Outcome("a", "done")
+    path = tmp_path / "outcome.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    assert read_outcome(tmp_path) is None

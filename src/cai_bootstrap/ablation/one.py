@@ -11,13 +11,12 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from cai_bootstrap.ablation import measures
 from cai_bootstrap.ablation.derive import derive
 from cai_bootstrap.ablation.ifbench import ifbench
 from cai_bootstrap.ablation.outcome import Outcome, read_outcome, write_outcome
-from cai_bootstrap.ablation.plan import SHARED, Variation
+from cai_bootstrap.ablation.plan import SHARED, JobFile, Variation
 from cai_bootstrap.ablation.revision import revision
 from cai_bootstrap.config import RunConfig, dump_yaml, resolve
 from cai_bootstrap.errors import (
@@ -68,17 +67,20 @@ class _Job:
         enabled = self.config.fast
         with signals.listening(), Standby(self.workspace.base, standby_log, enabled=enabled) as standby:
             for name, number in steps:
-                more: dict[str, Any] = {} if (name, number) == steps[-1] else {"meanwhile": standby.prepare}
                 log = self.workspace.step_log(self.run, name, number)
                 command = step_command([name, "--config", str(config_file), "--run", self.run, "--round", str(number)])
-                ended = supervise(
-                    command, timeout=getattr(self.config.timeouts, name), log=log, signals=signals,
-                    start=standby.start, **more,
-                )  # fmt: skip
+                code = supervise(
+                    command,
+                    timeout=getattr(self.config.timeouts, name),
+                    log=log,
+                    signals=signals,
+                    start=standby.start,
+                    meanwhile=None if (name, number) == steps[-1] else standby.prepare,
+                ).code
                 if signals.received:
                     raise InterruptedRunError(f"interrupted during '{name}'; start again to go on")
-                if ended.code != EXIT_OK:
-                    raise self._failure(name, ended.code, log)
+                if code != EXIT_OK:
+                    raise self._failure(name, code, log)
 
     def _failure(self, name: str, code: int, log: Path) -> CaiError:
         events, _ = read_events(self.workspace.events(self.run))
@@ -97,14 +99,13 @@ class _Job:
 def main(job_file: str) -> int:
     """Do the variation that a job file describes, and write its outcome. Returns an exit code."""
     die_with_parent()
-    given = read_json(Path(job_file))
-    variation = Variation.model_validate(given["variation"]) if given["variation"] else None
-    config = resolve(given["config"], environment={}).config
-    paths = config.paths
-    workspace = Workspace.at(paths.base_dir, data=paths.data_dir).create()
-    outcome = Outcome(variation.name if variation else SHARED, "done", given["fingerprint"], device=given["device"])
+    task = JobFile.model_validate(read_json(Path(job_file)))
+    variation = task.variation
+    config = resolve(task.config, environment={}).config
+    workspace = Workspace.at(config.paths.base_dir, data=config.paths.data_dir).create()
+    outcome = Outcome(variation.name if variation else SHARED, "done", task.fingerprint, device=task.device)
     run = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    job = _Job(variation, config, workspace, Path(given["ablation"]), outcome, run)
+    job = _Job(variation, config, workspace, task.ablation, outcome, run)
     start = time.monotonic()
     code = EXIT_OK
     try:
@@ -147,17 +148,17 @@ def _train(job: _Job, variation: Variation) -> None:
     for step in ("baseline", "generate"):
         check_outputs(job.shared, step, f"restore it, or remove {job.shared.base} to make it anew")
     if not own and (variation.pairs != "as_made" or rounds > 1):
-        derived = derive(job.shared.round_data(1), job.workspace.round_data(1), variation.pairs, job.config)
-        job.outcome.figures["pairs by the rule"] = derived
+        pairs = derive(job.shared.round_data(1), job.workspace.round_data(1), variation.pairs, job.config)
+        job.outcome.figures["pairs by the rule"] = pairs
     job.share_baseline()
     first = [("generate", 1)] if own else []
     later = [(name, n) for n in range(2, rounds + 1) for name in ("generate", "train")]
     job.steps([*first, ("train", 1), *later, ("evaluate", rounds)])
     _add_side(job, _output(job, "evaluate", "results"), "trained")
     success = _output(job, "train", "success", rounds)
-    details = read_typed(success, SuccessMarker, "run the variation again")
+    marker = read_typed(success, SuccessMarker, "run the variation again")
     job.outcome.adapter = str(success.parent.relative_to(job.ablation))
-    job.outcome.figures.update(pairs=details.pairs, final_loss=round(details.final_loss, 4), labels=details.labels)
+    job.outcome.figures.update(pairs=marker.pairs, final_loss=round(marker.final_loss, 4), labels=marker.labels)
 
 
 def _output(job: _Job, step: str, name: str, number: int = 1) -> Path:
@@ -185,8 +186,8 @@ def _add_side(job: _Job, results_file: Path, side: str) -> None:
     outcome.add("strict", strict)
     outcome.add("first line", {id: answer.first_line_success for id, answer in answers.items()})
     outcome.add("stopped", {id: answer.finished for id, answer in answers.items()})
-    apart = held_out_skills()
-    outcome.add("held-out skills", {id: success for id, success in strict.items() if items[id].skill in apart})
+    skills = held_out_skills()
+    outcome.add("held-out skills", {id: success for id, success in strict.items() if items[id].skill in skills})
     for kind in TASK_TYPES:
         outcome.add(kind, {id: success for id, success in strict.items() if items[id].type == kind})
 
@@ -200,10 +201,10 @@ def _measure(job: _Job, variation: Variation) -> None:
     if variation.kind in _ALONE:
         _ALONE[variation.kind](context, job.outcome, variation.options, folder)
         return
-    needed = read_outcome(job.ablation / (variation.needs or ""))
-    if needed is None or needed.adapter is None:
+    training = read_outcome(job.ablation / (variation.needs or ""))
+    if training is None or training.adapter is None:
         raise DataError(f"variation '{variation.needs}' has no finished adapter; run it first")
-    _ADAPTED[variation.kind](context, job.outcome, variation.options, folder, job.ablation / needed.adapter)
+    _ADAPTED[variation.kind](context, job.outcome, variation.options, folder, job.ablation / training.adapter)
 
 
 if __name__ == "__main__":

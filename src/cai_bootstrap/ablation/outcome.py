@@ -1,17 +1,110 @@
-"""What a variation gave: rates with intervals, one verdict for each item, and paired comparisons between variations."""
+"""What a variation gave: rates with intervals, one verdict for each item, and paired comparisons between variations.
+
+Two files hold it: each variation's `outcome.json`, and `results/ablation.json`, the table of all of them.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
 from cai_bootstrap.ablation.plan import Contrast
 from cai_bootstrap.errors import DataError
 from cai_bootstrap.files import read_json, write_json
 from cai_bootstrap.judging import statistics
+from cai_bootstrap.measuring.figures import Interval
 
 Status = Literal["done", "failed", "left_out", "not_run"]
 OUTCOME = "outcome.json"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+
+class RateRow(_Part):
+    """A row's rate with its 95% Wilson interval.
+
+    `{"row": "strict", "successes": 84, "total": 208, "rate": 0.4038, "wilson": [0.339493, 0.471687]}`
+    """
+
+    row: str
+    successes: int
+    total: int
+    rate: float
+    wilson: Interval
+
+
+class Comparison(_Part):
+    """A contrast, measured: items gained and lost from `before` to `after`, the lift in shares (0.1 is ten points).
+
+    `adjusted_p` is Benjamini-Hochberg's over all comparisons of the table.
+    """
+
+    name: str
+    before: str
+    after: str
+    n: int
+    lift: float
+    interval: Interval
+    gained: int
+    lost: int
+    mcnemar_p: float
+    adjusted_p: float
+
+
+class Entry(_Part):
+    """A variation in the table: what it is, how it ended after how many seconds, its rows and its other figures."""
+
+    name: str
+    group: str
+    what: str
+    kind: str
+    status: Status
+    message: str | None
+    seconds: float
+    device: str
+    rows: list[RateRow]
+    figures: dict[str, Any]
+
+
+class MeasuredSuite(_Part):
+    """The dev suite that every variation was measured on."""
+
+    name: str
+    sha256: str
+    n: int
+
+
+class Origin(_Part):
+    """The code, the model and the settings that all variations share; `started` is a time in UTC."""
+
+    commit: str | None
+    version: str
+    scorer_version: str
+    model: str
+    preset: str | None
+    seed: int
+    at_once: int
+    started: str
+
+
+class AblationTable(_Part):
+    """`results/ablation.json`: the variations that were to run or had ended, and what one gains over another."""
+
+    schema_version: int
+    set: str
+    suite: MeasuredSuite
+    made: Origin
+    finished: str
+    variations: list[Entry]
+    contrasts: list[Comparison]
+
+    def as_json(self) -> dict[str, Any]:
+        """The table as the file holds it."""
+        return self.model_dump(mode="json")
 
 
 @dataclass
@@ -21,6 +114,8 @@ class Outcome:
     `figures` holds what is no rate (a perplexity, token counts); `seconds` is wall time of the variation's process.
     `out_of_memory`: it failed for want of memory, which others on its card may have taken.
     """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
 
     name: str
     status: Status
@@ -39,22 +134,16 @@ class Outcome:
         if verdicts:
             self.verdicts[row] = dict(verdicts)
 
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self) -> list[RateRow]:
         """Each row with its counts, rate and Wilson interval."""
-        return [rate_row(name, list(verdicts.values())) for name, verdicts in self.verdicts.items()]
+        return [_rate_row(name, list(verdicts.values())) for name, verdicts in self.verdicts.items()]
 
 
-def rate_row(name: str, verdicts: Sequence[bool]) -> dict[str, Any]:
-    """Counts, rate and 95% Wilson interval of some verdicts."""
-    low, high = statistics.wilson(sum(verdicts), len(verdicts))
-    right = sum(verdicts)
-    return {
-        "row": name,
-        "successes": right,
-        "total": len(verdicts),
-        "rate": right / len(verdicts),
-        "wilson": [round(low, 6), round(high, 6)],
-    }
+def _rate_row(name: str, verdicts: Sequence[bool]) -> RateRow:
+    successes, total = sum(verdicts), len(verdicts)
+    low, high = statistics.wilson(successes, total)
+    wilson = (round(low, 6), round(high, 6))
+    return RateRow(row=name, successes=successes, total=total, rate=successes / total, wilson=wilson)
 
 
 def write_outcome(folder: Path, outcome: Outcome) -> None:
@@ -63,43 +152,52 @@ def write_outcome(folder: Path, outcome: Outcome) -> None:
 
 
 def read_outcome(folder: Path) -> Outcome | None:
-    """The outcome that was kept, or None if there is none that can be read."""
+    """The outcome in a variation's folder, or None if there is none that can be read."""
     try:
-        return Outcome(**read_json(folder / OUTCOME))
-    except (DataError, TypeError):
+        return TypeAdapter(Outcome).validate_python(read_json(folder / OUTCOME))
+    except (DataError, ValidationError):
         return None
 
 
-def compare(contrasts: Sequence[Contrast], outcomes: Mapping[str, Outcome]) -> list[dict[str, Any]]:
+def compare(contrasts: Sequence[Contrast], outcomes: Mapping[str, Outcome]) -> list[Comparison]:
     """The paired comparisons whose two rows were measured on the same items, p-values adjusted for their number."""
-    found: list[dict[str, Any]] = []
+    pairs: list[tuple[Contrast, dict[str, bool], dict[str, bool]]] = []
     for contrast in contrasts:
         before, after = _verdicts(contrast.before, outcomes), _verdicts(contrast.after, outcomes)
-        if before is None or after is None:
-            continue
-        ids = [id for id in before if id in after]
-        if not ids or len(ids) != len(before) or len(ids) != len(after):
-            continue
+        if before and after and before.keys() == after.keys():
+            pairs.append((contrast, before, after))
+    flips = {contrast.name: _flips(before, after) for contrast, before, after in pairs}
+    p_values = {name: statistics.mcnemar_exact(gained, lost) for name, (gained, lost) in flips.items()}
+    adjusted = statistics.benjamini_hochberg(p_values)
+    comparisons: list[Comparison] = []
+    for contrast, before, after in pairs:
         templates = outcomes[contrast.after.partition(":")[0]].templates
-        left, right = [before[id] for id in ids], [after[id] for id in ids]
-        lift = statistics.paired_lift(left, right, [templates.get(id, id) for id in ids])
-        gained = sum(b and not a for a, b in zip(left, right, strict=True))
-        lost = sum(a and not b for a, b in zip(left, right, strict=True))
-        found.append(
-            {
-                "name": contrast.name,
-                "before": contrast.before,
-                "after": contrast.after,
-                "n": len(ids),
-                "lift": lift.estimate,
-                "interval": [lift.low, lift.high],
-                "gained": gained,
-                "lost": lost,
-                "mcnemar_p": statistics.mcnemar_exact(gained, lost),
-            }
+        lift = statistics.paired_lift(
+            list(before.values()), [after[id] for id in before], [templates.get(id, id) for id in before]
         )
-    adjusted = statistics.benjamini_hochberg({row["name"]: row["mcnemar_p"] for row in found})
-    return [{**row, "adjusted_p": adjusted[row["name"]]} for row in found]
+        gained, lost = flips[contrast.name]
+        comparisons.append(
+            Comparison(
+                name=contrast.name,
+                before=contrast.before,
+                after=contrast.after,
+                n=len(before),
+                lift=lift.estimate,
+                interval=(lift.low, lift.high),
+                gained=gained,
+                lost=lost,
+                mcnemar_p=p_values[contrast.name],
+                adjusted_p=adjusted[contrast.name],
+            )
+        )
+    return comparisons
+
+
+def _flips(before: Mapping[str, bool], after: Mapping[str, bool]) -> tuple[int, int]:
+    """How many items were gained, and how many lost."""
+    gained = sum(after[id] and not success for id, success in before.items())
+    lost = sum(success and not after[id] for id, success in before.items())
+    return gained, lost
 
 
 def _verdicts(place: str, outcomes: Mapping[str, Outcome]) -> dict[str, bool] | None:

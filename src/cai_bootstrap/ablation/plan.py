@@ -67,50 +67,63 @@ class VariationSet(Section):
         """The variations named in a comma-separated list, with those that they need. Raises UsageError for others."""
         if names is None:
             return self
-        known = {v.name: v for v in self.variations}
-        wanted: set[str] = set()
+        by_name = {v.name: v for v in self.variations}
+        choice: set[str] = set()
         for name in filter(None, (part.strip() for part in names.split(","))):
-            if name not in known:
-                raise UsageError(f"--only {name}: no variation of the set '{self.name}'; known: {', '.join(known)}")
-            wanted.add(name)
-            if needed := known[name].needs:
-                wanted.add(needed)
-        return self.model_copy(update={"variations": tuple(v for v in self.variations if v.name in wanted)})
+            if name not in by_name:
+                raise UsageError(f"--only {name}: no variation of the set '{self.name}'; known: {', '.join(by_name)}")
+            choice.add(name)
+            if need := by_name[name].needs:
+                choice.add(need)
+        return self.model_copy(update={"variations": tuple(v for v in self.variations if v.name in choice)})
+
+
+class JobFile(Section):
+    """What a variation's process is to do, as its `job.json` holds it; `variation` None: the shared run.
+
+    `config` is flat (`{"training.epochs": 3.0}`), `ablation` the folder of all variations, `device` a CUDA device.
+    """
+
+    variation: Variation | None
+    config: dict[str, Any]
+    fingerprint: str
+    ablation: Path
+    device: str
 
 
 def load_set(path: Path = DEFAULT_SET) -> VariationSet:
     """Read a set. Raises UsageError naming the file and the field that is wrong."""
     try:
-        found = VariationSet.model_validate(read_yaml(path, what="set of variations"))
+        plan = VariationSet.model_validate(read_yaml(path, what="set of variations"))
     except ValidationError as error:
         problem = error.errors()[0]
         field = ".".join(str(part) for part in problem["loc"]) or "the file"
         raise UsageError(f"{path}: {field}: {problem['msg']}") from error
-    _check(found, path)
-    return found
+    _check(plan, path)
+    return plan
 
 
-def _check(found: VariationSet, path: Path) -> None:
+def _check(plan: VariationSet, path: Path) -> None:
     earlier: dict[str, Variation] = {}
-    for variation in found.variations:
+    for variation in plan.variations:
         where = f"{path}: variation '{variation.name}'"
         if variation.name in earlier or variation.name == SHARED:
             raise UsageError(f"{where}: this name is taken; each variation needs its own")
         if variation.needs is not None:
-            needed = earlier.get(variation.needs)
-            if needed is None or needed.kind != "train":
+            need = earlier.get(variation.needs)
+            if need is None or need.kind != "train":
                 raise UsageError(f"{where}: needs '{variation.needs}', which is no training variation before it")
         elif variation.kind in {"renderings", "forgetting", "ifbench"}:
             raise UsageError(f"{where}: kind '{variation.kind}' measures an adapter; say whose with 'needs'")
         if variation.kind == "train" and variation.data == "shared":
-            changed = [key for key in variation.settings if key.startswith(("generation.", "constitution", "seed"))]
-            if changed:
-                raise UsageError(f"{where}: sets {changed[0]}, which the data depend on; add 'data: own'")
+            data_keys = [key for key in variation.settings if key.startswith(("generation.", "constitution", "seed"))]
+            if data_keys:
+                raise UsageError(f"{where}: sets {data_keys[0]}, which the data depend on; add 'data: own'")
         if variation.data == "own" and variation.pairs != "as_made":
             raise UsageError(f"{where}: 'pairs' turns the shared data into pairs; leave out 'data: own'")
         earlier[variation.name] = variation
     names: set[str] = set()
-    for contrast in found.contrasts:
+    for contrast in plan.contrasts:
         if contrast.name in names:
             raise UsageError(f"{path}: contrast '{contrast.name}': this name is taken; each contrast needs its own")
         names.add(contrast.name)

@@ -12,8 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from cai_bootstrap import __version__
-from cai_bootstrap.ablation.outcome import Outcome, compare, read_outcome
-from cai_bootstrap.ablation.plan import SHARED, Variation, VariationSet
+from cai_bootstrap.ablation.outcome import (
+    OUTCOME,
+    AblationTable,
+    Entry,
+    MeasuredSuite,
+    Origin,
+    Outcome,
+    compare,
+    read_outcome,
+)
+from cai_bootstrap.ablation.plan import SHARED, JobFile, Variation, VariationSet
 from cai_bootstrap.config import Resolved, RunConfig, resolve, show
 from cai_bootstrap.constitution import load_constitution
 from cai_bootstrap.errors import KILLED, CaiError, UsageError
@@ -56,8 +65,8 @@ def run_set(
     at_once: int = 1,
     on_start: Callable[[str, str], None] = lambda _name, _device: None,
     on_end: OnEnd = lambda _: None,
-) -> dict[str, Any]:
-    """Run what is not finished, and write `results/ablation.json` after each variation; returns its content.
+) -> AblationTable:
+    """Run what is not finished, and write `results/ablation.json` after each variation; returns the table in it.
 
     `only` names variations (comma-separated) to run, with those that they need; the others stand in the table if they
     are finished. `devices` are CUDA device numbers, `at_once` processes on each; without any they see what this one
@@ -69,11 +78,11 @@ def run_set(
     workspace.create()
     signals = Signals()
     with hold(workspace, f"cai ablate ({plan.name})"), signals.listening():
-        table = _Table(plan, {job.name for job in jobs}, resolved, workspace, suite, at_once)
+        table = _TableFile(plan, {job.name for job in jobs}, resolved, workspace, suite, at_once)
         scheduler = _Scheduler(jobs, workspace.base / "ablation", signals, on_start, on_end, table.write)
         for job in others:
-            if known := _finished(job, workspace.base / "ablation"):
-                scheduler.outcomes[job.name] = known
+            if outcome := _finished(job, workspace.base / "ablation"):
+                scheduler.outcomes[job.name] = outcome
         scheduler.run([device for device in devices or [""] for _ in range(at_once)])
         return table.write(scheduler.outcomes)
 
@@ -86,16 +95,17 @@ def dev_suite(resolved: Resolved) -> Suite:
     return suite
 
 
-def visible_devices(given: str | None) -> list[str]:
-    """The cards to use: those that were named, else CUDA_VISIBLE_DEVICES, else all that the driver lists."""
-    named = given if given is not None else os.environ.get("CUDA_VISIBLE_DEVICES")
-    if named is not None:
-        return [part.strip() for part in named.split(",") if part.strip()]
+def visible_devices(names: str | None) -> list[str]:
+    """The cards to use: those of `names` ("0,1"), else CUDA_VISIBLE_DEVICES, else all that the driver lists."""
+    if names is None:
+        names = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if names is not None:
+        return [part.strip() for part in names.split(",") if part.strip()]
     try:
-        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=True, timeout=30)
+        driver = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=True, timeout=30)
     except (OSError, subprocess.SubprocessError):
         return []
-    return [str(n) for n, line in enumerate(listed.stdout.splitlines()) if line.startswith("GPU ")]
+    return [str(n) for n, line in enumerate(driver.stdout.splitlines()) if line.startswith("GPU ")]
 
 
 def _jobs(
@@ -115,11 +125,11 @@ def _jobs(
 
     def make(name: str, variation: Variation | None, waits_for: tuple[str, ...]) -> _Job:
         config = _config(plan, variation, resolved, workspace)
-        held = {key: value for key, value in _flat(config).items() if not key.startswith(("paths.", "timeouts."))}
         # Where and how long does not change what comes out.
+        settings = {key: value for key, value in _flat(config).items() if not key.startswith(("paths.", "timeouts."))}
         prints[name] = fingerprint(
-            [variation.model_dump(mode="json", exclude={"what", "group"}) if variation else None, held, suite.sha256,
-             constitution(config.constitution).sha256, weights(config.model, config.revision),
+            [variation.model_dump(mode="json", exclude={"what", "group"}) if variation else None, settings,
+             suite.sha256, constitution(config.constitution).sha256, weights(config.model, config.revision),
              SCORER_VERSION, PROMPT_VERSION, LABEL_VERSION, __version__, [prints[other] for other in waits_for]]
         )  # fmt: skip
         return _Job(name, variation, waits_for, config, prints[name])
@@ -128,8 +138,8 @@ def _jobs(
         if name in chosen:
             jobs.append(make(name, variation, waits_for))
             return
-        known = read_outcome(workspace.base / "ablation" / name)
-        if known is not None and known.status == "done" and all(other in prints for other in waits_for):
+        outcome = read_outcome(workspace.base / "ablation" / name)
+        if outcome is not None and outcome.status == "done" and all(other in prints for other in waits_for):
             with contextlib.suppress(CaiError):
                 others.append(make(name, variation, waits_for))
 
@@ -196,8 +206,8 @@ def _keys(config: RunConfig) -> list[str]:
 
 def _finished(job: _Job, ablation: Path) -> Outcome | None:
     """The outcome of a variation that was finished before, under exactly this definition and configuration."""
-    known = read_outcome(ablation / job.name)
-    return known if known and known.status == "done" and known.fingerprint == job.fingerprint else None
+    outcome = read_outcome(ablation / job.name)
+    return outcome if outcome and outcome.status == "done" and outcome.fingerprint == job.fingerprint else None
 
 
 class _Scheduler:
@@ -275,41 +285,39 @@ class _Scheduler:
 
     def _do(self, job: _Job, device: str) -> Outcome:
         folder = self._ablation / job.name
-        if known := _finished(job, self._ablation):
-            return known
+        if outcome := _finished(job, self._ablation):
+            return outcome
         missing = [n for n in job.waits_for if self.outcomes[n].status != "done"]
         if missing:
             return Outcome(job.name, "not_run", message=f"needs '{missing[0]}', which did not finish")
         if self._signals.received:
             return Outcome(job.name, "not_run", message="interrupted; start again to go on")
         self._on_start(job.name, device)
-        (folder / "outcome.json").unlink(missing_ok=True)
-        job_file = folder / "job.json"
-        write_json(
-            job_file,
-            {
-                "variation": job.variation.model_dump(mode="json") if job.variation else None,
-                "config": _flat(job.config),
-                "fingerprint": job.fingerprint,
-                "ablation": str(self._ablation),
-                "device": device,
-            },
+        (folder / OUTCOME).unlink(missing_ok=True)
+        job_path = folder / "job.json"
+        job_file = JobFile(
+            variation=job.variation,
+            config=_flat(job.config),
+            fingerprint=job.fingerprint,
+            ablation=self._ablation,
+            device=device,
         )
-        command = python_command("cai_bootstrap.ablation.one", str(job_file))
+        write_json(job_path, job_file.model_dump(mode="json"))
+        command = python_command("cai_bootstrap.ablation.one", str(job_path))
         if device:
             command = ["env", f"CUDA_VISIBLE_DEVICES={device}", *command]
         limits = sum(job.config.timeouts.model_dump().values()) * job.config.training.rounds
         log = folder / "output.log"
-        ended = supervise(command, timeout=limits, log=log, signals=self._signals)
-        made = read_outcome(folder)
-        if made is None:
-            why = f"ended with code {ended.code}; {log} says more"
-            made = Outcome(job.name, "failed", job.fingerprint, why, out_of_memory=ended.code == KILLED)
-        return made
+        code = supervise(command, timeout=limits, log=log, signals=self._signals).code
+        outcome = read_outcome(folder)
+        if outcome is None:
+            why = f"ended with code {code}; {log} says more"
+            outcome = Outcome(job.name, "failed", job.fingerprint, why, out_of_memory=code == KILLED)
+        return outcome
 
 
-class _Table:
-    """The content of `results/ablation.json`."""
+class _TableFile:
+    """Writes `results/ablation.json`, whole, from the outcomes so far."""
 
     def __init__(
         self,
@@ -321,46 +329,45 @@ class _Table:
         at_once: int,
     ) -> None:
         self._plan, self._chosen, self._path = plan, chosen, workspace.results / RESULTS
-        self._head = {
-            "schema_version": SCHEMA_VERSION,
-            "set": plan.name,
-            "suite": {"name": suite.name, "sha256": suite.sha256, "n": len(suite.items)},
-            "made": {
-                "commit": provenance.commit(),
-                "version": __version__,
-                "scorer_version": SCORER_VERSION,
-                "model": resolved.config.model,
-                "preset": resolved.config.preset,
-                "seed": resolved.config.seed,
-                "at_once": at_once,
-                "started": utc_now(),
-            },
-        }
+        self._suite = MeasuredSuite(name=suite.name, sha256=suite.sha256, n=len(suite.items))
+        self._origin = Origin(
+            commit=provenance.commit(),
+            version=__version__,
+            scorer_version=SCORER_VERSION,
+            model=resolved.config.model,
+            preset=resolved.config.preset,
+            seed=resolved.config.seed,
+            at_once=at_once,
+            started=utc_now(),
+        )
 
-    def write(self, outcomes: dict[str, Outcome]) -> dict[str, Any]:
-        about: dict[str, Variation | None] = {SHARED: None} if SHARED in outcomes else {}
-        about |= {v.name: v for v in self._plan.variations if v.name in self._chosen or v.name in outcomes}
-        content = {
-            **self._head,
-            "finished": utc_now(),
-            "variations": [_entry(name, about[name], outcomes.get(name)) for name in about],
-            "contrasts": compare(self._plan.contrasts, outcomes),
-        }
-        write_json(self._path, content)
-        return content
+    def write(self, outcomes: dict[str, Outcome]) -> AblationTable:
+        variations: dict[str, Variation | None] = {SHARED: None} if SHARED in outcomes else {}
+        variations |= {v.name: v for v in self._plan.variations if v.name in self._chosen or v.name in outcomes}
+        table = AblationTable(
+            schema_version=SCHEMA_VERSION,
+            set=self._plan.name,
+            suite=self._suite,
+            made=self._origin,
+            finished=utc_now(),
+            variations=[_entry(name, variation, outcomes.get(name)) for name, variation in variations.items()],
+            contrasts=compare(self._plan.contrasts, outcomes),
+        )
+        write_json(self._path, table.as_json())
+        return table
 
 
-def _entry(name: str, variation: Variation | None, outcome: Outcome | None) -> dict[str, Any]:
-    found = outcome or Outcome(name, "not_run", message="not reached yet")
-    return {
-        "name": name,
-        "group": variation.group if variation else "0 shared",
-        "what": variation.what if variation else "the untrained base, asked plainly; data for the others",
-        "kind": variation.kind if variation else SHARED,
-        "status": found.status,
-        "message": found.message,
-        "seconds": found.seconds,
-        "device": found.device,
-        "rows": found.rows(),
-        "figures": found.figures,
-    }
+def _entry(name: str, variation: Variation | None, outcome: Outcome | None) -> Entry:
+    outcome = outcome or Outcome(name, "not_run", message="not reached yet")
+    return Entry(
+        name=name,
+        group=variation.group if variation else "0 shared",
+        what=variation.what if variation else "the untrained base, asked plainly; data for the others",
+        kind=variation.kind if variation else SHARED,
+        status=outcome.status,
+        message=outcome.message,
+        seconds=outcome.seconds,
+        device=outcome.device,
+        rows=outcome.rows(),
+        figures=outcome.figures,
+    )

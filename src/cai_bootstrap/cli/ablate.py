@@ -1,12 +1,16 @@
 """`cai ablate`: a named set of variations of a run, on dev, and what the gain comes from."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from cai_bootstrap.cli.options import HelpWithBase, Settings, configured, json_option, print_json
 from cai_bootstrap.cli.printed import table
+
+if TYPE_CHECKING:
+    from cai_bootstrap.ablation.outcome import Outcome
+    from cai_bootstrap.ablation.plan import VariationSet
 
 
 @click.command(cls=HelpWithBase)
@@ -42,43 +46,43 @@ def ablate(
     if list_only:
         _list(plan.only(only), as_json)
         return 0
-    from cai_bootstrap.ablation.run import run_set, visible_devices
+    from cai_bootstrap.ablation.run import RESULTS, run_set, visible_devices
     from cai_bootstrap.ablation.show import plot, print_tables
 
     resolved = settings.resolve()
     workspace = settings.workspace(resolved)
 
-    def started(name: str, device: str) -> None:
+    def say_start(name: str, device: str) -> None:
         click.echo(f"{name}: started" + (f" on device {device}" if device else ""), err=as_json)
 
-    def ended(outcome: Any) -> None:
+    def say_end(outcome: "Outcome") -> None:
         reason = f": {outcome.message}" if outcome.message else ""
         click.echo(f"{outcome.name}: {outcome.status.replace('_', ' ')} ({outcome.seconds:.0f} s){reason}", err=as_json)
 
-    content = run_set(
+    ablation = run_set(
         plan,
         resolved,
         workspace,
         only=only,
         devices=visible_devices(devices),
         at_once=jobs,
-        on_start=started,
-        on_end=ended,
+        on_start=say_start,
+        on_end=say_end,
     )
-    files = [workspace.results / "ablation.json", *plot(content, workspace.results)]
+    files = [workspace.results / RESULTS, *plot(ablation, workspace.results)]
     if as_json:
-        print_json(content)
+        print_json(ablation.as_json())
     else:
-        print_tables(content)
+        print_tables(ablation)
         for path in files:
             click.echo(f"  {path}")
-    unfinished = [entry["name"] for entry in content["variations"] if entry["status"] in {"failed", "not_run"}]
+    unfinished = [entry.name for entry in ablation.variations if entry.status in {"failed", "not_run"}]
     if unfinished:
         click.echo(f"error: not finished: {', '.join(unfinished)}; start again to go on", err=True)
     return 1 if unfinished else 0
 
 
-def _list(plan: Any, as_json: bool) -> None:
+def _list(plan: "VariationSet", as_json: bool) -> None:
     if as_json:
         print_json(plan.model_dump(mode="json"))
         return
