@@ -126,7 +126,9 @@ def run(model: str, count: int, preset: str, folder: Path) -> dict[str, Any]:
     return {
         "whole_seconds": whole, "engines_seconds": engines, "whole_by_engines": whole / engines if engines else None,
         "verdict": outcome.verdict, "message": outcome.message, "count": count, "preset": preset,
-        "steps": {name: {**step, **noted.get(name.split("-")[0], {})} for name, step in outcome.steps.items()},
+        "steps": {
+            name: {**step.model_dump(), **noted.get(name.split("-")[0], {})} for name, step in outcome.steps.items()
+        },
         "engine_choices": [message for message in said if message.startswith("engine ")],
         "aims": {"share": SHARE, "seconds": AIM, "bound": BOUND},
     }  # fmt: skip

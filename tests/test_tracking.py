@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,13 @@ from stubs import Cai
 from cai_bootstrap.config import RunConfig
 from cai_bootstrap.events import newest_training, run_logs
 from cai_bootstrap.files import write_json
+from cai_bootstrap.pipeline import RunOutcome
 from cai_bootstrap.run.folder import Workspace
+from cai_bootstrap.run.record import StepRecord
 from cai_bootstrap.tracking import track_run, training_curves
 
-ENDED = {"verdict": "failed", "exit_code": 3, "message": "Stage 1 FAILED: 25.0% of 8", "steps": {"train": {}}}
+STEP = StepRecord(status="done", seconds=1.0, skipped=False)
+FAILED = RunOutcome("failed", 3, {"train": STEP}, message="Stage 1 FAILED: 25.0% of 8")
 
 
 @pytest.fixture
@@ -38,9 +42,8 @@ def finished(tmp_path: Path) -> Workspace:
 
 
 def told(name: str, workspace: Workspace) -> str:
-    ended = {**ENDED, "results_file": workspace.results / "stage1_evaluation_x.json"}
-    config = RunConfig().model_dump(mode="json")
-    return track_run(name, workspace, config, ended, workspace.results / "report.html")
+    outcome = replace(FAILED, results_file=workspace.results / "stage1_evaluation_x.json")
+    return track_run(name, workspace, RunConfig(), outcome, workspace.results / "report.html")
 
 
 def test_phases_follow_on_and_a_look_stands_at_the_step_it_was_made(finished: Workspace) -> None:
@@ -59,7 +62,7 @@ def test_a_run_that_went_on_after_its_training_tells_the_curves_and_one_without_
     (finished.logs / "20260102T000000Z.jsonl").write_text('{"event": "run_started", "steps": ["train", "evaluate"]}\n')
     assert "run 20260102T000000Z, 4 training steps" in told("wandb", finished)
     assert list(training_curves([])) == []
-    monkeypatch.setitem(ENDED, "steps", {"baseline": {}})
+    monkeypatch.setattr(FAILED, "steps", {"baseline": STEP})
     assert "run 20260102T000000Z, 0 training steps" in told("wandb", finished)
 
 
@@ -129,5 +132,5 @@ def test_a_tracker_that_fails_is_said_and_changes_nothing(
         raise ConnectionError("no route")
 
     monkeypatch.setattr(tracking, "track_run", fail)
-    _track(RunConfig(track="trackio"), finished, ENDED, None)
+    _track(RunConfig(track="trackio"), finished, FAILED, None)
     assert "WARNING: the run could not be told to trackio (ConnectionError: no route)" in capsys.readouterr().err

@@ -50,7 +50,7 @@ from cai_bootstrap.run.lock import hold
 from cai_bootstrap.run.markers import SuccessMarker, check_outputs, read_outputs, read_typed
 from cai_bootstrap.run.record import Reuse, RunRecord, StepRecord
 from cai_bootstrap.standby import Standby
-from cai_bootstrap.supervise import Ended, Signals, step_command, supervise
+from cai_bootstrap.supervise import Signals, step_command, supervise
 
 START_PATIENCE_SECONDS = 10.0
 STAGE_1_RATE = 0.95
@@ -67,13 +67,17 @@ class _StepError(CaiError):
 
 @dataclass
 class RunOutcome:
-    """How a run ended. `steps` maps names to {status, seconds, skipped}; `results_file` is the evaluation, if any."""
+    """How a run ended. `steps` has `train-2` for round 2; `results_file` is the evaluation, if any."""
 
     verdict: str
     exit_code: int
-    steps: dict[str, dict[str, Any]] = field(default_factory=dict)
+    steps: dict[str, StepRecord] = field(default_factory=dict)
     results_file: Path | None = None
     message: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """The outcome as `cai run --json` prints it."""
+        return {**vars(self), "steps": {name: step.model_dump() for name, step in self.steps.items()}}
 
 
 class _Follower:
@@ -132,8 +136,8 @@ def run_pipeline(
         with Standby(workspace.base, workspace.standby_log(run), enabled=resolved.config.fast) as standby:
             outcome = _Run(resolved, workspace, log, follow, signals, standby).through(steps)
         # Exit code and events tell that a single step failed; the record of a finished run stays, for it is still true.
-        measured = outcome.exit_code == EXIT_OK or outcome.results_file is not None
-        if "evaluate" in steps and ("baseline" in steps or measured):
+        has_result = outcome.exit_code == EXIT_OK or outcome.results_file is not None
+        if "evaluate" in steps and ("baseline" in steps or has_result):
             _write_run(resolved, workspace, run, outcome)
         with contextlib.suppress(OSError):
             log.emit(RunFinished(exit_code=outcome.exit_code, verdict=outcome.verdict, message=outcome.message))
@@ -142,7 +146,7 @@ def run_pipeline(
 
 
 @dataclass(frozen=True)
-class _Watched:
+class _LastLook:
     """A round's last look: the share that was followed, and of which items (`dev`, or held-back instructions)."""
 
     rate: float
@@ -195,7 +199,7 @@ class _Run:
         """
         settings = self.resolved.config.training
         for number in range(2, settings.rounds + 1):
-            before = self._watched(number - 1)
+            before = self._last_look(number - 1)
             if before is None:
                 message = (
                     f"round {number} is left out: nobody looked at the model of round {number - 1}, so no round could "
@@ -210,22 +214,22 @@ class _Run:
                 return
             self._step("generate", config_file, outcome, number=number)
             self._step("train", config_file, outcome, number=number)
-            after = self._watched(number)
+            after = self._last_look(number)
             if after is not None and after.rate - before.rate < settings.min_gain:
                 message = f"round {number} gained {after.rate - before.rate:+.1%} on {after.items}; no more"
                 self.log.emit(Notice(step="train", message=message))
                 return
 
-    def _watched(self, number: int) -> "_Watched | None":
+    def _last_look(self, number: int) -> _LastLook | None:
         """What a round's finished model followed of the items it was watched on, from its success marker."""
-        trained = read_outputs(self.workspace, "train", number)
-        if trained is None:
+        outputs = read_outputs(self.workspace, "train", number)
+        if outputs is None:
             return None
-        path = trained.path("success")
+        path = outputs.path("success")
         again = "restore it, or remove its folder and train again"
-        trained.check(path, again)
+        outputs.check(path, again)
         success = read_typed(path, SuccessMarker, again)
-        return _Watched(success.watch[-1].strict_rate, success.watched) if success.watch else None
+        return _LastLook(success.watch[-1].strict_rate, success.watched) if success.watch else None
 
     def _best_round(self, outcome: RunOutcome, steps: Sequence[Step]) -> int:
         """The round that followed most of what it was watched on (the earlier one if equal); never chosen on test.
@@ -234,63 +238,67 @@ class _Run:
         """
         rounds = range(1, self.resolved.config.training.rounds + 1)
         if "train" in steps:
-            done = [n for n in rounds if step_name("train", n) in outcome.steps]
+            candidates = [n for n in rounds if step_name("train", n) in outcome.steps]
         else:
-            ended = [self._trained_at(n) for n in rounds]
-            done = [n for n in rounds if all(ended[:n]) and sorted(ended[:n]) == ended[:n]]
-        seen = {n: watched for n in done if (watched := self._watched(n)) is not None}
-        return max(seen, key=lambda n: (seen[n].rate, -n), default=1)
+            ends = [self._training_end(n) for n in rounds]
+            candidates = [n for n in rounds if all(ends[:n]) and sorted(ends[:n]) == ends[:n]]
+        looks = {n: look for n in candidates if (look := self._last_look(n)) is not None}
+        return max(looks, key=lambda n: (looks[n].rate, -n), default=1)
 
-    def _trained_at(self, number: int) -> str:
+    def _training_end(self, number: int) -> str:
         """When a round's training ended, in UTC; empty if it did not."""
-        trained = read_outputs(self.workspace, "train", number)
-        return "" if trained is None else trained.finished_at
+        outputs = read_outputs(self.workspace, "train", number)
+        return "" if outputs is None else outputs.finished_at
 
     def _step(self, name: Step, config_file: Path, outcome: RunOutcome, *, number: int = 1, last: bool = False) -> None:
         limit = getattr(self.resolved.config.timeouts, name)
-        shown = step_name(name, number)
-        outcome.steps[shown] = {"status": "running", "seconds": 0.0, "skipped": False}
+        key = step_name(name, number)
+        outcome.steps[key] = StepRecord(status="running", seconds=0.0, skipped=False)
         output = self.workspace.step_log(self.log.run, name, number)
         self.log.emit(StepStarted(step=name, timeout=limit, round=number if number > 1 else None))
         self.follow.begin_step()
         command = step_command([name, "--config", str(config_file), "--run", self.log.run, "--round", str(number)])
-        more: dict[str, Any] = {} if last else {"meanwhile": self.standby.prepare}
-        ended = supervise(
-            command, timeout=limit, log=output, signals=self.signals, on_tick=self.follow, start=self.standby.start,
-            **more,
-        )  # fmt: skip
-        skipped = self.follow.skipped
-        status = "done" if ended.code == EXIT_OK else "failed"
-        outcome.steps[shown] = {"status": status, "seconds": round(ended.seconds, 2), "skipped": skipped}
+        end = supervise(
+            command,
+            timeout=limit,
+            log=output,
+            signals=self.signals,
+            on_tick=self.follow,
+            start=self.standby.start,
+            meanwhile=None if last else self.standby.prepare,
+        )
+        status = "done" if end.code == EXIT_OK else "failed"
+        step = StepRecord(status=status, seconds=round(end.seconds, 2), skipped=self.follow.skipped)
+        outcome.steps[key] = step
         self.log.emit(
             StepFinished(
                 step=name,
                 round=number if number > 1 else None,
                 status=status,
-                seconds=round(ended.seconds, 2),
-                skipped=skipped,
-                exit_code=ended.code,
+                seconds=step.seconds,
+                skipped=step.skipped,
+                exit_code=end.code,
             )
         )
-        if ended.code != EXIT_OK:
-            raise self._failure(name, limit, ended, output)
+        if end.code != EXIT_OK:
+            raise self._failure(name, limit, end.code, output)
 
-    def _failure(self, name: str, limit: int, ended: Ended, output: Path) -> CaiError:
-        if ended.code == EXIT_TIMEOUT:
+    def _failure(self, name: str, limit: int, code: int, output: Path) -> CaiError:
+        if code == EXIT_TIMEOUT:
             return StepTimeoutError(
                 f"the step '{name}' was ended at its time limit of {limit} s; what was finished is kept, so start "
                 f"again to go on, or give it more: --timeout {name}=SECONDS"
             )
-        said = self.follow.error
-        if ended.code == EXIT_INTERRUPTED:
-            return InterruptedRunError(said or f"interrupted during '{name}'; start again to go on")
-        if ended.code == EXIT_TERMINATED:
-            return TerminatedRunError(said or f"terminated during '{name}'; start again to go on")
-        if said is None:
+        message = self.follow.error
+        if code == EXIT_INTERRUPTED:
+            return InterruptedRunError(message or f"interrupted during '{name}'; start again to go on")
+        if code == EXIT_TERMINATED:
+            return TerminatedRunError(message or f"terminated during '{name}'; start again to go on")
+        if message is None:
             tail = output.read_text(errors="replace").strip().splitlines()[-12:] if output.exists() else []
-            killed = " (killed; the machine may be out of memory)" if ended.code == KILLED else ""
-            said = f"the step '{name}' ended with code {ended.code}{killed}; {output} ends with:\n" + "\n".join(tail)
-        return _StepError(said, ended.code if ended.code in EXPECTED_EXITS else EXIT_FAILURE)
+            cause = " (killed; the machine may be out of memory)" if code == KILLED else ""
+            message = f"the step '{name}' ended with code {code}{cause}; {output} ends with:\n" + "\n".join(tail)
+        return _StepError(message, code if code in EXPECTED_EXITS else EXIT_FAILURE)
 
     def _nothing_to_teach(self) -> bool:
         if self.resolved.config.evaluation.train_anyway:
@@ -304,12 +312,12 @@ class _Run:
 
     def _gate(self, outcome: RunOutcome) -> None:
         """Read the results back from disk and judge them: the only place where a run can be said to have passed."""
-        evaluated = read_outputs(self.workspace, "evaluate")
-        if evaluated is None:
+        outputs = read_outputs(self.workspace, "evaluate")
+        if outputs is None:
             raise UntrustedResultError(f"{self.workspace.logs}: no evaluation ended here; run `cai evaluate`")
-        path = evaluated.path("results")
+        path = outputs.path("results")
         outcome.results_file = path
-        evaluated.check(path, "evaluate again: cai evaluate")
+        outputs.check(path, "evaluate again: cai evaluate")
         settings = self.resolved.config.evaluation
         suite = None if settings.suite in NAMED_SUITES else load_suite(settings.suite)
         verdict = judge_file(path, enforce=settings.enforce_gate, suite=suite, workspace=self.workspace)
@@ -328,7 +336,7 @@ def _write_run(resolved: Resolved, workspace: Workspace, run: str, outcome: RunO
         verdict=outcome.verdict,
         exit_code=outcome.exit_code,
         message=outcome.message,
-        steps={name: StepRecord.model_validate(step) for name, step in outcome.steps.items()},
+        steps=outcome.steps,
         reuse=_reuse(outcome.results_file) or Reuse(requested=count, found=count),
         results_file=outcome.results_file.name if outcome.results_file else None,
         manifest=provenance.manifest(resolved, workspace),

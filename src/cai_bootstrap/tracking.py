@@ -4,17 +4,20 @@ It is told once, after the run, from the events; the trainer reports to nobody. 
 (`TRACKIO_DIR`), wandb whatever its own settings say (`WANDB_MODE=offline` for no network).
 """
 
+import contextlib
 import importlib
 import importlib.util
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-from cai_bootstrap.errors import DataError, UsageError
+from cai_bootstrap.config import RunConfig
+from cai_bootstrap.errors import DataError, UntrustedResultError, UsageError
 from cai_bootstrap.events import TrainingEvent, TrainStep, newest_training, run_logs, training_offsets
-from cai_bootstrap.files import read_json
+from cai_bootstrap.measuring.declared import StoredRates
+from cai_bootstrap.pipeline import RunOutcome
 from cai_bootstrap.run.folder import Workspace
+from cai_bootstrap.run.markers import read_typed
 
 PROJECT = "cai-bootstrap"
 PROJECT_VARIABLE = {"trackio": "TRACKIO_PROJECT", "wandb": "WANDB_PROJECT"}
@@ -26,14 +29,11 @@ def require_tracker(name: str) -> None:
         raise UsageError(f"--track {name}: it is not installed; run: pip install 'cai-bootstrap[track]'")
 
 
-def track_run(
-    name: str, workspace: Workspace, config: dict[str, Any], ended: dict[str, Any], report: Path | None
-) -> str:
-    """Tell the newest run to `trackio` or `wandb`; returns what was told, in words.
+def track_run(name: str, workspace: Workspace, config: RunConfig, outcome: RunOutcome, report: Path | None) -> str:
+    """Tell the newest run to `trackio` or `wandb`; returns in words what was told.
 
-    `ended` is how it ended: verdict, exit_code, message, steps, results_file. Training steps keep their numbers; those
-    of later phases and rounds follow on. Raises UsageError if the tracker is not installed, DataError if there is no
-    run, and whatever the tracker raises.
+    Training steps keep their numbers; those of later phases and rounds follow on. Raises UsageError if the tracker is
+    not installed, DataError if there is no run, and whatever the tracker raises.
     """
     require_tracker(name)
     library = importlib.import_module(name)
@@ -42,31 +42,32 @@ def track_run(
         raise DataError(f"{workspace.logs}: no run's events are there; there is nothing to track")
     run = logs[-1].stem
     # An earlier run may have trained what this one went on with.
-    curves = list(training_curves(newest_training(logs))) if "train" in ended["steps"] else []
-    verdict = _verdict(ended)
+    curves = list(training_curves(newest_training(logs))) if "train" in outcome.steps else []
+    verdict = _verdict(outcome)
+    settings = config.model_dump(mode="json")
     project = os.environ.get(PROJECT_VARIABLE[name], PROJECT)
     if name == "wandb":
-        tracked = library.init(
-            project=project, name=run, id=run, resume="allow", config=config, dir=str(workspace.logs)
+        record = library.init(
+            project=project, name=run, id=run, resume="allow", config=settings, dir=str(workspace.logs)
         )
     else:
-        tracked = library.init(
-            project=project, name=run, config=config, embed=False, auto_log_gpu=False, auto_log_cpu=False
+        record = library.init(
+            project=project, name=run, config=settings, embed=False, auto_log_gpu=False, auto_log_cpu=False
         )
     for step, figures in curves:
-        tracked.log(figures, step=step)
+        record.log(figures, step=step)
     last = curves[-1][0] + 1 if curves else 0
     numbers = {key: value for key, value in verdict.items() if isinstance(value, int | float)}
-    tracked.log(numbers, step=last)
+    record.log(numbers, step=last)
     if name == "wandb":
-        tracked.summary.update(verdict)
+        record.summary.update(verdict)
         if report is not None:
-            tracked.save(str(report), base_path=str(report.parent), policy="now")
+            record.save(str(report), base_path=str(report.parent), policy="now")
     else:
-        tracked.log({"verdict": library.Markdown(_as_text(verdict))}, step=last + 1)
+        record.log({"verdict": library.Markdown(_as_text(verdict))}, step=last + 1)
         if report is not None:
             library.save(report, project=project)
-    tracked.finish()
+    record.finish()
     return f"told {name}: project {project}, run {run}, {last - 1 if curves else 0} training steps" + (
         ", the report" if report else ""
     )
@@ -75,24 +76,26 @@ def track_run(
 def training_curves(training: Sequence[TrainingEvent]) -> Iterator[tuple[int, dict[str, float]]]:
     """Step and figures of every training step and look at the model, on one axis for all rounds and phases."""
     offsets = training_offsets(training)
-    placed = [(offsets[row.part] + row.event.number, row) for row in training]
-    for step, row in sorted(placed, key=lambda each: (each[0], each[1].round, each[1].event.event)):
+    numbered = [(offsets[row.part] + row.event.number, row) for row in training]
+    for step, row in sorted(numbered, key=lambda each: (each[0], each[1].round, each[1].event.event)):
         kind = "train" if isinstance(row.event, TrainStep) else "watch"
         figures = row.event.figures.items()
         yield step, {f"{kind}/{name}": float(value) for name, value in figures if value is not None}
 
 
-def _verdict(ended: dict[str, Any]) -> dict[str, Any]:
-    """How the run ended, and the sides' rates of success where there was an evaluation."""
-    verdict = {key: ended.get(key) for key in ("verdict", "exit_code", "message")}
-    if ended.get("results_file"):
-        try:
-            rates = read_json(Path(ended["results_file"]))["statistics"]["rates"]
-            verdict |= {f"success_rate/{side}": rate["success_rate"] for side, rate in rates.items()}
-        except (DataError, KeyError, TypeError):
-            pass  # a torn file: the message says so
-    return {key: value for key, value in verdict.items() if value is not None}
+def _verdict(outcome: RunOutcome) -> dict[str, str | float]:
+    """How the run ended, and the sides' rates of success where there was an evaluation that can be read."""
+    figures: dict[str, str | float | None] = {
+        "verdict": outcome.verdict,
+        "exit_code": outcome.exit_code,
+        "message": outcome.message,
+    }
+    if outcome.results_file is not None:
+        with contextlib.suppress(UntrustedResultError):  # a torn file: the message says so
+            rates = read_typed(outcome.results_file, StoredRates, "").statistics.rates
+            figures |= {f"success_rate/{side}": rate.success_rate for side, rate in rates.items()}
+    return {key: value for key, value in figures.items() if value is not None}
 
 
-def _as_text(verdict: dict[str, Any]) -> str:
+def _as_text(verdict: dict[str, str | float]) -> str:
     return "\n".join(f"- {key}: {value}" for key, value in verdict.items())

@@ -346,10 +346,10 @@ def test_names_from_a_file_are_neither_markup_nor_escape_sequences_on_the_screen
     assert run_command(["compare", str(a), str(b), *suite_file]) == 4
     assert run_command(["compare", str(a), str(a), *suite_file]) == 0
     from cai_bootstrap.cli.screen import final_table
+    from cai_bootstrap.run.record import StepRecord
 
-    final_table(
-        Results.model_validate(results), {"evaluate": {"seconds": 1.0, "skipped": False}}, [Path(f"/x/{HOSTILE}")]
-    )
+    steps = {"evaluate": StepRecord(status="done", seconds=1.0, skipped=False)}
+    final_table(Results.model_validate(results), steps, [Path(f"/x/{HOSTILE}")])
     captured = capsys.readouterr()
     for text in (captured.out, captured.err):
         assert not {"\x1b", "\x9b", "\u202e"} & set(text)

@@ -2,13 +2,17 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from cai_bootstrap.cli.options import HelpWithBase, Settings, configured, json_option, print_json
 from cai_bootstrap.cli.printed import say
 from cai_bootstrap.run.folder import Workspace
+
+if TYPE_CHECKING:
+    from cai_bootstrap.config import RunConfig, Step
+    from cai_bootstrap.pipeline import RunOutcome
 
 
 @click.command(cls=HelpWithBase)
@@ -65,7 +69,7 @@ def evaluate(settings: Settings, as_json: bool) -> int:
     return _run(settings, ("prepare", "evaluate"), as_json)
 
 
-def _run(settings: Settings, steps: Sequence[Any], as_json: bool) -> int:
+def _run(settings: Settings, steps: Sequence["Step"], as_json: bool) -> int:
     from cai_bootstrap.cli.screen import Screen, final_table
     from cai_bootstrap.measuring.results import read_results
     from cai_bootstrap.pipeline import run_pipeline
@@ -79,7 +83,7 @@ def _run(settings: Settings, steps: Sequence[Any], as_json: bool) -> int:
     if as_json:
         outcome = run_pipeline(resolved, workspace, steps)
         report = _report(workspace) if whole else None
-        print_json({**vars(outcome), "report": report})
+        print_json({**outcome.as_json(), "report": report})
     else:
         with Screen() as screen:
             outcome = run_pipeline(resolved, workspace, steps, on_event=screen.show)
@@ -90,8 +94,7 @@ def _run(settings: Settings, steps: Sequence[Any], as_json: bool) -> int:
             final_table(results, outcome.steps, [*files, report] if report else files)
         elif outcome.exit_code == 0 and outcome.verdict == "done":
             say(f"done; files are under {workspace.base}")
-    if resolved.config.track is not None:
-        _track(resolved.config, workspace, vars(outcome), report)
+    _track(resolved.config, workspace, outcome, report)
     failed = outcome.exit_code != 0
     if outcome.message and (failed or not as_json):
         say(f"error: {outcome.message}" if failed else outcome.message, err=failed)
@@ -109,18 +112,20 @@ def _report(workspace: Workspace) -> Path | None:
         return None
 
 
-def _track(config: Any, workspace: Workspace, ended: dict[str, Any], report: Path | None) -> None:
-    """Tell the run to the tracker. That it fails changes no verdict, and is said."""
+def _track(config: "RunConfig", workspace: Workspace, outcome: "RunOutcome", report: Path | None) -> None:
+    """Tell the run to the tracker, if the user named one. That it fails changes no verdict, and is said."""
+    if config.track is None:
+        return
     from cai_bootstrap.tracking import track_run
 
     try:
-        outcome = track_run(config.track, workspace, config.model_dump(mode="json"), ended, report)
+        message = track_run(config.track, workspace, config, outcome, report)
     except Exception as error:
-        outcome = f"WARNING: the run could not be told to {config.track} ({type(error).__name__}: {error})"
-    say(outcome, err=True)
+        message = f"WARNING: the run could not be told to {config.track} ({type(error).__name__}: {error})"
+    say(message, err=True)
 
 
-def _check_early(config: Any, steps: Sequence[Any]) -> None:
+def _check_early(config: "RunConfig", steps: Sequence["Step"]) -> None:
     """Find bad input before a step is started or a folder is made."""
     if config.track is not None:
         from cai_bootstrap.tracking import require_tracker

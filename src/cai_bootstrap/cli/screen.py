@@ -2,9 +2,10 @@
 
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, assert_never
+from typing import assert_never
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -31,9 +32,10 @@ from cai_bootstrap.measuring.figures import FirstLine, SideFigures, Statistics, 
 from cai_bootstrap.measuring.results import percent
 from cai_bootstrap.measuring.side_figures import beside, beside_rows
 from cai_bootstrap.printable import duration
+from cai_bootstrap.records import TASK_TYPES
+from cai_bootstrap.run.record import StepRecord
 
 PLAIN_SECONDS = 15.0
-TYPES = ("question", "completion", "generation", "transformation")
 
 
 class Screen:
@@ -119,7 +121,7 @@ class Screen:
 
 
 def final_table(
-    results: Results, steps: dict[str, dict[str, Any]], files: list[Path], console: Console | None = None
+    results: Results, steps: Mapping[str, StepRecord], files: list[Path], console: Console | None = None
 ) -> None:
     """The last screen: both sides per type with intervals, the tests, wall time, and where the files are."""
     console = console or Console(soft_wrap=True)
@@ -134,7 +136,7 @@ def final_table(
         columns += [("best prompted base*", "rival", "first_line_rates"), ("trained*", "trained", "first_line_rates")]
     for heading in ("", *(heading for heading, _, _ in columns)):
         table.add_column(heading, justify="left" if not heading else "right")
-    for name in ("all", *TYPES):
+    for name in ("all", *TASK_TYPES):
         table.add_row(name, *(_cell(results, name, side, kind) for _, side, kind in columns))
     console.print(table)
     if rival:
@@ -142,11 +144,8 @@ def final_table(
         console.print(printed(cut), highlight=False)
     for line in (*_tests(statistics), *_beside(results)):
         console.print(printed(line), highlight=False)
-    console.print(
-        "wall time: "
-        + ", ".join(f"{n} {duration(s['seconds'])}{' (skipped)' if s['skipped'] else ''}" for n, s in steps.items()),
-        highlight=False,
-    )
+    times = [f"{n} {duration(s.seconds)}{' (skipped)' if s.skipped else ''}" for n, s in steps.items()]
+    console.print(f"wall time: {', '.join(times)}", highlight=False)
     for path in files:
         console.print(printed(f"  {path}"), highlight=False)
 

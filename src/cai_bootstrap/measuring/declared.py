@@ -323,3 +323,21 @@ class StoredResults(_Stored):
     def adapter(self) -> str | None:
         """The hash of the weights of the adapter that was measured."""
         return None if self.models.trained is None else self.models.trained.factors.adapter
+
+
+class StoredRate(_Stored):
+    """The rate of success that a file states for a side."""
+
+    success_rate: float | None
+
+
+class StoredStatistics(_Stored):
+    """The rates that a file states, by side."""
+
+    rates: dict[str, StoredRate]
+
+
+class StoredRates(_Stored):
+    """The rates of a results file as it states them, for a curve beside others: nothing is derived again."""
+
+    statistics: StoredStatistics
