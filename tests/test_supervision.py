@@ -76,6 +76,10 @@ def test_run_and_ablate_keep_what_a_step_prints_where_the_step_says(
     outcome = pipeline.run_pipeline(Resolved(config=config_of(), origins={}), workspace, ["train"])
     assert outcome.message is not None
     assert f"{logs[0]} ends with:\nSegmentation fault" in outcome.message
+    assert outcome.as_json() == {
+        "verdict": "error", "exit_code": 1, "results_file": None, "message": outcome.message,
+        "steps": {"train": {"status": "failed", "seconds": 0.1, "skipped": False}},
+    }  # fmt: skip
     run_id = logs[0].name.partition(".")[0]
     assert logs == [workspace.step_log(run_id, "train", 1)]
     job = one._Job(None, config_of(), workspace, base, Outcome("v", "done"), "R")

@@ -41,80 +41,81 @@ def derive(shared: DataFolder, own: DataFolder, rule: PairRule, config: RunConfi
 
 
 def _pairs(shared: DataFolder, rule: PairRule, config: RunConfig) -> Iterable[PreferencePair]:
-    made = read_jsonl(shared.pairs, PreferencePair)
+    pairs = read_jsonl(shared.pairs, PreferencePair)
     if rule == "as_made":
-        return made
+        return pairs
     if rule == "responses_only":
         # Response tuning (Hewitt et al. 2409.14254, section 4): what an answer looks like, without any instruction.
-        return _once_each(pair.model_copy(update={"prompt": ""}) for pair in made)
+        return _once_each(pair.model_copy(update={"prompt": ""}) for pair in pairs)
     if rule == "eos_on_cut_off":
-        return (pair.model_copy(update={"rejected_finished": True}) for pair in made)
+        return (pair.model_copy(update={"rejected_finished": True}) for pair in pairs)
     if rule == "without_revisions":
-        return _without_revisions(shared, {pair.instruction_id: pair for pair in made}, config)
-    return _rechosen(shared, {pair.instruction_id: pair for pair in made}, rule, config)
+        return _without_revisions(shared, {pair.instruction_id: pair for pair in pairs}, config)
+    return _rechosen(shared, {pair.instruction_id: pair for pair in pairs}, rule, config)
 
 
 def _once_each(pairs: Iterable[PreferencePair]) -> Iterator[PreferencePair]:
     """Without its prompt a pair may equal another, which does not train twice."""
-    seen: set[str] = set()
+    texts: set[str] = set()
     for pair in pairs:
-        if pair.chosen not in seen:
-            seen.add(pair.chosen)
+        if pair.chosen not in texts:
+            texts.add(pair.chosen)
             yield pair
 
 
 def _answers(shared: DataFolder) -> Iterator[tuple[Instruction, list[Response]]]:
     """Each instruction with its answers; both files are in the same order."""
-    grouped = groupby(read_jsonl(shared.responses, Response), key=lambda r: r.instruction_id)
-    for instruction, (_, own) in zip(read_jsonl(shared.instructions, Instruction), grouped, strict=True):
+    by_instruction = groupby(read_jsonl(shared.responses, Response), key=lambda r: r.instruction_id)
+    for instruction, (_, own) in zip(read_jsonl(shared.instructions, Instruction), by_instruction, strict=True):
         yield instruction, list(own)
 
 
 def _without_revisions(
-    shared: DataFolder, made: dict[str, PreferencePair], config: RunConfig
+    shared: DataFolder, pairs: dict[str, PreferencePair], config: RunConfig
 ) -> Iterator[PreferencePair]:
     """The same judges over the first answers alone; a pair of the critic's stays if no revision is in it."""
     judges = config.generation.judges
     for instruction, own in _answers(shared):
-        known = made.get(instruction.id)
-        if known is None:
+        earlier = pairs.get(instruction.id)
+        if earlier is None:
             continue
         limit = config.pairs.max_similarity
         proposal = propose(
             instruction, collect(own, []), judges, agreement=config.generation.agreement, max_similarity=limit
         )
-        pair = build_pair(instruction, proposal, None, known.principle_id, max_similarity=limit)
+        pair = build_pair(instruction, proposal, None, earlier.principle_id, max_similarity=limit)
         if isinstance(pair, PreferencePair):
             yield pair
         elif (
-            known.label_source == "critic" and known.chosen_source == "response" and not is_revision(known.rejected_id)
+            earlier.label_source == "critic"
+            and earlier.chosen_source == "response"
+            and not is_revision(earlier.rejected_id)
         ):
-            yield known
+            yield earlier
 
 
 def _rechosen(
-    shared: DataFolder, made: dict[str, PreferencePair], rule: PairRule, config: RunConfig
+    shared: DataFolder, pairs: dict[str, PreferencePair], rule: PairRule, config: RunConfig
 ) -> Iterator[PreferencePair]:
     """Another chosen answer to the same instructions, or (unfiltered) to as many, whatever a judge thought of them."""
     draw = Random(f"ablation:{config.seed}:{rule}")
-    wanted = _drawn(shared, len(made), draw) if rule == "few_shot_unfiltered" else set(made)
+    ids = _random_ids(shared, len(pairs), draw) if rule == "few_shot_unfiltered" else set(pairs)
     for instruction, own in _answers(shared):
-        if instruction.id not in wanted:
+        if instruction.id not in ids:
             continue
         answers = [c for c in collect([r for r in own if r.prompting == "few_shot"], []) if c.finished]
         if not answers:
             continue
         chosen = _choose(answers, rule, draw)
         plain = [c for c in collect([r for r in own if r.prompting == "plain"], []) if c.text != chosen.text]
-        known = made.get(instruction.id)
         rejected = plain[-1] if plain else None
         if rejected is None or fault(instruction, chosen, rejected, max_similarity=config.pairs.max_similarity):
             continue
-        principle = known.principle_id if known else ""
+        principle = pairs[instruction.id].principle_id if instruction.id in pairs else ""
         yield pair_of(instruction, chosen, rejected, principle_id=principle, label=rule)
 
 
-def _drawn(shared: DataFolder, count: int, draw: Random) -> set[str]:
+def _random_ids(shared: DataFolder, count: int, draw: Random) -> set[str]:
     ids = [instruction.id for instruction in read_jsonl(shared.instructions, Instruction)]
     return set(draw.sample(ids, min(count, len(ids))))
 

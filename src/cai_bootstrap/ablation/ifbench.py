@@ -37,13 +37,13 @@ def ifbench(context: StepContext, outcome: Outcome, options: Mapping[str, Any], 
     able = with_data[: options.get("limit")]
     prompts = [f"{row['prompt'].strip()}\n" for row in able]
     sampling = Sampling(int(options.get("max_new_tokens", MAX_NEW_TOKENS)))
-    opened = context.open_for_evaluation(adapter)
+    engine = context.open_for_evaluation(adapter).engine
     context.progress.begin(2 * len(able))
     answers: dict[str, list[str]] = {}
-    for name, adapter_switch in (("before", opened.engine.without_adapter()), ("after", contextlib.nullcontext())):
+    for name, adapter_switch in (("before", engine.without_adapter()), ("after", contextlib.nullcontext())):
         answers[name] = []
         with adapter_switch:
-            for completion in opened.engine.stream(prompts, sampling):
+            for completion in engine.stream(prompts, sampling):
                 answers[name].append(completion.text)
                 context.progress.advance(tokens=completion.tokens)
     with _offline():

@@ -193,9 +193,9 @@ def _add_side(job: _Job, results_file: Path, side: str) -> None:
 
 
 def _measure(job: _Job, variation: Variation) -> None:
-    stopping = StopRequest().install()
+    stop = StopRequest().install()
     progress = Progress(EventLog(job.workspace.events(job.run), job.run), variation.kind)
-    context = StepContext(job.config, job.workspace, progress, stopping, job.run)
+    context = StepContext(job.config, job.workspace, progress, stop, job.run)
     folder = job.workspace.partial(job.outcome.fingerprint[:12])
     job.outcome.templates = {item.id: item.template for item in context.suite.items}
     if variation.kind in _ALONE:

@@ -19,6 +19,7 @@ from cai_bootstrap.generation.candidates import exemplars_for, normalise, passes
 from cai_bootstrap.generation.passes import CRITIC_EXAMPLES
 from cai_bootstrap.generation.prompts import (
     NEXT_EXAMPLE,
+    WorkedExample,
     critique_prompt,
     one_paragraph,
     respond_prompt,
@@ -38,7 +39,7 @@ RESAMPLES = 8
 ARMS = ("assigned", "shuffled", "none")
 
 
-class Made(Record):
+class StudyAnswer(Record):
     """One completion of the study: its first paragraph, whether it ended, and its new tokens."""
 
     text: str
@@ -55,12 +56,12 @@ class _Study:
             batch_size=config.generation.batch_size, threads=config.threads, tokens_asked=0, say=context.progress.say,
         ).engine  # fmt: skip
 
-    def complete(self, name: str, prompts: Sequence[str], tokens: int, temperature: float = 0.0) -> list[Made]:
+    def complete(self, name: str, prompts: Sequence[str], tokens: int, temperature: float = 0.0) -> list[StudyAnswer]:
         """Complete the prompts, keeping whole chunks on disk; what is there is read back."""
         starts = range(0, len(prompts), CHUNK)
         sizes = [min(CHUNK, len(prompts) - start) for start in starts]
         remedy = f"restore it, or remove {self.folder} to make it anew"
-        file = ChunkFile(self.folder / f"{name}.jsonl", Made, sizes, self.context.progress.say, remedy=remedy)
+        file = ChunkFile(self.folder / f"{name}.jsonl", StudyAnswer, sizes, self.context.progress.say, remedy=remedy)
         for number in range(file.complete_chunks(), len(sizes)):
             if self.context.stopping():
                 raise InterruptedRunError(f"stopped during '{name}'; start again to go on")
@@ -69,80 +70,85 @@ class _Study:
                 seed=seed_of(self.config.seed, f"ablation:{name}", number),
             )  # fmt: skip
             records = []
-            for made in self.engine.stream(prompts[starts[number] : starts[number] + sizes[number]], sampling):
-                ended = made.ended_by != "length"
-                records.append(Made(text=one_paragraph(made.text), finished=ended, tokens=made.tokens))
-                self.context.progress.advance(tokens=made.tokens)
+            for completion in self.engine.stream(prompts[starts[number] : starts[number] + sizes[number]], sampling):
+                records.append(
+                    StudyAnswer(
+                        text=one_paragraph(completion.text),
+                        finished=completion.ended_by != "length",
+                        tokens=completion.tokens,
+                    )
+                )
+                self.context.progress.advance(tokens=completion.tokens)
             file.append(records, number)
-        return [made for rows in file.chunks() for made in rows]
+        return [answer for answers in file.chunks() for answer in answers]
 
 
 def revision(context: StepContext, outcome: Outcome, options: Mapping[str, Any], folder: Path) -> None:
     """Measure the three ways of revising and the resampling; see the module."""
     config = context.config
     count, resamples = int(options.get("instructions", INSTRUCTIONS)), int(options.get("resamples", RESAMPLES))
-    asked = checkable(context, count)
+    instructions = checkable(context, count)
     constitution = load_constitution(config.constitution)
-    assigned = constitution.assign(len(asked), seed=config.seed)
+    assigned = constitution.assign(len(instructions), seed=config.seed)
     study = _Study(context, folder)
-    context.progress.begin(len(asked) * (1 + 2 * len(ARMS) + resamples))
+    context.progress.begin(len(instructions) * (1 + 2 * len(ARMS) + resamples))
     seed, settings = config.seed, config.generation
 
-    def shown(instruction: Instruction, use: str) -> str:
+    def prompt(instruction: Instruction, use: str) -> str:
         exemplars = exemplars_for(instruction, settings.shots, seed=seed, use=use)
         return respond_prompt(instruction.instruction, exemplars)
 
-    first = study.complete("first", [shown(i, "respond:0") for i in asked], settings.max_new_tokens)
-    revised: dict[str, list[Made]] = {}
-    spent: dict[str, list[int]] = {}
+    first = study.complete("first", [prompt(i, "respond:0") for i in instructions], settings.max_new_tokens)
+    revisions: dict[str, list[StudyAnswer]] = {}
+    costs: dict[str, list[int]] = {}
     principles: dict[str, Sequence[Principle | None]] = {
         "assigned": assigned,
         "shuffled": shuffled(assigned, constitution.principles, seed),
-        "none": [None] * len(asked),
+        "none": [None] * len(instructions),
     }
     for arm in ARMS:
-        pairs = list(zip(asked, first, principles[arm], strict=True))
-        worked = [_worked(i, "critique", seed) for i in asked]
-        prompts = [critique_prompt(i.instruction, r.text, p, w) for (i, r, p), w in zip(pairs, worked, strict=True)]
+        pairs = list(zip(instructions, first, principles[arm], strict=True))
+        examples = [_examples(i, "critique", seed) for i in instructions]
+        prompts = [critique_prompt(i.instruction, r.text, p, w) for (i, r, p), w in zip(pairs, examples, strict=True)]
         critiques = study.complete(f"critique-{arm}", prompts, settings.critique_tokens)
-        worked = [_worked(i, "revise", seed) for i in asked]
+        examples = [_examples(i, "revise", seed) for i in instructions]
         prompts = [
             revise_prompt(i.instruction, r.text, c.text, p, w)
-            for (i, r, p), c, w in zip(pairs, critiques, worked, strict=True)
+            for (i, r, p), c, w in zip(pairs, critiques, examples, strict=True)
         ]
-        revised[arm] = study.complete(f"revision-{arm}", prompts, settings.max_new_tokens)
-        spent[arm] = [c.tokens + r.tokens for c, r in zip(critiques, revised[arm], strict=True)]
+        revisions[arm] = study.complete(f"revision-{arm}", prompts, settings.max_new_tokens)
+        costs[arm] = [c.tokens + r.tokens for c, r in zip(critiques, revisions[arm], strict=True)]
     draws = [
-        study.complete(f"resample-{n}", [shown(i, f"respond:{n + 1}") for i in asked], settings.max_new_tokens,
+        study.complete(f"resample-{n}", [prompt(i, f"respond:{n + 1}") for i in instructions], settings.max_new_tokens,
                        float(options.get("temperature", 0.7)))
         for n in range(resamples)
     ]  # fmt: skip
-    used = [_within([d[n] for d in draws], spent["assigned"][n]) for n in range(len(asked))]
-    after = {f"revised, {arm} principle" if arm != "none" else "revised, no principle": revised[arm] for arm in ARMS}
-    after["resampled, equal tokens"] = [_vote(made) for made in used]
-    _rows(outcome, asked, first, after)
+    samples = [_within([d[n] for d in draws], costs["assigned"][n]) for n in range(len(instructions))]
+    after = {f"revised, {arm} principle" if arm != "none" else "revised, no principle": revisions[arm] for arm in ARMS}
+    after["resampled, equal tokens"] = [_vote(answers) for answers in samples]
+    _rows(outcome, instructions, first, after)
     outcome.figures.update(
-        instructions=len(asked),
+        instructions=len(instructions),
         tokens={
-            **{arm: sum(tokens) for arm, tokens in spent.items()},
-            "resampled": sum(m.tokens for made in used for m in made),
+            **{arm: sum(tokens) for arm, tokens in costs.items()},
+            "resampled": sum(answer.tokens for answers in samples for answer in answers),
         },
-        resamples_used=round(sum(len(made) for made in used) / len(used), 2),
-        unchanged={arm: _same(revised[arm], first) for arm in ARMS},
-        same_text_as_assigned={arm: _same(revised[arm], revised["assigned"]) for arm in ARMS[1:]},
+        resamples_used=round(sum(len(answers) for answers in samples) / len(samples), 2),
+        unchanged={arm: _same(revisions[arm], first) for arm in ARMS},
+        same_text_as_assigned={arm: _same(revisions[arm], revisions["assigned"]) for arm in ARMS[1:]},
     )
 
 
 def checkable(context: StepContext, count: int) -> list[Instruction]:
     """`count` training-pool instructions that a rule decides from their own text, none of them near a held-out item."""
     leaks = context.leakage()
-    wanted = count
+    size = count
     while True:
-        drawn = sample(wanted, seed=context.config.seed, leaks=lambda i: leaks.hit(i.instruction, i.fact_key))
-        found = [i for i in drawn if label_tier(i) == "constraint"]
-        if len(found) >= count:
-            return found[:count]
-        wanted = max(wanted + 1, wanted * count // max(1, len(found)) + 4)
+        instructions = sample(size, seed=context.config.seed, leaks=lambda i: leaks.hit(i.instruction, i.fact_key))
+        able = [i for i in instructions if label_tier(i) == "constraint"]
+        if len(able) >= count:
+            return able[:count]
+        size = max(size + 1, size * count // max(1, len(able)) + 4)
 
 
 def shuffled(assigned: Sequence[Principle], principles: Sequence[Principle], seed: int) -> list[Principle]:
@@ -151,45 +157,48 @@ def shuffled(assigned: Sequence[Principle], principles: Sequence[Principle], see
     return [draw.choice([p for p in principles if p.id != own.id] or [own]) for own in assigned]
 
 
-def _worked(instruction: Instruction, use: str, seed: int) -> Any:
+def _examples(instruction: Instruction, use: str, seed: int) -> list[WorkedExample]:
     exemplars = exemplars_for(instruction, CRITIC_EXAMPLES, seed=seed, use=f"{use}:ablation")
     return worked_examples(exemplars, seed=seed)
 
 
-def _within(draws: Sequence[Made], budget: int) -> list[Made]:
+def _within(draws: Sequence[StudyAnswer], budget: int) -> list[StudyAnswer]:
     """As many draws as fit into the budget of tokens, at least one."""
-    taken, spent = [draws[0]], draws[0].tokens
-    for made in draws[1:]:
-        if spent + made.tokens > budget:
+    answers, tokens = [draws[0]], draws[0].tokens
+    for answer in draws[1:]:
+        if tokens + answer.tokens > budget:
             break
-        taken.append(made)
-        spent += made.tokens
-    return taken
+        answers.append(answer)
+        tokens += answer.tokens
+    return answers
 
 
-def _vote(draws: Sequence[Made]) -> Made:
+def _vote(draws: Sequence[StudyAnswer]) -> StudyAnswer:
     """The answer that most draws give, the earliest of equals; unfinished ones have no vote if any other has."""
-    able = [made for made in draws if made.finished and made.text] or list(draws)
-    winner = Counter(normalise(made.text) for made in able).most_common(1)[0][0]
-    return next(made for made in able if normalise(made.text) == winner)
+    able = [answer for answer in draws if answer.finished and answer.text] or list(draws)
+    winner = Counter(normalise(answer.text) for answer in able).most_common(1)[0][0]
+    return next(answer for answer in able if normalise(answer.text) == winner)
 
 
-def _same(left: Sequence[Made], right: Sequence[Made]) -> float:
+def _same(left: Sequence[StudyAnswer], right: Sequence[StudyAnswer]) -> float:
     return round(sum(a.text == b.text for a, b in zip(left, right, strict=True)) / len(left), 4)
 
 
 def _rows(
-    outcome: Outcome, asked: Sequence[Instruction], first: Sequence[Made], after: Mapping[str, Sequence[Made]]
+    outcome: Outcome,
+    instructions: Sequence[Instruction],
+    first: Sequence[StudyAnswer],
+    after: Mapping[str, Sequence[StudyAnswer]],
 ) -> None:
-    outcome.templates = {i.id: i.template for i in asked}
-    before = _judged(asked, first)
+    outcome.templates = {i.id: i.template for i in instructions}
+    before = _verdicts(instructions, first)
     outcome.add("first answer", before)
-    for name, made in after.items():
-        verdicts = _judged(asked, made)
+    for name, answers in after.items():
+        verdicts = _verdicts(instructions, answers)
         outcome.add(name, verdicts)
         outcome.add(f"fixed: {name}", {id: ok for id, ok in verdicts.items() if not before[id]})
         outcome.add(f"broken: {name}", {id: not ok for id, ok in verdicts.items() if before[id]})
 
 
-def _judged(asked: Sequence[Instruction], made: Sequence[Made]) -> dict[str, bool]:
-    return {i.id: m.finished and passes(i, m.text) for i, m in zip(asked, made, strict=True)}
+def _verdicts(instructions: Sequence[Instruction], answers: Sequence[StudyAnswer]) -> dict[str, bool]:
+    return {i.id: a.finished and passes(i, a.text) for i, a in zip(instructions, answers, strict=True)}

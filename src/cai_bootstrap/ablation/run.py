@@ -116,7 +116,7 @@ def _jobs(
     No model is prepared for what is neither to be run nor done; an error in what is not to be run leaves it out.
     """
     variations = plan.only(only).variations
-    chosen = {v.name for v in variations} | {SHARED for v in variations if v.uses_shared}
+    names = {v.name for v in variations} | {SHARED for v in variations if v.uses_shared}
     jobs: list[_Job] = []
     others: list[_Job] = []
     prints: dict[str, str] = {}
@@ -135,7 +135,7 @@ def _jobs(
         return _Job(name, variation, waits_for, config, prints[name])
 
     def add(name: str, variation: Variation | None, waits_for: tuple[str, ...]) -> None:
-        if name in chosen:
+        if name in names:
             jobs.append(make(name, variation, waits_for))
             return
         outcome = read_outcome(workspace.base / "ablation" / name)
@@ -167,7 +167,7 @@ def _config(plan: VariationSet, variation: Variation | None, resolved: Resolved,
     """A variation's whole configuration: the user's, the set's, its own; measured on dev, in a folder of its own."""
     own = variation.settings if variation else {}
     folder = workspace.base / "ablation" / (variation.name if variation else SHARED)
-    fixed = {
+    constants = {
         "evaluation.suite": resolved.config.evaluation.dev_suite,
         "evaluation.elicit": False,
         "evaluation.enforce_gate": False,
@@ -183,7 +183,7 @@ def _config(plan: VariationSet, variation: Variation | None, resolved: Resolved,
     }
     # One round unless a variation is about rounds, so that every other one differs from it in one thing.
     rounds = {"training.rounds": 1}
-    config = resolve({**_flat(resolved.config), **rounds, **plan.settings, **own, **fixed}, environment={}).config
+    config = resolve({**_flat(resolved.config), **rounds, **plan.settings, **own, **constants}, environment={}).config
     from_shared = variation is not None and variation.kind == "train" and variation.data == "shared"
     if from_shared and variation is not None and variation.pairs == "as_made" and config.training.rounds == 1:
         data = Workspace.at(workspace.base / "ablation" / SHARED).data
@@ -287,9 +287,9 @@ class _Scheduler:
         folder = self._ablation / job.name
         if outcome := _finished(job, self._ablation):
             return outcome
-        missing = [n for n in job.waits_for if self.outcomes[n].status != "done"]
-        if missing:
-            return Outcome(job.name, "not_run", message=f"needs '{missing[0]}', which did not finish")
+        unmet = [n for n in job.waits_for if self.outcomes[n].status != "done"]
+        if unmet:
+            return Outcome(job.name, "not_run", message=f"needs '{unmet[0]}', which did not finish")
         if self._signals.received:
             return Outcome(job.name, "not_run", message="interrupted; start again to go on")
         self._on_start(job.name, device)
@@ -322,13 +322,13 @@ class _TableFile:
     def __init__(
         self,
         plan: VariationSet,
-        chosen: set[str],
+        names: set[str],
         resolved: Resolved,
         workspace: Workspace,
         suite: Suite,
         at_once: int,
     ) -> None:
-        self._plan, self._chosen, self._path = plan, chosen, workspace.results / RESULTS
+        self._plan, self._names, self._path = plan, names, workspace.results / RESULTS
         self._suite = MeasuredSuite(name=suite.name, sha256=suite.sha256, n=len(suite.items))
         self._origin = Origin(
             commit=provenance.commit(),
@@ -343,7 +343,7 @@ class _TableFile:
 
     def write(self, outcomes: dict[str, Outcome]) -> AblationTable:
         variations: dict[str, Variation | None] = {SHARED: None} if SHARED in outcomes else {}
-        variations |= {v.name: v for v in self._plan.variations if v.name in self._chosen or v.name in outcomes}
+        variations |= {v.name: v for v in self._plan.variations if v.name in self._names or v.name in outcomes}
         table = AblationTable(
             schema_version=SCHEMA_VERSION,
             set=self._plan.name,
