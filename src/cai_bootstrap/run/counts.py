@@ -97,15 +97,25 @@ class GenerationSummary(Counts):
         return GenerationSummary.model_validate(added)
 
 
-class PreflightReport(Counts):
-    """`pair_preflight.json`: how many pairs are sound, and the faults of the others.
+class PairFigures(Counts):
+    """The pairs that may train: their number, how many differ, their lengths, and some of them.
 
     `tokens` holds mean, 5%, median, 95% and most of the texts' lengths, by text.
     """
 
+    pairs: int = 0
+    unique_prompts: int = 0
+    unique_chosen: int = 0
+    rejected_unfinished: int = 0
+    tokens: dict[str, dict[str, Number]] = Field(default_factory=dict)
+    sample: list[dict[str, str]] = Field(default_factory=list)
+
+
+class PreflightReport(PairFigures):
+    """`pair_preflight.json`: how many pairs are sound, and the faults of the others."""
+
     sound: int = 0
     faults: dict[str, int] = Field(default_factory=dict)
-    tokens: dict[str, dict[str, Number]] = Field(default_factory=dict)
 
 
 class ModelRecord(Counts):
