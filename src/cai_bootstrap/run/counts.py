@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cai_bootstrap.errors import DataError
-from cai_bootstrap.files import read_json
+from cai_bootstrap.files import JsonObject, read_json
 
 CountsT = TypeVar("CountsT", bound="Counts")
 Number = int | float  # a count stays a count in the file: 60, not 60.0
@@ -21,7 +21,7 @@ class Counts(BaseModel):
 
     model_config = ConfigDict(frozen=True, strict=True, extra="allow")
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> JsonObject:
         """The block as its file holds it, without what was not counted."""
         return self.model_dump(mode="json", exclude_unset=True)
 
