@@ -99,7 +99,7 @@ def generate(count: int) -> dict[str, float]:
         summary = generator.run(made, "scale")
         seconds = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform == "linux" else 1024**2)
-    return {"seconds": seconds, "peak_mib": peak, "pairs": summary["pairs"]}
+    return {"seconds": seconds, "peak_mib": peak, "pairs": summary.pairs}
 
 
 def measure(counts: Sequence[int]) -> list[Scale]:

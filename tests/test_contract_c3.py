@@ -66,16 +66,16 @@ def test_c3_6_each_critique_and_each_pair_record_the_principle_and_where_the_cho
     assert all(row["prompt_version"] for row in critiques)
     assert {pair["chosen_source"] for pair in pairs} == {"revision", "response"}
     assert all(pair["principle_id"] == by_instruction[pair["instruction_id"]] for pair in pairs)
-    assert set(summary["by_principle"]) == known
-    assert set(summary["by_chosen_source"]) == {"revision", "response"}
+    assert set(summary.by_principle) == known
+    assert set(summary.by_chosen_source) == {"revision", "response"}
 
 
 def test_c3_6_the_summary_counts_zero_too(tmp_path: Path) -> None:
     """Two instructions for eight principles: six stand with 0; no revision was chosen, and that stands too."""
     engine = StubEngine(answer=lambda _p, _s: Completion("the same words", "eos", 3))
     summary = run_generator(tmp_path / "data", engine, instructions_of(2))
-    assert Counter(row["assigned"] for row in summary["by_principle"].values()) == {0: 6, 1: 2}
-    assert summary["by_chosen_source"] == {"revision": 0, "response": 0}
+    assert Counter(row.assigned for row in summary.by_principle.values()) == {0: 6, 1: 2}
+    assert summary.by_chosen_source == {"revision": 0, "response": 0}
 
 
 def test_c3_6_changing_the_file_changes_the_prompts(tmp_path: Path) -> None:

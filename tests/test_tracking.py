@@ -11,7 +11,7 @@ from processes import wait_for
 from stubs import Cai
 
 from cai_bootstrap.config import RunConfig
-from cai_bootstrap.events import newest_training, run_logs
+from cai_bootstrap.events import newest_training
 from cai_bootstrap.files import write_json
 from cai_bootstrap.pipeline import RunOutcome
 from cai_bootstrap.run.folder import Workspace
@@ -47,7 +47,7 @@ def told(name: str, workspace: Workspace) -> str:
 
 
 def test_phases_follow_on_and_a_look_stands_at_the_step_it_was_made(finished: Workspace) -> None:
-    curves = list(training_curves(newest_training(run_logs(finished.logs))))
+    curves = list(training_curves(newest_training(finished.event_files())))
     assert [step for step, _ in curves] == [0, 1, 2, 3, 4, 4]
     assert curves[3] == (3, {"train/loss": pytest.approx(0.9), "train/nll": 1.0})
     assert curves[5][1] == {"watch/strict_rate": 0.25, "watch/eos_rate": 0.5}

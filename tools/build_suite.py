@@ -142,7 +142,7 @@ def files() -> dict[str, str]:
         + ",\n".join(f"{canonical_json(id)}:{canonical_json(names)}" for id, names in owned.items())
         + "\n}\n",
         "subsets.json": canonical_json(subsets) + "\n",
-        "closed_sets.json": "{\n"
+        "../closed_sets.json": "{\n"
         + ",\n".join(f"{canonical_json(n)}:{canonical_json(r)}" for n, r in facts.closed_sets().items())
         + "\n}\n",
     }

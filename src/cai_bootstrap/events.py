@@ -264,11 +264,6 @@ class Progress:
         self._log.emit(Notice(step=self._step, message=message))
 
 
-def run_logs(folder: Path) -> list[Path]:
-    """The events files of all runs, oldest first."""
-    return sorted(path for path in folder.glob("*.jsonl") if path.stem[:8].isdigit())
-
-
 def rows(path: Path) -> tuple[Rows, int]:
     """The objects of a JSONL file, and how many lines are none. Bytes that are not UTF-8 become U+FFFD."""
     good: Rows = []

@@ -29,6 +29,7 @@ DEEPEST_JSON = 64  # levels; results have 7
 LONGEST_NUMBER = 300  # digits: 10^300 is still a float
 _SURROGATE = re.compile("[\ud800-\udfff]")
 RecordT = TypeVar("RecordT", bound=BaseModel)
+JsonObject = dict[str, Any]  # a JSON object on its way into or out of a file; inside the code it is a type
 
 
 def canonical_json(value: object) -> str:

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from cai_bootstrap.config import STEPS, Resolved, Step, dump_yaml
 from cai_bootstrap.errors import (
@@ -40,7 +39,7 @@ from cai_bootstrap.events import (
     StepStarted,
     read_event,
 )
-from cai_bootstrap.files import write_atomic, write_json
+from cai_bootstrap.files import JsonObject, write_atomic, write_json
 from cai_bootstrap.judging.suite import NAMED_SUITES, load_suite
 from cai_bootstrap.measuring.declared import StoredResults
 from cai_bootstrap.measuring.gate import judge_file
@@ -75,7 +74,7 @@ class RunOutcome:
     results_file: Path | None = None
     message: str | None = None
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> JsonObject:
         """The outcome as `cai run --json` prints it."""
         return {**vars(self), "steps": {name: step.model_dump() for name, step in self.steps.items()}}
 

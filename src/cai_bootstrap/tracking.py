@@ -13,7 +13,7 @@ from pathlib import Path
 
 from cai_bootstrap.config import RunConfig
 from cai_bootstrap.errors import DataError, UntrustedResultError, UsageError
-from cai_bootstrap.events import TrainingEvent, TrainStep, newest_training, run_logs, training_offsets
+from cai_bootstrap.events import TrainingEvent, TrainStep, newest_training, training_offsets
 from cai_bootstrap.measuring.declared import StoredRates
 from cai_bootstrap.pipeline import RunOutcome
 from cai_bootstrap.run.folder import Workspace
@@ -37,7 +37,7 @@ def track_run(name: str, workspace: Workspace, config: RunConfig, outcome: RunOu
     """
     require_tracker(name)
     library = importlib.import_module(name)
-    logs = run_logs(workspace.logs)
+    logs = workspace.event_files()
     if not logs:
         raise DataError(f"{workspace.logs}: no run's events are there; there is nothing to track")
     run = logs[-1].stem

@@ -137,9 +137,9 @@ def echo_engine() -> StubEngine:
 
 def test_c4_13_identical_pairs_are_dropped_and_counted(tmp_path: Path) -> None:
     summary = run_generator(tmp_path / "data", echo_engine(), instructions_of(8))
-    assert summary["pairs"] == 0
-    assert sum(summary["dropped"].values()) == 8
-    assert set(summary["dropped"]) <= {"none_failed", "too_similar", "no_candidate"}
+    assert summary.pairs == 0
+    assert sum(summary.dropped.values()) == 8
+    assert set(summary.dropped) <= {"none_failed", "too_similar", "no_candidate"}
 
 
 def test_counts_add_up(tmp_path: Path) -> None:
@@ -148,15 +148,15 @@ def test_counts_add_up(tmp_path: Path) -> None:
     pairs, rejected = rows_of(tmp_path / "data/preference_pairs.jsonl"), rows_of(tmp_path / "data/rejected_pairs.jsonl")
     assert len(pairs) + len(rejected) == 40
     assert len({row["instruction_id"] for row in pairs + rejected}) == 40
-    assert summary["pairs"] == len(pairs) == sum(summary["pairs_by_type"].values())
-    assert sum(summary["dropped"].values()) == len(rejected)
-    assert sum(summary["by_chosen_source"].values()) == len(pairs)
-    assert sum(summary["by_label_source"].values()) == len(pairs)
-    assert sum(row["assigned"] for row in summary["by_principle"].values()) == 40
-    assert sum(row["pairs"] for row in summary["by_principle"].values()) == len(pairs)
-    revised = sum(row["revisions_chosen"] for row in summary["by_principle"].values())
-    assert revised == summary["by_chosen_source"]["revision"]
-    assert summary["effective"]["rows"] == len(pairs)
+    assert summary.pairs == len(pairs) == sum(summary.pairs_by_type.values())
+    assert sum(summary.dropped.values()) == len(rejected)
+    assert sum(summary.by_chosen_source.values()) == len(pairs)
+    assert sum(summary.by_label_source.values()) == len(pairs)
+    assert sum(row.assigned for row in summary.by_principle.values()) == 40
+    assert sum(row.pairs for row in summary.by_principle.values()) == len(pairs)
+    revised = sum(row.revisions_chosen for row in summary.by_principle.values())
+    assert revised == summary.by_chosen_source["revision"]
+    assert summary.effective["rows"] == len(pairs)
 
 
 def test_pairs_load_straight_into_trl(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from cai_bootstrap.generation.make_instructions import make_instructions
 from cai_bootstrap.inference.engine import Completion, Sampling
 from cai_bootstrap.instructions.leakage import LeakageIndex
 from cai_bootstrap.records import Instruction
+from cai_bootstrap.run.counts import Diversity
 from cai_bootstrap.run.folder import DataFolder
 
 KINDS = {"questions": "Who of the {n} sailors saw the whale near island {w}?",
@@ -27,7 +28,7 @@ def write_list(prompt: str, _: Sampling) -> Completion:
     return Completion(f" {made}\n9. {seed}\n10. cut off he", "length", 20)
 
 
-def made(folder: Path, share: float, asked_before: tuple[str, ...] = ()) -> tuple[list[Instruction], dict[str, object]]:
+def made(folder: Path, share: float, asked_before: tuple[str, ...] = ()) -> tuple[list[Instruction], Diversity]:
     config = config_of(generation__count=80, generation__self_instruct_share=share)
     folder.mkdir()
     engine = StubEngine(write_list)
@@ -51,7 +52,8 @@ def test_the_asked_share_is_written_by_the_model_and_the_count_and_types_stay(tm
     assert len(written) == 8
     assert all(i.scorer is None and not i.skill and i.template == "self" for i in written)
     assert len({i.instruction for i in instructions}) == 80
-    assert figures["self_instruct"]["dropped"]["duplicate"] > 0  # type: ignore[index]
+    assert figures.self_instruct is not None
+    assert figures.self_instruct.dropped["duplicate"] > 0
 
 
 def test_what_an_earlier_round_asked_is_not_written_again(tmp_path: Path) -> None:

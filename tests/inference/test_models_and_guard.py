@@ -102,7 +102,7 @@ def test_a_model_of_which_a_shard_is_gone_is_prepared_again(tmp_path: Path, fold
     workspace = Workspace.at(tmp_path)
     context = StepContext(config_of(), workspace, progress_at(tmp_path), lambda: False, "test")
     workspace.logs.mkdir(exist_ok=True)
-    workspace.model.write_text(json.dumps({"path": str(folder)}))
+    workspace.model.write_text(json.dumps({"name": "shards", "path": str(folder)}))
     write_marker(workspace, "prepare", 1, fingerprint="f", outputs={"model": workspace.model})
     outputs = read_outputs(workspace, "prepare")
     assert outputs is not None

@@ -9,7 +9,8 @@ import pytest
 from cai_bootstrap.cli import run_command
 from cai_bootstrap.errors import EXIT_OK, EXIT_USAGE
 from cai_bootstrap.files import read_jsonl
-from cai_bootstrap.judging.suite import closed_set_names, load_suite
+from cai_bootstrap.judging.closed_sets import closed_set_names
+from cai_bootstrap.judging.suite import load_suite
 from cai_bootstrap.judging.suite.format import item_fault
 from cai_bootstrap.records import EvalItem
 

@@ -170,9 +170,11 @@ def generate(workspace: Workspace, count: int) -> None:
         "distinct_2": 0.64, "distinct_3": 0.86, "templates_used": 612, "topics": 940, "template_topic_pairs": 1530,
     }  # fmt: skip
     by_type = dict.fromkeys(EASE, count // 4)
-    figures = summarise(rows["kept"], rows["dropped"], {}, principles, constitution)
+    figures = summarise(
+        rows["kept"], rows["dropped"], {}, principles, constitution, {i.id: i.skill for i in instructions}
+    )
     summary = {"requested": count, "produced": count, "by_type": by_type, "constitution_sha256": constitution.sha256}
-    write_json(workspace.data / "generation_summary.json", {**summary, **figures, "diversity": diversity})
+    write_json(workspace.data / "generation_summary.json", {**summary, **figures.as_json(), "diversity": diversity})
     write_json(workspace.data / "diversity.json", diversity)
 
 

@@ -46,9 +46,11 @@ def test_two_processes_of_batch_four_are_one_of_batch_eight(
         assert mine.keys() == theirs.keys()
         for name in ("loss", "nll", "dpo", "logps/chosen", "rewards/margins", "rewards/accuracies"):
             assert mine[name] == pytest.approx(theirs[name], rel=1e-4, abs=1e-5), name
-    assert (together.details["processes"], alone.details["processes"]) == (2, 1)
-    assert [look["step"] for look in together.details["watch"]] == [0, 2, 4]
-    assert together.details["watch"][0] == pytest.approx(alone.details["watch"][0], rel=1e-3)
+    assert (together.marker.processes, alone.marker.processes) == (2, 1)
+    assert [look.step for look in together.marker.watch or []] == [0, 2, 4]
+    assert (together.marker.watch or [])[0].model_dump() == pytest.approx(
+        (alone.marker.watch or [])[0].model_dump(), rel=1e-3
+    )
     weights = [load_file(made.path / "adapter_model.safetensors") for made in (alone, together)]
     assert all(torch.allclose(weights[0][name], weights[1][name], atol=1e-4) for name in weights[0])
 

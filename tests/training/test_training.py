@@ -300,7 +300,7 @@ def test_the_watch_leaves_the_training_as_it_was(tmp_path: Path, prepared: Prepa
     """Looking at the model in training changes nothing that is trained."""
     looked = training(tmp_path / "run", prepared, training__watch_every=2).run(pairs_of())
     assert looked.sha256 == trained.sha256
-    assert [look["step"] for look in looked.details["watch"]] == [0, 2, 4, 6]
+    assert [look.step for look in looked.marker.watch or []] == [0, 2, 4, 6]
 
 
 @pytest.mark.slow
@@ -309,7 +309,7 @@ def test_with_several_rounds_the_last_look_is_made_also_where_the_watch_is_off(
 ) -> None:
     """A round is chosen by it."""
     looked = training(tmp_path / "run", prepared, training__watch_every=0, training__rounds=2).run(pairs_of())
-    assert [look["step"] for look in looked.details["watch"]] == [0, 6]
+    assert [look.step for look in looked.marker.watch or []] == [0, 6]
     assert looked.sha256 == trained.sha256
 
 
@@ -320,9 +320,10 @@ def test_a_resumed_training_is_judged_against_the_untrained_model(tmp_path: Path
     with pytest.raises(InterruptedRunError):
         training(folder, prepared, stopping=stop_after(3), training__watch_every=2).run(pairs_of())
     resumed = training(folder, prepared, training__watch_every=2).run(pairs_of())
-    steps = [look["step"] for look in resumed.details["watch"]]
+    steps = [look.step for look in resumed.marker.watch or []]
     assert steps == [0, 2, 4, 6]
-    assert resumed.details["watch"][0]["eos_rate"] == whole.details["watch"][0]["eos_rate"]
+    first_looks = [(checkpoint.marker.watch or [])[0] for checkpoint in (resumed, whole)]
+    assert first_looks[0].eos_rate == first_looks[1].eos_rate
 
 
 @pytest.mark.slow

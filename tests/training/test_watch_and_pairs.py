@@ -140,7 +140,7 @@ def test_chosen_rows_alone_are_the_first_half(tokenizer: Any) -> None:
 def test_sound_pairs_pass_the_last_look(tokenizer: Any) -> None:
     found = check_pairs(pairs_of(), tokenizer, max_length=128)
     assert found.faults == {}
-    assert found.figures["pairs"] == 10
+    assert found.figures.pairs == 10
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from cai_bootstrap.ablation.plan import Contrast
 from cai_bootstrap.errors import DataError
-from cai_bootstrap.files import read_json, write_json
+from cai_bootstrap.files import JsonObject, read_json, write_json
 from cai_bootstrap.judging import statistics
 from cai_bootstrap.measuring.figures import Interval
 
@@ -102,7 +102,7 @@ class AblationTable(_Part):
     variations: list[Entry]
     contrasts: list[Comparison]
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> JsonObject:
         """The table as the file holds it."""
         return self.model_dump(mode="json")
 

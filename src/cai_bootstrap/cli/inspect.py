@@ -90,7 +90,7 @@ def check(settings: Settings, as_json: bool) -> int:
     progress = Progress(EventLog(workspace.events("pairs_check"), "pairs-check"), "pairs")
     context = StepContext(resolved.config, workspace, progress, lambda: False, "pairs-check")
     look = preflight(context, load_tokenizer(context.prepared()))
-    figures = {"checked": len(look.sound) + len(look.faults), "faults": look.fault_counts, **look.figures}
+    figures = {"checked": len(look.sound) + len(look.faults), "faults": look.fault_counts, **look.figures.as_json()}
     if as_json:
         print_json(figures)
     else:

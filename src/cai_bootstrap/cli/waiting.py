@@ -17,7 +17,7 @@ from cai_bootstrap.supervise import die_with_parent
 MODULES = (
     "transformers", "peft", "cai_bootstrap.inference.open", "cai_bootstrap.training.trainer", "cai_bootstrap.steps.run",
 )  # fmt: skip
-FOUND_LATE = ("AutoModelForCausalLM", "AutoTokenizer")  # transformers imports these when they are asked for
+IMPORTED_LATE = ("AutoModelForCausalLM", "AutoTokenizer")  # transformers imports these when they are asked for
 
 
 def wait() -> list[str] | None:
@@ -25,15 +25,12 @@ def wait() -> list[str] | None:
 
     Raises what an import raised: half of a library cannot be imported once more, so this process is no good.
     """
-    from cai_bootstrap.inference.models import uncollected
-
     die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # an exception in the middle of anything could be swallowed there
-    with uncollected():
-        for name in MODULES:
-            module = import_module(name)
-            if name == "transformers":
-                _ = [getattr(module, found) for found in FOUND_LATE]
+    for name in MODULES:
+        module = import_module(name)
+        if name == "transformers":
+            _ = [getattr(module, late) for late in IMPORTED_LATE]
     with socket.socket(fileno=sys.stdin.fileno()) as line:
         line.sendall(READY)
         asked = line.makefile("r", encoding="utf-8").readline()

@@ -4,19 +4,19 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from random import Random
-from typing import Any
 
 from cai_bootstrap.batches import ChunkHashes, seed_of
 from cai_bootstrap.config import RunConfig
 from cai_bootstrap.errors import InterruptedRunError, UntrustedResultError
 from cai_bootstrap.events import Progress
-from cai_bootstrap.files import fingerprint, read_json, read_jsonl, write_json, write_jsonl
+from cai_bootstrap.files import fingerprint, read_jsonl, write_json, write_jsonl
 from cai_bootstrap.inference.engine import Engine, Sampling
 from cai_bootstrap.instructions import self_instruct
 from cai_bootstrap.instructions.diversity import measure
 from cai_bootstrap.instructions.leakage import LeakageIndex
 from cai_bootstrap.instructions.sampler import sample_with_report, type_counts
 from cai_bootstrap.records import TASK_TYPES, Instruction, TaskType
+from cai_bootstrap.run.counts import Diversity, read_counts
 from cai_bootstrap.run.folder import DataFolder
 
 MAX_ROUNDS = 40
@@ -34,7 +34,7 @@ def make_instructions(
     asked_before: Collection[str] = (),
     held_back: Collection[str] = (),
     weights: Mapping[str, float] | None = None,
-) -> tuple[list[Instruction], dict[str, Any]]:
+) -> tuple[list[Instruction], Diversity]:
     """The instructions in their order and their diversity figures; read back if they were made before.
 
     `asked_before` holds the texts of earlier rounds, `held_back` those that training is watched on; neither is drawn.
@@ -46,7 +46,7 @@ def make_instructions(
         for file in (path, figures_path):
             hashes.check_whole(file, "restore the file, or make the data anew with --force-data")
             hashes.write_whole(file)
-        return list(read_jsonl(path, Instruction)), read_json(figures_path)
+        return list(read_jsonl(path, Instruction)), read_counts(figures_path, Diversity)
     count = config.generation.count
     by_model = round(count * config.generation.self_instruct_share)
 
@@ -59,20 +59,20 @@ def make_instructions(
 
     seed = config.seed if not asked_before else seed_of(config.seed, "instructions", len(asked_before))
     templated, report = sample_with_report(count, seed=seed, leaks=unfit, weights=weights)
-    figures: dict[str, Any] = {"dropped_by_sampler": dict(report.dropped)}
+    figures: dict[str, object] = {"dropped_by_sampler": dict(report.dropped)}
     instructions = templated
     if by_model:
         known = [*asked_before, *held_back]
         written, dropped = _self_written(by_model, templated, config, engine, held_out, progress, stopping, known, seed)
         instructions = _merge(templated, written)
         figures["self_instruct"] = {"asked": by_model, "written": len(written), "dropped": dropped}
-    figures |= measure(instructions)
-    write_json(figures_path, figures)
+    diversity = Diversity.model_validate({**figures, **measure(instructions)})
+    write_json(figures_path, diversity.as_json())
     write_jsonl(path, instructions)
     _begin_anew(hashes, data, progress.say)
     for file in (path, figures_path):
         hashes.write_whole(file)
-    return instructions, figures
+    return instructions, diversity
 
 
 def _begin_anew(hashes: ChunkHashes, data: DataFolder, say: Callable[[str], None]) -> None:

@@ -1,8 +1,7 @@
 """From proposals to preference pairs: the critic's say, the filters, and a summary in which everything adds up."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from cai_bootstrap.constitution import Constitution, Principle
 from cai_bootstrap.generation import filters
@@ -10,6 +9,7 @@ from cai_bootstrap.generation.candidates import Candidate
 from cai_bootstrap.generation.select import RULES, Proposal
 from cai_bootstrap.inference.engine import plain_prompt
 from cai_bootstrap.records import Instruction, PreferencePair, Record, RejectedPair
+from cai_bootstrap.run.counts import GenerationSummary, PrincipleCounts, SkillCounts
 
 # Reasons for which an instruction gave no pair although one of its answers was right.
 ANSWERED = frozenset({"none_failed", "too_similar", "balanced_out"})
@@ -94,55 +94,59 @@ def without(pair: PreferencePair, reason: str) -> RejectedPair:
     )
 
 
-def _skill(pair: PreferencePair | RejectedPair) -> str:
-    """Type and skill of a pair by its template's name; `self` where the model wrote the instruction."""
-    parts = pair.template.split(".")
-    return f"{pair.type}.{parts[2] if len(parts) > 2 else parts[0]}"
-
-
 def summarise(
     kept: Iterable[PreferencePair],
     dropped: Iterable[RejectedPair],
     opinions: Iterable[Judgement],
     principles: dict[str, Principle],
     constitution: Constitution,
-) -> dict[str, Any]:
+    skills: Mapping[str, str],
+) -> GenerationSummary:
     """Counts of a finished generation: by principle and source (zero included), what was dropped and why.
 
     `by_skill` tells of how many instructions some answer was right, and of how many all were (`settled`), so that they
-    gave no pair. Reads each of the three once, one record at a time.
+    gave no pair. `skills` holds the skill of each instruction by its id; one that the model wrote has none, and counts
+    as `self`. Reads each of the first three once, one record at a time.
     """
-    counts = _PairCounts(constitution, principles.values())
+
+    def skill_of(pair: PreferencePair | RejectedPair) -> str:
+        return f"{pair.type}.{skills.get(pair.instruction_id) or pair.template}"
+
+    counts = _PairCounts(constitution, principles.values(), skill_of)
     effective = filters.effective_unique(counts.counting(kept))
     reasons: Counter[str] = Counter()
     instructions, answered, settled = counts.skills.copy(), counts.skills.copy(), Counter[str]()
     for lost in dropped:
         reasons[lost.reason] += 1
-        instructions[_skill(lost)] += 1
-        answered[_skill(lost)] += lost.reason in ANSWERED
-        settled[_skill(lost)] += lost.reason == "none_failed"
-    return {
-        "pairs": effective["rows"],
-        "pairs_by_type": dict(sorted(counts.types.items())),
-        "pairs_by_skill": dict(sorted(counts.skills.items())),
-        "by_principle": counts.principles,
-        "by_chosen_source": counts.sources,
-        "by_label_source": dict(sorted(counts.labels.items())),
-        "by_skill": {
-            name: {"asked": count, "answered": answered[name], "settled": settled[name]}
-            for name, count in sorted(instructions.items())
-        },
-        "dropped": dict(sorted(reasons.items())),
-        "effective": effective,
-        "rejected_finished": counts.rejected_finished,
-        "critic": _critic_counts(opinions),
+        instructions[skill_of(lost)] += 1
+        answered[skill_of(lost)] += lost.reason in ANSWERED
+        settled[skill_of(lost)] += lost.reason == "none_failed"
+    by_skill = {
+        name: SkillCounts(asked=count, answered=answered[name], settled=settled[name])
+        for name, count in sorted(instructions.items())
     }
+    return GenerationSummary(
+        pairs=effective["rows"],
+        pairs_by_type=dict(sorted(counts.types.items())),
+        pairs_by_skill=dict(sorted(counts.skills.items())),
+        by_principle={name: PrincipleCounts(**used) for name, used in counts.principles.items()},
+        by_chosen_source=counts.sources,
+        by_label_source=dict(sorted(counts.labels.items())),
+        by_skill=by_skill,
+        dropped=dict(sorted(reasons.items())),
+        effective=effective,
+        rejected_finished=counts.rejected_finished,
+        critic=_critic_counts(opinions),
+    )
 
 
 class _PairCounts:
     """What the pairs add up to, counted while they pass by once."""
 
-    def __init__(self, constitution: Constitution, assigned: Iterable[Principle]) -> None:
+    def __init__(
+        self, constitution: Constitution, assigned: Iterable[Principle], skill_of: Callable[[PreferencePair], str]
+    ) -> None:
+        self._skill_of = skill_of
         self.sources = {"revision": 0, "response": 0}
         self.types: Counter[str] = Counter()
         self.skills: Counter[str] = Counter()
@@ -157,7 +161,7 @@ class _PairCounts:
         for pair in pairs:
             self.sources[pair.chosen_source] += 1
             self.types[pair.type] += 1
-            self.skills[_skill(pair)] += 1
+            self.skills[self._skill_of(pair)] += 1
             self.labels[pair.label_source] += 1
             self.rejected_finished += pair.rejected_finished
             self.principles[pair.principle_id]["pairs"] += 1

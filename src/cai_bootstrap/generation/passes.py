@@ -38,6 +38,7 @@ from cai_bootstrap.generation.select import ProposedPair, propose
 from cai_bootstrap.inference.engine import Completion, Engine, Sampling, plain_prompt
 from cai_bootstrap.instructions.exemplars import Exemplar
 from cai_bootstrap.records import Critique, Instruction, PreferencePair, RejectedPair, Response, Revision, revision_id
+from cai_bootstrap.run.counts import GenerationSummary
 from cai_bootstrap.run.folder import DataFolder
 
 CRITIC_EXAMPLES = 4
@@ -57,7 +58,7 @@ class Generator:
     say: Callable[[str], None]
     round: int = 1
 
-    def run(self, instructions: Sequence[Instruction], data_fingerprint: str) -> dict[str, Any]:
+    def run(self, instructions: Sequence[Instruction], data_fingerprint: str) -> GenerationSummary:
         """Make all files from the instructions; returns the summary of pairs. Resumes what is there.
 
         Raises InterruptedRunError after the batch in progress when asked to stop; what is on disk is whole.
@@ -322,7 +323,7 @@ class Generator:
         proposals: ChunkFile[ProposedPair],
         judgements: ChunkFile[Judgement],
         principles: dict[str, Principle],
-    ) -> dict[str, Any]:
+    ) -> GenerationSummary:
         """Build, filter and balance the pairs; write those that train and those that do not.
 
         Which skills have too many is known only at the end, so the pairs wait in files meanwhile, not in memory.
@@ -357,7 +358,7 @@ class Generator:
             path.unlink()
         opinions_again = (j for rows in judgements.chunks() for j in rows)
         made_pairs, made_rejected = read_jsonl(pairs, PreferencePair), read_jsonl(rejected, RejectedPair)
-        return summarise(made_pairs, made_rejected, opinions_again, principles, self.constitution)
+        return summarise(made_pairs, made_rejected, opinions_again, principles, self.constitution, skills)
 
 
 def _by_instruction(responses: Sequence[Response]) -> dict[str, list[Response]]:

@@ -2,9 +2,9 @@
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from cai_bootstrap.errors import UntrustedResultError
+from cai_bootstrap.files import JsonObject
 from cai_bootstrap.judging.suite import Suite, load_suite
 from cai_bootstrap.measuring.conditions import FACTORS, Difference, differences
 from cai_bootstrap.measuring.declared import Results
@@ -34,7 +34,7 @@ class Comparison:
     beside_a: Beside
     beside_b: Beside
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> JsonObject:
         """The JSON object that `cai compare --json` prints."""
         return {
             "a": self.a,
@@ -62,7 +62,7 @@ class Refusal:
     side_b: str
     differences: list[Difference]
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> JsonObject:
         """The JSON object of a comparison, without figures."""
         nothing = {"strict": {}, "first_line": {}, "shown_a": "", "shown_b": "", "beside_a": {}, "beside_b": {}}
         return {**asdict(self), "factors": [], **nothing}

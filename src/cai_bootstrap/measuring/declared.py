@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from cai_bootstrap.config import Precision
+from cai_bootstrap.files import JsonObject
 from cai_bootstrap.measuring.conditions import Conditions, StopRule
 from cai_bootstrap.measuring.figures import SideFigures, Statistics
 from cai_bootstrap.records import Answer
@@ -262,7 +263,7 @@ class Results(BaseModel):
         """The same results with these blocks of other tools and no others."""
         return self.model_copy(update=dict(blocks))
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> JsonObject:
         """The file's JSON object, its keys in the file's order; what an older file lacks is not added."""
         return self.model_dump(mode="json", exclude_unset=True)
 

@@ -3,9 +3,11 @@
 A figure's optional part is absent from the file where it was not computed, so a file is written with `exclude_unset`.
 """
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Strict
+
+from cai_bootstrap.files import JsonObject
 
 Interval = Annotated[tuple[float, float], Strict(False)]  # lower and upper end; JSON has it as a list
 
@@ -15,7 +17,7 @@ class Figures(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> JsonObject:
         """The block as JSON has it, without the parts that were not computed."""
         return self.model_dump(mode="json", exclude_unset=True)
 

@@ -13,7 +13,7 @@ from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cai_bootstrap.errors import DataError
-from cai_bootstrap.files import JsonlWriter
+from cai_bootstrap.files import JsonlWriter, JsonObject
 from cai_bootstrap.judging.suite import Suite
 from cai_bootstrap.measuring.declared import Results, StoredResults
 from cai_bootstrap.run.folder import resolve_cache_dir
@@ -43,7 +43,7 @@ class Opening(BaseModel):
     adapter: str | None = None
     elsewhere: Elsewhere | None = None
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> JsonObject:
         """The line's JSON object."""
         return self.model_dump(exclude_unset=True)
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from cai_bootstrap.files import JsonObject
 from cai_bootstrap.measuring.declared import Results
 from cai_bootstrap.measuring.figures import FactTallies, Length, Tally
 from cai_bootstrap.measuring.results import percent
@@ -22,7 +22,7 @@ class Beside:
     facts: FactTallies | None
     length: Length
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> JsonObject:
         """The JSON object of it."""
         facts = None if self.facts is None else self.facts.as_dict()
         return {"held_out_skills": self.held_out_skills.as_dict(), "facts": facts, "length": self.length.as_dict()}

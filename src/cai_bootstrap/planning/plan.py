@@ -3,12 +3,12 @@
 import difflib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from cai_bootstrap.config import STEPS, RunConfig
 from cai_bootstrap.errors import UsageError
+from cai_bootstrap.files import JsonObject
 from cai_bootstrap.planning.memory import GIB, Memory, generating, prompt_tokens, training
 from cai_bootstrap.planning.shape import Shape, read_shape
 from cai_bootstrap.pod.estimate import Estimate, estimate
@@ -45,7 +45,7 @@ class Plan:
     def fits(self) -> bool:
         return all(step.fits for step in self.steps)
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> JsonObject:
         """As plain data; memory in GiB."""
         return {
             "model": {

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError, model_validator
 
+from cai_bootstrap.files import JsonObject
 from cai_bootstrap.pod.errors import UnreadableError
 from cai_bootstrap.printable import one_line
 
@@ -93,7 +94,7 @@ class Answer(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True, strict=True)
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> JsonObject:
         """What the pod sent of the known fields, as plain data."""
         return self.model_dump(exclude_unset=True)
 

@@ -6,9 +6,10 @@ import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from cai_bootstrap.errors import EXIT_TIMEOUT
+from cai_bootstrap.files import JsonObject
 from cai_bootstrap.pod.errors import PodError
 from cai_bootstrap.pod.estimate import needed_gpu_memory
 from cai_bootstrap.pod.ssh import Remote
@@ -50,7 +51,7 @@ class Finding:
     level: Level
     detail: str
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> JsonObject:
         """As plain data for --json."""
         return asdict(self)
 

@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from cai_bootstrap.config import STEPS, RunConfig, preset_names, resolve
+from cai_bootstrap.files import JsonObject
 from cai_bootstrap.pod.errors import PodConfigError
 
 RATES = Path(__file__).with_name("rates.yaml")
@@ -39,7 +40,7 @@ class Estimate:
         measured = [step.dollars for step in self.steps if step.dollars is not None]
         return sum(measured) if measured and len(measured) == len(self.steps) else None
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> JsonObject:
         """As plain data, for the ledger and --json."""
         fields = asdict(self)
         fields["steps"] = [asdict(step) for step in self.steps]

@@ -15,10 +15,9 @@ import tarfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from cai_bootstrap.errors import DataError, UsageError
-from cai_bootstrap.files import read_json, sha256_file, write_atomic
+from cai_bootstrap.files import JsonObject, read_json, sha256_file, write_atomic
 from cai_bootstrap.pod.answers import excerpt
 from cai_bootstrap.pod.errors import PodError, UnreachableError, UnreadableError
 from cai_bootstrap.pod.listing import LIMIT_SECONDS, RECORD, Listed, listing_of, safe_name, shown_name
@@ -57,7 +56,7 @@ class Pulled:
         """Whether every file of the pod is here with the hash it has there."""
         return not self.differing and not self.unreadable
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> JsonObject:
         """As plain data for --json."""
         return {**self.__dict__, "target": str(self.target), "verified": self.verified}
 

@@ -12,9 +12,9 @@ import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from cai_bootstrap.errors import UsageError
+from cai_bootstrap.files import JsonObject
 from cai_bootstrap.pod.answers import Tree, read
 from cai_bootstrap.pod.errors import PodError
 from cai_bootstrap.pod.ssh import TRANSPORT_FAILED, Remote, clean_environment, rsync_host, rsync_shell
@@ -46,7 +46,7 @@ class Pushed:
     commit: str | None
     dirty: bool
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> JsonObject:
         """As plain data for the pod's note and --json."""
         return {name: getattr(self, name) for name in ("via", "files", "sha256", "commit", "dirty")}
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from cai_bootstrap.errors import CaiError, DataError, UntrustedResultError
-from cai_bootstrap.events import Event, TrainingEvent, newest_training, read_events, rows, run_logs
+from cai_bootstrap.events import Event, TrainingEvent, newest_training, read_events, rows
 from cai_bootstrap.judging.suite import NAMED_SUITES, Suite, load_suite
 from cai_bootstrap.measuring.declared import Results
 from cai_bootstrap.measuring.origin import foreign
@@ -122,11 +122,6 @@ class RunFiles:
         own = (adapter.marker for adapter in self.adapters if used and adapter.sha256 == used)
         return next(own, self.adapters[-1].marker if self.adapters else None)
 
-    def data_folders(self) -> list[Path]:
-        """Where the data of each round lie: the first one's in the data folder itself, later ones' below it."""
-        later = [path for path in self.workspace.data.glob("round-*") if path.name.removeprefix("round-").isdigit()]
-        return [self.workspace.data, *sorted(later, key=lambda path: int(path.name.removeprefix("round-")))]
-
     def config(self, key: str) -> Any:
         """A value of the run's configuration by its dotted name, or None."""
         return None if self.record is None else self.record.config(key)
@@ -138,26 +133,25 @@ def load(workspace: Workspace, rentals: Sequence[Rental] = (), planned: Plan | N
     Raises nothing that the files could be the reason of.
     """
     run = RunFiles(workspace, rentals=rentals, planned=planned)
-    data, logs = workspace.data, workspace.logs
     run.record = _record(run)
     run.events = _newest_events(run)
     _measurements(run)
     run.data = _data(run)
     run.summary = _summary(run)
-    run.diversity = _counts(run, data / "diversity.json", Diversity, None)
+    run.diversity = _counts(run, workspace.round_data(1).diversity, Diversity, None)
     if run.diversity is None and run.summary is not None:
         run.diversity = run.summary.diversity
     _data_faults(run)
-    run.preflight = _counts(
-        run, logs / "pair_preflight.json", PreflightReport, "the pairs were not checked on their tokens"
-    )
-    run.model = _counts(run, logs / "model.json", ModelRecord, "no model was prepared")
+    run.preflight = _counts(run, workspace.preflight, PreflightReport, "the pairs were not checked on their tokens")
+    run.model = _counts(run, workspace.model, ModelRecord, "no model was prepared")
     run.adapters = _adapters(run)
-    run.training = newest_training(run_logs(logs))
+    run.training = newest_training(workspace.event_files())
     if not run.adapters:
-        run.missing.append(f"{_short(run, workspace.checkpoints)}: no finished training (no TRAINING_SUCCESS)")
+        run.missing.append(
+            f"{run.workspace.relative(workspace.checkpoints)}: no finished training (no TRAINING_SUCCESS)"
+        )
     if not run.training:
-        run.missing.append(f"{_short(run, logs)}: no training step is recorded")
+        run.missing.append(f"{run.workspace.relative(workspace.logs)}: no training step is recorded")
     return run
 
 
@@ -169,14 +163,14 @@ def _record(run: RunFiles) -> RunRecord | None:
         run.faults.append(Fault.of(path, error))
         return None
     if record is None:
-        run.missing.append(f"{_short(run, path)}: no run has ended here yet")
+        run.missing.append(f"{run.workspace.relative(path)}: no run has ended here yet")
     return record
 
 
 def _counts(run: RunFiles, path: Path, kind: type[CountsT], when_missing: str | None) -> CountsT | None:
     if not path.exists():
         if when_missing:
-            run.missing.append(f"{_short(run, path)}: {when_missing}")
+            run.missing.append(f"{run.workspace.relative(path)}: {when_missing}")
         return None
     try:
         return read_counts(path, kind)
@@ -187,42 +181,42 @@ def _counts(run: RunFiles, path: Path, kind: type[CountsT], when_missing: str | 
 
 def _data(run: RunFiles) -> RunData:
     return RunData(
-        _records(run, "instructions.jsonl", Instruction),
-        _records(run, "responses.jsonl", Response),
-        _records(run, "critiques.jsonl", Critique),
-        _records(run, "revisions.jsonl", Revision),
-        _records(run, "preference_pairs.jsonl", PreferencePair),
-        _records(run, "rejected_pairs.jsonl", RejectedPair),
+        _records(run, "instructions", Instruction),
+        _records(run, "responses", Response),
+        _records(run, "critiques", Critique),
+        _records(run, "revisions", Revision),
+        _records(run, "pairs", PreferencePair),
+        _records(run, "rejected", RejectedPair),
     )
 
 
 def _records(run: RunFiles, name: str, kind: type[RecordT]) -> list[tuple[int, RecordT]]:
-    """The records of one data file over all rounds. A torn line is none; other objects are counted in a fault."""
+    """The records of one output over all rounds. A torn line is none; other objects are counted in a fault."""
     records = []
-    for number, folder in enumerate(run.data_folders(), 1):
+    for data in run.workspace.rounds():
+        path = data.outputs()[name]
         others = 0
-        for value in rows(folder / name)[0]:
+        for value in rows(path)[0]:
             try:
-                records.append((number, kind.model_validate(value)))
+                records.append((data.round, kind.model_validate(value)))
             except ValidationError:
                 others += 1
         if others:
-            run.faults.append(Fault(folder / name, f"{others} lines are no {kind.__name__} records"))
+            run.faults.append(Fault(path, f"{others} lines are no {kind.__name__} records"))
     return records
 
 
 def _measurements(run: RunFiles) -> None:
-    folder = run.workspace.results
     suite = _own_suite(run)
     path = _results_file(run)
     if path is not None:
         run.results_file = path
         run.results = _trusted(run, path, suite)
-    baseline = folder / "baseline_assessment.json"
+    baseline = run.workspace.baseline
     if baseline.exists():
         run.baseline = _trusted(run, baseline, suite)
     else:
-        run.missing.append(f"{_short(run, baseline)}: the untrained base was not measured")
+        run.missing.append(f"{run.workspace.relative(baseline)}: the untrained base was not measured")
     if run.measured is not None:
         name = run.measured.suite.name
         held_out = suite if suite is not None and suite.name == name else load_suite(name)
@@ -235,7 +229,7 @@ def _measurements(run: RunFiles) -> None:
 
 def _results_file(run: RunFiles) -> Path | None:
     folder = run.workspace.results
-    there = sorted(folder.glob("stage1_evaluation_*.json"))
+    there = run.workspace.evaluations()
     named = run.record.results_file if run.record is not None else None
     if named is not None:
         path = folder / Path(named).name
@@ -245,22 +239,21 @@ def _results_file(run: RunFiles) -> Path | None:
         again = rescored_path(path)
         return again if again.exists() else path
     if run.record is None and there:
-        run.missing.append(f"{there[-1].name} is the newest evaluation; no run.json says which run it belongs to")
-        return there[-1]
+        run.missing.append(f"{there[0].name} is the newest evaluation; no run.json says which run it belongs to")
+        return there[0]
     if there:
-        run.missing.append(f"{there[-1].name} belongs to an earlier run and is not shown; this run has no evaluation")
+        run.missing.append(f"{there[0].name} belongs to an earlier run and is not shown; this run has no evaluation")
     else:
-        run.missing.append(f"{_short(run, folder)}: no trained model was evaluated")
+        run.missing.append(f"{run.workspace.relative(folder)}: no trained model was evaluated")
     return None
 
 
 def _summary(run: RunFiles) -> GenerationSummary | None:
     """The counts of all rounds together; diversity is the first round's."""
-    name = "generation_summary.json"
-    whole = _counts(run, run.workspace.data / name, GenerationSummary, "no data were generated")
-    for folder in run.data_folders()[1:]:
-        number = folder.name.removeprefix("round-")
-        later = _counts(run, folder / name, GenerationSummary, f"round {number} is not finished")
+    first, *others = run.workspace.rounds()
+    whole = _counts(run, first.summary, GenerationSummary, "no data were generated")
+    for data in others:
+        later = _counts(run, data.summary, GenerationSummary, f"round {data.round} is not finished")
         if whole is not None and later is not None:
             whole = whole.with_round(later)
     return whole
@@ -268,9 +261,9 @@ def _summary(run: RunFiles) -> GenerationSummary | None:
 
 def _data_faults(run: RunFiles) -> None:
     """Counts of data that were changed after they were made are named and not shown."""
-    for number in range(1, len(run.data_folders()) + 1):
+    for data in run.workspace.rounds():
         try:
-            check_outputs(run.workspace, "generate", DATA_REMEDY, number=number)
+            check_outputs(run.workspace, "generate", DATA_REMEDY, number=data.round)
         except (CaiError, OSError) as error:
             run.faults.append(Fault(None, str(error)))
             run.summary = run.diversity = None
@@ -279,7 +272,7 @@ def _data_faults(run: RunFiles) -> None:
 def _own_suite(run: RunFiles) -> Suite | None:
     name = run.config("evaluation.suite")
     if name is None:
-        for path in sorted(run.workspace.logs.glob("*.config.yaml"))[-1:]:
+        for path in run.workspace.configs()[-1:]:
             name = _configured_suite(path)
     if not isinstance(name, str) or name in NAMED_SUITES:
         return None
@@ -314,9 +307,9 @@ def _trusted(run: RunFiles, path: Path, suite: Suite | None) -> Results | None:
 
 
 def _newest_events(run: RunFiles) -> list[Event]:
-    logs = run_logs(run.workspace.logs)
+    logs = run.workspace.event_files()
     if not logs:
-        run.missing.append(f"{_short(run, run.workspace.logs)}: no events file")
+        run.missing.append(f"{run.workspace.relative(run.workspace.logs)}: no events file")
         return []
     events, bad = read_events(logs[-1])
     if bad:
@@ -327,14 +320,9 @@ def _newest_events(run: RunFiles) -> list[Event]:
 def _adapters(run: RunFiles) -> list[Adapter]:
     """The finished trainings, oldest first."""
     adapters = []
-    for path in sorted(run.workspace.checkpoints.glob("*/TRAINING_SUCCESS")):
+    for path in run.workspace.success_markers():
         try:
             adapters.append(Adapter(path.parent.name, read_typed(path, SuccessMarker, "it is not shown")))
         except UntrustedResultError as error:
             run.faults.append(Fault.of(path, error))
     return sorted(adapters, key=lambda adapter: adapter.marker.finished_at)
-
-
-def _short(run: RunFiles, path: Path) -> str:
-    base = run.workspace.base
-    return str(path.relative_to(base)) if path.is_relative_to(base) else str(path)

@@ -21,7 +21,6 @@ from cai_bootstrap.events import (
     TrainStep,
     Watch,
     read_events,
-    run_logs,
 )
 from cai_bootstrap.printable import duration
 from cai_bootstrap.report.build import report_page
@@ -59,7 +58,7 @@ def serve(workspace: Workspace, port: int = PORT) -> ThreadingHTTPServer:
 def live_state(workspace: Workspace) -> dict[str, Any]:
     """What the newest run does now, from its events: a line, the step's share done, steps, notices, and a stamp that
     changes whenever the report would."""
-    logs = run_logs(workspace.logs)
+    logs = workspace.event_files()
     events = read_events(logs[-1])[0] if logs else []
     steps = [_step_line(event) for event in events if isinstance(event, StepFinished)]
     notices = [notice for event in events if (notice := _notice(event))]

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cai_bootstrap.errors import DataError
-from cai_bootstrap.files import read_json
+from cai_bootstrap.files import JsonObject, read_json
 
 CountsT = TypeVar("CountsT", bound="Counts")
 Number = int | float  # a count stays a count in the file: 60, not 60.0
@@ -21,7 +21,7 @@ class Counts(BaseModel):
 
     model_config = ConfigDict(frozen=True, strict=True, extra="allow")
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> JsonObject:
         """The block as its file holds it, without what was not counted."""
         return self.model_dump(mode="json", exclude_unset=True)
 
@@ -97,15 +97,25 @@ class GenerationSummary(Counts):
         return GenerationSummary.model_validate(added)
 
 
-class PreflightReport(Counts):
-    """`pair_preflight.json`: how many pairs are sound, and the faults of the others.
+class PairFigures(Counts):
+    """The pairs that may train: their number, how many differ, their lengths, and some of them.
 
     `tokens` holds mean, 5%, median, 95% and most of the texts' lengths, by text.
     """
 
+    pairs: int = 0
+    unique_prompts: int = 0
+    unique_chosen: int = 0
+    rejected_unfinished: int = 0
+    tokens: dict[str, dict[str, Number]] = Field(default_factory=dict)
+    sample: list[dict[str, str]] = Field(default_factory=list)
+
+
+class PreflightReport(PairFigures):
+    """`pair_preflight.json`: how many pairs are sound, and the faults of the others."""
+
     sound: int = 0
     faults: dict[str, int] = Field(default_factory=dict)
-    tokens: dict[str, dict[str, Number]] = Field(default_factory=dict)
 
 
 class ModelRecord(Counts):

@@ -244,6 +244,10 @@ class Workspace:
     def events(self, run: str) -> Path:
         return self.logs / f"{run}.jsonl"
 
+    def event_files(self) -> list[Path]:
+        """The events files of all runs (their names begin with a date), the oldest first."""
+        return sorted(path for path in self.logs.glob("*.jsonl") if path.stem[:8].isdigit())
+
     def config(self, run: str) -> Path:
         """The whole configuration of a run."""
         return self.logs / f"{run}{_CONFIG}"

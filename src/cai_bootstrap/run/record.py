@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cai_bootstrap.errors import DataError
-from cai_bootstrap.files import read_json
+from cai_bootstrap.files import JsonObject, read_json
 from cai_bootstrap.run.folder import Workspace
 
 
@@ -76,7 +76,7 @@ class RunRecord(_Part):
         value = self.manifest.config.get(key)
         return None if value is None else value.value
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> JsonObject:
         """The record as `run.json` holds it."""
         return self.model_dump(by_alias=True)
 

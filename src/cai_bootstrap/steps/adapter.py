@@ -23,6 +23,7 @@ def training_identity(context: StepContext) -> str:
             config.seed,
             context.model_key(),
             *context.path_key(),
+            *(["dropout acts"] if config.training.lora_dropout else []),  # before, it was set and did nothing
         ]
     )
 

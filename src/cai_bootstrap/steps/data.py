@@ -1,6 +1,6 @@
 """What decides a round's data, and whether the data that are there may be used."""
 
-from typing import Any
+from collections.abc import Mapping
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -24,10 +24,10 @@ class DataIdentity(BaseModel):
 
     fingerprint: str
     requested: int = Field(ge=1)
-    identity: dict[str, Any]
+    identity: dict[str, object]
 
 
-def data_identity(context: StepContext) -> dict[str, Any]:
+def data_identity(context: StepContext) -> dict[str, object]:
     """What decides the data, by name, apart from the number of instructions."""
     config = context.config
     other = {"count", "later_count", "precision", "batch_size"} | (
@@ -62,7 +62,7 @@ def stored_identity(data: DataFolder) -> DataIdentity | None:
     return stored
 
 
-def write_identity(data: DataFolder, identity: dict[str, Any], count: int) -> None:
+def write_identity(data: DataFolder, identity: Mapping[str, object], count: int) -> None:
     """Write down what decides the data that are about to be made."""
     write_json(data.identity, {"fingerprint": fingerprint(identity), "requested": count, "identity": identity})
 

@@ -21,12 +21,12 @@ def _checkpoint(context: StepContext) -> Checkpoint:
     """The adapter to evaluate: the one that was named, else this run's newest finished one."""
     named = context.config.adapter
     checkpoint = own_checkpoint(context) if named is None else read_success(Path(named))
-    if context.suite.sha256 not in (checkpoint.details.get("leakage_checked") or []):
+    if context.suite.sha256 not in (checkpoint.marker.leakage_checked or []):
         raise UntrustedResultError(
             f"{checkpoint.path}: its training data were not checked against the suite '{context.suite.name}'; train "
             "again with this suite configured, so that leaks are dropped first"
         )
-    if checkpoint.details.get("base_weights_sha256") != context.prepared().weights_sha256:
+    if checkpoint.marker.base_weights_sha256 != context.prepared().weights_sha256:
         raise UntrustedResultError(f"{checkpoint.path}: this adapter was trained on other base weights than --model's")
     return checkpoint
 
@@ -57,8 +57,8 @@ def run(context: StepContext, expected: str) -> dict[str, Path]:
         prompting=None if baseline is None else baseline.rival,
         run=Run(
             adapter=RunAdapter(sha256=checkpoint.sha256, finished_at=checkpoint.finished_at),
-            labels=checkpoint.details.get("labels", {}),
-            pairs=checkpoint.details.get("pairs"),
+            labels=checkpoint.marker.labels or {},
+            pairs=checkpoint.marker.pairs,
             reuse=check_all_data(context) if context.config.adapter is None else None,
             base_from_baseline=baseline is not None,
         ),

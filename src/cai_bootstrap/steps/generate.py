@@ -1,19 +1,20 @@
 """Generate: the model makes its own training data, or data of the same identity are used again."""
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from cai_bootstrap.batches import ChunkHashes
 from cai_bootstrap.config import RunConfig
-from cai_bootstrap.constitution import Constitution, load_constitution
+from cai_bootstrap.constitution import load_constitution
 from cai_bootstrap.errors import UntrustedResultError, UsageError
-from cai_bootstrap.files import fingerprint, read_json, read_jsonl, write_json
+from cai_bootstrap.files import fingerprint, read_jsonl, write_json
 from cai_bootstrap.generation.make_instructions import make_instructions
 from cai_bootstrap.generation.passes import Generator
 from cai_bootstrap.generation.select import can_label
 from cai_bootstrap.inference.open import OpenedModel, open_model
 from cai_bootstrap.records import Instruction
+from cai_bootstrap.run.counts import GenerationSummary, read_counts
 from cai_bootstrap.run.markers import Outputs
 from cai_bootstrap.steps.adapter import answering_adapter
 from cai_bootstrap.steps.context import StepContext
@@ -81,7 +82,16 @@ def run(context: StepContext, _: str) -> dict[str, Path]:
         round=context.round,
     )
     summary = generator.run(instructions, fingerprint(decided_by))
-    write_json(data.summary, _generation_summary(config, constitution, instructions, diversity, summary))
+    counted = summary.model_copy(
+        update={
+            "requested": count,
+            "produced": len(instructions),
+            "by_type": dict(Counter(i.type for i in instructions)),
+            "constitution_sha256": constitution.sha256,
+            "diversity": diversity,
+        }
+    )
+    write_json(data.summary, counted.as_json())
     return _outputs(context)
 
 
@@ -90,7 +100,7 @@ def is_here(before: Outputs, context: StepContext) -> bool:
     return all(path.parent == context.data.path for path in before.hashes)
 
 
-def _count(context: StepContext, decided_by: dict[str, Any]) -> int:
+def _count(context: StepContext, decided_by: Mapping[str, object]) -> int:
     """How many instructions are made: as many as before where data are gone on with. --force-data removes those."""
     data, count = context.data, context.count
     stored = stored_identity(data)
@@ -149,26 +159,8 @@ def _weights(context: StepContext) -> dict[str, float] | None:
     judges = context.config.generation.judges
     skills = {(f"{i.type}.{i.skill}", can_label(i, judges, later_round=True)) for i in _earlier_instructions(context)}
     hopeless = {name for name, able in skills if not able and (name, True) not in skills}
-    counted = read_json(context.earlier_data[-1].summary).get("by_skill", {})
+    counted = read_counts(context.earlier_data[-1].summary, GenerationSummary).by_skill
     weights = {
-        skill: max(0.01, (1.0 - n["settled"] / n["asked"]) * (1.5 - n["answered"] / n["asked"]))
-        for skill, n in counted.items()
+        skill: max(0.01, (1.0 - n.settled / n.asked) * (1.5 - n.answered / n.asked)) for skill, n in counted.items()
     }
     return (weights | dict.fromkeys(hopeless, 0.0)) or None
-
-
-def _generation_summary(
-    config: RunConfig,
-    constitution: Constitution,
-    instructions: list[Instruction],
-    diversity: dict[str, Any],
-    summary: dict[str, Any],
-) -> dict[str, Any]:
-    return {
-        "requested": config.generation.count,
-        "produced": len(instructions),
-        "by_type": dict(Counter(i.type for i in instructions)),
-        "constitution_sha256": constitution.sha256,
-        **summary,
-        "diversity": diversity,
-    }

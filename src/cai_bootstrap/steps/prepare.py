@@ -3,8 +3,9 @@
 from dataclasses import asdict
 from pathlib import Path
 
-from cai_bootstrap.files import fingerprint, read_json, write_json
+from cai_bootstrap.files import fingerprint, write_json
 from cai_bootstrap.inference.weight_files import missing_weights
+from cai_bootstrap.run.counts import ModelRecord, read_counts
 from cai_bootstrap.run.markers import Outputs
 from cai_bootstrap.steps.context import StepContext
 
@@ -18,10 +19,12 @@ def run(context: StepContext, _: str) -> dict[str, Path]:
     """Fetch or convert the model; records what it is."""
     prepared = context.prepared()
     path = context.workspace.model
-    write_json(path, {**asdict(prepared), "path": str(prepared.path)})
+    record = ModelRecord.model_validate({**asdict(prepared), "path": str(prepared.path)})
+    write_json(path, record.as_json())
     return {"model": path}
 
 
 def is_here(_: Outputs, context: StepContext) -> bool:
     """False if the model has gone from the cache, or a part of it, as with a pod's disk."""
-    return not missing_weights(Path(read_json(context.workspace.model)["path"]))
+    path = read_counts(context.workspace.model, ModelRecord).path
+    return path is not None and not missing_weights(Path(path))

@@ -8,6 +8,7 @@ from cai_bootstrap.files import read_jsonl, sha256_file, write_json
 from cai_bootstrap.inference.models import load_tokenizer
 from cai_bootstrap.judging.suite import load_suite
 from cai_bootstrap.records import Critique, PreferencePair, Revision
+from cai_bootstrap.run.counts import PreflightReport
 from cai_bootstrap.run.folder import SUCCESS
 from cai_bootstrap.run.markers import Outputs
 from cai_bootstrap.steps.adapter import pairs_files, training_identity
@@ -27,8 +28,8 @@ def run(context: StepContext, expected: str) -> dict[str, Path]:
     if checked.faults:
         total = len(checked.sound) + len(checked.faults)
         context.progress.say(f"{len(checked.faults)} of {total} pairs do not train: {checked.fault_counts}")
-    report = {"sound": len(checked.sound), "faults": checked.fault_counts, **checked.figures}
-    write_json(workspace.preflight, report)
+    report = {"sound": len(checked.sound), "faults": checked.fault_counts, **checked.figures.as_json()}
+    write_json(workspace.preflight, PreflightReport.model_validate(report).as_json())
     checkpoint = find_checkpoint(workspace.checkpoints, expected)
     if checkpoint is None:
         checkpoint = TrainingRun(

@@ -6,10 +6,9 @@ saved when the process died has none and is removed.
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -31,20 +30,20 @@ CHECKPOINTS_KEPT = 2
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A finished training run's adapter. `sha256` is that of its weights."""
+    """A finished training run's adapter with its success marker. `sha256` is that of its weights."""
 
     path: Path
     fingerprint: str
     finished_at: str
     final_loss: float
     sha256: str
-    details: dict[str, Any]
+    marker: SuccessMarker
 
 
 def mark_success(
-    folder: Path, *, fingerprint: str, final_loss: float, epochs: float, details: dict[str, Any] | None = None
+    folder: Path, *, fingerprint: str, final_loss: float, epochs: float, details: Mapping[str, object] | None = None
 ) -> Checkpoint:
-    """Write the success marker of a saved adapter, last and atomically. `details` are recorded beside."""
+    """Write the success marker of a saved adapter, last and atomically. `details`: its further fields."""
     files = {name: sha256_file(folder / name) for name in sorted({*ADAPTER_FILES, *_read_by_loaders(folder)})}
     write_json(
         folder / SUCCESS,
@@ -91,7 +90,7 @@ def read_success(folder: Path) -> Checkpoint:
         success.finished_at,
         success.final_loss,
         success.files[ADAPTER_FILES[1]],
-        content,
+        success,
     )
 
 

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from cai_bootstrap.records import PreferencePair
+from cai_bootstrap.run.counts import Number, PairFigures
 from cai_bootstrap.training.pairs import TokenisedPair, tokenise
 
 SHOWN = 10
@@ -19,7 +20,7 @@ class Preflight:
 
     sound: list[PreferencePair]
     faults: dict[str, str]
-    figures: dict[str, Any] = field(default_factory=dict)
+    figures: PairFigures = field(default_factory=PairFigures)
 
     @property
     def fault_counts(self) -> dict[str, int]:
@@ -91,25 +92,25 @@ def _leak(pair: PreferencePair, leaks: Callable[[str], str | None], critiques: M
     return None
 
 
-def _figures(pairs: Sequence[PreferencePair], ids: Sequence[TokenisedPair]) -> dict[str, Any]:
-    return {
-        "pairs": len(pairs),
-        "unique_prompts": len({p.prompt for p in pairs}),
-        "unique_chosen": len({p.chosen for p in pairs}),
-        "rejected_unfinished": sum(not p.rejected_finished for p in pairs),
-        "tokens": {
+def _figures(pairs: Sequence[PreferencePair], ids: Sequence[TokenisedPair]) -> PairFigures:
+    return PairFigures(
+        pairs=len(pairs),
+        unique_prompts=len({p.prompt for p in pairs}),
+        unique_chosen=len({p.chosen for p in pairs}),
+        rejected_unfinished=sum(not p.rejected_finished for p in pairs),
+        tokens={
             "prompt": _spread([len(i.prompt_ids) for i in ids]),
             "chosen": _spread([len(i.chosen_ids) for i in ids]),
             "rejected": _spread([len(i.rejected_ids) for i in ids]),
         },
-        "sample": [
+        sample=[
             {"prompt": p.prompt.strip(), "chosen": p.chosen, "rejected": p.rejected[:120], "label": p.label_source}
             for p in pairs[:: max(1, len(pairs) // SHOWN)][:SHOWN]
         ],
-    }
+    )
 
 
-def _spread(values: Sequence[int]) -> dict[str, float]:
+def _spread(values: Sequence[int]) -> dict[str, Number]:
     if len(values) < 2:
         return {"mean": float(values[0]) if values else 0.0}
     cuts = quantiles(values, n=20, method="inclusive")

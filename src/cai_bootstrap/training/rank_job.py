@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import TypeAdapter
 
@@ -24,7 +23,7 @@ class RankJob:
     folder: Path
     fingerprint: str
     dev_items: list[EvalItem]
-    details: dict[str, Any]
+    details: dict[str, object]
     graphed: bool
     share: Share
     pairs: list[PreferencePair]

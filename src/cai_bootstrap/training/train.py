@@ -7,7 +7,7 @@ interrupted training gets none.
 import math
 import random
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -70,7 +70,7 @@ class TrainingRun:
     progress: Progress
     stopping: Callable[[], bool]
     dev_items: Sequence[EvalItem] = ()
-    details: dict[str, Any] = field(default_factory=dict)
+    details: Mapping[str, object] = field(default_factory=dict)
     share: Share | None = None
     graphed: bool = True
     tokenizer: Any = None
@@ -101,7 +101,7 @@ class TrainingRun:
             folder=self.folder,
             fingerprint=self.fingerprint,
             dev_items=list(self.dev_items),
-            details=self.details,
+            details=dict(self.details),
             graphed=self.graphed,
             share=share_of(self.config.training, processes),
             pairs=list(pairs),

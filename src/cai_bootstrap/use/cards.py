@@ -18,6 +18,8 @@ from cai_bootstrap.measuring.declared import Results, Side
 from cai_bootstrap.measuring.figures import FirstLine, SideFigures
 from cai_bootstrap.measuring.results import percent
 from cai_bootstrap.records import TASK_TYPES
+from cai_bootstrap.run.counts import GenerationSummary
+from cai_bootstrap.run.markers import SuccessMarker
 
 GEMMA_NOTICE = "Gemma is provided under and subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms"
 LANGUAGE = re.compile(r"[a-z]{2,3}")
@@ -100,12 +102,10 @@ def terms_of(base: str, license: str | None) -> Terms:
     )
 
 
-def model_card(
-    subject: Subject, results: Results | None, details: Mapping[str, Any], pairs: int, *, split: str = "test"
-) -> str:
+def model_card(subject: Subject, results: Results | None, training: SuccessMarker, *, split: str = "test") -> str:
     """The model card as text. `results` is a file that was read back; without one the card says "not measured".
 
-    `details` is the training's marker, `split` that of the measured items. Raises DataError if the card does not pass
+    `training` is the adapter's marker, `split` that of the measured items. Raises DataError if the card does not pass
     `check_card`.
     """
     from huggingface_hub import ModelCardData
@@ -135,8 +135,8 @@ def model_card(
         "## Measured",
         _measured(results),
         "## Training",
-        f"Method `{details.get('method')}` on {pairs} pairs; labels by {_counts(details.get('labels', {}))}; "
-        f"final loss {details['final_loss']:.4g} after {details['epochs']:g} epochs. The pairs' instructions were "
+        f"Method `{training.method}` on {training.pairs or 0} pairs; labels by {_counts(training.labels or {})}; "
+        f"final loss {training.final_loss:.4g} after {training.epochs:g} epochs. The pairs' instructions were "
         "checked against the held-out suite before training, and leaks dropped.",
         "## Licence and terms",
         subject.terms.text,
@@ -165,7 +165,7 @@ def _eval_result(results: Results, split: str) -> Any:
     )
 
 
-def dataset_card(subject: Subject, summaries: Sequence[Mapping[str, Any]], pairs: int) -> str:
+def dataset_card(subject: Subject, summaries: Sequence[GenerationSummary], pairs: int) -> str:
     """The card of the preference pairs. `summaries` holds each round's `generation_summary.json`."""
     from huggingface_hub import DatasetCardData
 
@@ -288,14 +288,14 @@ def _measured(results: Results | None) -> str:
     return "\n\n".join(lines)
 
 
-def _round(number: int, summary: Mapping[str, Any]) -> str:
+def _round(number: int, summary: GenerationSummary) -> str:
     return "\n".join(
         [
-            f"- round {number}: instructions asked for {summary.get('requested')}, made {summary.get('produced')}",
-            f"- pairs by type: {_counts(summary.get('pairs_by_type', {}))}",
-            f"- chosen by: {_counts(summary.get('by_label_source', {}))}",
-            f"- chosen texts: {_counts(summary.get('by_chosen_source', {}))}",
-            f"- left out: {_counts(summary.get('dropped', {}))}",
+            f"- round {number}: instructions asked for {summary.requested}, made {summary.produced}",
+            f"- pairs by type: {_counts(summary.pairs_by_type)}",
+            f"- chosen by: {_counts(summary.by_label_source)}",
+            f"- chosen texts: {_counts(summary.by_chosen_source)}",
+            f"- left out: {_counts(summary.dropped)}",
         ]
     )
 
@@ -312,7 +312,7 @@ def _row(label: str, figures: SideFigures | FirstLine, interval: tuple[float, fl
     return f"| {label} | {' | '.join(cells)} | {interval[0]:.1%} – {interval[1]:.1%} |"
 
 
-def _counts(counts: Mapping[str, Any]) -> str:
+def _counts(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {count}" for name, count in sorted(counts.items())) or "none"
 
 

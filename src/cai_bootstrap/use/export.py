@@ -15,6 +15,7 @@ from cai_bootstrap.inference.models import EMBEDDED, TOKENIZER_FILES, PreparedMo
 from cai_bootstrap.judging.suite import load_suite
 from cai_bootstrap.measuring.declared import Results
 from cai_bootstrap.records import PreferencePair
+from cai_bootstrap.run.counts import GenerationSummary, read_counts
 from cai_bootstrap.run.folder import DataFolder, Workspace
 from cai_bootstrap.run.markers import DATA_REMEDY, check_outputs
 from cai_bootstrap.training.checkpoints import ADAPTER_FILES, Checkpoint
@@ -100,8 +101,7 @@ def _write_model_card(
 ) -> None:
     """Write the card, and the base's notice where its terms ask for one."""
     results = None if measurement is None else measurement.results
-    count = int(checkpoint.details.get("pairs", 0))
-    card = model_card(subject, results, checkpoint.details, count, split=_split(config, results))
+    card = model_card(subject, results, checkpoint.marker, split=_split(config, results))
     write_atomic(folder / "README.md", card)
     if subject.terms.notice is not None:
         write_atomic(folder / "NOTICE", f"{subject.terms.notice}\n\nThe weights were changed by training.\n")
@@ -120,7 +120,7 @@ def _record(
         "base": subject.base,
         "base_weights_sha256": prepared.weights_sha256,
         "results": None if path is None else {"file": path.name, "sha256": sha256_file(path)},
-        "pairs_sha256": checkpoint.details.get("pairs_sha256"),
+        "pairs_sha256": checkpoint.marker.pairs_sha256,
     }
 
 
@@ -153,9 +153,9 @@ def _write_dataset(rounds: list[DataFolder], subject: Subject, folder: Path) -> 
         count += sum(1 for _ in read_jsonl(copy, PreferencePair))
         hashes[copy.name] = sha256_file(copy)
         try:
-            summaries.append(read_json(data.summary))
+            summaries.append(read_counts(data.summary, GenerationSummary))
         except DataError:
-            summaries.append({})
+            summaries.append(GenerationSummary())
     write_atomic(folder / "README.md", dataset_card(subject, summaries, count))
     write_json(folder / RECORD, {"cai_bootstrap": __version__, "kind": "pairs", "sha256": hashes})
 
@@ -163,7 +163,7 @@ def _write_dataset(rounds: list[DataFolder], subject: Subject, folder: Path) -> 
 def _rounds(workspace: Workspace, checkpoint: Checkpoint) -> list[DataFolder]:
     """The rounds on whose pairs this adapter was trained; none if pairs of one of them are gone or were changed."""
     there = {sha256_file(data.pairs): data for data in workspace.rounds() if data.pairs.exists()}
-    trained = checkpoint.details.get("pairs_sha256") or []
+    trained = checkpoint.marker.pairs_sha256 or []
     hashes = [trained] if isinstance(trained, str) else trained
     return [there[sha256] for sha256 in hashes] if all(sha256 in there for sha256 in hashes) else []
 

@@ -43,7 +43,7 @@ def chosen_adapter(config: RunConfig, workspace: Workspace, prepared: PreparedMo
         except UntrustedResultError as error:
             broken.append(error)
             continue
-        if checkpoint.details.get("base_weights_sha256") == prepared.weights_sha256:
+        if checkpoint.marker.base_weights_sha256 == prepared.weights_sha256:
             checkpoints.append(checkpoint)
     if not checkpoints and broken:
         raise broken[0]
@@ -74,7 +74,7 @@ def _adapter_of(path: Path) -> str | None:
 
 
 def _must_fit(checkpoint: Checkpoint, prepared: PreparedModel) -> None:
-    if checkpoint.details.get("base_weights_sha256") != prepared.weights_sha256:
+    if checkpoint.marker.base_weights_sha256 != prepared.weights_sha256:
         raise UntrustedResultError(
             f"{checkpoint.path}: this adapter was trained on other base weights than {prepared.name}'s; "
             "name its base with --model"

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cai_bootstrap.files import read_json
+from cai_bootstrap.judging.closed_sets import closed_set
 from cai_bootstrap.judging.scorers.registry import scorer
 from cai_bootstrap.judging.scorers.statements import contradicts
 from cai_bootstrap.judging.scorers.text import (
@@ -103,8 +104,6 @@ def candidates_for(gold: tuple[str, ...], closed_set: str | None, rivals: tuple[
 
 @lru_cache(maxsize=64)
 def _closed_rows(name: str, exact_case: bool) -> tuple[frozenset[Words], ...]:
-    from cai_bootstrap.judging.suite import closed_set
-
     split = _written_words if exact_case else spoken_words
     return tuple(frozenset(split(alias) for alias in row) for row in closed_set(name))
 

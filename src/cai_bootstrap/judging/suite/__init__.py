@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from cai_bootstrap.errors import UntrustedResultError, UsageError
 from cai_bootstrap.files import canonical_json, fingerprint, jsonl_lines, read_json, sha256_file
+from cai_bootstrap.judging.closed_sets import closed_set_names
 from cai_bootstrap.judging.scorers import label_tier
 from cai_bootstrap.judging.suite.format import item_fault
 from cai_bootstrap.records import TASK_TYPES, EvalItem, TaskType
@@ -143,27 +144,6 @@ def items_sha256(items: Sequence[EvalItem]) -> str:
 def canonical_line(item: EvalItem) -> str:
     """An item as its line in a suite file, newline included: the same item always gives the same bytes."""
     return canonical_json(item.model_dump()) + "\n"
-
-
-def closed_set(name: str) -> tuple[tuple[str, ...], ...]:
-    """A closed set of answers: one row per member, canonical name first, then its aliases.
-
-    Raises UsageError naming the known sets.
-    """
-    if name not in closed_set_names():
-        raise UsageError(f"unknown closed set {name!r}; one of {', '.join(closed_set_names())}")
-    return _closed_sets()[name]
-
-
-def closed_set_names() -> tuple[str, ...]:
-    """The names that `closed_set` knows."""
-    return tuple(_closed_sets())
-
-
-@cache
-def _closed_sets() -> dict[str, tuple[tuple[str, ...], ...]]:
-    raw = read_json(HERE / "closed_sets.json")
-    return {name: tuple(tuple(row) for row in rows) for name, rows in raw.items()}
 
 
 def held_out_skills() -> frozenset[str]:
