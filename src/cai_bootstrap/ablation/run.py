@@ -39,7 +39,6 @@ from cai_bootstrap.run.folder import Workspace
 from cai_bootstrap.run.lock import hold
 from cai_bootstrap.supervise import Signals, supervise
 
-RESULTS = "ablation.json"
 SCHEMA_VERSION = 1
 OnEnd = Callable[[Outcome], None]
 
@@ -79,9 +78,9 @@ def run_set(
     signals = Signals()
     with hold(workspace, f"cai ablate ({plan.name})"), signals.listening():
         table = _TableFile(plan, {job.name for job in jobs}, resolved, workspace, suite, at_once)
-        scheduler = _Scheduler(jobs, workspace.base / "ablation", signals, on_start, on_end, table.write)
+        scheduler = _Scheduler(jobs, workspace.ablation, signals, on_start, on_end, table.write)
         for job in others:
-            if outcome := _finished(job, workspace.base / "ablation"):
+            if outcome := _finished(job, workspace.ablation):
                 scheduler.outcomes[job.name] = outcome
         scheduler.run([device for device in devices or [""] for _ in range(at_once)])
         return table.write(scheduler.outcomes)
@@ -138,7 +137,7 @@ def _jobs(
         if name in names:
             jobs.append(make(name, variation, waits_for))
             return
-        outcome = read_outcome(workspace.base / "ablation" / name)
+        outcome = read_outcome(workspace.ablation / name)
         if outcome is not None and outcome.status == "done" and all(other in prints for other in waits_for):
             with contextlib.suppress(CaiError):
                 others.append(make(name, variation, waits_for))
@@ -166,7 +165,7 @@ def _weights(model: str, revision: str | None) -> list[str]:
 def _config(plan: VariationSet, variation: Variation | None, resolved: Resolved, workspace: Workspace) -> RunConfig:
     """A variation's whole configuration: the user's, the set's, its own; measured on dev, in a folder of its own."""
     own = variation.settings if variation else {}
-    folder = workspace.base / "ablation" / (variation.name if variation else SHARED)
+    folder = workspace.ablation / (variation.name if variation else SHARED)
     constants = {
         "evaluation.suite": resolved.config.evaluation.dev_suite,
         "evaluation.elicit": False,
@@ -184,9 +183,10 @@ def _config(plan: VariationSet, variation: Variation | None, resolved: Resolved,
     # One round unless a variation is about rounds, so that every other one differs from it in one thing.
     rounds = {"training.rounds": 1}
     config = resolve({**_flat(resolved.config), **rounds, **plan.settings, **own, **constants}, environment={}).config
-    from_shared = variation is not None and variation.kind == "train" and variation.data == "shared"
-    if from_shared and variation is not None and variation.pairs == "as_made" and config.training.rounds == 1:
-        data = Workspace.at(workspace.base / "ablation" / SHARED).data
+    unchanged = ("train", "shared", "as_made")
+    uses_shared = variation is not None and (variation.kind, variation.data, variation.pairs) == unchanged
+    if uses_shared and config.training.rounds == 1:
+        data = Workspace.at(workspace.ablation / SHARED).data
         config = config.model_copy(update={"paths": config.paths.model_copy(update={"data_dir": data})})
     return config
 
@@ -328,7 +328,7 @@ class _TableFile:
         suite: Suite,
         at_once: int,
     ) -> None:
-        self._plan, self._names, self._path = plan, names, workspace.results / RESULTS
+        self._plan, self._names, self._path = plan, names, workspace.ablation_table
         self._suite = MeasuredSuite(name=suite.name, sha256=suite.sha256, n=len(suite.items))
         self._origin = Origin(
             commit=provenance.commit(),

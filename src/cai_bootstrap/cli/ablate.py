@@ -46,7 +46,7 @@ def ablate(
     if list_only:
         _list(plan.only(only), as_json)
         return 0
-    from cai_bootstrap.ablation.run import RESULTS, run_set, visible_devices
+    from cai_bootstrap.ablation.run import run_set, visible_devices
     from cai_bootstrap.ablation.show import plot, print_tables
 
     resolved = settings.resolve()
@@ -69,7 +69,7 @@ def ablate(
         on_start=say_start,
         on_end=say_end,
     )
-    files = [workspace.results / RESULTS, *plot(ablation, workspace.results)]
+    files = [workspace.ablation_table, *plot(ablation, workspace.results)]
     if as_json:
         print_json(ablation.as_json())
     else:

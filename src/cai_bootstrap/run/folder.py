@@ -201,6 +201,15 @@ class Workspace:
     def elicitable(self) -> Path:
         return self.results / "elicitable.json"
 
+    @property
+    def ablation(self) -> Path:
+        """A folder for each variation, and one for what they share."""
+        return self.base / "ablation"
+
+    @property
+    def ablation_table(self) -> Path:
+        return self.results / "ablation.json"
+
     def evaluation(self, time: str) -> Path:
         """The results file of an evaluation that ended at a UTC time (`2026-11-22T10:31:00Z`)."""
         return self.results / f"{self.stage.evaluation}_{stamp_of(time)}.json"
