@@ -97,7 +97,7 @@ def run(model: str, count: int, preset: str, folder: Path) -> dict[str, Any]:
     from cai_bootstrap import pipeline, standby
     from cai_bootstrap.config import resolve
     from cai_bootstrap.interpreter import script_command
-    from cai_bootstrap.run.folder import Workspace
+    from cai_bootstrap.run.folder import RunFolder
 
     notes = folder / "notes"
     notes.mkdir()
@@ -113,7 +113,7 @@ def run(model: str, count: int, preset: str, folder: Path) -> dict[str, Any]:
         preset=preset, environment={},
     )  # fmt: skip
     start = time.perf_counter()
-    outcome = pipeline.run_pipeline(resolved, Workspace.at(folder / "work"))
+    outcome = pipeline.run_pipeline(resolved, RunFolder.at(folder / "work"))
     whole = time.perf_counter() - start
     said = [
         json.loads(line).get("message", "")

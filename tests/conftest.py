@@ -9,7 +9,7 @@ import pytest
 from order import longest_first, seconds
 from stubs import Cai, Stage
 
-from cai_bootstrap.run.folder import Workspace
+from cai_bootstrap.run.folder import RunFolder
 
 REAL_CACHE = Path(os.environ.get("CAI_CACHE_DIR") or Path.home() / ".cache" / "cai-bootstrap")
 
@@ -73,4 +73,4 @@ def cai(capsys: pytest.CaptureFixture[str]) -> Cai:
 @pytest.fixture
 def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
     """The steps in this process, on stub engines, in a base directory of their own."""
-    return Stage(Workspace.at(tmp_path / "work").create()).install(monkeypatch)
+    return Stage(RunFolder.at(tmp_path / "work").create()).install(monkeypatch)

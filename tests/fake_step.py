@@ -15,7 +15,7 @@ import yaml
 
 from cai_bootstrap.events import Error, EventLog, utc_now
 from cai_bootstrap.files import write_json
-from cai_bootstrap.run.folder import Workspace
+from cai_bootstrap.run.folder import RunFolder
 from cai_bootstrap.run.lock import hold
 from cai_bootstrap.run.markers import write_marker
 from cai_bootstrap.supervise import StopRequest, die_with_parent
@@ -25,7 +25,7 @@ def main(name: str, config_file: str, run: str, number: int) -> int:
     die_with_parent()
     stopping = StopRequest().install()
     paths = yaml.safe_load(Path(config_file).read_text())["paths"]
-    workspace = Workspace.at(
+    workspace = RunFolder.at(
         paths["base_dir"], data=paths["data_dir"], checkpoints=paths["checkpoint_dir"], results=paths["results_dir"]
     )
     log = EventLog(workspace.logs / f"{run}.jsonl", run)

@@ -23,7 +23,7 @@ from cai_bootstrap.judging.suite import Suite, references
 from cai_bootstrap.measuring.assess import conditions_of, plain_factors
 from cai_bootstrap.measuring.results import Measured, Output, build_results
 from cai_bootstrap.records import EvalItem, Instruction
-from cai_bootstrap.run.folder import DataFolder, Workspace
+from cai_bootstrap.run.folder import DataFolder, RunFolder
 from cai_bootstrap.steps.context import StepContext
 
 WORDS = ("sun", "river", "stone", "bird", "glass", "cloud", "bread", "lamp", "field", "ship", "song", "door")
@@ -167,7 +167,7 @@ def bytes_of(folder: Path) -> dict[str, bytes]:
 class Stage:
     """The steps in this process, on stub engines. `engine` is made anew at each opening by `make_engine`."""
 
-    workspace: Workspace
+    workspace: RunFolder
     make_engine: Callable[[], StubEngine] = StubEngine
     base_answer: Answer = scripted
     weights: str = "a" * 64

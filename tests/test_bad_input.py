@@ -19,7 +19,7 @@ from cai_bootstrap import pipeline
 from cai_bootstrap.batches import ChunkHashes
 from cai_bootstrap.errors import UntrustedResultError, UsageError
 from cai_bootstrap.run import folder
-from cai_bootstrap.run.folder import Workspace
+from cai_bootstrap.run.folder import RunFolder
 from cai_bootstrap.steps.run import run_step
 
 
@@ -249,7 +249,7 @@ def test_training_without_pairs_says_which_command_makes_them(stage: Stage) -> N
 def test_a_working_folder_that_cannot_be_made_leaves_the_others_alone(tmp_path: Path) -> None:
     (tmp_path / "results").write_text("a file")
     with pytest.raises(UsageError, match="results: cannot be used"):
-        Workspace.at(tmp_path / "b", results=tmp_path / "results").create()
+        RunFolder.at(tmp_path / "b", results=tmp_path / "results").create()
 
 
 def test_a_users_suite_of_dev_items_is_refused_before_anything_runs(

@@ -9,7 +9,7 @@ import pytest
 from stubs import Cai, KilledError, Stage, StubEngine, bytes_of, config_of, instructions_of, run_generator
 
 from cai_bootstrap.errors import UntrustedResultError
-from cai_bootstrap.run.folder import Workspace
+from cai_bootstrap.run.folder import RunFolder
 from cai_bootstrap.run.markers import check_outputs, read_outputs
 from cai_bootstrap.steps.run import run_step
 from cai_bootstrap.training.checkpoints import (
@@ -259,7 +259,7 @@ def test_a_results_file_of_another_run_is_named_by_gate_compare_and_report(
 
     own = evaluated_stage(stage)
     assert foreign(own) is None
-    other = Stage(Workspace.at(tmp_path / "other").create(), weights="f" * 64).install(monkeypatch)
+    other = Stage(RunFolder.at(tmp_path / "other").create(), weights="f" * 64).install(monkeypatch)
     theirs = evaluated_stage(other)
     results = json.loads(theirs.read_text())
     results["models"]["trained"]["factors"]["adapter"] = results["run"]["adapter"]["sha256"] = "9" * 64

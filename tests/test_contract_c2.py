@@ -20,7 +20,7 @@ from cai_bootstrap.errors import UntrustedResultError, UsageError
 from cai_bootstrap.files import write_json
 from cai_bootstrap.inference.engine import Completion, EngineInfo, Sampling
 from cai_bootstrap.judging.suite import load_suite
-from cai_bootstrap.run.folder import Workspace, resolve_base_dir, resolve_cache_dir
+from cai_bootstrap.run.folder import RunFolder, resolve_base_dir, resolve_cache_dir
 from cai_bootstrap.steps.run import run_step
 
 Results = dict[str, Any]
@@ -117,7 +117,7 @@ def run_on(
     monkeypatch.setattr(pipeline, "step_command", fake_step_command)
     monkeypatch.setenv("FAKE_EVALUATE", f"results:{path}")
     outcome = pipeline.run_pipeline(
-        resolved_of(paths__base_dir=str(base), **settings), Workspace.at(base), ("evaluate",)
+        resolved_of(paths__base_dir=str(base), **settings), RunFolder.at(base), ("evaluate",)
     )
     return outcome, json.loads((base / "results/run.json").read_text())
 
@@ -163,7 +163,7 @@ def test_c2_1_a_run_whose_results_are_torn_ends_with_4_and_says_so_in_run_json(
     path.write_text(content)
     monkeypatch.setattr(pipeline, "step_command", fake_step_command)
     monkeypatch.setenv("FAKE_EVALUATE", f"results:{path}")
-    outcome = pipeline.run_pipeline(resolved_of(paths__base_dir=str(base)), Workspace.at(base), ("evaluate",))
+    outcome = pipeline.run_pipeline(resolved_of(paths__base_dir=str(base)), RunFolder.at(base), ("evaluate",))
     assert outcome.exit_code == 4
     assert json.loads((base / "results/run.json").read_text())["verdict"] == "error"
 
@@ -213,7 +213,7 @@ def test_c2_2_models_go_to_the_cache_in_its_order(tmp_path: Path, monkeypatch: p
 
 
 def test_c2_2_everything_a_run_writes_lies_under_the_base_directory(tmp_path: Path) -> None:
-    made = Workspace.at(tmp_path / "b")
+    made = RunFolder.at(tmp_path / "b")
     assert (made.data, made.checkpoints, made.results, made.logs) == (
         tmp_path / "b/data/stage1", tmp_path / "b/checkpoints/stage1", tmp_path / "b/results", tmp_path / "b/logs",
     )  # fmt: skip
@@ -412,7 +412,7 @@ def test_c2_4_a_model_that_has_gone_from_the_cache_is_prepared_again(tmp_path: P
     from cai_bootstrap.steps.context import StepContext
 
     model = shutil.copytree(tiny, tmp_path / "model")
-    workspace = Workspace.at(tmp_path / "base").create()
+    workspace = RunFolder.at(tmp_path / "base").create()
     progress = Progress(EventLog(workspace.logs / "x.jsonl", "x"), "prepare")
     context = StepContext(config_of(model=str(model)), workspace, progress, lambda: False, "x")
     assert run_step("prepare", context)

@@ -39,10 +39,10 @@ def test_c4_10_every_folder_can_be_moved(tmp_path: Path, monkeypatch: pytest.Mon
 def test_c4_10_a_relative_folder_is_taken_from_where_the_command_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cai_bootstrap.run.folder import Workspace
+    from cai_bootstrap.run.folder import RunFolder
 
     monkeypatch.chdir(tmp_path)
-    assert Workspace.at("b", data="d").data == tmp_path / "d"
+    assert RunFolder.at("b", data="d").data == tmp_path / "d"
 
 
 # 12. Reusing data

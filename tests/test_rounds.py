@@ -15,7 +15,7 @@ from cai_bootstrap.instructions.held_back import held_back
 from cai_bootstrap.instructions.leakage import LeakageIndex
 from cai_bootstrap.judging.suite import load_suite
 from cai_bootstrap.records import EvalItem
-from cai_bootstrap.run.folder import DataFolder, Workspace
+from cai_bootstrap.run.folder import DataFolder, RunFolder
 from cai_bootstrap.steps.data import data_identity
 
 STEPS = ("generate", "train", "evaluate")
@@ -31,7 +31,7 @@ def through(base: Path, looks: str, rounds: int, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("FAKE_EVALUATE", f"results:{results}")
     told: list[Event] = []
     config = resolved_of(paths__base_dir=str(base), training__rounds=rounds)
-    outcome = pipeline.run_pipeline(config, Workspace.at(base), STEPS, on_event=told.append)
+    outcome = pipeline.run_pipeline(config, RunFolder.at(base), STEPS, on_event=told.append)
     evaluated = json.loads((base / "logs/steps/evaluate.json").read_text())["round"]
     notices = [event.message for event in told if isinstance(event, Notice)]
     return evaluated, list(outcome.steps), notices
@@ -65,7 +65,7 @@ def test_the_best_round_is_evaluated_and_an_unseen_one_is_never_chosen(
 
 def evaluated_alone(base: Path, rounds: int) -> int:
     config = resolved_of(paths__base_dir=str(base), training__rounds=rounds)
-    pipeline.run_pipeline(config, Workspace.at(base), ("evaluate",))
+    pipeline.run_pipeline(config, RunFolder.at(base), ("evaluate",))
     found: int = json.loads((base / "logs/steps/evaluate.json").read_text())["round"]
     return found
 
@@ -88,7 +88,7 @@ def test_training_alone_says_that_it_is_the_first_round(tmp_path: Path, monkeypa
     monkeypatch.setenv("FAKE_TRAIN", "looks:0.3")
     told: list[Event] = []
     config = resolved_of(paths__base_dir=str(tmp_path / "b"), training__rounds=3)
-    pipeline.run_pipeline(config, Workspace.at(tmp_path / "b"), ("train",), on_event=told.append)
+    pipeline.run_pipeline(config, RunFolder.at(tmp_path / "b"), ("train",), on_event=told.append)
     assert [event.message for event in told if isinstance(event, Notice)] == [
         "this is the first round; `cai run` goes on with those after it"
     ]
@@ -101,7 +101,7 @@ def texts(items: Sequence[EvalItem]) -> set[str]:
 def test_where_dev_is_measured_rounds_are_chosen_on_instructions_that_no_round_trains_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stage = Stage(Workspace.at(tmp_path).create()).install(monkeypatch)
+    stage = Stage(RunFolder.at(tmp_path).create()).install(monkeypatch)
     config = config_of(evaluation__suite="stage1-dev")
     context = stage.context(config)
     assert not context.dev_items
@@ -135,7 +135,7 @@ def test_a_copy_of_the_dev_items_under_other_names_is_recognised(
     own = tmp_path / "own.jsonl"
     renamed = [item.model_copy(update={"id": f"own-{n}"}) for n, item in enumerate(dev[:100])]
     own.write_text("".join(item.model_dump_json() + "\n" for item in renamed))
-    stage = Stage(Workspace.at(tmp_path / "b").create()).install(monkeypatch)
+    stage = Stage(RunFolder.at(tmp_path / "b").create()).install(monkeypatch)
     context = stage.context(config_of(evaluation__suite=str(own)))
     assert context.dev_items == list(dev[100:])
     assert context.watched_items == context.dev_items

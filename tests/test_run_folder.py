@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cai_bootstrap.run.folder import CONSTITUTION, INSTRUCTIONS, Workspace, is_measurement, output_name
+from cai_bootstrap.run.folder import CONSTITUTION, INSTRUCTIONS, RunFolder, is_measurement, output_name
 
 SRC = Path(__file__).parents[1] / "src" / "cai_bootstrap"
 # Names that other code must not spell: as a string, alone or at the end of a path.
@@ -18,7 +18,7 @@ NAMES = (
 )  # fmt: skip
 
 
-def paths(workspace: Workspace) -> list[Path]:
+def paths(workspace: RunFolder) -> list[Path]:
     """Files of one stage: of its first two rounds, its measurements, steps and record."""
     rounds = [path for number in (1, 2) for path in workspace.round_data(number).outputs().values()]
     markers = [workspace.marker(step, number) for step in ("generate", "train") for number in (1, 2)]
@@ -28,13 +28,13 @@ def paths(workspace: Workspace) -> list[Path]:
 
 def test_every_file_of_a_run_has_a_place_of_its_own_over_rounds_and_stages(tmp_path: Path) -> None:
     places = Counter(
-        path for stage in (INSTRUCTIONS, CONSTITUTION) for path in paths(Workspace.at(tmp_path, stage=stage))
+        path for stage in (INSTRUCTIONS, CONSTITUTION) for path in paths(RunFolder.at(tmp_path, stage=stage))
     )
     assert [path for path, count in places.items() if count > 1] == []
 
 
 def test_a_path_says_its_stage_round_and_name(tmp_path: Path) -> None:
-    workspace = Workspace.at(tmp_path)
+    workspace = RunFolder.at(tmp_path)
     assert workspace.relative(workspace.round_data(1).pairs) == "data/stage1/preference_pairs.jsonl"
     assert workspace.relative(workspace.round_data(3).pairs) == "data/stage1/round-3/preference_pairs.jsonl"
     assert workspace.relative(workspace.step_log("R", "generate", 2)) == "logs/R.generate-2.log"
@@ -48,15 +48,15 @@ def test_a_path_says_its_stage_round_and_name(tmp_path: Path) -> None:
 
 
 def test_rounds_and_evaluations_are_found_in_their_order(tmp_path: Path) -> None:
-    workspace = Workspace.at(tmp_path).create()
+    workspace = RunFolder.at(tmp_path).create()
     for name in ("round-10", "round-2", "round-x", "other"):
         (workspace.data / name).mkdir()
     assert [data.round for data in workspace.rounds()] == [1, 2, 10]
     for time in ("2026-11-22T10:31:00Z", "2026-11-23T10:31:00Z"):
         workspace.evaluation(time).write_text("{}")
     assert [path.name[18:26] for path in workspace.evaluations()] == ["20261123", "20261122"]
-    assert Workspace.around(workspace.evaluations()[0]) == workspace
-    assert Workspace.around(tmp_path / "x.json") is None
+    assert RunFolder.around(workspace.evaluations()[0]) == workspace
+    assert RunFolder.around(tmp_path / "x.json") is None
 
 
 @pytest.mark.parametrize(

@@ -60,10 +60,10 @@ def test_run_and_ablate_keep_what_a_step_prints_where_the_step_says(
     from cai_bootstrap.ablation.outcome import Outcome
     from cai_bootstrap.config import Resolved
     from cai_bootstrap.errors import CaiError
-    from cai_bootstrap.run.folder import Workspace
+    from cai_bootstrap.run.folder import RunFolder
     from cai_bootstrap.supervise import Ended
 
-    workspace = Workspace.at(base).create()
+    workspace = RunFolder.at(base).create()
     logs: list[Path] = []
 
     def crash(_: list[str], *, log: Path, **__: object) -> Ended:

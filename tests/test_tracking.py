@@ -14,7 +14,7 @@ from cai_bootstrap.config import RunConfig
 from cai_bootstrap.events import newest_training
 from cai_bootstrap.files import write_json
 from cai_bootstrap.pipeline import RunOutcome
-from cai_bootstrap.run.folder import Workspace
+from cai_bootstrap.run.folder import RunFolder
 from cai_bootstrap.run.record import StepRecord
 from cai_bootstrap.tracking import track_run, training_curves
 
@@ -23,9 +23,9 @@ FAILED = RunOutcome("failed", 3, {"train": STEP}, message="Stage 1 FAILED: 25.0%
 
 
 @pytest.fixture
-def finished(tmp_path: Path) -> Workspace:
+def finished(tmp_path: Path) -> RunFolder:
     """What a run of two phases leaves of its curves, its result and its report."""
-    workspace = Workspace.at(tmp_path / "work").create()
+    workspace = RunFolder.at(tmp_path / "work").create()
     rows: list[dict[str, Any]] = [{"event": "step_started", "step": "train"}]
     rows.append({"event": "watch", "step": "train", "number": 0, "strict_rate": 0.0, "eos_rate": 0.0})
     for phase in range(2):
@@ -41,12 +41,12 @@ def finished(tmp_path: Path) -> Workspace:
     return workspace
 
 
-def told(name: str, workspace: Workspace) -> str:
+def told(name: str, workspace: RunFolder) -> str:
     outcome = replace(FAILED, results_file=workspace.results / "stage1_evaluation_x.json")
     return track_run(name, workspace, RunConfig(), outcome, workspace.results / "report.html")
 
 
-def test_phases_follow_on_and_a_look_stands_at_the_step_it_was_made(finished: Workspace) -> None:
+def test_phases_follow_on_and_a_look_stands_at_the_step_it_was_made(finished: RunFolder) -> None:
     curves = list(training_curves(newest_training(finished.event_files())))
     assert [step for step, _ in curves] == [0, 1, 2, 3, 4, 4]
     assert curves[3] == (3, {"train/loss": pytest.approx(0.9), "train/nll": 1.0})
@@ -54,7 +54,7 @@ def test_phases_follow_on_and_a_look_stands_at_the_step_it_was_made(finished: Wo
 
 
 def test_a_run_that_went_on_after_its_training_tells_the_curves_and_one_without_training_none(
-    finished: Workspace, monkeypatch: pytest.MonkeyPatch
+    finished: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`steps` names a training that was skipped, since it was finished before, but none that the run did not have."""
     monkeypatch.setenv("WANDB_MODE", "offline")
@@ -67,7 +67,7 @@ def test_a_run_that_went_on_after_its_training_tells_the_curves_and_one_without_
 
 
 def test_trackio_gets_settings_curves_verdict_and_report(
-    finished: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    finished: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In its local database, read back with sqlite itself."""
     import trackio
@@ -95,7 +95,7 @@ def test_trackio_gets_settings_curves_verdict_and_report(
     assert [path.name for path in (tmp_path / "trackio").rglob("report*.html")]
 
 
-def test_wandb_gets_them_offline(finished: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wandb_gets_them_offline(finished: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     import wandb
 
     monkeypatch.setenv("WANDB_MODE", "offline")
@@ -123,7 +123,7 @@ def test_a_missing_tracker_is_an_error_before_anything_starts(
 
 
 def test_a_tracker_that_fails_is_said_and_changes_nothing(
-    finished: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    finished: RunFolder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from cai_bootstrap import tracking
     from cai_bootstrap.cli.run import _track

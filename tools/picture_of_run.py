@@ -15,12 +15,12 @@ from cai_bootstrap.cli.screen import Screen, final_table
 from cai_bootstrap.files import read_json, write_atomic
 from cai_bootstrap.judging.suite import NAMED_SUITES, load_suite
 from cai_bootstrap.measuring.results import read_results
-from cai_bootstrap.run.folder import Workspace
+from cai_bootstrap.run.folder import RunFolder
 
 
 def picture(base: Path, command: str) -> str:
     """The run's screen as an SVG that loads nothing. A results file that is not true is refused."""
-    workspace = Workspace.at(base)
+    workspace = RunFolder.at(base)
     outcome = read_json(workspace.results / "run.json")
     results_file = workspace.results / outcome["results_file"]
     suite = outcome["manifest"]["config"]["evaluation.suite"]["value"]

@@ -69,7 +69,7 @@ class Section(BaseModel):
 
 
 class Paths(Section):
-    """Folders; None follows from the base directory (`workspace.Workspace`)."""
+    """Folders; None follows from the base directory (`workspace.RunFolder`)."""
 
     base_dir: Path | None = None
     data_dir: Path | None = None

@@ -44,7 +44,7 @@ from cai_bootstrap.judging.suite import NAMED_SUITES, load_suite
 from cai_bootstrap.measuring.declared import StoredResults
 from cai_bootstrap.measuring.gate import judge_file
 from cai_bootstrap.run import provenance
-from cai_bootstrap.run.folder import Workspace, step_name
+from cai_bootstrap.run.folder import RunFolder, step_name
 from cai_bootstrap.run.lock import hold
 from cai_bootstrap.run.markers import SuccessMarker, check_outputs, read_outputs, read_typed
 from cai_bootstrap.run.record import Reuse, RunRecord, StepRecord
@@ -114,7 +114,7 @@ class _Follower:
 
 def run_pipeline(
     resolved: Resolved,
-    workspace: Workspace,
+    workspace: RunFolder,
     steps: Sequence[Step] = STEPS,
     *,
     on_event: OnEvent | None = None,
@@ -155,7 +155,7 @@ class _LastLook:
 @dataclass
 class _Run:
     resolved: Resolved
-    workspace: Workspace
+    workspace: RunFolder
     log: EventLog
     follow: _Follower
     signals: Signals
@@ -328,7 +328,7 @@ class _Run:
         self.log.emit(Gate(passed=verdict.passed, enforced=settings.enforce_gate, message=verdict.message))
 
 
-def _write_run(resolved: Resolved, workspace: Workspace, run: str, outcome: RunOutcome) -> None:
+def _write_run(resolved: Resolved, workspace: RunFolder, run: str, outcome: RunOutcome) -> None:
     count = resolved.config.generation.count
     record = RunRecord(
         run=run,

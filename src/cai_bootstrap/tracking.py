@@ -16,7 +16,7 @@ from cai_bootstrap.errors import DataError, UntrustedResultError, UsageError
 from cai_bootstrap.events import TrainingEvent, TrainStep, newest_training, training_offsets
 from cai_bootstrap.measuring.declared import StoredRates
 from cai_bootstrap.pipeline import RunOutcome
-from cai_bootstrap.run.folder import Workspace
+from cai_bootstrap.run.folder import RunFolder
 from cai_bootstrap.run.markers import read_typed
 
 PROJECT = "cai-bootstrap"
@@ -29,7 +29,7 @@ def require_tracker(name: str) -> None:
         raise UsageError(f"--track {name}: it is not installed; run: pip install 'cai-bootstrap[track]'")
 
 
-def track_run(name: str, workspace: Workspace, config: RunConfig, outcome: RunOutcome, report: Path | None) -> str:
+def track_run(name: str, workspace: RunFolder, config: RunConfig, outcome: RunOutcome, report: Path | None) -> str:
     """Tell the newest run to `trackio` or `wandb`; returns in words what was told.
 
     Training steps keep their numbers; those of later phases and rounds follow on. Raises UsageError if the tracker is

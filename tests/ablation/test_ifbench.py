@@ -12,7 +12,7 @@ from cai_bootstrap.ablation import ifbench as benchmark
 from cai_bootstrap.ablation.measures import MissingExtraError
 from cai_bootstrap.ablation.outcome import Outcome
 from cai_bootstrap.inference.engine import Completion, Sampling
-from cai_bootstrap.run.folder import Workspace
+from cai_bootstrap.run.folder import RunFolder
 
 # A package of the same shape: it fetches while it is imported, and one of its checkers has no data.
 LIBRARY = """
@@ -81,7 +81,7 @@ def base(_: str, __: Sampling) -> Completion:
 def test_prompts_are_judged_before_and_after_and_those_without_their_data_are_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stage = Stage(Workspace.at(tmp_path / "b").create(), lambda: StubEngine(trained), base_answer=base)
+    stage = Stage(RunFolder.at(tmp_path / "b").create(), lambda: StubEngine(trained), base_answer=base)
     context = stage.install(monkeypatch).context(config_of())
     outcome = Outcome("ifbench", "done")
     benchmark.ifbench(context, outcome, {"max_new_tokens": 8}, tmp_path / "partial", tmp_path)
@@ -99,7 +99,7 @@ def test_prompts_are_judged_before_and_after_and_those_without_their_data_are_le
 def test_without_the_package_or_what_it_imports_it_says_what_to_install(
     package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    context = Stage(Workspace.at(tmp_path / "b").create()).install(monkeypatch).context(config_of())
+    context = Stage(RunFolder.at(tmp_path / "b").create()).install(monkeypatch).context(config_of())
     (package / "evaluation_lib.py").write_text("import a_module_that_is_not_there\n")
     with pytest.raises(MissingExtraError, match=r"cannot be loaded: ModuleNotFoundError.*pip install"):
         benchmark.ifbench(context, Outcome("i", "done"), {}, tmp_path, tmp_path)

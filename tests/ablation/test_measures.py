@@ -12,7 +12,7 @@ from cai_bootstrap.ablation.outcome import Outcome
 from cai_bootstrap.constitution import load_constitution
 from cai_bootstrap.inference.engine import Completion, Sampling
 from cai_bootstrap.inference.open import OpenedModel
-from cai_bootstrap.run.folder import Workspace
+from cai_bootstrap.run.folder import RunFolder
 
 
 def five_words(prompt: str, sampling: Sampling) -> Completion:
@@ -23,7 +23,7 @@ def five_words(prompt: str, sampling: Sampling) -> Completion:
 
 
 def stage_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: Any) -> Stage:
-    return Stage(Workspace.at(tmp_path), lambda: StubEngine(answer)).install(monkeypatch)
+    return Stage(RunFolder.at(tmp_path), lambda: StubEngine(answer)).install(monkeypatch)
 
 
 def test_prompting_rates_every_rendering_and_votes_over_the_best_few_shot_one(

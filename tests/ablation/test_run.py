@@ -17,7 +17,7 @@ from cai_bootstrap.ablation.outcome import AblationTable, Outcome, RateRow, comp
 from cai_bootstrap.ablation.plan import Contrast, VariationSet, load_set
 from cai_bootstrap.ablation.show import plot, print_tables, rate_text
 from cai_bootstrap.errors import DataError, UsageError
-from cai_bootstrap.run.folder import Workspace
+from cai_bootstrap.run.folder import RunFolder
 from cai_bootstrap.supervise import Ended, Signals
 
 SET = """
@@ -75,7 +75,7 @@ def start(
 ) -> AblationTable:
     monkeypatch.setattr(running, "supervise", processes)
     values = more.pop("values", {})
-    return running.run_set(plan, resolved_of(**values), Workspace.at(base), **more)
+    return running.run_set(plan, resolved_of(**values), RunFolder.at(base), **more)
 
 
 def statuses(table: AblationTable) -> dict[str, str]:

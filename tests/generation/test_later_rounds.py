@@ -17,7 +17,7 @@ from cai_bootstrap.instructions.pool import templates
 from cai_bootstrap.instructions.sampler import _draw, _Filter, no_leaks, sample, sample_with_report
 from cai_bootstrap.instructions.skills import skills
 from cai_bootstrap.measuring.declared import Reuse
-from cai_bootstrap.run.folder import Workspace
+from cai_bootstrap.run.folder import RunFolder
 from cai_bootstrap.steps import data
 from cai_bootstrap.steps.context import StepContext
 from cai_bootstrap.steps.data import check_all_data
@@ -25,7 +25,7 @@ from cai_bootstrap.steps.generate import _weights
 
 
 def in_round(base: Path, number: int, **settings: object) -> StepContext:
-    workspace = Workspace.at(base).create()
+    workspace = RunFolder.at(base).create()
     progress = Progress(EventLog(workspace.logs / "x.jsonl", "x"), "generate")
     return StepContext(config_of(**settings), workspace, progress, lambda: False, "x", number)
 

@@ -15,7 +15,7 @@ from cai_bootstrap.inference.engine import Completion
 from cai_bootstrap.inference.guard import SENTINELS, inspect_base
 from cai_bootstrap.inference.models import check_model, prepare, uncollected
 from cai_bootstrap.inference.transformers_engine import load
-from cai_bootstrap.run.folder import Workspace
+from cai_bootstrap.run.folder import RunFolder
 from cai_bootstrap.run.markers import read_outputs, write_marker
 from cai_bootstrap.steps import prepare as prepare_step
 from cai_bootstrap.steps.context import StepContext
@@ -99,7 +99,7 @@ def test_missing_shards_are_named(folder: Path) -> None:
 
 def test_a_model_of_which_a_shard_is_gone_is_prepared_again(tmp_path: Path, folder: Path) -> None:
     in_shards(folder)
-    workspace = Workspace.at(tmp_path)
+    workspace = RunFolder.at(tmp_path)
     context = StepContext(config_of(), workspace, progress_at(tmp_path), lambda: False, "test")
     workspace.logs.mkdir(exist_ok=True)
     workspace.model.write_text(json.dumps({"name": "shards", "path": str(folder)}))

@@ -20,7 +20,7 @@ from cai_bootstrap.inference.loading import load_reported, refuse_misfit
 from cai_bootstrap.inference.models import PreparedModel, prepare
 from cai_bootstrap.inference.transformers_engine import load
 from cai_bootstrap.inference.weight_files import folder_content, read_headers, weights_fingerprint
-from cai_bootstrap.run.folder import Workspace
+from cai_bootstrap.run.folder import RunFolder
 from cai_bootstrap.steps.context import StepContext
 from cai_bootstrap.steps.run import run_step
 
@@ -130,7 +130,7 @@ def test_weights_that_do_not_fit_are_refused_at_every_load(folder: Path, case: s
 
 def context(folder: Path, base: Path) -> StepContext:
     """What a step of a run with this model is given."""
-    workspace = Workspace.at(base / "base").create()
+    workspace = RunFolder.at(base / "base").create()
     progress = Progress(EventLog(workspace.logs / "x.jsonl", "x"), "prepare")
     return StepContext(RunConfig.model_validate({"model": str(folder)}), workspace, progress, lambda: False, "x")
 

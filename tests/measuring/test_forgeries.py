@@ -24,7 +24,7 @@ from cai_bootstrap.measuring.gate import judge_file
 from cai_bootstrap.measuring.length import length_fault
 from cai_bootstrap.measuring.rescore import rescore_file
 from cai_bootstrap.measuring.results import read_results
-from cai_bootstrap.run.folder import Workspace
+from cai_bootstrap.run.folder import RunFolder
 from cai_bootstrap.run.markers import write_marker
 
 File = dict[str, Any]
@@ -444,7 +444,7 @@ def test_gate_believes_an_adapter_that_nothing_in_the_base_directory_contradicts
     none = trained_run(tmp_path / "none", results=with_adapter(honest, OTHER))
     assert judge_file(none, suite=small_suite).passed
     older = trained_run(tmp_path / "older", ADAPTER, results=with_adapter(honest, OTHER, adapter=elsewhere))
-    run = Workspace.at(tmp_path / "older")
+    run = RunFolder.at(tmp_path / "older")
     another = run.results / "stage1_evaluation_y.json"
     another.write_text("{}")
     write_marker(run, "evaluate", 1, fingerprint="f", outputs={"results": another})

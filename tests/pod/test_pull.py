@@ -19,7 +19,7 @@ from cai_bootstrap.pod import pull as pulling
 from cai_bootstrap.pod.errors import PodError
 from cai_bootstrap.pod.onpod.state import Control
 from cai_bootstrap.pod.settings import load_settings
-from cai_bootstrap.run.folder import Workspace
+from cai_bootstrap.run.folder import RunFolder
 from cai_bootstrap.run.lock import hold
 
 from .loopback import Pod, until
@@ -272,7 +272,7 @@ def test_a_pod_has_one_id_that_is_its_own(tmp_path: Path) -> None:
 def test_a_target_is_checked_without_being_made(done: Pod) -> None:
     pulling.check_target(done.target, load_settings(done.path))
     assert not done.target.exists()
-    Workspace.at(done.target).create()  # empty folders hold no run
+    RunFolder.at(done.target).create()  # empty folders hold no run
     pulling.check_target(done.target, load_settings(done.path))
     (done.target / "results" / "baseline_assessment.json").write_text("{}")
     with pytest.raises(UsageError, match="--into"):
@@ -281,13 +281,13 @@ def test_a_target_is_checked_without_being_made(done: Pod) -> None:
 
 def test_a_run_that_goes_on_in_the_target_is_not_written_into(done: Pod) -> None:
     done.target.mkdir()
-    with hold(Workspace.at(done.target), "cai run here"), mock.patch.object(pulling, "PATIENCE_SECONDS", 0.1):
+    with hold(RunFolder.at(done.target), "cai run here"), mock.patch.object(pulling, "PATIENCE_SECONDS", 0.1):
         assert "held by cai run here" in done.cai("pull", "--into", str(done.target), code=75).stderr
     assert files(done.target) == {}
 
 
 def test_a_target_held_for_a_moment_is_waited_for_before_a_pull_and_not_before_a_job(done: Pod) -> None:
-    workspace = Workspace.at(done.target)
+    workspace = RunFolder.at(done.target)
     workspace.create()
     held, ended = threading.Event(), threading.Event()
 

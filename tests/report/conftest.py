@@ -10,7 +10,7 @@ import pytest
 from synthetic import make_run
 
 from cai_bootstrap.report.build import build_report
-from cai_bootstrap.run.folder import Workspace
+from cai_bootstrap.run.folder import RunFolder
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -22,19 +22,19 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """520 items and 1,600 instructions, of which about 1,000 gave a pair. Tests do not change it."""
     return make_run(tmp_path_factory.mktemp("run"))
 
 
 @pytest.fixture
-def small(tmp_path: Path) -> Workspace:
+def small(tmp_path: Path) -> RunFolder:
     """A finished run on the quick suite, which a test may change."""
     return make_run(tmp_path / "small", suite_name="quick", count=16)
 
 
 @pytest.fixture(scope="session")
-def page_path(run: Workspace) -> Path:
+def page_path(run: RunFolder) -> Path:
     return build_report(run)
 
 

@@ -19,7 +19,7 @@ from cai_bootstrap.measuring.declared import Factors, Rival, Run
 from cai_bootstrap.measuring.results import Measured, Output, build_results, write_results
 from cai_bootstrap.records import Critique, EvalItem, Instruction, PreferencePair, RejectedPair, Response, Revision
 from cai_bootstrap.run import provenance
-from cai_bootstrap.run.folder import Workspace
+from cai_bootstrap.run.folder import RunFolder
 from cai_bootstrap.shipped import shipped
 
 RUN = "20261122T101500Z"
@@ -35,9 +35,9 @@ def make_run(
     count: int = 1600,
     skill: float = 0.8,
     answer: dict[str, str] | None = None,
-) -> Workspace:
+) -> RunFolder:
     """Write a finished run. `skill` is the trained model's chance on an item; `answer` replaces texts by item id."""
-    workspace = Workspace.at(base_dir).create()
+    workspace = RunFolder.at(base_dir).create()
     suite = load_suite(suite_name)
     baseline(workspace, suite)
     generate(workspace, count)
@@ -103,7 +103,7 @@ def sides(suite: Suite) -> dict[str, Any]:
     }
 
 
-def baseline(workspace: Workspace, suite: Suite, **changes: Any) -> Path:
+def baseline(workspace: RunFolder, suite: Suite, **changes: Any) -> Path:
     run = Run.model_validate({"ledger_opening": 6, "gap": {"nothing_to_teach": False}})
     made = build_results(
         suite=suite, conditions=conditions(suite, **changes), trained=None, run=run, enforced=True, **sides(suite)
@@ -112,7 +112,7 @@ def baseline(workspace: Workspace, suite: Suite, **changes: Any) -> Path:
     return workspace.results / "baseline_assessment.json"
 
 
-def evaluate(workspace: Workspace, suite: Suite, trained: dict[str, Output], **changes: Any) -> Path:
+def evaluate(workspace: RunFolder, suite: Suite, trained: dict[str, Output], **changes: Any) -> Path:
     measured = Measured(trained, factors("c" * 64))
     run = Run.model_validate({"ledger_opening": 7, "labels": labels(workspace), "adapter": {"sha256": "c" * 64}})
     made = build_results(
@@ -122,14 +122,14 @@ def evaluate(workspace: Workspace, suite: Suite, trained: dict[str, Output], **c
     return workspace.results / RESULTS
 
 
-def labels(workspace: Workspace) -> dict[str, int]:
+def labels(workspace: RunFolder) -> dict[str, int]:
     """How the pairs that train were labelled: all but nine, which the check on their tokens drops."""
     path = workspace.data / "generation_summary.json"
     counts: dict[str, int] = read_json(path)["by_label_source"] if path.exists() else {"constraint": 100}
     return {**counts, "constraint": max(0, counts["constraint"] - 9)}
 
 
-def generate(workspace: Workspace, count: int) -> None:
+def generate(workspace: RunFolder, count: int) -> None:
     """Instructions of the real sampler with invented answers, critiques, revisions and pairs."""
     draw = random.Random(4)
     constitution = load_constitution(shipped("constitution.yaml"))
@@ -199,7 +199,7 @@ def outcome(
     )  # fmt: skip
 
 
-def train(workspace: Workspace, suite: Suite, *, steps: int = 240) -> None:
+def train(workspace: RunFolder, suite: Suite, *, steps: int = 240) -> None:
     """Events of a run and of its training, and the adapter's marker."""
     log = EventLog(workspace.logs / f"{RUN}.jsonl", RUN)
     log.emit(RunStarted(steps=["prepare", "baseline", "generate", "train", "evaluate"]))
@@ -237,7 +237,7 @@ def train(workspace: Workspace, suite: Suite, *, steps: int = 240) -> None:
     write_json(workspace.logs / "model.json", {"name": "invented example data", "weights_sha256": "a" * 64})
 
 
-def finish(workspace: Workspace, **changes: Any) -> None:
+def finish(workspace: RunFolder, **changes: Any) -> None:
     """`results/run.json`, last, as the pipeline writes it."""
     resolved = resolve({"paths.base_dir": workspace.base}, preset="gemma-270m-gpu")
     seconds = {"prepare": 61.2, "baseline": 388.0, "generate": 905.4, "train": 412.6, "evaluate": 207.9}

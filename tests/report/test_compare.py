@@ -16,11 +16,11 @@ from cai_bootstrap.files import read_json, write_json
 from cai_bootstrap.judging.suite import load_suite
 from cai_bootstrap.measuring.results import Output
 from cai_bootstrap.report.comparing import results_of
-from cai_bootstrap.run.folder import Workspace
+from cai_bootstrap.run.folder import RunFolder
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, Workspace]:
+def two(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunFolder, RunFolder]:
     """Two runs on the quick suite: the second follows three instructions more and loses one."""
     folders = [tmp_path_factory.mktemp(name) for name in ("a", "b")]
     workspaces = [make_run(folder, suite_name="quick", count=16) for folder in folders]
@@ -32,7 +32,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, Workspace]
 
 
 def test_two_runs_stand_side_by_side(
-    two: tuple[Workspace, Workspace], visit: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    two: tuple[RunFolder, RunFolder], visit: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "page.html"
     assert run_command(["--compare", str(two[0].base), str(two[1].base), "--out", str(out), "--json"], report) == 0
@@ -48,17 +48,17 @@ def test_two_runs_stand_side_by_side(
     expect(page.locator("#items-count")).to_contain_text("3 of 24")
 
 
-def test_the_page_lies_beside_b_unless_told_otherwise(two: tuple[Workspace, Workspace]) -> None:
+def test_the_page_lies_beside_b_unless_told_otherwise(two: tuple[RunFolder, RunFolder]) -> None:
     a, b = (workspace.results / RESULTS for workspace in two)
     assert run_command(["--compare", str(a), str(b)], report) == 0
     assert (b.parent / f"comparison_{a.stem}_{b.stem}.html").is_file()
 
 
 def test_other_conditions_are_refused_with_exit_4_as_compare_does(
-    two: tuple[Workspace, Workspace], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    two: tuple[RunFolder, RunFolder], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     suite = load_suite("quick")
-    other = Workspace.at(tmp_path / "other").create()
+    other = RunFolder.at(tmp_path / "other").create()
     path = evaluate(other, suite, {i.id: Output(right(i), True) for i in suite.items}, precision="fp32", batch_size=4)
     files = [str(two[0].results / RESULTS), str(path)]
     out = tmp_path / "refused.html"
@@ -70,7 +70,7 @@ def test_other_conditions_are_refused_with_exit_4_as_compare_does(
 
 
 def test_an_edited_file_is_refused_with_exit_4(
-    two: tuple[Workspace, Workspace], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    two: tuple[RunFolder, RunFolder], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     good = two[0].results / RESULTS
     edited = read_json(good)
@@ -85,5 +85,5 @@ def test_a_base_directory_without_an_evaluation_is_exit_2(tmp_path: Path, capsys
     assert "holds no evaluation to compare" in capsys.readouterr().err
 
 
-def test_a_base_directory_stands_for_the_file_its_run_names(two: tuple[Workspace, Workspace]) -> None:
+def test_a_base_directory_stands_for_the_file_its_run_names(two: tuple[RunFolder, RunFolder]) -> None:
     assert results_of(two[0].base) == two[0].results / RESULTS

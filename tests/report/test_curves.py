@@ -13,11 +13,11 @@ from cai_bootstrap.report.build import report_page
 from cai_bootstrap.report.files import load
 from cai_bootstrap.report.tables import thinned
 from cai_bootstrap.report.training import pictures
-from cai_bootstrap.run.folder import Workspace
+from cai_bootstrap.run.folder import RunFolder
 
 
 def test_training_curves_go_on_after_an_interruption_and_start_again_with_a_new_training(tmp_path: Path) -> None:
-    workspace = Workspace.at(tmp_path).create()
+    workspace = RunFolder.at(tmp_path).create()
 
     def log(name: str, numbers: range, loss: float) -> None:
         events = EventLog(workspace.logs / f"{name}.jsonl", name)
@@ -35,14 +35,14 @@ def test_training_curves_go_on_after_an_interruption_and_start_again_with_a_new_
 
 
 def test_rounds_follow_each_other_on_one_axis_and_their_data_are_added_up(tmp_path: Path) -> None:
-    workspace = Workspace.at(tmp_path).create()
+    workspace = RunFolder.at(tmp_path).create()
     events = EventLog(workspace.logs / "20260101T000000Z.jsonl", "r")
     for part in (1, 2):
         events.emit(StepStarted(step="train", timeout=9, round=part if part > 1 else None))
         for number in (1, 2, 3):
             events.emit(TrainStep(step="train", number=number, figures={"loss": 1.0 / part}))
     generate(workspace, 40)
-    second = Workspace.at(tmp_path, data=workspace.data / "round-2")
+    second = RunFolder.at(tmp_path, data=workspace.data / "round-2")
     generate(second, 24)
     found = load(workspace)
     table = pictures(found)[0].table
@@ -65,7 +65,7 @@ def test_rounds_follow_each_other_on_one_axis_and_their_data_are_added_up(tmp_pa
     assert [record["f"]["round"] for record in pairs].count(["round 2"]) == 24
 
 
-def test_sft_before_dpo_is_shown_with_the_dpo_that_follows_it(small: Workspace) -> None:
+def test_sft_before_dpo_is_shown_with_the_dpo_that_follows_it(small: RunFolder) -> None:
     """Both phases count their steps from one, in one step of the run; a resumed one goes on in its phase."""
     newest = sorted(small.logs.glob("*Z.jsonl"))[-1]
 
@@ -96,7 +96,7 @@ def test_sft_before_dpo_is_shown_with_the_dpo_that_follows_it(small: Workspace) 
 
 
 def test_a_long_training_keeps_all_points_in_the_plot_and_says_so_in_the_table(tmp_path: Path) -> None:
-    workspace = Workspace.at(tmp_path).create()
+    workspace = RunFolder.at(tmp_path).create()
     train(workspace, load_suite("quick"), steps=900)
     table = pictures(load(workspace))[0].table
     assert table is not None
@@ -114,7 +114,7 @@ def test_thinning_keeps_first_and_last(count: int) -> None:
 
 
 def test_infinite_losses_leave_a_gap_and_no_error(tmp_path: Path) -> None:
-    workspace = Workspace.at(tmp_path).create()
+    workspace = RunFolder.at(tmp_path).create()
     events = EventLog(workspace.logs / "20260101T000000Z.jsonl", "r")
     for number, loss in enumerate((1.0, float("nan"), float("inf"), 0.5), 1):
         events.emit(TrainStep(step="train", number=number, figures={"loss": loss}))

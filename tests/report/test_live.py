@@ -33,13 +33,13 @@ from cai_bootstrap.events import (
 from cai_bootstrap.judging.suite import load_suite
 from cai_bootstrap.report import live
 from cai_bootstrap.report.live import live_state, serve
-from cai_bootstrap.run.folder import Workspace
+from cai_bootstrap.run.folder import RunFolder
 
 
 @pytest.fixture
-def going_on(tmp_path: Path) -> Workspace:
+def going_on(tmp_path: Path) -> RunFolder:
     """A run whose training goes on."""
-    workspace = Workspace.at(tmp_path).create()
+    workspace = RunFolder.at(tmp_path).create()
     baseline(workspace, load_suite("quick"))
     log = EventLog(workspace.logs / f"{RUN}.jsonl", RUN)
     log.emit(RunStarted(steps=["baseline", "train"]))
@@ -52,7 +52,7 @@ def going_on(tmp_path: Path) -> Workspace:
 
 
 @pytest.fixture
-def address(going_on: Workspace, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, int]]:
+def address(going_on: RunFolder, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, int]]:
     monkeypatch.setattr(live, "MIN_SECONDS_BETWEEN_PAGES", 0.0)
     monkeypatch.setattr(live, "REST_AFTER_PAGE", 0)
     server = serve(going_on, 0)
@@ -81,7 +81,7 @@ def test_it_listens_on_loopback_only(address: tuple[str, int]) -> None:
     assert address[0] == "127.0.0.1"
 
 
-def test_it_reads_and_never_writes(address: tuple[str, int], going_on: Workspace) -> None:
+def test_it_reads_and_never_writes(address: tuple[str, int], going_on: RunFolder) -> None:
     before = snapshot(going_on.base)
     assert ask(address)[0] == 200
     assert ask(address, "/live.json")[0] == 200
@@ -117,7 +117,7 @@ def test_head_gives_no_body_and_answers_are_not_kept(address: tuple[str, int]) -
     assert (headers["Cache-Control"], headers["X-Frame-Options"]) == ("no-store", "DENY")
 
 
-def test_the_state_tells_what_happens_now(going_on: Workspace) -> None:
+def test_the_state_tells_what_happens_now(going_on: RunFolder) -> None:
     state = live_state(going_on)
     assert state["line"].startswith("train: 1 of 40, about 3 min 15 s left, loss 1.25")
     assert state["share"] == 1 / 40
@@ -126,7 +126,7 @@ def test_the_state_tells_what_happens_now(going_on: Workspace) -> None:
 
 
 def test_the_state_of_nothing_and_of_a_finished_run(tmp_path: Path) -> None:
-    workspace = Workspace.at(tmp_path)
+    workspace = RunFolder.at(tmp_path)
     assert live_state(workspace)["line"] == "No run has written an events file here yet."
     log = EventLog(workspace.logs / f"{RUN}.jsonl", RUN)
     log.emit(RunStarted())
@@ -140,7 +140,7 @@ def test_the_state_of_nothing_and_of_a_finished_run(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_page_follows_the_run_and_keeps_what_the_reader_chose(
-    address: tuple[str, int], going_on: Workspace, visit: Callable[..., Any]
+    address: tuple[str, int], going_on: RunFolder, visit: Callable[..., Any]
 ) -> None:
     page = visit(f"http://{address[0]}:{address[1]}/", elsewhere=True)
     expect(page.locator("#live-line")).to_contain_text("train: 1 of 40")
@@ -189,7 +189,7 @@ def tunnel(address: tuple[str, int], tmp_path: Path) -> Iterator[int]:
 
 @pytest.mark.slow
 def test_through_an_ssh_tunnel_the_page_is_the_same_and_goes_on(
-    tunnel: int, going_on: Workspace, visit: Callable[..., Any]
+    tunnel: int, going_on: RunFolder, visit: Callable[..., Any]
 ) -> None:
     for host in ("127.0.0.1", "localhost"):
         page = visit(f"http://{host}:{tunnel}/", elsewhere=True)
@@ -202,7 +202,7 @@ def test_through_an_ssh_tunnel_the_page_is_the_same_and_goes_on(
 
 @pytest.mark.slow
 def test_a_run_that_ends_shows_its_verdict(
-    address: tuple[str, int], going_on: Workspace, visit: Callable[..., Any]
+    address: tuple[str, int], going_on: RunFolder, visit: Callable[..., Any]
 ) -> None:
     page = visit(f"http://{address[0]}:{address[1]}/", elsewhere=True)
     expect(page.locator("#headline")).to_contain_text("Baseline only")
@@ -212,14 +212,14 @@ def test_a_run_that_ends_shows_its_verdict(
 
 
 def test_a_port_that_is_taken_is_exit_2(
-    address: tuple[str, int], going_on: Workspace, capsys: pytest.CaptureFixture[str]
+    address: tuple[str, int], going_on: RunFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["--base-dir", str(going_on.base), "--live", "--port", str(address[1])]
     assert run_command(arguments, report) == 2
     assert "choose another with --port" in capsys.readouterr().err
 
 
-def test_the_command_serves_until_it_is_interrupted(going_on: Workspace) -> None:
+def test_the_command_serves_until_it_is_interrupted(going_on: RunFolder) -> None:
     call = "import sys; from cai_bootstrap.cli import run_command; from cai_bootstrap.cli.report import report; "
     call += "sys.exit(run_command(sys.argv[1:], report))"
     arguments = [sys.executable, "-c", call, "--base-dir", str(going_on.base), "--live", "--port", "0"]

@@ -13,7 +13,7 @@ from synthetic import baseline, make_run
 
 from cai_bootstrap.judging.suite import load_suite
 from cai_bootstrap.report.build import MOST_BYTES, build_report
-from cai_bootstrap.run.folder import Workspace
+from cai_bootstrap.run.folder import RunFolder
 
 Visit = Callable[..., Any]
 PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
@@ -158,7 +158,7 @@ def test_the_page_allows_only_its_own_scripts_and_no_network(page_path: Path) ->
 
 
 def test_a_baseline_alone_works_in_the_browser(tmp_path: Path, visit: Visit) -> None:
-    workspace = Workspace.at(tmp_path).create()
+    workspace = RunFolder.at(tmp_path).create()
     baseline(workspace, load_suite("quick"))
     page = visit(build_report(workspace).as_uri())
     assert page.inner_text("#headline").startswith(

@@ -22,14 +22,14 @@ from cai_bootstrap.report.browse import principle_rows
 from cai_bootstrap.report.build import build_report, report_page
 from cai_bootstrap.report.data import REASONS
 from cai_bootstrap.report.files import load
-from cai_bootstrap.run.folder import Workspace
+from cai_bootstrap.run.folder import RunFolder
 
 
-def sentence(workspace: Workspace) -> str:
+def sentence(workspace: RunFolder) -> str:
     return findings.headline(load(workspace)).sentence
 
 
-def measured(workspace: Workspace, followed: int, **run: Any) -> Workspace:
+def measured(workspace: RunFolder, followed: int, **run: Any) -> RunFolder:
     """An evaluation in which exactly `followed` items of the quick suite were followed."""
     suite = load_suite("quick")
     texts = {item.id: Output(right(item) if n < followed else "", True) for n, item in enumerate(suite.items)}
@@ -38,7 +38,7 @@ def measured(workspace: Workspace, followed: int, **run: Any) -> Workspace:
     return workspace
 
 
-def test_the_sentence_holds_verdict_number_bounds_rival_and_labels(run: Workspace) -> None:
+def test_the_sentence_holds_verdict_number_bounds_rival_and_labels(run: RunFolder) -> None:
     results = read_json(run.results / RESULTS)
     trained, rate = results["models"]["trained"], results["statistics"]["rates"]["trained"]
     said = sentence(run)
@@ -52,7 +52,7 @@ def test_the_sentence_holds_verdict_number_bounds_rival_and_labels(run: Workspac
 
 
 @pytest.mark.parametrize(("followed", "word"), [(24, "met"), (23, "met"), (22, "not met")])
-def test_the_gate_is_judged_from_the_responses(small: Workspace, followed: int, word: str) -> None:
+def test_the_gate_is_judged_from_the_responses(small: RunFolder, followed: int, word: str) -> None:
     total = len(load_suite("quick").items)
     assert total == 24
     said = sentence(measured(small, followed))
@@ -60,7 +60,7 @@ def test_the_gate_is_judged_from_the_responses(small: Workspace, followed: int, 
     assert f"gate of 95% {met} on the subset 'quick', which does not decide Stage 1" in said
 
 
-def test_a_run_that_calls_itself_passed_is_not_believed(small: Workspace) -> None:
+def test_a_run_that_calls_itself_passed_is_not_believed(small: RunFolder) -> None:
     found = load(measured(small, 10, verdict="passed", exit_code=0))
     head = findings.headline(found)
     assert "gate of 95% not met" in head.sentence
@@ -68,7 +68,7 @@ def test_a_run_that_calls_itself_passed_is_not_believed(small: Workspace) -> Non
     assert head.tone == "bad"
 
 
-def test_an_edited_results_file_gives_no_number(small: Workspace) -> None:
+def test_an_edited_results_file_gives_no_number(small: RunFolder) -> None:
     path = small.results / RESULTS
     edited = read_json(path)
     edited["models"]["trained"]["successes"] = 24
@@ -80,18 +80,18 @@ def test_an_edited_results_file_gives_no_number(small: Workspace) -> None:
     assert records(page)["sides"] == ["Raw base", "Best prompted base"]
 
 
-def test_passing_the_gate_and_showing_95_percent_are_two_statements(small: Workspace) -> None:
+def test_passing_the_gate_and_showing_95_percent_are_two_statements(small: RunFolder) -> None:
     head = findings.headline(load(measured(small, 24)))
     assert "gate of 95% met" in head.sentence
     assert any(line.startswith("That the true rate is ≥ 95% is not shown") for line in head.more)
 
 
-def test_an_enforced_gate_that_failed_is_not_softened_and_a_quick_one_says_so(small: Workspace) -> None:
+def test_an_enforced_gate_that_failed_is_not_softened_and_a_quick_one_says_so(small: RunFolder) -> None:
     assert "which this run does not enforce" in sentence(measured(small, 5, verdict="not_enforced", exit_code=0))
     assert "does not enforce" not in sentence(measured(small, 5))
 
 
-def test_gold_labels_are_named(small: Workspace) -> None:
+def test_gold_labels_are_named(small: RunFolder) -> None:
     path = next(small.checkpoints.glob("*/TRAINING_SUCCESS"))
     write_json(path, {**read_json(path), "labels": {"critic+gold": 12}})
     results = read_json(small.results / RESULTS)
@@ -101,7 +101,7 @@ def test_gold_labels_are_named(small: Workspace) -> None:
 
 
 def test_an_empty_folder_gives_a_page_that_names_what_is_missing(tmp_path: Path) -> None:
-    workspace = Workspace.at(tmp_path / "nothing")
+    workspace = RunFolder.at(tmp_path / "nothing")
     page = build_report(workspace).read_text(encoding="utf-8")
     assert "No verdict: nothing has been measured here yet." in page
     for name in ("results/run.json", "baseline_assessment.json", "generation_summary.json", "TRAINING_SUCCESS"):
@@ -109,7 +109,7 @@ def test_an_empty_folder_gives_a_page_that_names_what_is_missing(tmp_path: Path)
 
 
 def test_a_failed_run_says_how_it_failed_and_keeps_the_baseline(tmp_path: Path) -> None:
-    workspace = Workspace.at(tmp_path).create()
+    workspace = RunFolder.at(tmp_path).create()
     baseline(workspace, load_suite("quick"))
     finish(workspace, verdict="error", exit_code=124, message="the step 'train' was ended at its time limit")
     found = load(workspace)
@@ -120,20 +120,20 @@ def test_a_failed_run_says_how_it_failed_and_keeps_the_baseline(tmp_path: Path) 
 
 
 def test_nothing_to_teach_is_said(tmp_path: Path) -> None:
-    workspace = Workspace.at(tmp_path).create()
+    workspace = RunFolder.at(tmp_path).create()
     baseline(workspace, load_suite("quick"))
     finish(workspace, verdict="nothing_to_teach", exit_code=0)
     assert sentence(workspace).startswith("Nothing was trained: prompting alone")
 
 
-def test_an_evaluation_of_an_earlier_run_is_not_this_runs(small: Workspace) -> None:
+def test_an_evaluation_of_an_earlier_run_is_not_this_runs(small: RunFolder) -> None:
     finish(small, verdict="error", exit_code=1, message="no space left", results_file=None)
     found = load(small)
     assert found.results is None
     assert any("belongs to an earlier run" in line for line in found.missing)
 
 
-def each_file(workspace: Workspace) -> list[Path]:
+def each_file(workspace: RunFolder) -> list[Path]:
     return sorted(path for path in workspace.base.rglob("*") if path.is_file() and not path.name.startswith("."))
 
 
@@ -149,7 +149,7 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_no_damaged_files_stop_the_report(small: Workspace, damage: str) -> None:
+def test_no_damaged_files_stop_the_report(small: RunFolder, damage: str) -> None:
     for path in each_file(small):
         path.write_bytes(DAMAGE[damage](path.read_bytes()))
     assert "No verdict" in report_page(small)
@@ -157,7 +157,7 @@ def test_no_damaged_files_stop_the_report(small: Workspace, damage: str) -> None
 
 @pytest.mark.slow
 @pytest.mark.parametrize("damage", ["missing", "wrong types", "other types"])
-def test_no_single_damaged_file_stops_the_report(small: Workspace, damage: str) -> None:
+def test_no_single_damaged_file_stops_the_report(small: RunFolder, damage: str) -> None:
     for path in each_file(small):
         whole = path.read_bytes()
         if damage == "missing":
@@ -168,7 +168,7 @@ def test_no_single_damaged_file_stops_the_report(small: Workspace, damage: str) 
         path.write_bytes(whole)
 
 
-def test_texts_are_cut_until_the_page_fits(small: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_texts_are_cut_until_the_page_fits(small: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     suite = load_suite("quick")
     evaluate(small, suite, {item.id: Output(f"{n} " * 3000, False) for n, item in enumerate(suite.items)})
     finish(small)
@@ -181,7 +181,7 @@ def test_texts_are_cut_until_the_page_fits(small: Workspace, monkeypatch: pytest
         assert len(records(page)["items"]) == 24
 
 
-def test_a_whole_run_has_every_part_and_nothing_missing_or_unbelieved(run: Workspace) -> None:
+def test_a_whole_run_has_every_part_and_nothing_missing_or_unbelieved(run: RunFolder) -> None:
     page = report_page(run)
     assert "could not be made" not in page
     assert "Not believed" not in page
@@ -195,13 +195,13 @@ def test_a_whole_run_has_every_part_and_nothing_missing_or_unbelieved(run: Works
         assert caption in page
 
 
-def test_the_page_is_the_same_but_for_its_time(small: Workspace) -> None:
+def test_the_page_is_the_same_but_for_its_time(small: RunFolder) -> None:
     first, second = (re.sub(r"Made \S+ ", "", report_page(small)) for _ in range(2))
     assert first == second
 
 
 def test_fixed_and_broken_are_judged_by_the_instructions_rule(tmp_path: Path) -> None:
-    workspace = Workspace.at(tmp_path).create()
+    workspace = RunFolder.at(tmp_path).create()
     generate(workspace, 40)
     rows = principle_rows(load(workspace))
     summary = read_json(workspace.data / "generation_summary.json")
@@ -212,7 +212,7 @@ def test_fixed_and_broken_are_judged_by_the_instructions_rule(tmp_path: Path) ->
     assert sum(row[6] for row in rows) > 5
 
 
-def test_what_humans_put_in_is_counted_from_the_instructions(run: Workspace) -> None:
+def test_what_humans_put_in_is_counted_from_the_instructions(run: RunFolder) -> None:
     rows = {
         row[0]: row[1]
         for table in provenance_tables.tables(load(run))
@@ -232,7 +232,7 @@ def test_the_funnel_shows_every_reason_in_full() -> None:
 
 
 def test_the_command_writes_the_report_and_tells_where(
-    small: Workspace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    small: RunFolder, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[str] = []
     monkeypatch.setattr("webbrowser.open", opened.append)
@@ -244,7 +244,7 @@ def test_the_command_writes_the_report_and_tells_where(
 
 
 def test_time_and_money_come_from_the_rental_that_the_run_was_made_in(
-    small: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CAI_STATE_DIR", str(tmp_path / "state"))
     took = {name: step["seconds"] for name, step in read_json(small.results / "run.json")["steps"].items()}
@@ -269,7 +269,7 @@ def test_time_and_money_come_from_the_rental_that_the_run_was_made_in(
     assert cells == ["done", "6 min 53 s", "8 min 00 s", "3 h 00 min", "0.21 $", "0.24 $"]
 
 
-def test_without_a_rental_the_plan_is_what_the_preset_was_seen_to_take(small: Workspace) -> None:
+def test_without_a_rental_the_plan_is_what_the_preset_was_seen_to_take(small: RunFolder) -> None:
     assert run_command(["--base-dir", str(small.base)], report) == 0
     page = (small.results / "report.html").read_text()
     cells = re.findall(r"<td>(.*?)</td>", page.split('<th scope="row">evaluate</th>', 1)[1].split("</tr>", 1)[0])
@@ -281,7 +281,7 @@ def test_without_a_rental_the_plan_is_what_the_preset_was_seen_to_take(small: Wo
     assert "its preset was never timed, so no plan and no money" in (small.results / "report.html").read_text()
 
 
-def test_the_hashes_of_later_rounds_data_are_in_the_manifest_and_shown(small: Workspace) -> None:
+def test_the_hashes_of_later_rounds_data_are_in_the_manifest_and_shown(small: RunFolder) -> None:
     later = small.data / "round-2" / "preference_pairs.jsonl"
     later.parent.mkdir()
     later.write_text("{}\n")
@@ -306,13 +306,13 @@ def test_wrong_usage_is_exit_2(arguments: list[str], said: str, capsys: pytest.C
     assert said in capsys.readouterr().err
 
 
-def test_outputs_of_the_synthetic_model_hold_failures_of_many_kinds(run: Workspace) -> None:
+def test_outputs_of_the_synthetic_model_hold_failures_of_many_kinds(run: RunFolder) -> None:
     reasons = records(report_page(run))["items"]
     assert len({reason for record in reasons for reason in record["f"]["reason"]}) > 5
 
 
 def test_of_too_many_pairs_some_of_each_kind_are_held_and_the_page_says_so(tmp_path: Path) -> None:
-    workspace = Workspace.at(tmp_path).create()
+    workspace = RunFolder.at(tmp_path).create()
     generate(workspace, 400)
     kept = (workspace.data / "preference_pairs.jsonl").read_text().splitlines(keepends=True)
     dropped = (workspace.data / "rejected_pairs.jsonl").read_text().splitlines(keepends=True)
@@ -325,7 +325,7 @@ def test_of_too_many_pairs_some_of_each_kind_are_held_and_the_page_says_so(tmp_p
 
 
 def test_held_out_skills_facts_and_length_stand_beside_the_rate(tmp_path: Path, visit: Callable[..., Any]) -> None:
-    workspace = Workspace.at(tmp_path / "facts")
+    workspace = RunFolder.at(tmp_path / "facts")
     suite = load_suite("stage1")
     texts = {item.id: Output(right(item) if n % 2 else "It is so.", True) for n, item in enumerate(suite.items)}
     evaluate(workspace.create(), suite, texts, base_weights_sha256=flags().base_weights_sha256)
@@ -343,13 +343,13 @@ def test_held_out_skills_facts_and_length_stand_beside_the_rate(tmp_path: Path, 
     assert re.search(r"[+−]0\.\d\d$", shown["Correlation of success with length"])
 
 
-def test_without_flags_of_this_base_no_facts_are_claimed(run: Workspace) -> None:
+def test_without_flags_of_this_base_no_facts_are_claimed(run: RunFolder) -> None:
     page = report_page(run)
     assert "Beside the rate" in page
     assert "Facts that prompting brings out" not in page
 
 
-def test_a_file_that_was_scored_again_says_so_under_trust(small: Workspace) -> None:
+def test_a_file_that_was_scored_again_says_so_under_trust(small: RunFolder) -> None:
     path = small.results / RESULTS
     assert "Scored again by other scorers" not in report_page(small)
     change = {"id": "dev.x", "scored": "first line", "before": "ok", "after": "list"}
@@ -362,7 +362,7 @@ def test_a_file_that_was_scored_again_says_so_under_trust(small: Workspace) -> N
     assert "rival.dev_rates" in page
 
 
-def test_the_report_shows_the_file_that_was_scored_again_and_says_how_where_there_is_none(small: Workspace) -> None:
+def test_the_report_shows_the_file_that_was_scored_again_and_says_how_where_there_is_none(small: RunFolder) -> None:
     path = small.results / RESULTS
     results = read_json(path)
     write_json(path, {**results, "conditions": {**results["conditions"], "scorer_version": "1"}})

@@ -11,7 +11,7 @@ from cai_bootstrap.events import EventLog, Progress
 from cai_bootstrap.files import sha256_file, write_json, write_jsonl
 from cai_bootstrap.inference.models import PreparedModel, prepare
 from cai_bootstrap.records import Instruction, PreferencePair
-from cai_bootstrap.run.folder import Workspace
+from cai_bootstrap.run.folder import RunFolder
 from cai_bootstrap.steps import baseline, evaluate, train
 from cai_bootstrap.steps.context import StepContext
 from cai_bootstrap.training.checkpoints import Checkpoint, mark_success
@@ -22,7 +22,7 @@ class Finished:
     """A run, and the environment that points the `cai` command at it."""
 
     config: RunConfig
-    workspace: Workspace
+    workspace: RunFolder
     prepared: PreparedModel
     checkpoint: Checkpoint
     environment: dict[str, str]
@@ -44,7 +44,7 @@ def make_finished(folder: Path) -> Finished:
         "CAI_EVALUATION__BATCH_SIZE": "4",
     }
     config = resolve(environment=environment).config
-    workspace = Workspace.at(folder / "base").create()
+    workspace = RunFolder.at(folder / "base").create()
     prepared = prepare(str(model), say=lambda _: None)
     _write_data(workspace)
     progress = Progress(EventLog(workspace.logs / "made.jsonl", "made"), "made")
@@ -58,7 +58,7 @@ def make_finished(folder: Path) -> Finished:
     return Finished(config, workspace, prepared, checkpoint, environment)
 
 
-def _write_data(workspace: Workspace) -> None:
+def _write_data(workspace: RunFolder) -> None:
     kinds = ("question", "completion", "generation", "transformation")
     pairs = [
         PreferencePair(

@@ -9,12 +9,12 @@ from finished import Finished
 from cai_bootstrap.cli import run_command
 from cai_bootstrap.config import dump_yaml, resolve
 from cai_bootstrap.events import EventLog, RunStarted
-from cai_bootstrap.run.folder import Workspace
+from cai_bootstrap.run.folder import RunFolder
 from cai_bootstrap.use.run_settings import as_the_run
 
 
 def test_what_nobody_set_is_the_runs_and_what_was_set_is_kept(tmp_path: Path) -> None:
-    workspace = Workspace.at(tmp_path).create()
+    workspace = RunFolder.at(tmp_path).create()
     told: list[str] = []
     asked = resolve({"evaluation.max_new_tokens": 9}, environment={"CAI_SEED": "4"})
     assert as_the_run(asked, workspace, say=told.append) == asked.config
@@ -37,7 +37,7 @@ def test_what_nobody_set_is_the_runs_and_what_was_set_is_kept(tmp_path: Path) ->
 
 
 def test_preparing_another_model_is_no_run_to_take_settings_from(tmp_path: Path) -> None:
-    workspace = Workspace.at(tmp_path).create()
+    workspace = RunFolder.at(tmp_path).create()
     for at, model, steps in (("01", "owner/base", ["prepare", "baseline"]), ("02", "owner/other", ["prepare"])):
         name = f"202601{at}T000000Z"
         ran = resolve({"model": model}, environment={})

@@ -34,7 +34,7 @@ from cai_bootstrap.inference.memory import lacks_memory
 from cai_bootstrap.judging.suite import held_out_skills, load_suite
 from cai_bootstrap.measuring.results import read_results
 from cai_bootstrap.records import TASK_TYPES
-from cai_bootstrap.run.folder import Workspace
+from cai_bootstrap.run.folder import RunFolder
 from cai_bootstrap.run.lock import hold
 from cai_bootstrap.run.markers import SuccessMarker, check_outputs, read_outputs, read_typed
 from cai_bootstrap.standby import Standby
@@ -49,14 +49,14 @@ _ADAPTED = {"renderings": measures.renderings, "forgetting": measures.forgetting
 class _Job:
     variation: Variation | None
     config: RunConfig
-    workspace: Workspace
+    workspace: RunFolder
     ablation: Path
     outcome: Outcome
     run: str
 
     @property
-    def shared(self) -> Workspace:
-        return Workspace.at(self.ablation / SHARED)
+    def shared(self) -> RunFolder:
+        return RunFolder.at(self.ablation / SHARED)
 
     def steps(self, steps: Sequence[tuple[str, int]]) -> None:
         """Run steps with their rounds, each in a process of its own. Raises CaiError with what the step said."""
@@ -102,7 +102,7 @@ def main(job_file: str) -> int:
     task = JobFile.model_validate(read_json(Path(job_file)))
     variation = task.variation
     config = resolve(task.config, environment={}).config
-    workspace = Workspace.at(config.paths.base_dir, data=config.paths.data_dir).create()
+    workspace = RunFolder.at(config.paths.base_dir, data=config.paths.data_dir).create()
     outcome = Outcome(variation.name if variation else SHARED, "done", task.fingerprint, device=task.device)
     run = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     job = _Job(variation, config, workspace, task.ablation, outcome, run)

@@ -35,7 +35,7 @@ from cai_bootstrap.interpreter import python_command
 from cai_bootstrap.judging.scorers import SCORER_VERSION
 from cai_bootstrap.judging.suite import Suite, load_suite
 from cai_bootstrap.run import provenance
-from cai_bootstrap.run.folder import Workspace
+from cai_bootstrap.run.folder import RunFolder
 from cai_bootstrap.run.lock import hold
 from cai_bootstrap.supervise import Signals, supervise
 
@@ -57,7 +57,7 @@ class _Job:
 def run_set(
     plan: VariationSet,
     resolved: Resolved,
-    workspace: Workspace,
+    workspace: RunFolder,
     *,
     only: str | None = None,
     devices: Sequence[str] = (),
@@ -108,7 +108,7 @@ def visible_devices(names: str | None) -> list[str]:
 
 
 def _jobs(
-    plan: VariationSet, only: str | None, resolved: Resolved, workspace: Workspace, suite: Suite
+    plan: VariationSet, only: str | None, resolved: Resolved, workspace: RunFolder, suite: Suite
 ) -> tuple[list[_Job], list[_Job]]:
     """The variations to run in their order, the shared run before those that need it; and the others that have ended.
 
@@ -162,7 +162,7 @@ def _weights(model: str, revision: str | None) -> list[str]:
     return [prepared.weights_sha256, prepared.tokenizer_sha256]
 
 
-def _config(plan: VariationSet, variation: Variation | None, resolved: Resolved, workspace: Workspace) -> RunConfig:
+def _config(plan: VariationSet, variation: Variation | None, resolved: Resolved, workspace: RunFolder) -> RunConfig:
     """A variation's whole configuration: the user's, the set's, its own; measured on dev, in a folder of its own."""
     own = variation.settings if variation else {}
     folder = workspace.ablation / (variation.name if variation else SHARED)
@@ -186,7 +186,7 @@ def _config(plan: VariationSet, variation: Variation | None, resolved: Resolved,
     unchanged = ("train", "shared", "as_made")
     uses_shared = variation is not None and (variation.kind, variation.data, variation.pairs) == unchanged
     if uses_shared and config.training.rounds == 1:
-        data = Workspace.at(workspace.ablation / SHARED).data
+        data = RunFolder.at(workspace.ablation / SHARED).data
         config = config.model_copy(update={"paths": config.paths.model_copy(update={"data_dir": data})})
     return config
 
@@ -324,7 +324,7 @@ class _TableFile:
         plan: VariationSet,
         names: set[str],
         resolved: Resolved,
-        workspace: Workspace,
+        workspace: RunFolder,
         suite: Suite,
         at_once: int,
     ) -> None:

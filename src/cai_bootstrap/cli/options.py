@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import click
 
 from cai_bootstrap.errors import UsageError
-from cai_bootstrap.run.folder import Workspace, resolve_base_dir
+from cai_bootstrap.run.folder import RunFolder, resolve_base_dir
 
 if TYPE_CHECKING:
     from cai_bootstrap.config import Resolved
@@ -162,10 +162,10 @@ class Settings:
             overrides["paths.base_dir"] = self._base_dir
         return resolve(overrides, preset=self.preset, config_file=self.config_file, environment=environment)
 
-    def workspace(self, resolved: "Resolved") -> Workspace:
+    def workspace(self, resolved: "Resolved") -> RunFolder:
         """The folders of this run; creates nothing."""
         paths = resolved.config.paths
-        return Workspace.at(
+        return RunFolder.at(
             paths.base_dir, data=paths.data_dir, checkpoints=paths.checkpoint_dir, results=paths.results_dir
         )
 

@@ -10,7 +10,7 @@ import click
 
 from cai_bootstrap.cli.options import HelpWithBase, json_option, print_json
 from cai_bootstrap.errors import CaiError, UsageError
-from cai_bootstrap.run.folder import Workspace
+from cai_bootstrap.run.folder import RunFolder
 
 if TYPE_CHECKING:
     from cai_bootstrap.report.money import Plan, Rental
@@ -64,7 +64,7 @@ def report(
         raise UsageError("--side, --suite and --out belong to --compare")
     if port is not None and not live:
         raise UsageError("--port belongs to --live")
-    workspace = Workspace.at(base_dir, data=data_dir, checkpoints=checkpoint_dir, results=results_dir)
+    workspace = RunFolder.at(base_dir, data=data_dir, checkpoints=checkpoint_dir, results=results_dir)
     if compare:
         path = _compare(*compare, out=out, side=side, suite_file=suite_file)
     elif not workspace.base.is_dir():
@@ -82,14 +82,14 @@ def report(
         webbrowser.open(path.absolute().as_uri())
 
 
-def write_report(workspace: Workspace) -> Path:
+def write_report(workspace: RunFolder) -> Path:
     """The report, with what this user's ledger and the measured rates know of time and money."""
     from cai_bootstrap.report.build import build_report
 
     return build_report(workspace, rentals=_rentals(), planned=_planned(workspace))
 
 
-def _planned(workspace: Workspace) -> "Plan | None":
+def _planned(workspace: RunFolder) -> "Plan | None":
     """What the run's preset was seen to take, for as many instructions; None if nobody measured it."""
     from cai_bootstrap.pod.estimate import estimate_preset
     from cai_bootstrap.report.money import Plan
@@ -123,7 +123,7 @@ def _compare(a: Path, b: Path, *, out: Path | None, side: str | None, suite_file
     return build_comparison(a, b, out=out, side=side, suite=load_suite(suite_file) if suite_file else None)
 
 
-def _serve(workspace: Workspace, port: int | None, *, open_page: bool, as_json: bool) -> None:
+def _serve(workspace: RunFolder, port: int | None, *, open_page: bool, as_json: bool) -> None:
     from cai_bootstrap.report.live import HOST, PORT, serve
 
     server = serve(workspace, PORT if port is None else port)

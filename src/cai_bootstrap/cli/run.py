@@ -8,7 +8,7 @@ import click
 
 from cai_bootstrap.cli.options import HelpWithBase, Settings, configured, json_option, print_json
 from cai_bootstrap.cli.printed import say
-from cai_bootstrap.run.folder import Workspace
+from cai_bootstrap.run.folder import RunFolder
 
 if TYPE_CHECKING:
     from cai_bootstrap.config import RunConfig, Step
@@ -101,7 +101,7 @@ def _run(settings: Settings, steps: Sequence["Step"], as_json: bool) -> int:
     return outcome.exit_code
 
 
-def _report(workspace: Workspace) -> Path | None:
+def _report(workspace: RunFolder) -> Path | None:
     """The last step: the report of whatever the run left. That it fails changes no verdict, and is said."""
     try:
         from cai_bootstrap.cli.report import write_report
@@ -112,7 +112,7 @@ def _report(workspace: Workspace) -> Path | None:
         return None
 
 
-def _track(config: "RunConfig", workspace: Workspace, outcome: "RunOutcome", report: Path | None) -> None:
+def _track(config: "RunConfig", workspace: RunFolder, outcome: "RunOutcome", report: Path | None) -> None:
     """Tell the run to the tracker, if the user named one. That it fails changes no verdict, and is said."""
     if config.track is None:
         return

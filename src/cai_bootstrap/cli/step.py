@@ -23,13 +23,13 @@ def step(name: Any, config_file: Path, run_id: str, round_number: int) -> int:
     from cai_bootstrap.errors import CaiError, InterruptedRunError
     from cai_bootstrap.events import Error, EventLog, Progress, StepSkipped
     from cai_bootstrap.inference.memory import lacks_memory
-    from cai_bootstrap.run.folder import Workspace
+    from cai_bootstrap.run.folder import RunFolder
     from cai_bootstrap.run.lock import hold
 
     # The file is complete; what the parent's environment set is in it already.
     config = resolve(config_file=config_file, environment={}).config
     paths = config.paths
-    workspace = Workspace.at(
+    workspace = RunFolder.at(
         paths.base_dir, data=paths.data_dir, checkpoints=paths.checkpoint_dir, results=paths.results_dir
     )
     log = EventLog(workspace.events(run_id), run_id)

@@ -14,7 +14,7 @@ from cai_bootstrap.printable import visible
 
 if TYPE_CHECKING:
     from cai_bootstrap.config import RunConfig
-    from cai_bootstrap.run.folder import Workspace
+    from cai_bootstrap.run.folder import RunFolder
     from cai_bootstrap.use.ask import Asker, Known, Reply
 
 _LABELS = {"base": "base, asked plainly", "prompted": "best prompted base", "trained": "trained"}
@@ -138,7 +138,7 @@ def _aside(message: str) -> None:
     click.echo(message, err=True)
 
 
-def _of_the_run(settings: Settings) -> "tuple[RunConfig, Workspace]":
+def _of_the_run(settings: Settings) -> "tuple[RunConfig, RunFolder]":
     """What was said, and for what was not, the settings of the run in the base directory."""
     from cai_bootstrap.use.run_settings import as_the_run
 

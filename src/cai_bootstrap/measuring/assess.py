@@ -16,7 +16,7 @@ from cai_bootstrap.measuring.declared import Factors, Results
 from cai_bootstrap.measuring.length import length_fault
 from cai_bootstrap.measuring.results import Measured, Output
 from cai_bootstrap.records import EvalItem, Record
-from cai_bootstrap.run.folder import Workspace
+from cai_bootstrap.run.folder import RunFolder
 
 BATCHES_IN_A_CHUNK = 8
 
@@ -99,13 +99,13 @@ def conditions_of(info: EngineInfo, suite: Suite, *, max_new_tokens: int) -> Con
     )
 
 
-def partial_folder(workspace: Workspace, step: str, expected: str, conditions: Conditions) -> Path:
+def partial_folder(workspace: RunFolder, step: str, expected: str, conditions: Conditions) -> Path:
     """Where a step keeps its outputs while it goes on: outputs made under other conditions lie in another folder."""
     key = fingerprint([expected, conditions.model_dump(mode="json")])
     return workspace.partial(f"{step}-{key[:12]}")
 
 
-def remove_partial(workspace: Workspace, step: str) -> None:
+def remove_partial(workspace: RunFolder, step: str) -> None:
     """Remove what a step kept while it went on, under whatever conditions."""
     for folder in workspace.partials(step):
         shutil.rmtree(folder, ignore_errors=True)

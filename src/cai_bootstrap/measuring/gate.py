@@ -27,7 +27,7 @@ from cai_bootstrap.measuring.demands import unmet
 from cai_bootstrap.measuring.own_run import adapter_fault
 from cai_bootstrap.measuring.results import percent, read_results
 from cai_bootstrap.measuring.wording import one_line
-from cai_bootstrap.run.folder import Workspace
+from cai_bootstrap.run.folder import RunFolder
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class GateVerdict:
 
 
 def judge_file(
-    path: Path, *, enforce: bool = True, suite: Suite | None = None, workspace: Workspace | None = None
+    path: Path, *, enforce: bool = True, suite: Suite | None = None, workspace: RunFolder | None = None
 ) -> GateVerdict:
     """Judge a results file. `enforce` False only words the message for a run that does not fail by it.
 
@@ -100,13 +100,13 @@ def judge_file(
     )  # fmt: skip
 
 
-def must_meet_demands(path: Path, results: Results, workspace: Workspace | None = None) -> None:
+def must_meet_demands(path: Path, results: Results, workspace: RunFolder | None = None) -> None:
     """Raises UntrustedResultError for results that do not meet the gate's demands.
 
     Whoever says of a trained model that the threshold was reached asks this first.
     """
     fault = next(unmet(results), None)
-    workspace = workspace or Workspace.around(path)
+    workspace = workspace or RunFolder.around(path)
     if fault is None and workspace is not None:
         fault = adapter_fault(workspace, path, results)
     if fault is not None:

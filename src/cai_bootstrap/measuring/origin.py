@@ -6,7 +6,7 @@ from pathlib import Path
 from cai_bootstrap.errors import UntrustedResultError
 from cai_bootstrap.files import sha256_file
 from cai_bootstrap.measuring.declared import StoredResults
-from cai_bootstrap.run.folder import Workspace
+from cai_bootstrap.run.folder import RunFolder
 from cai_bootstrap.run.markers import Outputs, SuccessMarker, read_outputs, read_typed
 
 
@@ -21,7 +21,7 @@ class Stranger:
         return self.sentence
 
 
-def foreign(path: Path, workspace: Workspace | None = None) -> Stranger | None:
+def foreign(path: Path, workspace: RunFolder | None = None) -> Stranger | None:
     """Why a results file is not what this base directory's run wrote, or None.
 
     Without `workspace` it is the base directory around the file; a file that lies in no base directory belongs to
@@ -73,7 +73,7 @@ def _made_from_own(results: StoredResults, outputs: Outputs | None) -> bool:
     return outputs is not None and source in {*outputs.hashes.values(), *outputs.earlier.values()}
 
 
-def _adapters(workspace: Workspace) -> set[str]:
+def _adapters(workspace: RunFolder) -> set[str]:
     """The hashes of the adapters' weights whose success markers lie here."""
     weights: set[str] = set()
     for marker in workspace.success_markers():
@@ -85,6 +85,6 @@ def _adapters(workspace: Workspace) -> set[str]:
     return weights
 
 
-def _around(path: Path) -> Workspace | None:
-    workspace = Workspace.at(path.absolute().parent.parent)
+def _around(path: Path) -> RunFolder | None:
+    workspace = RunFolder.at(path.absolute().parent.parent)
     return workspace if workspace.markers.is_dir() else None

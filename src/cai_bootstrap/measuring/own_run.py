@@ -13,7 +13,7 @@ from typing import Any
 from cai_bootstrap.errors import DataError, UntrustedResultError
 from cai_bootstrap.files import read_json
 from cai_bootstrap.measuring.declared import Results, Run
-from cai_bootstrap.run.folder import Workspace
+from cai_bootstrap.run.folder import RunFolder
 from cai_bootstrap.run.markers import read_outputs
 from cai_bootstrap.run.record import read_record
 
@@ -28,7 +28,7 @@ class _Trained:
     base_weights: str | None
 
 
-def adapter_fault(workspace: Workspace, results_file: Path, results: Results) -> str | None:
+def adapter_fault(workspace: RunFolder, results_file: Path, results: Results) -> str | None:
     """Why the measured adapter is not this run's own, or None if it is or nothing here tells."""
     adapter = None if results.models.trained is None else results.models.trained.factors.adapter
     trained = list(_trained(workspace))
@@ -53,7 +53,7 @@ def adapter_fault(workspace: Workspace, results_file: Path, results: Results) ->
     return f"{where}, which is none of the {len(trained)} adapters that this run trained ({trained[0].path})"
 
 
-def _trained(workspace: Workspace) -> Iterable[_Trained]:
+def _trained(workspace: RunFolder) -> Iterable[_Trained]:
     for path in sorted({*workspace.success_markers(), *_trainings(workspace)}):
         marker = _object(path)
         files = marker.get("files")
@@ -62,18 +62,18 @@ def _trained(workspace: Workspace) -> Iterable[_Trained]:
             yield _Trained(path, sha256, _text(marker.get("finished_at")), _text(marker.get("base_weights_sha256")))
 
 
-def _some_are_gone(workspace: Workspace) -> bool:
+def _some_are_gone(workspace: RunFolder) -> bool:
     """A checkpoint's folder was removed since: what it held can no longer be said."""
     return any(not path.exists() for path in _trainings(workspace))
 
 
-def _is_latest(workspace: Workspace, results_file: Path) -> bool:
+def _is_latest(workspace: RunFolder, results_file: Path) -> bool:
     """The file is the one that the base directory's last evaluation wrote, as far as that is recorded."""
     path = _output(workspace, "evaluate", "results")
     return path is None or path.absolute() == results_file.absolute()
 
 
-def _named_by_user(workspace: Workspace, results_file: Path, run: Run | None) -> bool:
+def _named_by_user(workspace: RunFolder, results_file: Path, run: Run | None) -> bool:
     """The evaluation was asked for an adapter by name (`--adapter`): then it checks no data of its own."""
     if run is None or "reuse" not in run.model_fields_set or run.reuse is not None:
         return False
@@ -84,13 +84,13 @@ def _named_by_user(workspace: Workspace, results_file: Path, run: Run | None) ->
     return record is None or record.results_file != results_file.name or record.config("adapter") is not None
 
 
-def _trainings(workspace: Workspace) -> list[Path]:
+def _trainings(workspace: RunFolder) -> list[Path]:
     """The success markers that the trainings of this run's rounds left, as their steps' markers name them."""
     outputs = (_output(workspace, "train", "success", number) for number in workspace.marked_rounds("train"))
     return [path for path in outputs if path is not None]
 
 
-def _output(workspace: Workspace, step: str, name: str, number: int = 1) -> Path | None:
+def _output(workspace: RunFolder, step: str, name: str, number: int = 1) -> Path | None:
     """An output that a step's marker names; None if there is no such marker that can be believed."""
     with contextlib.suppress(UntrustedResultError):
         outputs = read_outputs(workspace, step, number)

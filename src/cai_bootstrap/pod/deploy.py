@@ -26,7 +26,7 @@ from cai_bootstrap.pod.ssh import Remote
 from cai_bootstrap.pod.stop_pod import stop_pod, way_out
 from cai_bootstrap.pod.watch import MOST_STEPS, NAME_LIMIT, watch
 from cai_bootstrap.printable import one_line
-from cai_bootstrap.run.folder import Workspace, is_measurement
+from cai_bootstrap.run.folder import RunFolder, is_measurement
 
 Say = Callable[[str], None]
 RUNNING = ("running", "starting")
@@ -222,7 +222,7 @@ def _names(names: Sequence[str]) -> str:
 
 def note_openings(target: Path) -> None:
     """Enter the openings of held-out items that a pulled run made there into this user's ledger, each once."""
-    for path in sorted(Workspace.at(target).results.glob("*.json")):
+    for path in sorted(RunFolder.at(target).results.glob("*.json")):
         if is_measurement(path.name):
             try:
                 results = read_json(path)
@@ -234,7 +234,7 @@ def note_openings(target: Path) -> None:
 
 def record_steps(pod: str, address: str, target: Path) -> None:
     """Put the pulled run's id and its seconds per step into the ledger, beside what was planned."""
-    path = Workspace.at(target).record
+    path = RunFolder.at(target).record
     if not path.exists():
         return
     try:

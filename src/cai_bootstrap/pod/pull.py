@@ -25,7 +25,7 @@ from cai_bootstrap.pod.onpod.files import FOLDERS
 from cai_bootstrap.pod.push import raise_transfer
 from cai_bootstrap.pod.settings import PodSettings
 from cai_bootstrap.pod.ssh import Remote, clean_environment, rsync_host, rsync_shell
-from cai_bootstrap.run.folder import Workspace
+from cai_bootstrap.run.folder import RunFolder
 from cai_bootstrap.run.lock import hold
 
 ROUNDS = 4
@@ -95,7 +95,7 @@ def check_rental(remote: Remote, target: Path) -> None:
 
 @contextlib.contextmanager
 def _held(target: Path, settings: PodSettings, patience: float) -> Iterator[None]:
-    with hold(Workspace.at(target), f"cai pod pull ({settings.name})", patience=patience):
+    with hold(RunFolder.at(target), f"cai pod pull ({settings.name})", patience=patience):
         pod, _ = _pulled_from(target)
         if pod != settings.name and _holds_run(target):
             whose = "a run that was made here" if pod is None else f"what was pulled from the pod '{pod}'"
@@ -117,7 +117,7 @@ def _refuse_other_rental(target: Path, name: str, pod_id: str | None) -> None:
 
 
 def _holds_run(target: Path) -> bool:
-    workspace = Workspace.at(target)
+    workspace = RunFolder.at(target)
     folders = (workspace.results, workspace.data, workspace.checkpoints)
     return any(folder.is_dir() and any(folder.iterdir()) for folder in folders)
 

@@ -18,7 +18,7 @@ from cai_bootstrap.report.money import Plan, Rental
 from cai_bootstrap.report.safe import csp, script_json, visible
 from cai_bootstrap.report.tables import Table, number
 from cai_bootstrap.report.training import Picture
-from cai_bootstrap.run.folder import Workspace
+from cai_bootstrap.run.folder import RunFolder
 
 HERE = Path(__file__).with_name("page")
 MOST_BYTES = 6_000_000
@@ -37,7 +37,7 @@ TEST_HEAD = [
 BARS_HEAD = ["Items", "Model", "Scored by", "Followed", "Count", "95% interval"]
 
 
-def build_report(workspace: Workspace, *, rentals: Sequence[Rental] = (), planned: Plan | None = None) -> Path:
+def build_report(workspace: RunFolder, *, rentals: Sequence[Rental] = (), planned: Plan | None = None) -> Path:
     """Write `results/report.html` atomically and give its path. Files that are missing or unsound are named in it.
 
     `rentals` are those of the pod's ledger; the one that this run was made in gives the plan and the price. `planned`
@@ -49,7 +49,7 @@ def build_report(workspace: Workspace, *, rentals: Sequence[Rental] = (), planne
 
 
 def report_page(
-    workspace: Workspace,
+    workspace: RunFolder,
     *,
     live: bool = False,
     rentals: Sequence[Rental] = (),

@@ -19,7 +19,7 @@ from cai_bootstrap.report.build import LIMITS, MOST_BYTES, TEST_HEAD, rates_pict
 from cai_bootstrap.report.findings import Bar, Headline, down
 from cai_bootstrap.report.safe import script_json
 from cai_bootstrap.report.tables import Table, condition_rows, number
-from cai_bootstrap.run.folder import Workspace
+from cai_bootstrap.run.folder import RunFolder
 from cai_bootstrap.run.record import read_record
 
 NAMES = {"a": "A", "b": "B"}
@@ -32,7 +32,7 @@ def results_of(path: Path) -> Path:
     """
     if not path.is_dir():
         return path
-    workspace = Workspace.at(path)
+    workspace = RunFolder.at(path)
     record = read_record(workspace)
     if record is not None and record.results_file is not None:
         return workspace.results / Path(record.results_file).name
@@ -44,7 +44,7 @@ def results_of(path: Path) -> Path:
 
 def _suite_of(path: Path) -> Suite | None:
     """The suite of the user's own that a base directory was measured on, by its run.json."""
-    record = read_record(Workspace.at(path))
+    record = read_record(RunFolder.at(path))
     name = record.config("evaluation.suite") if record is not None else None
     return load_suite(name) if isinstance(name, str) and name not in NAMED_SUITES else None
 

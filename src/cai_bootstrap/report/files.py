@@ -26,7 +26,7 @@ from cai_bootstrap.records import (
 )
 from cai_bootstrap.report.money import Plan, Rental
 from cai_bootstrap.run.counts import Counts, Diversity, GenerationSummary, ModelRecord, PreflightReport, read_counts
-from cai_bootstrap.run.folder import Workspace
+from cai_bootstrap.run.folder import RunFolder
 from cai_bootstrap.run.markers import DATA_REMEDY, SuccessMarker, check_outputs, read_typed
 from cai_bootstrap.run.record import RunRecord, read_record
 
@@ -84,7 +84,7 @@ class RunFiles:
     run may have done. `missing` names what is not there, `faults` what is there and cannot be believed.
     """
 
-    workspace: Workspace
+    workspace: RunFolder
     record: RunRecord | None = None
     results: Results | None = None
     results_file: Path | None = None
@@ -127,7 +127,7 @@ class RunFiles:
         return None if self.record is None else self.record.config(key)
 
 
-def load(workspace: Workspace, rentals: Sequence[Rental] = (), planned: Plan | None = None) -> RunFiles:
+def load(workspace: RunFolder, rentals: Sequence[Rental] = (), planned: Plan | None = None) -> RunFiles:
     """Read a run; `rentals` are those of the pod's ledger, `planned` what its preset was seen to take.
 
     Raises nothing that the files could be the reason of.

@@ -26,7 +26,7 @@ from cai_bootstrap.printable import duration
 from cai_bootstrap.report.build import report_page
 from cai_bootstrap.report.safe import shown
 from cai_bootstrap.report.tables import number
-from cai_bootstrap.run.folder import Workspace
+from cai_bootstrap.run.folder import RunFolder
 
 HOST = "127.0.0.1"
 PORT = 8765
@@ -36,7 +36,7 @@ REST_AFTER_PAGE = 10
 _LOCAL_NAMES = frozenset({"127.0.0.1", "localhost", "[::1]"})
 
 
-def serve(workspace: Workspace, port: int = PORT) -> ThreadingHTTPServer:
+def serve(workspace: RunFolder, port: int = PORT) -> ThreadingHTTPServer:
     """A server for the live report, bound to 127.0.0.1; `serve_forever` starts it. Port 0 takes a free one.
 
     It answers GET and HEAD on `/` and `/live.json`, only to requests that name a local host (a page elsewhere on the
@@ -55,7 +55,7 @@ def serve(workspace: Workspace, port: int = PORT) -> ThreadingHTTPServer:
     return server
 
 
-def live_state(workspace: Workspace) -> dict[str, Any]:
+def live_state(workspace: RunFolder) -> dict[str, Any]:
     """What the newest run does now, from its events: a line, the step's share done, steps, notices, and a stamp that
     changes whenever the report would."""
     logs = workspace.event_files()
@@ -114,7 +114,7 @@ def _step_line(event: StepFinished) -> str:
     return f"{event.step}{part}: {how}, {duration(event.seconds)}"
 
 
-def _stamp(workspace: Workspace, events: Sequence[Event]) -> str:
+def _stamp(workspace: RunFolder, events: Sequence[Event]) -> str:
     """Changes with every event that shows in the report (progress does not) and with every file of results or data."""
     told = sum(not isinstance(event, StepProgress) for event in events)
     times = []
@@ -128,7 +128,7 @@ def _stamp(workspace: Workspace, events: Sequence[Event]) -> str:
 class _Pages:
     """Makes the page anew when the files have changed, one at a time and not too often."""
 
-    def __init__(self, workspace: Workspace) -> None:
+    def __init__(self, workspace: RunFolder) -> None:
         self.workspace = workspace
         self._lock = threading.Lock()
         self._page, self._stamp = b"", ""

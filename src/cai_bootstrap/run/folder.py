@@ -117,7 +117,7 @@ class DataFolder:
 
 
 @dataclass(frozen=True)
-class Workspace:
+class RunFolder:
     """The folders and files of one stage of one run. Making the object creates nothing; `create` does."""
 
     base: Path
@@ -136,7 +136,7 @@ class Workspace:
         checkpoints: str | Path | None = None,
         results: str | Path | None = None,
         stage: Stage = INSTRUCTIONS,
-    ) -> "Workspace":
+    ) -> "RunFolder":
         """The run under `base` (resolved by `resolve_base_dir`), with any folder moved elsewhere on request."""
         root = resolve_base_dir(base)
         data_folder, checkpoint_folder = (root / kind / stage.folder for kind in ("data", "checkpoints"))
@@ -149,12 +149,12 @@ class Workspace:
         )
 
     @classmethod
-    def around(cls, results_file: Path) -> "Workspace | None":
+    def around(cls, results_file: Path) -> "RunFolder | None":
         """The run in whose results folder a file lies; None if it lies in no base directory."""
         folder = results_file.absolute().parent
         return cls.at(folder.parent) if folder.name == "results" else None
 
-    def create(self) -> "Workspace":
+    def create(self) -> "RunFolder":
         """Make the folders. Raises UsageError naming the folder that cannot be made or written, and why."""
         for folder in (self.base, self.data, self.checkpoints, self.results, self.logs):
             try:
@@ -294,12 +294,12 @@ def stamp_of(time: str) -> str:
 def is_measurement(name: str) -> bool:
     """Whether a file's name is that of a results file, of any stage."""
     stages = (INSTRUCTIONS, CONSTITUTION)
-    return name == Workspace.at(".").baseline.name or any(name.startswith(f"{stage.evaluation}_") for stage in stages)
+    return name == RunFolder.at(".").baseline.name or any(name.startswith(f"{stage.evaluation}_") for stage in stages)
 
 
 def output_name(path: str) -> str:
     """The name under which a step's marker lists a file, by the file's own name: `success` for `TRAINING_SUCCESS`."""
-    workspace, name = Workspace.at("."), Path(path).name
+    workspace, name = RunFolder.at("."), Path(path).name
     names = {file.name: key for key, file in workspace.round_data(1).outputs().items()}
     names |= {workspace.model.name: "model", workspace.baseline.name: "baseline", SUCCESS: "success"}
     return names.get(name, "results" if is_measurement(name) else name)

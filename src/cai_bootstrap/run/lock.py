@@ -11,11 +11,11 @@ from filelock import FileLock, Timeout
 
 from cai_bootstrap.errors import DataError, LockedError, UsageError
 from cai_bootstrap.files import read_json, write_json
-from cai_bootstrap.run.folder import Workspace
+from cai_bootstrap.run.folder import RunFolder
 
 
 @contextlib.contextmanager
-def hold(workspace: Workspace, what: str, *, name: str = "run", patience: float = 0.0) -> Iterator[None]:
+def hold(workspace: RunFolder, what: str, *, name: str = "run", patience: float = 0.0) -> Iterator[None]:
     """Hold the base directory for one run; the lock ends with the process, however that ends.
 
     `name` tells apart the two locks of a base directory: `run` is held by the command, `step` by the process that does

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from cai_bootstrap.errors import DataError, UntrustedResultError
 from cai_bootstrap.events import utc_now
 from cai_bootstrap.files import read_json, sha256_file, write_json
-from cai_bootstrap.run.folder import Workspace, output_name, step_name
+from cai_bootstrap.run.folder import RunFolder, output_name, step_name
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -70,7 +70,7 @@ class StepMarker(BaseModel):
 class Outputs:
     """What a finished step of a round left, by name. `name` is the marker's (`train`, or `train-2` for round 2)."""
 
-    def __init__(self, name: str, marker: StepMarker, workspace: Workspace) -> None:
+    def __init__(self, name: str, marker: StepMarker, workspace: RunFolder) -> None:
         self.name, self.fingerprint, self.finished_at = name, marker.fingerprint, marker.finished_at
         self._paths = {key: workspace.base / output.path for key, output in marker.outputs.items()}
         self.hashes = {workspace.base / output.path: output.sha256 for output in marker.outputs.values()}
@@ -101,7 +101,7 @@ class Outputs:
 
 
 def write_marker(
-    workspace: Workspace,
+    workspace: RunFolder,
     step: str,
     number: int,
     *,
@@ -130,7 +130,7 @@ def write_marker(
     )
 
 
-def read_outputs(workspace: Workspace, step: str, number: int = 1) -> Outputs | None:
+def read_outputs(workspace: RunFolder, step: str, number: int = 1) -> Outputs | None:
     """What a step left in a round, or None if it did not end here. The outputs themselves are not looked at.
 
     Raises UntrustedResultError if the marker is torn, is of another step or form, lacks an output that the step always
@@ -154,7 +154,7 @@ def read_outputs(workspace: Workspace, step: str, number: int = 1) -> Outputs | 
 
 
 def check_outputs(
-    workspace: Workspace, step: str, remedy: str, *, number: int = 1, within: Collection[Path] | None = None
+    workspace: RunFolder, step: str, remedy: str, *, number: int = 1, within: Collection[Path] | None = None
 ) -> None:
     """Raise UntrustedResultError if an output of a finished step was changed; what is gone is named by who reads it.
 
@@ -226,11 +226,11 @@ def _same(path: Path, sha256: str) -> bool:
         return False
 
 
-def _inside(workspace: Workspace, listed: str) -> bool:
+def _inside(workspace: RunFolder, listed: str) -> bool:
     if "\0" in listed or ".." in Path(listed).parts:
         return False
     path = workspace.base / listed
     roots = (workspace.data, workspace.checkpoints, workspace.results, workspace.logs)
-    usual = Workspace.at(workspace.base)  # where a run of this base directory without moved folders has them
+    usual = RunFolder.at(workspace.base)  # where a run of this base directory without moved folders has them
     usual_roots = (usual.data, usual.checkpoints, usual.results, usual.logs)
     return any(path.is_relative_to(root) and path != root for root in (*roots, *usual_roots))

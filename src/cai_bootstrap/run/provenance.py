@@ -10,13 +10,13 @@ from cai_bootstrap import __version__
 from cai_bootstrap.config import Resolved, show
 from cai_bootstrap.errors import DataError
 from cai_bootstrap.files import read_json, sha256_file
-from cai_bootstrap.run.folder import Workspace
+from cai_bootstrap.run.folder import RunFolder
 from cai_bootstrap.run.record import ConfigValue, Manifest, Product
 
 LIBRARIES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "vllm", "bitsandbytes", "numpy")
 
 
-def manifest(resolved: Resolved, workspace: Workspace) -> Manifest:
+def manifest(resolved: Resolved, workspace: RunFolder) -> Manifest:
     """Versions, configuration with origins, and the hashes of the run's files. Missing files are left out."""
     files = [
         *(path for data in workspace.rounds() for path in data.hashed),  # each round trained the evaluated adapter

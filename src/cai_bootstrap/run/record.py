@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cai_bootstrap.errors import DataError
 from cai_bootstrap.files import JsonObject, read_json
-from cai_bootstrap.run.folder import Workspace
+from cai_bootstrap.run.folder import RunFolder
 
 
 class _Part(BaseModel):
@@ -81,7 +81,7 @@ class RunRecord(_Part):
         return self.model_dump(by_alias=True)
 
 
-def read_record(workspace: Workspace) -> RunRecord | None:
+def read_record(workspace: RunFolder) -> RunRecord | None:
     """The record of the newest whole run, or None if there is none. Raises DataError naming the file and its fault."""
     path = workspace.record
     if not path.exists():

@@ -12,7 +12,7 @@ from cai_bootstrap.instructions.held_back import held_back
 from cai_bootstrap.instructions.leakage import LeakageIndex
 from cai_bootstrap.judging.suite import WHOLE_SUITE, Suite, load_suite
 from cai_bootstrap.records import EvalItem
-from cai_bootstrap.run.folder import DataFolder, Workspace
+from cai_bootstrap.run.folder import DataFolder, RunFolder
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class StepContext:
     """What a step is given. `progress` reports; `stopping()` is true once the user asked to stop."""
 
     config: RunConfig
-    workspace: Workspace
+    workspace: RunFolder
     progress: Progress
     stopping: Callable[[], bool]
     run: str

@@ -15,7 +15,7 @@ from cai_bootstrap.judging.suite import Suite, load_suite
 from cai_bootstrap.measuring.elicit import GRID, LINE, Rendering
 from cai_bootstrap.measuring.ledger import open_test
 from cai_bootstrap.records import EvalItem, Instruction, TaskType, Verdict
-from cai_bootstrap.run.folder import Workspace
+from cai_bootstrap.run.folder import RunFolder
 from cai_bootstrap.training.checkpoints import Checkpoint
 from cai_bootstrap.use.trained import best_rendering, chosen_adapter
 
@@ -51,7 +51,7 @@ class Asker:
     """
 
     def __init__(
-        self, config: RunConfig, workspace: Workspace, prepared: PreparedModel, *, say: Callable[[str], None]
+        self, config: RunConfig, workspace: RunFolder, prepared: PreparedModel, *, say: Callable[[str], None]
     ) -> None:
         self._config, self._workspace = config, workspace
         self.checkpoint: Checkpoint | None = chosen_adapter(config, workspace, prepared)

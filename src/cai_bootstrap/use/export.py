@@ -16,7 +16,7 @@ from cai_bootstrap.judging.suite import load_suite
 from cai_bootstrap.measuring.declared import Results
 from cai_bootstrap.records import PreferencePair
 from cai_bootstrap.run.counts import GenerationSummary, read_counts
-from cai_bootstrap.run.folder import DataFolder, Workspace
+from cai_bootstrap.run.folder import DataFolder, RunFolder
 from cai_bootstrap.run.markers import DATA_REMEDY, check_outputs
 from cai_bootstrap.training.checkpoints import ADAPTER_FILES, Checkpoint
 from cai_bootstrap.use.cards import Subject, dataset_card, model_card, terms_of
@@ -38,7 +38,7 @@ class Exported:
 
 def export(
     config: RunConfig,
-    workspace: Workspace,
+    workspace: RunFolder,
     prepared: PreparedModel,
     target: Path,
     *,
@@ -160,7 +160,7 @@ def _write_dataset(rounds: list[DataFolder], subject: Subject, folder: Path) -> 
     write_json(folder / RECORD, {"cai_bootstrap": __version__, "kind": "pairs", "sha256": hashes})
 
 
-def _rounds(workspace: Workspace, checkpoint: Checkpoint) -> list[DataFolder]:
+def _rounds(workspace: RunFolder, checkpoint: Checkpoint) -> list[DataFolder]:
     """The rounds on whose pairs this adapter was trained; none if pairs of one of them are gone or were changed."""
     there = {sha256_file(data.pairs): data for data in workspace.rounds() if data.pairs.exists()}
     trained = checkpoint.marker.pairs_sha256 or []

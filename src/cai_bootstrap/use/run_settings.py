@@ -7,7 +7,7 @@ from typing import Any
 from cai_bootstrap.config import Resolved, RunConfig, resolve
 from cai_bootstrap.errors import UsageError
 from cai_bootstrap.events import RunStarted, read_event
-from cai_bootstrap.run.folder import Workspace
+from cai_bootstrap.run.folder import RunFolder
 
 # What decides an answer of the run's models, and by which items it is judged.
 KEYS = (
@@ -22,7 +22,7 @@ KEYS = (
 )
 
 
-def as_the_run(resolved: Resolved, workspace: Workspace, *, say: Callable[[str], None]) -> RunConfig:
+def as_the_run(resolved: Resolved, workspace: RunFolder, *, say: Callable[[str], None]) -> RunConfig:
     """The configuration, with what nobody set taken from the newest run in the base directory.
 
     `logs/RUN.config.yaml` holds that run's whole configuration. One that cannot be read (of another version, or torn)
@@ -48,7 +48,7 @@ def as_the_run(resolved: Resolved, workspace: Workspace, *, say: Callable[[str],
     return config
 
 
-def _only_prepared(workspace: Workspace, config_file: Path) -> bool:
+def _only_prepared(workspace: RunFolder, config_file: Path) -> bool:
     """The run of this configuration fetched or converted a model, and did nothing else."""
     try:
         with workspace.events_beside(config_file).open("rb") as events:

@@ -12,7 +12,7 @@ from cai_bootstrap.measuring.declared import Results, StoredResults
 from cai_bootstrap.measuring.gate import must_meet_demands
 from cai_bootstrap.measuring.origin import foreign
 from cai_bootstrap.measuring.results import read_results
-from cai_bootstrap.run.folder import Workspace, stamp_of
+from cai_bootstrap.run.folder import RunFolder, stamp_of
 from cai_bootstrap.run.markers import check_outputs, read_outputs, read_typed
 from cai_bootstrap.training.checkpoints import Checkpoint, read_success
 
@@ -24,7 +24,7 @@ class Measurement(NamedTuple):
     results: Results
 
 
-def chosen_adapter(config: RunConfig, workspace: Workspace, prepared: PreparedModel) -> Checkpoint | None:
+def chosen_adapter(config: RunConfig, workspace: RunFolder, prepared: PreparedModel) -> Checkpoint | None:
     """The adapter to use: the one that was named, else the one that was evaluated last, else the newest.
 
     Of several rounds the run evaluated the one that it chose on dev. A training that ended after the last evaluation
@@ -54,7 +54,7 @@ def chosen_adapter(config: RunConfig, workspace: Workspace, prepared: PreparedMo
     return next((checkpoint for checkpoint in checkpoints if checkpoint.sha256 == evaluated), newest)
 
 
-def _last_evaluated(workspace: Workspace, adapters: Collection[str]) -> tuple[str, str | None]:
+def _last_evaluated(workspace: RunFolder, adapters: Collection[str]) -> tuple[str, str | None]:
     """When one of these adapters was evaluated last, and its hash; those of another run's adapter say nothing."""
     for path in evaluations(workspace):
         if (adapter := _adapter_of(path)) in adapters:
@@ -62,7 +62,7 @@ def _last_evaluated(workspace: Workspace, adapters: Collection[str]) -> tuple[st
     return "", None
 
 
-def evaluations(workspace: Workspace) -> list[Path]:
+def evaluations(workspace: RunFolder) -> list[Path]:
     """The run's evaluation files, the newest first; those of other runs that lie beside are left out."""
     strangers = ((path, foreign(path, workspace)) for path in workspace.evaluations())
     return [path for path, stranger in strangers if stranger is None or not stranger.of_another_run]
@@ -81,7 +81,7 @@ def _must_fit(checkpoint: Checkpoint, prepared: PreparedModel) -> None:
         )
 
 
-def measured(config: RunConfig, workspace: Workspace, checkpoint: Checkpoint) -> Measurement | None:
+def measured(config: RunConfig, workspace: RunFolder, checkpoint: Checkpoint) -> Measurement | None:
     """The newest evaluation file of this very adapter, every response in it scored again; None if it was not measured.
 
     Raises UntrustedResultError if that file says anything that is not so, or was not measured as the gate demands.
@@ -97,7 +97,7 @@ def measured(config: RunConfig, workspace: Workspace, checkpoint: Checkpoint) ->
     return None
 
 
-def best_rendering(config: RunConfig, workspace: Workspace) -> str | None:
+def best_rendering(config: RunConfig, workspace: RunFolder) -> str | None:
     """The name of the rendering that the baseline checkpoints best on dev, or None if no baseline looked for one.
 
     Raises UntrustedResultError if the baseline cannot be believed.
