@@ -13,6 +13,7 @@ from cai_bootstrap.errors import UntrustedResultError, UsageError
 from cai_bootstrap.files import sha256_file, write_json
 from cai_bootstrap.judging.scorers import SCORER_VERSION, judge
 from cai_bootstrap.judging.suite import Suite
+from cai_bootstrap.measuring import disagreements
 from cai_bootstrap.measuring import results as results_module
 from cai_bootstrap.measuring.comparison import Comparison, compare_files
 from cai_bootstrap.measuring.gate import judge_file
@@ -38,8 +39,10 @@ def older(small_suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     """A results file of version 1 of the scorers with all three sides."""
     rival = {**RIVAL, "dev_rates": {"few-shot": 0.5}, "outputs": outputs_with(small_suite, 8)}
     with monkeypatch.context() as then:
-        then.setattr(results_module, "SCORER_VERSION", "1")
-        then.setattr(results_module, "judge", harsh)
+        for module in (results_module, disagreements):
+            then.setattr(module, "SCORER_VERSION", "1")
+        for module in (results_module, disagreements):
+            then.setattr(module, "judge", harsh)
         made = results_with(small_suite, trained_failures=1, rival=rival, scorer_version="1", enforced=False)
     made["run"] = {"ledger_opening": 7}
     path = tmp_path / "old.json"
@@ -87,7 +90,8 @@ def test_a_baseline_without_outputs_of_the_prompted_base_is_scored_again_and_say
 ) -> None:
     path = tmp_path / "baseline.json"
     with monkeypatch.context() as then:
-        then.setattr(results_module, "SCORER_VERSION", "1")
+        for module in (results_module, disagreements):
+            then.setattr(module, "SCORER_VERSION", "1")
         stated = {**RIVAL, "success_rate": 0.5, "successes": 20, "total": 40}
         write_json(path, results_with(small_suite, trained_failures=None, rival=stated, scorer_version="1"))
     found = rescore_file(path, suite=small_suite)
@@ -176,7 +180,7 @@ def test_scored_again_twice_remembers_both_times(
     from cai_bootstrap.measuring import rescore
 
     with monkeypatch.context() as then:
-        for module in (results_module, rescore):
+        for module in (results_module, disagreements, rescore):
             then.setattr(module, "SCORER_VERSION", "2")
         middle = rescore_file(older, tmp_path / "middle.json", suite=small_suite).path
     block = rescore_file(middle, suite=small_suite).block
