@@ -94,15 +94,15 @@ scorers). The best of them is the rival of every trained model."""
 
 def _flags() -> str:
     flags = facts.flags()
-    right, needed = flags["right"], flags["needed"]
+    right, needed = flags.right, flags.needed
     rows = []
     for name in ("stage1", "stage1-dev"):
         chosen = [right[item.id] for item in load_suite(name).items if item.id in right]
         spread = Counter(chosen)
         told = sum(n >= needed for n in chosen)
         rows.append((f"`{name}`", str(len(chosen)), str(told), *(str(spread[n]) for n in range(6))))
-    how = f"`cai elicit --flags`; {flags['model']}, {flags['precision']}, greedy, {flags['max_new_tokens']} tokens"
-    weights = flags["base_weights_sha256"][:16]
+    how = f"`cai elicit --flags`; {flags.model}, {flags.precision}, greedy, {flags.max_new_tokens} tokens"
+    weights = flags.base_weights_sha256[:16]
     head = f"""## Facts that the untrained base can be brought to tell
 Each fact is asked in five typed prompts ({how}).
 It is *elicitable* if at least {needed} answers begin rightly. The flags come from the untrained base alone, made on

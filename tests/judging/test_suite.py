@@ -16,14 +16,13 @@ from rapidfuzz import fuzz
 from cai_bootstrap.errors import UntrustedResultError, UsageError
 from cai_bootstrap.files import sha256_file
 from cai_bootstrap.judging import suite as shipped
+from cai_bootstrap.judging.closed_sets import closed_set, closed_set_names
 from cai_bootstrap.judging.scorers import judge, label_tier
 from cai_bootstrap.judging.suite import (
     HELD_OUT_SKILLS,
     NAMED_SUITES,
     SUITE_SHA256,
     canonical_line,
-    closed_set,
-    closed_set_names,
     held_out_skills,
     load_suite,
     references,

@@ -43,9 +43,10 @@ def hostile_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 if row.get(key) is not None:
                     row[key] = HOSTILE[n % len(HOSTILE)]
         lines = "".join(json.dumps(row) + "\n" for row in rows)
-        path.write_bytes(
-            lines.encode() + b'{"id": "\xff\xc3(", "prompt": "\xed\xa0\x80 not UTF-8 \xfe", "type": "x"}\n'
-        )
+        # A record with bytes that are no UTF-8, and a line that is no record of this kind.
+        last = {**rows[-1], "prompt" if "prompt" in rows[-1] else "reason" if "reason" in rows[-1] else "text": "@"}
+        no_utf_8 = json.dumps(last).encode().replace(b"@", b"\xed\xa0\x80 not UTF-8 \xfe")
+        path.write_bytes(lines.encode() + no_utf_8 + b'\n{"id": "\xff\xc3(", "type": "x"}\n')
     summary = json.loads((workspace.data / "generation_summary.json").read_text())
     summary["dropped"] = {text[:200]: 3 for text in HOSTILE}
     summary["by_principle"] = {text[:200]: {"assigned": 1, "pairs": 1, "revisions_chosen": 0} for text in HOSTILE}
@@ -97,6 +98,7 @@ def test_invalid_utf_8_is_shown_as_replacement_characters(hostile_page: Path, vi
     page = visit(hostile_page.as_uri())
     page.fill("#pairs-filters input", "not UTF-8")
     assert "\ufffd" in page.locator("#pairs-cards .card").first.inner_text()
+    assert "1 lines are no PreferencePair records" in page.inner_text("body")
 
 
 @given(st.text(alphabet=st.characters(), max_size=200))

@@ -100,8 +100,11 @@ def test_shell_blocks_run_in_order(page: Path, tmp_path: Path, finished: Finishe
     older = read_json(CHECKOUT / "docs/measured/gemma-270m-gpu.json")
     older["conditions"]["scorer_version"] = "5"
     write_json(tmp_path / "RESULTS.json", older)
-    own_suite = {"evaluation.suite": {"value": finished.environment["CAI_EVALUATION__SUITE"]}}
-    ended = {"results_file": finished.results_file.name, "manifest": {"config": own_suite}}
+    own_suite = {"evaluation.suite": {"value": finished.environment["CAI_EVALUATION__SUITE"], "from": "environment"}}
+    product = {"version": "0.1.0", "commit": None}
+    manifest = {"product": product, "python": "3.11.7", "platform": "x", "config": own_suite}
+    ended = {"run": "20261122T101500Z", "verdict": "failed", "exit_code": 3, "manifest": manifest,
+             "results_file": finished.results_file.name}  # fmt: skip
     for name in ("a", "b"):
         shutil.copytree(base, tmp_path / "runs" / name)
         write_json(tmp_path / "runs" / name / "results" / "run.json", ended)
