@@ -121,6 +121,30 @@ class RejectedPair(Record):
     rejected: str | None = None
 
 
+PromptKind = Literal["question", "yes_no", "request", "statement", "long"]
+
+
+class Prompt(Record):
+    """One prompt of the constitution stage: `{"id": "q-17", "text": "What is a kite?", "kind": "question", …}`.
+
+    `wording`, `topic` and `cluster` group prompts that stand and fall together: the sentence without its topic, the
+    topic, near-duplicates. `principle`, `applies` and `pair` are set in matched prompts alone: whether that principle
+    applies to this one of two, which differ in as little else as possible. `unseen` prompts are of kinds that never
+    train.
+    """
+
+    id: str
+    text: str
+    kind: PromptKind
+    split: Literal["train", "dev", "test", "unseen"]
+    wording: str = ""
+    topic: str = ""
+    cluster: str = ""
+    principle: str = ""
+    applies: bool | None = None
+    pair: str = ""
+
+
 class EvalItem(Record):
     """One held-out item of a suite. `scorer` and `args` decide; `gold` holds accepted answers where one is needed."""
 
