@@ -61,6 +61,7 @@ class TrainingRun:
     `share` is set in each of several processes that train together (`training.launch`): what it does of every step.
     `tokenizer`: the prepared model's, where it was read already (Gemma's takes seconds).
     `graphed`: record steps as CUDA graphs, on a GPU and where nothing in a step is drawn or quantised.
+    `start`: the folder of an adapter to train on; as it is then, it is the reference.
     """
 
     config: RunConfig
@@ -74,6 +75,7 @@ class TrainingRun:
     share: Share | None = None
     graphed: bool = True
     tokenizer: Any = None
+    start: Path | None = None
 
     def run(self, pairs: Sequence[PreferencePair]) -> Checkpoint:
         """Train and return the marked checkpoint.
@@ -108,6 +110,7 @@ class TrainingRun:
             events=log.path,
             run=log.run,
             step=self.progress.step,
+            start=self.start,
         )
 
     def _train(self, pairs: Sequence[PreferencePair]) -> Checkpoint:
@@ -279,7 +282,7 @@ class TrainingRun:
         logging.set_verbosity_error()
         settings = self.config.training
         return PreferenceTrainer(
-            with_adapters(model, settings, self.config.seed),
+            with_adapters(model, settings, self.config.seed, self.start),
             training_arguments(self.config, work, share),
             tokenizer,
             rows_of(pairs),
