@@ -19,7 +19,7 @@ from random import Random
 
 import yaml
 
-from cai_bootstrap.batches import PLAN, BatchPlan, ChunkFile, ChunkHashes, seed_of
+from cai_bootstrap.batches import PLAN, BatchPlan, ChunkFile, ChunkHashes, RecordT, seed_of
 from cai_bootstrap.config import RunConfig
 from cai_bootstrap.constitution import Constitution, Principle
 from cai_bootstrap.events import Progress
@@ -29,27 +29,29 @@ from cai_bootstrap.generation.pass_runner import PassRunner
 from cai_bootstrap.generation.prompts import (
     NEXT_EXAMPLE,
     PROMPT_VERSION,
+    Case,
     critique_prompt,
     one_paragraph,
+    own_cases,
     respond_prompt,
     revise_prompt,
-    shown_cases,
+    worked_examples,
 )
 from cai_bootstrap.generation.revision_faults import Checks, revision_fault
 from cai_bootstrap.generation.steering_pairs import Chain, build_pairs, summarise_turns
 from cai_bootstrap.inference.engine import Completion, Engine, plain_prompt
 from cai_bootstrap.instructions.exemplars import Exemplar
-from cai_bootstrap.records import Critique, Prompt, RecordT, RedrawnRevision, Response
+from cai_bootstrap.records import Critique, Prompt, RedrawnRevision, Response
 from cai_bootstrap.run.counts import SteeringSummary
 from cai_bootstrap.run.folder import DataFolder
 
 REMEDY = "restore the file, or make the data anew with --force-data"
-SHOTS = 6
+SHOTS, CRITIC_EXAMPLES = 6, 4
 _EXEMPLARS = "data/open_exemplars.yaml"
 
 
 @dataclass(frozen=True)
-class Case:
+class Turn:
     """One answer at one principle's turn. `forced`: the principle does not apply; its revision is to be rejected."""
 
     prompt: Prompt
@@ -162,7 +164,8 @@ class Reviser:
         ]
 
     def _exemplars(self, prompt: Prompt) -> list[Exemplar]:
-        return Random(f"{self.config.seed}:{prompt.id}").sample(open_exemplars(), SHOTS)
+        others = [e for e in open_exemplars() if e.instruction.casefold() != prompt.text.casefold()]
+        return Random(f"{self.config.seed}:{prompt.id}").sample(others, SHOTS)
 
     def _turn(self, runner: PassRunner, number: int, principle: Principle, chains: Sequence[Sequence[Chain]]) -> None:
         """One principle criticises and revises every answer to which it applies, or that is to be kept despite it."""
@@ -188,7 +191,7 @@ class Reviser:
                 by_prompt[case.prompt.id].add(principle.id, revision)
 
     def _critique(
-        self, runner: PassRunner, principle: Principle, cases: Sequence[Case], number: int, chunk: int
+        self, runner: PassRunner, principle: Principle, cases: Sequence[Turn], number: int, chunk: int
     ) -> list[Critique]:
         name = f"critique-{number}"
         prompts = [
@@ -213,7 +216,7 @@ class Reviser:
         self,
         runner: PassRunner,
         principle: Principle,
-        cases: Sequence[Case],
+        cases: Sequence[Turn],
         said: Mapping[str, Critique],
         number: int,
         chunk: int,
@@ -246,7 +249,7 @@ class Reviser:
         return [revision for revision in revisions if revision is not None]
 
     def _revision(
-        self, principle: Principle, case: Case, said: Critique, made: Completion, number: int, draw: int, seed: int
+        self, principle: Principle, case: Turn, said: Critique, made: Completion, number: int, draw: int, seed: int
     ) -> RedrawnRevision:
         text, finished = one_paragraph(made.text), made.ended_by != "length"
         fault = revision_fault(
@@ -274,8 +277,11 @@ class Reviser:
         earlier = principles[: number - 1] if select != "none" else ()
         return Checks(tuple(earlier), principles[number - 1] if select == "all" else None)
 
-    def _shown(self, principle: Principle, case: Case, use: str) -> tuple[object, ...]:
-        return shown_cases(principle, open_exemplars(), seed=self.config.seed, use=f"{use}:{case.response_id}")
+    def _shown(self, principle: Principle, case: Turn, use: str) -> Sequence[Case]:
+        """The principle's own demonstrations; for one that has none, worked examples that know nothing of it."""
+        seed, use = self.config.seed, f"{use}:{case.response_id}"
+        own = own_cases(principle, seed=seed, use=use, exclude=case.prompt.text)
+        return own or worked_examples(Random(f"{seed}:{use}").sample(open_exemplars(), CRITIC_EXAMPLES), seed=seed)
 
     def _untrained(self) -> AbstractContextManager[None]:
         return self.engine.without_adapter() if self.tuned else contextlib.nullcontext()
@@ -301,9 +307,9 @@ class Reviser:
         return frozenset(principle.id for principle in asked if principle.check is not None)
 
 
-def _case(chain: Chain, principle_id: str) -> Case | None:
+def _case(chain: Chain, principle_id: str) -> Turn | None:
     role = chain.takes(principle_id)
-    return None if role is None else Case(chain.prompt, chain.last_id, chain.text, role == "forced")
+    return None if role is None else Turn(chain.prompt, chain.last_id, chain.text, role == "forced")
 
 
 def _asks_again(revision: RedrawnRevision | None) -> bool:

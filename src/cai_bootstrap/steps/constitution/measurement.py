@@ -1,0 +1,76 @@
+"""One measurement of the held-out prompts: a model, opened once, asked under recorded conditions."""
+
+from pathlib import Path
+
+from cai_bootstrap.files import fingerprint
+from cai_bootstrap.judging.scorers import SCORER_VERSION
+from cai_bootstrap.measuring import assess
+from cai_bootstrap.measuring.ledger import open_test
+from cai_bootstrap.measuring.principles.arms import ArmAnswers, Asker, ask
+from cai_bootstrap.steps.constitution.inputs import read_inputs
+from cai_bootstrap.steps.context import StepContext
+from cai_bootstrap.training.checkpoints import Checkpoint
+
+
+def measurement_identity(context: StepContext) -> str:
+    """Everything that may change what the untrained base answers to the held-out prompts."""
+    config = context.config
+    inputs = read_inputs(config)
+    settings = config.evaluation.model_dump(mode="json", include={"batch_size", "max_new_tokens"})
+    return fingerprint(
+        [context.model_key(), settings, config.steering.threshold, config.evaluation_precision, config.engine,
+         config.seed, inputs.constitution.sha256, inputs.held_out(config).sha256, SCORER_VERSION, *context.path_key()]
+    )  # fmt: skip
+
+
+class PrincipleMeasurement:
+    """The held-out prompts, asked of a model with or without an adapter. What is answered is kept as it comes.
+
+    `step` and `expected` name the folder of what was answered before a kill: the step and its fingerprint.
+    """
+
+    def __init__(self, context: StepContext, step: str, expected: str, adapter: Checkpoint | None = None) -> None:
+        config = context.config
+        self.context, self.step, self.adapter = context, step, adapter
+        self.held_out = read_inputs(config).held_out(config)
+        self.opened = context.open_for_evaluation(
+            None if adapter is None else adapter.path, asked=len(self.held_out.items)
+        )
+        self.conditions = assess.conditions_of(
+            self.opened.engine.info, self.held_out, max_new_tokens=config.evaluation.max_new_tokens
+        )
+        self.folder = assess.partial_folder(context.workspace, step, expected, self.conditions)
+        self.opening: int | None = None
+
+    @property
+    def asker(self) -> Asker:
+        """The engine with the folder that keeps its answers."""
+        return self.asker_in(self.folder)
+
+    def asker_in(self, folder: Path) -> Asker:
+        """The same with another folder."""
+        tokens = self.context.config.evaluation.max_new_tokens
+        return Asker(self.opened.engine, folder, tokens, self.context.progress, self.context.stopping)
+
+    def open_test(self, what: str) -> None:
+        """Write down that held-out prompts are about to be seen, before any of them is asked."""
+        adapter = {} if self.adapter is None else {"adapter": self.adapter.sha256}
+        model, run = self.context.config.model, self.context.run
+        self.opening = open_test(self.held_out, what, model=model, **adapter, run=run)
+
+    def answers(self, arm: str, *, line_break: bool = True) -> ArmAnswers:
+        """The answers of the model as it is opened (or is, within `without_adapter`), plainly asked."""
+        name = arm if line_break else f"{arm}-without-line-break"
+        return ask(
+            self.opened.engine,
+            self.held_out.items,
+            self.folder / f"{name}.jsonl",
+            line_break=line_break,
+            max_new_tokens=self.context.config.evaluation.max_new_tokens,
+            progress=self.context.progress,
+            stopping=self.context.stopping,
+        )
+
+    def remove_partial(self) -> None:
+        """Remove what was kept meanwhile."""
+        assess.remove_partial(self.context.workspace, self.step)
