@@ -9,7 +9,8 @@ from cai_bootstrap.errors import EXIT_GATE, EXIT_OK, UntrustedResultError
 from cai_bootstrap.judging.suite import NAMED_SUITES, load_suite
 from cai_bootstrap.measuring.declared import StoredResults
 from cai_bootstrap.measuring.gate import judge_file
-from cai_bootstrap.measuring.principles.baseline import read_baseline
+from cai_bootstrap.measuring.principles.findings import nothing_to_teach as leaves_nothing
+from cai_bootstrap.measuring.principles.findings import verdict_of
 from cai_bootstrap.measuring.principles.results import read_principle_results
 from cai_bootstrap.run.folder import CONSTITUTION, RunFolder
 from cai_bootstrap.run.markers import check_outputs, read_outputs, read_typed
@@ -56,7 +57,7 @@ def nothing_to_teach(workspace: RunFolder) -> bool:
         return False
     check_outputs(workspace, "baseline", MEASURE_AGAIN)
     if workspace.stage is CONSTITUTION:
-        return read_baseline(path).nothing_to_teach
+        return leaves_nothing(read_principle_results(path))
     run = read_typed(path, StoredResults, MEASURE_AGAIN).run
     return run is not None and run.gap is not None and run.gap.nothing_to_teach
 
@@ -73,9 +74,8 @@ def _judge_instructions(path: Path, workspace: RunFolder, config: RunConfig, enf
 
 
 def _judge_principles(path: Path, _workspace: RunFolder, _config: RunConfig, enforced: bool) -> StageVerdict:
-    gate = read_principle_results(path).gate
-    message = "; ".join(gate.reasons)
-    if gate.passed is None:
-        return StageVerdict(gate.verdict, EXIT_OK, message, None, enforced)
-    verdict = ("passed" if gate.passed else "failed") if enforced else "not_enforced"
-    return StageVerdict(verdict, EXIT_OK if gate.passed or not enforced else EXIT_GATE, message, gate.passed, enforced)
+    results = read_principle_results(path)
+    passed = results.gate.passed
+    verdict, message = verdict_of(results)
+    code = EXIT_GATE if enforced and passed is False else EXIT_OK
+    return StageVerdict(verdict, code, message, passed, enforced)
