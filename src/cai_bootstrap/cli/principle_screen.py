@@ -6,7 +6,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from cai_bootstrap.cli.printed import duration, printed
+from cai_bootstrap.cli.printed import text as printed
+from cai_bootstrap.printable import duration
 from cai_bootstrap.judging.scorers import first_line
 from cai_bootstrap.measuring.principles.declared import PrincipleItem, PrincipleResults
 from cai_bootstrap.measuring.principles.figures import PrincipleFigures, Rate
