@@ -1,4 +1,4 @@
-"""The last screen of the constitution stage: each principle in every arm, what was found, and answers before and after."""
+"""The last screen of the constitution stage: every principle in each arm, what was found, answers before and after."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -22,7 +22,7 @@ HEADINGS = {"base": "raw base", "rival": "best prompting", "trained": "trained",
 def principle_table(
     results: PrincipleResults, steps: Mapping[str, StepRecord], files: list[Path], console: Console | None = None
 ) -> None:
-    """Print rates with intervals, one sentence for each principle, three answers, wall time, and where the files are."""
+    """Print rates with intervals, a sentence for each principle, three answers, wall time, and where the files are."""
     console = console or Console(soft_wrap=True)
     if not console.is_terminal:
         console.width = max(console.width, 110)

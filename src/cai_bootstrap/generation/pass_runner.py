@@ -64,8 +64,13 @@ class PassRunner:
             stop=stop,
             seed=seed_of(self.config.seed, name, chunk),
         )
-        completions: list[Completion] = []
-        for completion in self.engine.stream(prompts, sampling):
-            completions.append(completion)
-            self.progress.advance(tokens=completion.tokens)
-        return completions
+        return complete(self.engine, prompts, sampling, self.progress)
+
+
+def complete(engine: Engine, prompts: Sequence[str], sampling: Sampling, progress: Progress) -> list[Completion]:
+    """The completions in the order of the prompts; `progress` is told of each."""
+    completions: list[Completion] = []
+    for completion in engine.stream(prompts, sampling):
+        completions.append(completion)
+        progress.advance(tokens=completion.tokens)
+    return completions

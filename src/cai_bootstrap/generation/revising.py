@@ -140,7 +140,7 @@ class Reviser:
         return {name: round(area, 4) for name, area in areas.items() if area is not None}
 
     def _respond(self, runner: PassRunner, chunk: Sequence[Prompt], number: int) -> list[Response]:
-        """One greedy first answer to each prompt: of the trained model plainly asked, else of the base with examples."""
+        """One greedy first answer to each prompt: of the tuned model plainly asked, else of the base with examples."""
         name, tokens = "respond", self.config.generation.max_new_tokens
         if self.tuned:
             prompts, stop = [plain_prompt(prompt.text) for prompt in chunk], ()

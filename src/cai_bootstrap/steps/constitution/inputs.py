@@ -109,8 +109,8 @@ def _control(name: str, constitution: Constitution) -> Constitution | None:
         for own in constitution.principles:
             if principle.check is not None and principle.check in (own.check, own.judge):
                 raise UsageError(
-                    f"{path}: its principle '{principle.id}' has the check of '{own.id}', so it is no control: it would "
-                    "teach what is measured; give another constitution with --control, or --control none"
+                    f"{path}: its principle '{principle.id}' has the check of '{own.id}', so it is no control: it "
+                    "would teach what is measured; give another constitution with --control, or --control none"
                 )
     return control
 
