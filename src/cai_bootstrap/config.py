@@ -131,6 +131,7 @@ class Training(Section):
     dpo_weight: float = Field(0.2, gt=0, description="weight of the DPO term in `joint`")
     sft_weight: float = Field(1.0, gt=0, description="weight of the SFT term in `joint`")
     max_length: int = Field(256, ge=16, description="tokens of prompt and answer")
+    bare_share: float = Field(0.5, ge=0, le=1, description="share of pairs asked without the line break")
     lora_r: int = Field(64, ge=1)
     lora_alpha: int = Field(64, ge=1)
     lora_dropout: float = Field(0.0, ge=0, lt=1)
@@ -154,6 +155,7 @@ class Evaluation(Section):
     max_new_tokens: int = Field(48, ge=1)
     elicit: bool = Field(True, description="look for the best prompted base on dev")
     elicit_items: int = Field(0, ge=0, description="dev items for that search; 0 takes all")
+    bare: bool = Field(True, description="ask the trained model also without the line break; never gates")
     train_anyway: bool = Field(False, description="train also when prompting alone reaches the threshold")
     enforce_gate: bool = True
 

@@ -6,12 +6,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from cai_bootstrap.cli.printed import duration, printed
+from cai_bootstrap.cli.printed import text as printed
 from cai_bootstrap.judging.scorers import first_line
 from cai_bootstrap.measuring.principles.declared import PrincipleItem, PrincipleResults
 from cai_bootstrap.measuring.principles.figures import PrincipleFigures, Rate
 from cai_bootstrap.measuring.principles.findings import in_words
 from cai_bootstrap.measuring.results import percent
+from cai_bootstrap.printable import duration
 from cai_bootstrap.run.record import StepRecord
 
 SHOWN = 3

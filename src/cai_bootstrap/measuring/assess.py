@@ -12,7 +12,7 @@ from cai_bootstrap.files import fingerprint
 from cai_bootstrap.inference.engine import Engine, EngineInfo, Sampling
 from cai_bootstrap.judging.scorers import SCORER_VERSION
 from cai_bootstrap.judging.suite import Suite
-from cai_bootstrap.measuring.conditions import EOS_RULE, PLAIN_RENDERING, Conditions, item_order
+from cai_bootstrap.measuring.conditions import BARE_RENDERING, EOS_RULE, PLAIN_RENDERING, Conditions, item_order
 from cai_bootstrap.measuring.declared import Factors, Results
 from cai_bootstrap.measuring.length import length_fault
 from cai_bootstrap.measuring.results import Measured, Output
@@ -122,6 +122,11 @@ def remove_partial(workspace: RunFolder, step: str) -> None:
 def plain_factors(model: str, adapter: str | None) -> Factors:
     """The declared factors of a model that is asked plainly and must stop by itself."""
     return Factors(model=model, adapter=adapter, rendering=PLAIN_RENDERING, stop_rule=EOS_RULE)
+
+
+def bare_factors(model: str, adapter: str | None) -> Factors:
+    """The same for a model that is asked without the line break after the instruction."""
+    return plain_factors(model, adapter).model_copy(update={"rendering": BARE_RENDERING})
 
 
 def measured_side(results: Results, side: str) -> Measured | None:

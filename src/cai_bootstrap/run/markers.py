@@ -198,6 +198,7 @@ class SuccessMarker(BaseModel):
     fingerprint: str = Field(min_length=1)
     files: dict[str, Sha256] = Field(min_length=1)
     pairs: int | None = Field(None, ge=0)
+    asked_bare: int | None = Field(None, ge=0)
     method: str | None = None
     processes: int | None = None
     base_weights_sha256: Sha256 | None = None

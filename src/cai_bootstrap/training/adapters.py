@@ -32,7 +32,9 @@ def with_adapters(model: Any, settings: Training, seed: int, start: Path | None 
         task_type="CAUSAL_LM",
     )
     set_seed(seed)  # the adapters' first weights are drawn
-    adapted = get_peft_model(model, lora) if start is None else PeftModel.from_pretrained(model, start, is_trainable=True)
+    adapted = (
+        get_peft_model(model, lora) if start is None else PeftModel.from_pretrained(model, start, is_trainable=True)
+    )
     if isinstance(adapted.get_output_embeddings(), BaseTunerLayer):
         raise UsageError(
             f"training.lora_targets = {settings.lora_targets!r}: adapters on the head (lm_head) are not trained; "

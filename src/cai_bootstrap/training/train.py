@@ -25,7 +25,7 @@ from cai_bootstrap.records import EvalItem, PreferencePair
 from cai_bootstrap.training.batch_split import Share, process_count, share_of
 from cai_bootstrap.training.checkpoints import Checkpoint, mark_success, newest_complete, read_success
 from cai_bootstrap.training.launch import launch
-from cai_bootstrap.training.pairs import TokenisedPair, rows_of, tokenise
+from cai_bootstrap.training.pairs import Asking, TokenisedPair, rows_of, tokenise
 from cai_bootstrap.training.rank_job import RankJob
 from cai_bootstrap.training.watch import CollapseWatch
 
@@ -117,11 +117,13 @@ class TrainingRun:
         from cai_bootstrap.training.ranks import Ranks
 
         model, tokenizer = self._load()
-        tokenised = tokenise(pairs, tokenizer, max_length=self.config.training.max_length)
+        settings = self.config.training
+        asking = Asking(settings.bare_share, self.config.seed)
+        tokenised = tokenise(pairs, tokenizer, max_length=settings.max_length, asking=asking)
         watch = self._watch()
         losses: list[float] = []
         epochs = 0.0
-        for number, phase in enumerate(phases(self.config.training)):
+        for number, phase in enumerate(phases(settings)):
             trainer = self._train_phase(number, phase, model, tokenizer, tokenised, watch)
             model = trainer.model
             losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
@@ -138,7 +140,8 @@ class TrainingRun:
                 epochs=round(epochs, 4),
                 details={
                     "pairs": len(pairs),
-                    "method": self.config.training.method,
+                    "asked_bare": sum(map(asking.is_bare, pairs)),
+                    "method": settings.method,
                     "processes": ranks.count,
                     "base_weights_sha256": self.prepared.weights_sha256,
                     "watch": watch.as_dicts() if watch else [],

@@ -34,7 +34,9 @@ def run(context: StepContext, expected: str) -> dict[str, Path]:
     if (notice := guard.warning(config.model) or guard.note(config.model)) and not config.allow_instruct:
         context.progress.say(notice)
     dev, held_out = inputs.dev(config), measurement.held_out.items
-    ways = Prompting(measurement.asker(), inputs.constitution.principles, config.seed, config.generation.critique_tokens)
+    ways = Prompting(
+        measurement.asker(), inputs.constitution.principles, config.seed, config.generation.critique_tokens
+    )
     asked_by_way = (len(dev) * len(ways.ways()) + ways.completions(len(held_out))) if dev else 0
     context.progress.begin(len(held_out) + asked_by_way)
     measurement.open_test("baseline")
@@ -64,9 +66,7 @@ def is_here(before: Outputs, context: StepContext) -> bool:
 
 def _with_rival(asked: Asked, measurement: PrincipleMeasurement, ways: Prompting, dev: Sequence[Prompt]) -> Asked:
     best = best_prompting(ways, dev, measurement.held_out.items, obeys=obeys)
-    factors = Factors(
-        model=measurement.engine.info.model, adapter=None, rendering=best.name, stop_rule=FIRST_LINE_RULE
-    )
+    factors = Factors(model=measurement.engine.info.model, adapter=None, rendering=best.name, stop_rule=FIRST_LINE_RULE)
     rates = {name: round(rate, 6) for name, rate in best.dev_rates.items() if rate is not None}
     return Asked(
         base=asked.base,

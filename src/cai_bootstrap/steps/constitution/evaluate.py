@@ -112,9 +112,7 @@ def _started_from(checkpoint: Checkpoint) -> str | None:
     return start if isinstance(start, str) else None
 
 
-def _with_control(
-    asked: Asked, context: StepContext, inputs: Inputs, control: Checkpoint, expected: str
-) -> Asked:
+def _with_control(asked: Asked, context: StepContext, inputs: Inputs, control: Checkpoint, expected: str) -> Asked:
     """The control's answers to the same prompts: the same base, with the control's adapter."""
     assert inputs.control is not None
     measurement = PrincipleMeasurement(context, "evaluate", expected, control)

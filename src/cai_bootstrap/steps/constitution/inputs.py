@@ -13,8 +13,10 @@ from cai_bootstrap.files import fingerprint
 from cai_bootstrap.generation.principles import load_checked
 from cai_bootstrap.inference.models import PreparedModel
 from cai_bootstrap.instructions.prompt_set import PromptSet, load_prompt_set, matched_prompts
+from cai_bootstrap.measuring.declared import StoredResults
 from cai_bootstrap.records import Prompt
 from cai_bootstrap.run.folder import RunFolder
+from cai_bootstrap.run.markers import read_typed
 from cai_bootstrap.shipped import shipped
 from cai_bootstrap.training.checkpoints import Checkpoint, read_success
 
@@ -91,7 +93,10 @@ def read_inputs(config: RunConfig) -> Inputs:
 @cache
 def _read(constitution: Path, prompts: str | None, column: str | None, control: str, seed: int) -> Inputs:
     loaded = load_checked(constitution)
-    return Inputs(loaded, load_prompt_set(prompts, column=column, seed=seed), _control(control, loaded), seed)
+    other = _control(control, loaded)
+    principles = [*loaded.principles, *(other.principles if other is not None else ())]
+    shown = [demonstration.instruction for principle in principles for demonstration in principle.demonstrations]
+    return Inputs(loaded, load_prompt_set(prompts, column=column, seed=seed).without(shown), other, seed)
 
 
 def _control(name: str, constitution: Constitution) -> Constitution | None:
@@ -124,7 +129,7 @@ def _first(prompts: Sequence[Prompt], count: int, seed: int) -> Sequence[Prompt]
 
 
 def start_checkpoint(config: RunConfig, prepared: PreparedModel) -> Checkpoint | None:
-    """The Stage 1 adapter that `--from` names; None without it.
+    """The Stage 1 adapter that `--from` names: the one that was evaluated last, else the newest; None without it.
 
     Raises DataError if that base directory holds no finished training, UsageError if it is of another base.
     """
@@ -137,10 +142,17 @@ def start_checkpoint(config: RunConfig, prepared: PreparedModel) -> Checkpoint |
             f"{workspace.checkpoints}: holds no finished Stage 1 training; give the base directory of a Stage 1 run "
             "with --from, or leave it out"
         )
-    newest = max(checkpoints, key=lambda checkpoint: checkpoint.finished_at)
+    evaluated = _evaluated(workspace)
+    newest = max(checkpoints, key=lambda checkpoint: (checkpoint.sha256 == evaluated, checkpoint.finished_at))
     if newest.marker.base_weights_sha256 != prepared.weights_sha256:
         raise UsageError(
             f"{newest.path}: this adapter was trained on another base than {prepared.name}; give the base directory "
             "of a Stage 1 run of the same model with --from"
         )
     return newest
+
+
+def _evaluated(workspace: RunFolder) -> str | None:
+    """The adapter that the newest evaluation of a base directory measured."""
+    path = next(iter(workspace.evaluations()), None)
+    return None if path is None else read_typed(path, StoredResults, "evaluate again: cai evaluate").adapter

@@ -1,7 +1,7 @@
 """Train: LoRA adapters on the pairs of the constitution; and, apart, on those of the control."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 from cai_bootstrap.files import fingerprint, read_jsonl, sha256_file, write_json
 from cai_bootstrap.generation.candidates import normalise
 from cai_bootstrap.inference.models import load_tokenizer
-from cai_bootstrap.records import Critique, PreferencePair
+from cai_bootstrap.records import PreferencePair
 from cai_bootstrap.run.counts import PreflightReport
 from cai_bootstrap.run.folder import SUCCESS, DataFolder
 from cai_bootstrap.run.markers import Outputs
@@ -32,7 +32,9 @@ def run(context: StepContext, _: str) -> dict[str, Path]:
     tokenizer = load_tokenizer(context.prepared())
     folders = both(context, read_inputs(context.config))
     reports = (context.workspace.preflight, context.workspace.control_preflight)
-    checkpoints = [_trained(context, data, tokenizer, report) for (data, _), report in zip(folders, reports, strict=False)]
+    checkpoints = [
+        _trained(context, data, tokenizer, report) for (data, _), report in zip(folders, reports, strict=False)
+    ]
     names = ("success", "control-success")
     return {name: checkpoint.path / SUCCESS for name, checkpoint in zip(names, checkpoints, strict=False)}
 
@@ -48,9 +50,7 @@ def _trained(context: StepContext, data: DataFolder, tokenizer: Any, report: Pat
     config = context.config
     pairs = list(read_jsonl(pairs_file(data), PreferencePair))
     replayed = _replayed(context, len(pairs))
-    checked = check_pairs(
-        [*pairs, *replayed], tokenizer, max_length=config.training.max_length, leaks=_leaks(context)
-    )
+    checked = check_pairs([*pairs, *replayed], tokenizer, max_length=config.training.max_length, leaks=_leaks(context))
     if checked.faults:
         context.progress.say(f"{len(checked.faults)} of {len(pairs)} pairs do not train: {checked.fault_counts}")
     figures = {"sound": len(checked.sound), "faults": checked.fault_counts, **checked.figures.as_json()}
