@@ -1,8 +1,9 @@
-"""Run a suite's items through a model: greedily, in planned batches, resumable, under recorded conditions."""
+"""Run items or prompts through a model: greedily, in planned batches, resumable, under recorded conditions."""
 
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from cai_bootstrap.batches import ChunkFile
 from cai_bootstrap.errors import EngineError, InterruptedRunError
@@ -15,10 +16,17 @@ from cai_bootstrap.measuring.conditions import BARE_RENDERING, EOS_RULE, PLAIN_R
 from cai_bootstrap.measuring.declared import Factors, Results
 from cai_bootstrap.measuring.length import length_fault
 from cai_bootstrap.measuring.results import Measured, Output
-from cai_bootstrap.records import EvalItem, Record
+from cai_bootstrap.records import Record
 from cai_bootstrap.run.folder import RunFolder
 
 BATCHES_IN_A_CHUNK = 8
+
+
+class Identified(Protocol):
+    """Anything that can be asked: a suite's item, a prompt, a known fact. Its outputs are kept by its id."""
+
+    @property
+    def id(self) -> str: ...
 
 
 class StoredOutput(Record):
@@ -31,7 +39,7 @@ class StoredOutput(Record):
 
 def assess(
     engine: Engine,
-    items: Sequence[EvalItem],
+    items: Sequence[Identified],
     prompts: Sequence[str],
     path: Path,
     *,
