@@ -41,21 +41,27 @@ def answering(prompt: str, _: Sampling) -> Completion:
         return Completion(f" {better}\n\nInstruction:", "stop", 5)
     if last.endswith("Critique:"):
         return Completion(f" No thanks are there.\nBetter answer: {better}", "stop", 9)
-    return Completion("It is blue.\nAnd more.", "length", 32)
+    return Completion(" It is blue.\n\nInstruction: And", "stop", 32)
 
 
 def test_a_trial_answers_criticises_and_revises_by_each_principle(path: Path) -> None:
     engine, constitution = StubEngine(answering, batch_size=16), load_constitution(path)
-    answers = first_answers(engine, QUESTIONS)
+    answers = first_answers(engine, QUESTIONS, seed=0)
     assert answers == ["It is blue."] * 5
     thanks, kind = attempts(engine, constitution, QUESTIONS, answers, seed=0)
     assert [row.question for row in thanks] == [row.question for row in kind] == list(QUESTIONS)
     assert {(row.before, row.after, row.changed) for row in thanks} == {(False, True, True)}
     assert {(row.before, row.after) for row in kind} == {(None, None)}
-    assert {row.revision for row in kind} == {"It is dear to me."}
+    assert {(row.revision, row.fault) for row in kind} == {("It is dear to me.", None)}
     assert len(engine.prompts) == 5 + 2 * 10
     revise = [p for p in engine.prompts if p.endswith("Better answer:")]
     assert all("Critique: No thanks are there. Better answer: " in prompt for prompt in revise)
+
+
+def test_a_trial_names_the_fault_for_which_the_stage_would_drop_a_revision(path: Path) -> None:
+    engine = StubEngine(lambda _p, _s: Completion(" No thanks are there.", "stop", 5))
+    thanks, _ = attempts(engine, load_constitution(path), ("Why?",), ("It is blue.",), seed=0)
+    assert [row.fault for row in thanks] == ["critique_leaked"]
 
 
 def test_a_trial_shows_a_principle_by_its_own_demonstrations() -> None:

@@ -1,6 +1,7 @@
 """`cai constitution check | try | draft`: what a constitution holds, what it does to answers, and proposals."""
 
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -60,14 +61,18 @@ def attempt(file: Path, questions: tuple[str, ...], ids: tuple[str, ...], settin
 
     loaded = _loaded(file, ids)
     asked = questions or QUESTIONS
+    begun = time.monotonic()
     engine, precision = _engine(settings)
+    opened = time.monotonic()
     seed = settings.resolve().config.seed
-    answers = first_answers(engine, asked)
+    answers = first_answers(engine, asked, seed=seed)
     made: list[Attempt] = []
     for rows in attempts(engine, loaded, asked, answers, seed=seed):
         made += rows
         if not as_json:
             _show_attempts(rows)
+    ended = time.monotonic()
+    say(f"{ended - begun:.0f} s, {opened - begun:.0f} s of them to load the model", err=True)
     if as_json:
         print_json(
             {"constitution": {"name": loaded.name, "sha256": loaded.sha256}, "model": engine.info.model,
@@ -185,7 +190,7 @@ def _show_attempts(rows: "Sequence[Attempt]") -> None:
         say(f"  {line(row.question)}")
         say(f"    answer:   {line(row.answer)}")
         say(f"    critique: {line(row.critique)}")
-        say(f"    revision: {line(row.revision)}")
+        say(f"    revision: {line(row.revision)}" + (f"  [would be dropped: {row.fault}]" if row.fault else ""))
     changed = sum(row.changed for row in rows)
     kept = [row for row in rows if row.after is not None]
     checked = (

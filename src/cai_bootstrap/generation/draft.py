@@ -69,7 +69,7 @@ def draft(engine: Engine, constitution: Constitution, *, seed: int, wanted: int 
     made = Draft({p.id: [] for p in bare}, {p.id: Counter() for p in bare})
     if not bare:
         return made
-    answers = first_answers(engine, questions)
+    answers = first_answers(engine, questions, seed=seed)
     for draw in range(DRAWS):
         asked = [
             (p, q, a)

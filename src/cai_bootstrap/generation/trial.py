@@ -1,12 +1,12 @@
 """A constitution tried before anything trains: everyday questions, the model's answers, its critiques and revisions.
 
-`{"principle_id": "brief", "question": "What is a kite?", "answer": "A kite is a toy that flies on a string.",
-"critique": "It is too long.", "revision": "A toy on a string.", "before": false, "after": true}`: `before` and `after`
-say whether answer and revision keep the principle's check, null where it has none.
+The prompts are those of the constitution stage (`generation.revising`), but each principle revises the first answer,
+and its `applies_to` and `matched` decide nothing here.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from random import Random
 
 from cai_bootstrap.constitution import Constitution, Principle
 from cai_bootstrap.generation.prompts import (
@@ -15,13 +15,16 @@ from cai_bootstrap.generation.prompts import (
     critique_prompt,
     one_paragraph,
     own_cases,
+    respond_prompt,
     revise_prompt,
     worked_examples,
 )
-from cai_bootstrap.inference.engine import Engine, Sampling, plain_prompt
-from cai_bootstrap.instructions.exemplars import draw_mixed
+from cai_bootstrap.generation.revising import CRITIC_EXAMPLES, SHOTS, open_exemplars
+from cai_bootstrap.generation.revision_faults import Checks, revision_fault
+from cai_bootstrap.inference.engine import Completion, Engine, Sampling
+from cai_bootstrap.instructions.exemplars import Exemplar
 from cai_bootstrap.judging.rules import rule_holds
-from cai_bootstrap.judging.scorers import first_line
+from cai_bootstrap.records import Prompt
 
 QUESTIONS = (
     "What is a kite?",
@@ -32,18 +35,24 @@ QUESTIONS = (
 )
 ANSWER_TOKENS = 32
 CRITIQUE_TOKENS = 24
-SHARED_EXAMPLES = 4
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """One question, answered, criticised by one principle, and answered anew. Each text is one line."""
+    """One question, answered, criticised by one principle, and answered anew. Each text is one line.
+
+    `{"principle_id": "brief", "question": "What is a kite?", "answer": "A kite is a toy that flies on a string.",
+    "critique": "It is too long.", "revision": "A toy on a string.", "fault": null, "before": false, "after": true}`.
+    `fault`: why the stage would drop the revision for its form. `before` and `after`: whether answer and revision keep
+    the principle's check, null where it has none.
+    """
 
     principle_id: str
     question: str
     answer: str
     critique: str
     revision: str
+    fault: str | None
     before: bool | None
     after: bool | None
 
@@ -63,10 +72,10 @@ class _Asked:
     cases: Sequence[Case]
 
 
-def first_answers(engine: Engine, questions: Sequence[str]) -> list[str]:
-    """The first line of the model's greedy answer to each question, asked plainly."""
-    sampling = Sampling(ANSWER_TOKENS, stop=NEXT_EXAMPLE)
-    return [first_line(c.text) for c in engine.stream([plain_prompt(q) for q in questions], sampling)]
+def first_answers(engine: Engine, questions: Sequence[str], *, seed: int) -> list[str]:
+    """The model's greedy answer to each question, after everyday examples that keep to no principle."""
+    prompts = [respond_prompt(question, _exemplars(question, SHOTS, seed)) for question in questions]
+    return [one_paragraph(c.text) for c in _complete(engine, prompts, ANSWER_TOKENS)]
 
 
 def attempts(
@@ -86,7 +95,7 @@ def attempts(
             for q, a in zip(questions, answers, strict=True)
         ]
         criticised = [critique_prompt(a.question, a.answer, a.principle, a.cases) for a in asked]
-        critiques = _complete(engine, criticised, CRITIQUE_TOKENS)
+        critiques = [one_paragraph(c.text) for c in _complete(engine, criticised, CRITIQUE_TOKENS)]
         revised = [
             revise_prompt(a.question, a.answer, critique, a.principle, a.cases)
             for a, critique in zip(asked, critiques, strict=True)
@@ -97,18 +106,27 @@ def attempts(
             yield made[place : place + len(questions)]
 
 
-def _attempt(asked: _Asked, critique: str, revision: str) -> Attempt:
-    before, after = (_keeps(asked.principle, asked.question, text) for text in (asked.answer, revision))
-    return Attempt(asked.principle.id, asked.question, asked.answer, critique, revision, before, after)
+def _attempt(asked: _Asked, critique: str, completion: Completion) -> Attempt:
+    principle, question, revision = asked.principle, asked.question, one_paragraph(completion.text)
+    before, after = (_keeps(principle, question, text) for text in (asked.answer, revision))
+    prompt = Prompt(id="tried", text=question, kind="question", split="train")
+    finished = completion.ended_by != "length"
+    fault = revision_fault(prompt, revision, finished=finished, critique=critique, principle=principle, checks=Checks())
+    return Attempt(principle.id, question, asked.answer, critique, revision, fault, before, after)
 
 
 def _cases(principle: Principle, question: str, *, seed: int) -> Sequence[Case]:
     own = own_cases(principle, seed=seed, use=f"try:{question}", exclude=question)
-    return own or worked_examples(draw_mixed("question", SHARED_EXAMPLES, seed=seed, exclude=question), seed=seed)
+    return own or worked_examples(_exemplars(question, CRITIC_EXAMPLES, seed), seed=seed)
 
 
-def _complete(engine: Engine, prompts: Sequence[str], tokens: int) -> list[str]:
-    return [one_paragraph(c.text) for c in engine.stream(prompts, Sampling(tokens, stop=NEXT_EXAMPLE))]
+def _exemplars(question: str, count: int, seed: int) -> list[Exemplar]:
+    others = [e for e in open_exemplars() if e.instruction.casefold() != question.casefold()]
+    return Random(f"{seed}:{question}").sample(others, count)
+
+
+def _complete(engine: Engine, prompts: Sequence[str], tokens: int) -> list[Completion]:
+    return list(engine.stream(prompts, Sampling(tokens, stop=NEXT_EXAMPLE)))
 
 
 def _keeps(principle: Principle, question: str, text: str) -> bool | None:
