@@ -19,8 +19,10 @@ from cai_bootstrap.errors import UsageError
 from cai_bootstrap.files import fingerprint
 from cai_bootstrap.judging.rules import Rule, rule_fault
 from cai_bootstrap.records import PromptKind
+from cai_bootstrap.shipped import shipped
 from cai_bootstrap.yaml_files import read_yaml
 
+SHIPPED = ("constitution.yaml", "constitution_v2.yaml")
 VERSIONS = (1, 2)
 FIELDS = ("id", "text", "category")
 SHOWN_FIELDS = ("demonstrations", "check", "judge", "applies_to", "matched")  # of version 2 alone
@@ -111,9 +113,12 @@ class Constitution:
 def load_constitution(path: Path) -> Constitution:
     """Read a constitution from YAML: `principles`, a list of {id, text, category} and, in version 2, what shows them.
 
+    The bare name of a shipped one (`constitution_v2.yaml`) is found wherever the product is installed.
+
     Raises UsageError naming the file, the line and the field that is wrong, and what is expected. Whether each check
     agrees with its demonstrations is `generation.principles.load_checked`'s question.
     """
+    path = located(path)
     root = read_yaml(path, what="constitution", missing="; give one with --constitution FILE", parse=yaml.compose)
     if not isinstance(root, yaml.MappingNode):
         raise UsageError(f"{path}: expected a mapping with 'principles', a list of {{id, text, category}}")
@@ -132,6 +137,13 @@ def load_constitution(path: Path) -> Constitution:
     if version > 1:
         content = [version, name, [_content(principle) for principle in principles]]
     return Constitution(tuple(principles), fingerprint(content), name, version)
+
+
+def located(path: Path) -> Path:
+    """The path, or the shipped file of that bare name where no such file lies in the working directory."""
+    if path.exists() or path != Path(path.name) or path.name not in SHIPPED:
+        return path
+    return shipped(path.name)
 
 
 def _content(principle: Principle) -> dict[str, object]:
@@ -190,7 +202,7 @@ class _Reader:
         if not isinstance(node, yaml.MappingNode):
             self.fail(f"{where} (line {line}) is not a mapping; {NEEDS}")
         fields = {key.value: value for key, value in node.value}
-        texts = [self._needed(fields, name, where, line, NEEDS) for name in FIELDS]
+        id, text, category = (self._needed(fields, name, where, line, NEEDS) for name in FIELDS)
         if version == 1:
             if early := sorted(set(fields) & set(SHOWN_FIELDS)):
                 self.fail(
@@ -198,18 +210,18 @@ class _Reader:
                 )
             if unknown := sorted(set(fields) - set(FIELDS)):
                 self.fail(f"{where} has an unknown field '{unknown[0]}' (line {line}); known: {', '.join(FIELDS)}")
-            return Principle(*texts)
+            return Principle(id, text, category)
         known = (*FIELDS, *SHOWN_FIELDS)
         self._fields(node, known, where, f"known: {', '.join(known)}")
-        where = f"{where} '{texts[0]}'"
+        where = f"{where} '{id}'"
         return Principle(
-            *texts,
+            id, text, category,
             demonstrations=self._demonstrations(fields["demonstrations"], where) if "demonstrations" in fields else (),
             check=self._rule(fields["check"], f"{where}: check") if "check" in fields else None,
             judge=self._rule(fields["judge"], f"{where}: judge") if "judge" in fields else None,
             applies_to=self._kinds(fields["applies_to"], where) if "applies_to" in fields else (),
             matched=self._matched(fields["matched"], where) if "matched" in fields else None,
-        )
+        )  # fmt: skip
 
     def _needed(self, fields: Mapping[str, Node], name: str, where: str, line: int, needs: str) -> str:
         text = _text(fields.get(name))
@@ -254,11 +266,14 @@ class _Reader:
         known = (*CASE_FIELDS, "by")
         self._fields(node, known, where, f"known: {', '.join(known)}")
         fields = {key.value: value for key, value in node.value}
-        texts = [self._needed(fields, name, where, line, CASE_NEEDS) for name in CASE_FIELDS]
-        if "by" not in fields:
-            return Demonstration(*texts)
-        by = self._needed(fields, "by", where, line, "'by' says who wrote it: person, model or a name; or leave it out")
-        return Demonstration(*texts, by=by)
+        instruction, answer, critique, better = (
+            self._needed(fields, name, where, line, CASE_NEEDS) for name in CASE_FIELDS
+        )
+        by = "person"
+        if "by" in fields:
+            author = "'by' says who wrote it: person, model or a name; or leave it out"
+            by = self._needed(fields, "by", where, line, author)
+        return Demonstration(instruction, answer, critique, better, by)
 
     def _rule(self, node: Node, where: str) -> Rule:
         try:
