@@ -5,8 +5,9 @@ the output and the arguments, which says whether the check holds. `@scorer("answ
 over a function of the same and the accepted answers, which gives a reason: `ok`, or a failure.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any, Literal
 
 from cai_bootstrap.judging.scorers.text import composed
@@ -102,6 +103,34 @@ def scorer(name: str, /, *arguments: str, **options: Any) -> Callable[[Judges], 
         return reason
 
     return enter
+
+
+def unknown_argument(args: Arguments, names: Iterable[str], whose: str) -> str | None:
+    """What is wrong where an argument is one that nothing reads: it would silently do nothing. None if all are read."""
+    names = tuple(names)
+    for key in args:
+        if key not in names:
+            near = get_close_matches(key, names, 1)
+            meant = f"; did you mean {near[0]!r}?" if near else ""
+            takes = f"it takes {', '.join(names)}" if names else "it takes none"
+            return f"unknown argument {key!r} of {whose}: {takes}{meant}"
+    return None
+
+
+def check_fault(check: Arguments) -> str | None:
+    """What keeps one check with its arguments (`{"check": "words", "max": 4}`) from being used, or None."""
+    name = check.get("check")
+    if not isinstance(name, str) or name not in CHECKS:
+        return f"unknown check {name!r}; one of {', '.join(CHECKS)}"
+    rule = CHECKS[name]
+    arguments = {key: value for key, value in check.items() if key != "check"}
+    if fault := unknown_argument(arguments, (*rule.needs, *rule.options), f"check {name!r}"):
+        return fault
+    for key, need in rule.needs.items():
+        if not need.is_met(check.get(key)):
+            return f"check {name!r} needs {key!r}, {need.words}"
+    fault = rule.fault(arguments)
+    return None if fault is None else f"check {name!r}{fault if fault.startswith(':') else f' {fault}'}"
 
 
 def label_tier(record: Instruction | EvalItem) -> Tier:

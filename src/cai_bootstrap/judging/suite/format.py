@@ -1,11 +1,9 @@
 """What a suite item must look like to be scored: known scorer, known checks, and the arguments that each needs."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
-from typing import Any
+from collections.abc import Sequence
 
 from cai_bootstrap.judging.scorers.answers import rivals_that_are_right
-from cai_bootstrap.judging.scorers.registry import CHECKS, SCORERS, are_texts
+from cai_bootstrap.judging.scorers.registry import SCORERS, are_texts, check_fault, unknown_argument
 from cai_bootstrap.judging.scorers.text import composed, folded_words
 from cai_bootstrap.judging.suite.contradictions import contradiction
 from cai_bootstrap.records import EvalItem
@@ -21,7 +19,7 @@ def item_fault(item: EvalItem, known_sets: Sequence[str]) -> str | None:
         return f"unknown scorer {item.scorer!r}; one of {', '.join(SCORERS)}"
     if fault := _gold_fault(item):
         return fault
-    if fault := _unknown(item.args, SCORERS[item.scorer].arguments, f"scorer {item.scorer!r}"):
+    if fault := unknown_argument(item.args, SCORERS[item.scorer].arguments, f"scorer {item.scorer!r}"):
         return fault
     if not isinstance(item.args.get("in_context", False), bool):
         return "'in_context' must be true or false"
@@ -37,18 +35,6 @@ def _gold_fault(item: EvalItem) -> str | None:
         return f"scorer {item.scorer!r} needs at least one accepted answer in 'gold'"
     if item.scorer == "yes_no" and item.gold not in (["yes"], ["no"]):
         return "scorer 'yes_no' needs 'gold' to be [\"yes\"] or [\"no\"]"
-    return None
-
-
-def _unknown(args: Mapping[str, Any], names: Iterable[str], whose: str) -> str | None:
-    """An argument that nothing reads, which would silently do nothing."""
-    names = tuple(names)
-    for key in args:
-        if key not in names:
-            near = get_close_matches(key, names, 1)
-            meant = f"; did you mean {near[0]!r}?" if near else ""
-            takes = f"it takes {', '.join(names)}" if names else "it takes none"
-            return f"unknown argument {key!r} of {whose}: {takes}{meant}"
     return None
 
 
@@ -71,20 +57,5 @@ def _checks_fault(item: EvalItem) -> str | None:
     checks = item.args.get("checks")
     if not isinstance(checks, list) or not checks or not all(isinstance(check, dict) for check in checks):
         return "scorer 'checks' needs args.checks, a list of objects that each name a 'check'"
-    faults = (fault for check in checks if (fault := _check_fault(check)))
+    faults = (fault for check in checks if (fault := check_fault(check)))
     return next(faults, None) or contradiction(item.instruction, checks)
-
-
-def _check_fault(check: dict[str, Any]) -> str | None:
-    name = check.get("check")
-    if not isinstance(name, str) or name not in CHECKS:
-        return f"unknown check {name!r}; one of {', '.join(CHECKS)}"
-    rule = CHECKS[name]
-    arguments = {key: value for key, value in check.items() if key != "check"}
-    if fault := _unknown(arguments, (*rule.needs, *rule.options), f"check {name!r}"):
-        return fault
-    for key, need in rule.needs.items():
-        if not need.is_met(check.get(key)):
-            return f"check {name!r} needs {key!r}, {need.words}"
-    fault = rule.fault(arguments)
-    return None if fault is None else f"check {name!r}{fault if fault.startswith(':') else f' {fault}'}"
