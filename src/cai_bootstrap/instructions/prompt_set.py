@@ -11,7 +11,7 @@ from cai_bootstrap.errors import UsageError
 from cai_bootstrap.files import fingerprint
 from cai_bootstrap.instructions.diversity import NEAR, KnownTexts
 from cai_bootstrap.instructions.leakage import LeakageIndex
-from cai_bootstrap.instructions.prompt_clean import LONGEST, Cleaned, clean_prompts
+from cai_bootstrap.instructions.prompt_clean import LONGEST, SAMPLE, Cleaned, clean_prompts
 from cai_bootstrap.instructions.prompt_file import hub_dataset, read_prompt_file
 from cai_bootstrap.instructions.prompt_kind import kind_of
 from cai_bootstrap.instructions.prompt_pool import NAME, shipped_prompts
@@ -54,6 +54,19 @@ class PromptCounts(Record):
     def dropped(self) -> dict[str, int]:
         """How many prompts were dropped for each reason, in the order in which the reasons are looked at."""
         return {reason: count for reason in DROPPED if (count := getattr(self, reason))}
+
+    def remarks(self) -> tuple[str, ...]:
+        """What a person should know about the set, in sentences."""
+        said = []
+        if self.not_sampled:
+            different = SAMPLE + self.not_sampled
+            said.append(f"{SAMPLE:,} of {different:,} different prompts were sampled; the others are not used.")
+        if self.alike == 1:
+            said.append("Most prompts have one wording, so the split cannot keep alike ones together.")
+        elif self.clusters:
+            alike = f"{self.alike:.0%} or more of their words in common"
+            said.append(f"{self.clusters:,} clusters, each in one part of the split; prompts in one have {alike}.")
+        return tuple(said)
 
 
 DROPPED = ("empty", "too_long", "duplicate", "not_sampled", "leaked", "near_duplicate", "shown")
