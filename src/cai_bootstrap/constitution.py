@@ -19,8 +19,10 @@ from cai_bootstrap.errors import UsageError
 from cai_bootstrap.files import fingerprint
 from cai_bootstrap.judging.rules import Rule, rule_fault
 from cai_bootstrap.records import PromptKind
+from cai_bootstrap.shipped import shipped
 from cai_bootstrap.yaml_files import read_yaml
 
+SHIPPED = ("constitution.yaml", "constitution_v2.yaml")
 VERSIONS = (1, 2)
 FIELDS = ("id", "text", "category")
 SHOWN_FIELDS = ("demonstrations", "check", "judge", "applies_to", "matched")  # of version 2 alone
@@ -111,9 +113,12 @@ class Constitution:
 def load_constitution(path: Path) -> Constitution:
     """Read a constitution from YAML: `principles`, a list of {id, text, category} and, in version 2, what shows them.
 
+    The bare name of a shipped one (`constitution_v2.yaml`) is found wherever the product is installed.
+
     Raises UsageError naming the file, the line and the field that is wrong, and what is expected. Whether each check
     agrees with its demonstrations is `generation.principles.load_checked`'s question.
     """
+    path = located(path)
     root = read_yaml(path, what="constitution", missing="; give one with --constitution FILE", parse=yaml.compose)
     if not isinstance(root, yaml.MappingNode):
         raise UsageError(f"{path}: expected a mapping with 'principles', a list of {{id, text, category}}")
@@ -132,6 +137,13 @@ def load_constitution(path: Path) -> Constitution:
     if version > 1:
         content = [version, name, [_content(principle) for principle in principles]]
     return Constitution(tuple(principles), fingerprint(content), name, version)
+
+
+def located(path: Path) -> Path:
+    """The path, or the shipped file of that bare name where no such file lies in the working directory."""
+    if path.exists() or path != Path(path.name) or path.name not in SHIPPED:
+        return path
+    return shipped(path.name)
 
 
 def _content(principle: Principle) -> dict[str, object]:

@@ -131,13 +131,14 @@ def _check_early(config: "RunConfig", steps: Sequence["Step"]) -> None:
         from cai_bootstrap.tracking import require_tracker
 
         require_tracker(config.track)
-    from cai_bootstrap.constitution import load_constitution
     from cai_bootstrap.errors import UsageError
+    from cai_bootstrap.generation.principles import alone_warning, load_checked
     from cai_bootstrap.instructions.sampler import pool_size
     from cai_bootstrap.judging.suite import USER_VERSION, load_suite
 
     if {"generate"} & set(steps):
-        load_constitution(config.constitution)
+        if warning := alone_warning(load_checked(config.constitution)):
+            say(warning, err=True)
         for count in (config.generation.count, config.generation.later_count or 1):
             if count > pool_size():
                 raise UsageError(f"--count {count}: the pool holds {pool_size()} instructions; ask for fewer")

@@ -27,9 +27,10 @@ from cai_bootstrap.generation.pairs import Judgement, build_pair, summarise, wit
 from cai_bootstrap.generation.prompts import (
     NEXT_EXAMPLE,
     PROMPT_VERSION,
-    WorkedExample,
+    Case,
     critique_prompt,
     one_paragraph,
+    own_cases,
     revise_prompt,
     worked_examples,
 )
@@ -216,12 +217,8 @@ class Generator:
         answers = _by_instruction(responses)
         cases = [(i, r, principles[i.id]) for i in chunk for r in self._to_revise(i, answers[i.id])]
         prompts = [
-            critique_prompt(
-                i.instruction, r.text, p,
-                worked_examples(self._exemplars(i, CRITIC_EXAMPLES, f"critique:{r.id}"), seed=seed),
-            )
-            for i, r, p in cases
-        ]  # fmt: skip
+            critique_prompt(i.instruction, r.text, p, self._cases(i, p, f"critique:{r.id}")) for i, r, p in cases
+        ]
         texts = self._complete("critique", number, prompts, settings.critique_tokens, 0.0)
         return [
             Critique(
@@ -242,13 +239,11 @@ class Generator:
         settings, seed = self.config.generation, self.config.seed
         answers = _by_instruction(responses)
         cases = [(i, r) for i in chunk for r in self._to_revise(i, answers[i.id])]
+        by = [self.constitution.principle(c.principle_id) for c in critiques]
         prompts = [
-            revise_prompt(
-                i.instruction, r.text, c.text, self.constitution.principle(c.principle_id),
-                worked_examples(self._exemplars(i, CRITIC_EXAMPLES, f"revise:{r.id}"), seed=seed),
-            )
-            for (i, r), c in zip(cases, critiques, strict=True)
-        ]  # fmt: skip
+            revise_prompt(i.instruction, r.text, c.text, p, self._cases(i, p, f"revise:{r.id}"))
+            for (i, r), c, p in zip(cases, critiques, by, strict=True)
+        ]
         texts = self._complete("revise", number, prompts, settings.max_new_tokens, 0.0)
         return [
             Revision(id=revision_id(r.id), critique_id=c.id, response_id=r.id, principle_id=c.principle_id,
@@ -294,7 +289,13 @@ class Generator:
             if p.proposal is not None and self._wants_critic(p)
         ]
         comparisons = [
-            Comparison(i.instruction, p.chosen.text, one_paragraph(p.rejected.text), principles[i.id], self._flawed(i))
+            Comparison(
+                i.instruction,
+                p.chosen.text,
+                one_paragraph(p.rejected.text),
+                principles[i.id],
+                self._cases(i, principles[i.id], "judge", with_flawless=False),
+            )
             for i, p in pairs
         ]
         judged: list[Preference] = compare(self.engine, comparisons)
@@ -312,10 +313,17 @@ class Generator:
             for (i, p), j in zip(pairs, judged, strict=True)
         ]
 
-    def _flawed(self, instruction: Instruction) -> tuple[WorkedExample, ...]:
-        """Worked comparisons of a right and a flawed answer, for the critic."""
-        exemplars = self._exemplars(instruction, CRITIC_EXAMPLES, "judge")
-        return tuple(worked_examples(exemplars, seed=self.config.seed, with_flawless=False))
+    def _cases(
+        self, instruction: Instruction, principle: Principle, use: str, *, with_flawless: bool = True
+    ) -> tuple[Case, ...]:
+        """What stands before a case: the principle's own demonstrations, else worked examples of the same skill."""
+        own = own_cases(
+            principle, seed=self.config.seed, use=f"{use}:{instruction.id}", exclude=instruction.instruction
+        )
+        if own:
+            return tuple(own)
+        exemplars = self._exemplars(instruction, CRITIC_EXAMPLES, use)
+        return tuple(worked_examples(exemplars, seed=self.config.seed, with_flawless=with_flawless))
 
     def _pairs(
         self,
