@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from cai_bootstrap.constitution import Principle, load_constitution
-from cai_bootstrap.generation.applicability import WORKED_PAIRS
+from cai_bootstrap.constitution import Principle
+from cai_bootstrap.generation.principles import WORKED_PAIRS, load_checked, notes
 from cai_bootstrap.instructions.diversity import near_duplicates
 from cai_bootstrap.judging.rules import phrases, rule_holds
 from cai_bootstrap.judging.scorers.text import folded_words
@@ -18,9 +18,9 @@ LEAST_PAIRS = 180
 
 @pytest.fixture(params=NAMES)
 def principle(request: pytest.FixtureRequest) -> Principle:
-    constitution = load_constitution(FOLDER / f"conditional-{request.param}.yaml")
+    constitution = load_checked(FOLDER / f"conditional-{request.param}.yaml")
     (only,) = constitution.principles
-    assert (constitution.version, only.id) == (2, request.param)
+    assert (constitution.version, only.id, notes(constitution)) == (2, request.param, [])
     return only
 
 
