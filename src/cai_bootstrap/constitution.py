@@ -202,7 +202,7 @@ class _Reader:
         if not isinstance(node, yaml.MappingNode):
             self.fail(f"{where} (line {line}) is not a mapping; {NEEDS}")
         fields = {key.value: value for key, value in node.value}
-        texts = [self._needed(fields, name, where, line, NEEDS) for name in FIELDS]
+        id, text, category = (self._needed(fields, name, where, line, NEEDS) for name in FIELDS)
         if version == 1:
             if early := sorted(set(fields) & set(SHOWN_FIELDS)):
                 self.fail(
@@ -210,18 +210,18 @@ class _Reader:
                 )
             if unknown := sorted(set(fields) - set(FIELDS)):
                 self.fail(f"{where} has an unknown field '{unknown[0]}' (line {line}); known: {', '.join(FIELDS)}")
-            return Principle(*texts)
+            return Principle(id, text, category)
         known = (*FIELDS, *SHOWN_FIELDS)
         self._fields(node, known, where, f"known: {', '.join(known)}")
-        where = f"{where} '{texts[0]}'"
+        where = f"{where} '{id}'"
         return Principle(
-            *texts,
+            id, text, category,
             demonstrations=self._demonstrations(fields["demonstrations"], where) if "demonstrations" in fields else (),
             check=self._rule(fields["check"], f"{where}: check") if "check" in fields else None,
             judge=self._rule(fields["judge"], f"{where}: judge") if "judge" in fields else None,
             applies_to=self._kinds(fields["applies_to"], where) if "applies_to" in fields else (),
             matched=self._matched(fields["matched"], where) if "matched" in fields else None,
-        )
+        )  # fmt: skip
 
     def _needed(self, fields: Mapping[str, Node], name: str, where: str, line: int, needs: str) -> str:
         text = _text(fields.get(name))
@@ -266,11 +266,14 @@ class _Reader:
         known = (*CASE_FIELDS, "by")
         self._fields(node, known, where, f"known: {', '.join(known)}")
         fields = {key.value: value for key, value in node.value}
-        texts = [self._needed(fields, name, where, line, CASE_NEEDS) for name in CASE_FIELDS]
-        if "by" not in fields:
-            return Demonstration(*texts)
-        by = self._needed(fields, "by", where, line, "'by' says who wrote it: person, model or a name; or leave it out")
-        return Demonstration(*texts, by=by)
+        instruction, answer, critique, better = (
+            self._needed(fields, name, where, line, CASE_NEEDS) for name in CASE_FIELDS
+        )
+        by = "person"
+        if "by" in fields:
+            author = "'by' says who wrote it: person, model or a name; or leave it out"
+            by = self._needed(fields, "by", where, line, author)
+        return Demonstration(instruction, answer, critique, better, by)
 
     def _rule(self, node: Node, where: str) -> Rule:
         try:
