@@ -103,7 +103,7 @@ def check_prompts(source: str | None, prompt_column: str | None, seed: int, as_j
         group = getattr(loaded, split)
         kinds = Counter(prompt.kind.replace("_", "/") for prompt in group)
         rows += [(f"{split}: {kind}", f"{count:,}") for kind, count in sorted(kinds.items())]
-    Console().print(table("prompts", ">count", rows=rows, title=f"{loaded.name}, split with seed {seed}"))
+    Console().print(table("prompts", ">count", rows=rows, title=loaded.name))
     for sentence in (*counts.remarks(), f"sha256 {loaded.sha256}"):
         say(sentence)
 
