@@ -131,6 +131,7 @@ class Training(Section):
     dpo_weight: float = Field(0.2, gt=0, description="weight of the DPO term in `joint`")
     sft_weight: float = Field(1.0, gt=0, description="weight of the SFT term in `joint`")
     max_length: int = Field(256, ge=16, description="tokens of prompt and answer")
+    bare_share: float = Field(0.5, ge=0, le=1, description="share of pairs asked without the line break")
     lora_r: int = Field(64, ge=1)
     lora_alpha: int = Field(64, ge=1)
     lora_dropout: float = Field(0.0, ge=0, lt=1)
@@ -154,8 +155,25 @@ class Evaluation(Section):
     max_new_tokens: int = Field(48, ge=1)
     elicit: bool = Field(True, description="look for the best prompted base on dev")
     elicit_items: int = Field(0, ge=0, description="dev items for that search; 0 takes all")
+    bare: bool = Field(True, description="ask the trained model also without the line break; never gates")
     train_anyway: bool = Field(False, description="train also when prompting alone reaches the threshold")
     enforce_gate: bool = True
+
+
+class Steering(Section):
+    """The constitution stage: how its pairs are made, and what its measurement compares with."""
+
+    select: Literal["none", "earlier", "all"] = Field(
+        "earlier", description="whose checks a revision must pass: nobody's, those of earlier principles, its own too"
+    )
+    redraws: int = Field(3, ge=0, description="further draws of a revision that fails such a check")
+    redraw_temperature: float = Field(0.8, gt=0)
+    outside: float = Field(0.25, ge=0, le=0.9, description="share of training prompts outside a principle's kinds")
+    replay: float = Field(0.3, ge=0, le=1, description="share of Stage 1 pairs among those that train, with --from")
+    threshold: float = Field(0.8, gt=0, lt=1, description="rate from which a principle counts as held")
+    dev_items: int = Field(100, ge=0, description="dev prompts for finding the best prompting; 0: it is not looked for")
+    test_items: int = Field(0, ge=0, description="held-out prompts, without those of principles' own; 0 takes all")
+    beside: bool = Field(True, description="measure what stands beside: content kept, perplexity, other ways to ask")
 
 
 class Timeouts(Section):
@@ -177,6 +195,11 @@ class RunConfig(Section):
     adapter: Path | None = Field(None, description="evaluate this adapter instead of the run's own")
     allow_instruct: bool = Field(False, description="do not warn when the base looks chat-tuned")
     constitution: Path = Field(default_factory=lambda: shipped("constitution.yaml"))
+    stage: Literal["instructions", "constitution"] = "instructions"
+    prompts: str | None = Field(None, description="a file or a hub id; None: the shipped pool")
+    prompt_column: str | None = None
+    start_from: Path | None = Field(None, description="base directory whose Stage 1 adapter is trained on")
+    control: str = Field("shipped", description="another constitution, run through the same pipeline; none: without")
     seed: int = 0
     precision: Precision = "fp32"
     engine: Literal["auto", "transformers", "vllm"] = "auto"
@@ -190,6 +213,7 @@ class RunConfig(Section):
     pairs: Pairs = Pairs()
     training: Training = Training()
     evaluation: Evaluation = Evaluation()
+    steering: Steering = Steering()
     timeouts: Timeouts = Timeouts()
 
     @property

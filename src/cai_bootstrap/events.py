@@ -109,10 +109,10 @@ class Error(_Event):
 
 
 class Gate(_Event):
-    """The verdict on the results file."""
+    """The verdict on the results file; `passed` is None where nothing was decided."""
 
     event: Literal["gate"] = "gate"
-    passed: bool
+    passed: bool | None = None
     enforced: bool
     message: str
 

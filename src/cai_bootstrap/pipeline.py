@@ -13,7 +13,6 @@ from pathlib import Path
 from cai_bootstrap.config import STEPS, Resolved, Step, dump_yaml
 from cai_bootstrap.errors import (
     EXIT_FAILURE,
-    EXIT_GATE,
     EXIT_INTERRUPTED,
     EXIT_OK,
     EXIT_TERMINATED,
@@ -40,19 +39,22 @@ from cai_bootstrap.events import (
     read_event,
 )
 from cai_bootstrap.files import JsonObject, write_atomic, write_json
-from cai_bootstrap.judging.suite import NAMED_SUITES, load_suite
 from cai_bootstrap.measuring.declared import StoredResults
-from cai_bootstrap.measuring.gate import judge_file
+from cai_bootstrap.measuring.stage_verdicts import judge_run, nothing_to_teach, results_file
 from cai_bootstrap.run import provenance
-from cai_bootstrap.run.folder import RunFolder, step_name
+from cai_bootstrap.run.folder import INSTRUCTIONS, RunFolder, step_name
 from cai_bootstrap.run.lock import hold
-from cai_bootstrap.run.markers import SuccessMarker, check_outputs, read_outputs, read_typed
+from cai_bootstrap.run.markers import SuccessMarker, read_outputs, read_typed
 from cai_bootstrap.run.record import Reuse, RunRecord, StepRecord
 from cai_bootstrap.standby import Standby
 from cai_bootstrap.supervise import Signals, step_command, supervise
 
 START_PATIENCE_SECONDS = 10.0
 STAGE_1_RATE = 0.95
+NOTHING_TO_TEACH = {
+    "instructions": "the best prompted base already reaches the threshold on dev; nothing was trained",
+    "constitution": "the raw base already holds every principle; nothing was trained",
+}
 OnEvent = Callable[[Event], None]
 
 
@@ -170,17 +172,14 @@ class _Run:
             for name in steps:
                 if name in {"generate", "train", "evaluate"} and len(steps) > 1 and self._nothing_to_teach():
                     outcome.verdict, outcome.exit_code = "nothing_to_teach", EXIT_OK
-                    outcome.message = "the best prompted base already reaches the threshold on dev; nothing was trained"
+                    outcome.message = NOTHING_TO_TEACH[self.workspace.stage.name]
                     return outcome
-                best = self._best_round(outcome, steps) if name == "evaluate" else 1
+                best = self._best_round(outcome, steps) if name == "evaluate" else 1  # a constitution has one
                 self._step(name, config_file, outcome, number=best, last=name == steps[-1])
-                if name == "train" and "generate" in steps:
-                    self._later_rounds(config_file, outcome)
-                elif name == "train" and self.resolved.config.training.rounds > 1:
-                    message = "this is the first round; `cai run` goes on with those after it"
-                    self.log.emit(Notice(step="train", message=message))
+                if name == "train" and self.workspace.stage is INSTRUCTIONS:
+                    self._after_training(config_file, outcome, alone="generate" not in steps)
             if "evaluate" in steps:
-                self._gate(outcome)
+                self._judge(outcome)
             else:
                 outcome.verdict, outcome.exit_code = "done", EXIT_OK
         except CaiError as error:
@@ -189,6 +188,14 @@ class _Run:
             place = error.filename or self.workspace.base
             outcome.message = f"{place}: {error.strerror}; free some space or mend it, and start again"
         return outcome
+
+    def _after_training(self, config_file: Path, outcome: RunOutcome, *, alone: bool) -> None:
+        """Further rounds, if they are asked for; a single step says who makes them."""
+        if not alone:
+            self._later_rounds(config_file, outcome)
+        elif self.resolved.config.training.rounds > 1:
+            message = "this is the first round; `cai run` goes on with those after it"
+            self.log.emit(Notice(step="train", message=message))
 
     def _later_rounds(self, config_file: Path, outcome: RunOutcome) -> None:
         """The trained model answers fresh instructions for the next round, while that still helps.
@@ -300,32 +307,22 @@ class _Run:
         return _StepError(message, code if code in EXPECTED_EXITS else EXIT_FAILURE)
 
     def _nothing_to_teach(self) -> bool:
-        if self.resolved.config.evaluation.train_anyway:
-            return False
-        path = self.workspace.baseline
-        if not path.exists():
-            return False
-        check_outputs(self.workspace, "baseline", "measure it again: cai baseline")
-        run = read_typed(path, StoredResults, "measure it again: cai baseline").run
-        return run is not None and run.gap is not None and run.gap.nothing_to_teach
+        return not self.resolved.config.evaluation.train_anyway and nothing_to_teach(self.workspace)
 
-    def _gate(self, outcome: RunOutcome) -> None:
-        """Read the results back from disk and judge them: the only place where a run can be said to have passed."""
-        outputs = read_outputs(self.workspace, "evaluate")
-        if outputs is None:
-            raise UntrustedResultError(f"{self.workspace.logs}: no evaluation ended here; run `cai evaluate`")
-        path = outputs.path("results")
+    def _judge(self, outcome: RunOutcome) -> None:
+        """Read the results back from disk and judge them."""
+        path = results_file(self.workspace)
         outcome.results_file = path
-        outputs.check(path, "evaluate again: cai evaluate")
-        settings = self.resolved.config.evaluation
-        suite = None if settings.suite in NAMED_SUITES else load_suite(settings.suite)
-        verdict = judge_file(path, enforce=settings.enforce_gate, suite=suite, workspace=self.workspace)
-        outcome.message = verdict.message
-        outcome.exit_code = EXIT_OK if verdict.passed or not settings.enforce_gate else EXIT_GATE
-        outcome.verdict = "passed" if verdict.passed else "failed"
-        if not settings.enforce_gate or (verdict.passed and verdict.subset is not None):
-            outcome.verdict = "not_enforced"
-        self.log.emit(Gate(passed=verdict.passed, enforced=settings.enforce_gate, message=verdict.message))
+        judged = judge_run(path, self.workspace, self.resolved.config, enforced=self._enforced())
+        outcome.verdict, outcome.exit_code, outcome.message = judged.verdict, judged.exit_code, judged.message
+        self.log.emit(Gate(passed=judged.passed, enforced=judged.enforced, message=judged.message))
+
+    def _enforced(self) -> bool:
+        """Whether the run fails below the threshold: Stage 1 does unless told otherwise, a constitution where asked."""
+        asked = self.resolved.config.evaluation.enforce_gate
+        if self.workspace.stage is INSTRUCTIONS:
+            return asked
+        return asked and self.resolved.origins.get("evaluation.enforce_gate", "default") != "default"
 
 
 def _write_run(resolved: Resolved, workspace: RunFolder, run: str, outcome: RunOutcome) -> None:
@@ -346,11 +343,11 @@ def _write_run(resolved: Resolved, workspace: RunFolder, run: str, outcome: RunO
         outcome.message = f"{outcome.message}; {workspace.record} was not written: {error.strerror}"
 
 
-def _reuse(results_file: Path | None) -> Reuse | None:
+def _reuse(path: Path | None) -> Reuse | None:
     """The counts as the evaluation left them; None where it left none, or in a torn file, which the gate has named."""
-    if results_file is None:
+    if path is None:
         return None
     with contextlib.suppress(UntrustedResultError):
-        run = read_typed(results_file, StoredResults, "").run
+        run = read_typed(path, StoredResults, "").run
         return None if run is None or run.reuse is None else Reuse(**run.reuse.model_dump())
     return None

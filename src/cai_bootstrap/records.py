@@ -77,6 +77,18 @@ class Revision(Record):
     model: str
 
 
+class RedrawnRevision(Revision):
+    """A revision of the constitution stage, drawn until the checks that may choose were passed, or draws ended.
+
+    `draws` counts them. `fault` says why it is not taken: a fault of its form, or the principle whose check it fails.
+    `forced`: the principle does not apply, and the text is there to be rejected.
+    """
+
+    draws: int = 1
+    fault: str | None = None
+    forced: bool = False
+
+
 def revision_id(response_id: str) -> str:
     """The id of a response's revision: `q-17.f0.r` for `q-17.f0`."""
     return f"{response_id}.r"

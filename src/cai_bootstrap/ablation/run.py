@@ -169,6 +169,7 @@ def _config(plan: VariationSet, variation: Variation | None, resolved: Resolved,
     constants = {
         "evaluation.suite": resolved.config.evaluation.dev_suite,
         "evaluation.elicit": False,
+        "evaluation.bare": False,
         "evaluation.enforce_gate": False,
         "evaluation.train_anyway": True,
         # A training that collapses is to be seen in its rows; and no round is chosen here, the last one is measured.

@@ -30,6 +30,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "elicit": ("cai_bootstrap.cli.elicit:elicit", "Find the best prompted base on dev."),
     "suite": ("cai_bootstrap.cli.suite:suite", "Show, verify and count the held-out suite; its ledger."),
     "instructions": ("cai_bootstrap.cli.instructions:instructions", "Sample training instructions into a file."),
+    "constitution": ("cai_bootstrap.cli.constitution:constitution", "Check, try and draft a constitution."),
     "prompts": ("cai_bootstrap.cli.inspect:prompts", "Print the exact prompts."),
     "pairs": ("cai_bootstrap.cli.inspect:pairs", "Check preference pairs before training."),
     "config": ("cai_bootstrap.cli.inspect:config", "Show the configuration and where each value came from."),

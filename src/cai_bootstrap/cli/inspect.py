@@ -38,7 +38,11 @@ def show_prompt(
     seed: int,
     as_json: bool,
 ) -> None:
-    """Print the prompt that a base model would be given to respond, criticise or revise."""
+    """Print the prompt that a base model would be given to respond, criticise or revise.
+
+    A principle's own demonstrations stand in it, if it has any. With --principle, `respond` shows their better answers
+    as direct examples: how the base is asked without critique.
+    """
     from cai_bootstrap.constitution import load_constitution
     from cai_bootstrap.errors import UsageError
     from cai_bootstrap.generation import prompts as wording
@@ -56,11 +60,16 @@ def show_prompt(
         if skill
         else draw_mixed(task, shots, seed=seed, exclude=instruction)
     )
-    worked = wording.worked_examples(exemplars, seed=seed)
+    own = wording.own_cases(principle, seed=seed, use=f"{kind}:{instruction}", exclude=instruction)
+    cases = own or wording.worked_examples(exemplars, seed=seed)
     text = {
-        "respond": lambda: wording.respond_prompt(instruction, exemplars),
-        "critique": lambda: wording.critique_prompt(instruction, response, principle, worked),
-        "revise": lambda: wording.revise_prompt(instruction, response, critique, principle, worked),
+        "respond": lambda: (
+            wording.direct_prompt(instruction, own)
+            if principle_id and own
+            else wording.respond_prompt(instruction, exemplars)
+        ),
+        "critique": lambda: wording.critique_prompt(instruction, response, principle, cases),
+        "revise": lambda: wording.revise_prompt(instruction, response, critique, principle, cases),
     }[kind]()
     if as_json:
         print_json(

@@ -47,7 +47,9 @@ def gate(results: Path, suite_file: Path | None, as_json: bool) -> None:
 @click.argument("a", type=_RESULTS)
 @click.argument("b", type=_RESULTS)
 @click.option(
-    "--side", type=click.Choice(["trained", "base", "rival"]), help="Which side of each file. [default: trained]"
+    "--side",
+    type=click.Choice(["trained", "base", "rival", "trained_bare"]),
+    help="Which side of each file. [default: trained]",
 )
 @click.option("--suite", "suite_file", type=_FILE, help=_SUITE_HELP)
 @json_option

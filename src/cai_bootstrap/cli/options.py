@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import click
 
 from cai_bootstrap.errors import UsageError
-from cai_bootstrap.run.folder import RunFolder, resolve_base_dir
+from cai_bootstrap.run.folder import STAGES, RunFolder, resolve_base_dir
 
 if TYPE_CHECKING:
-    from cai_bootstrap.config import Resolved
+    from cai_bootstrap.config import Resolved, RunConfig
 
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 _FOLDER = click.Path(path_type=Path)
@@ -43,6 +43,11 @@ _FLAGS = (
     Flag("--model", "model", None, "gemma-3-270m (embedded), a local folder, a .gguf file, or a hub id."),
     Flag("--adapter", "adapter", _FOLDER, "Evaluate this adapter instead of the run's own."),
     Flag("--constitution", "constitution", _FOLDER, "The constitution (YAML)."),
+    Flag("--stage", "stage", None, "instructions (Stage 1) or constitution (its principles, held and measured)."),
+    Flag("--prompts", "prompts", None, "Constitution stage: prompts of your own, a file or a hub id."),
+    Flag("--prompt-column", "prompt_column", None, "The column that holds the prompts."),
+    Flag("--from", "start_from", _FOLDER, "Constitution stage: go on from the Stage 1 adapter of this base directory."),
+    Flag("--control", "control", None, "Constitution stage: another constitution (YAML) to compare with, or none."),
     Flag("--count", "generation.count", int, "How many instructions to generate, in each round."),
     Flag("--seed", "seed", int, "Seed of everything that is drawn."),
     Flag("--precision", "precision", None, "fp32, bf16, fp16, int8 or fp8; never 4-bit."),
@@ -164,10 +169,19 @@ class Settings:
 
     def workspace(self, resolved: "Resolved") -> RunFolder:
         """The folders of this run; creates nothing."""
-        paths = resolved.config.paths
-        return RunFolder.at(
-            paths.base_dir, data=paths.data_dir, checkpoints=paths.checkpoint_dir, results=paths.results_dir
-        )
+        return folder_of(resolved.config)
+
+
+def folder_of(config: "RunConfig") -> RunFolder:
+    """The folders of the stage that a configuration runs; creates nothing."""
+    paths = config.paths
+    return RunFolder.at(
+        paths.base_dir,
+        data=paths.data_dir,
+        checkpoints=paths.checkpoint_dir,
+        results=paths.results_dir,
+        stage=STAGES[config.stage],
+    )
 
 
 def json_option(command: CommandT) -> CommandT:

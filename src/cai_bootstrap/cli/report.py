@@ -30,7 +30,9 @@ _PATH = click.Path(path_type=Path)
     "--compare", nargs=2, type=_PATH, metavar="A B", help="Put two results files or base directories side by side."
 )
 @click.option(
-    "--side", type=click.Choice(["trained", "base", "rival"]), help="With --compare: which side of each file."
+    "--side",
+    type=click.Choice(["trained", "base", "rival", "trained_bare"]),
+    help="With --compare: which side of each file.",
 )
 @click.option(
     "--suite", "suite_file", type=_PATH, help="With --compare: the suite file of results on a suite of your own."

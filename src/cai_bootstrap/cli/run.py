@@ -8,7 +8,7 @@ import click
 
 from cai_bootstrap.cli.options import HelpWithBase, Settings, configured, json_option, print_json
 from cai_bootstrap.cli.printed import say
-from cai_bootstrap.run.folder import RunFolder
+from cai_bootstrap.run.folder import CONSTITUTION, RunFolder
 
 if TYPE_CHECKING:
     from cai_bootstrap.config import RunConfig, Step
@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 @configured
 @json_option
 def run(settings: Settings, as_json: bool) -> int:
-    """All of Stage 1: baseline, generate, train, evaluate, gate, report.
+    """All of a stage: baseline, generate, train, evaluate, gate, report.
 
-    Start it again after a kill or a time-out: it goes on from what is finished. Exit code 0: passed, not enforced, or
-    nothing to teach. 3: the gate was not met.
+    Stage 1 teaches to follow instructions; `--stage constitution` teaches a constitution's principles and measures
+    whether they hold. Start it again after a kill or a time-out: it goes on from what is finished. Exit code 0: passed,
+    not enforced, or nothing to teach. 3: the gate was not met.
     """
     from cai_bootstrap.config import STEPS
 
@@ -70,7 +71,9 @@ def evaluate(settings: Settings, as_json: bool) -> int:
 
 
 def _run(settings: Settings, steps: Sequence["Step"], as_json: bool) -> int:
+    from cai_bootstrap.cli.principle_screen import principle_table
     from cai_bootstrap.cli.screen import Screen, final_table
+    from cai_bootstrap.measuring.principles.results import read_principle_results
     from cai_bootstrap.measuring.results import read_results
     from cai_bootstrap.pipeline import run_pipeline
     from cai_bootstrap.use.trained import own_suite
@@ -90,8 +93,11 @@ def _run(settings: Settings, steps: Sequence["Step"], as_json: bool) -> int:
         report = _report(workspace) if whole else None
         if outcome.results_file is not None and outcome.exit_code in {0, 3}:
             files = [outcome.results_file, workspace.record, workspace.data, workspace.checkpoints]
-            results = read_results(outcome.results_file, own_suite(resolved.config))
-            final_table(results, outcome.steps, [*files, report] if report else files)
+            files += [report] if report else []
+            if workspace.stage is CONSTITUTION:
+                principle_table(read_principle_results(outcome.results_file), outcome.steps, files)
+            else:
+                final_table(read_results(outcome.results_file, own_suite(resolved.config)), outcome.steps, files)
         elif outcome.exit_code == 0 and outcome.verdict == "done":
             say(f"done; files are under {workspace.base}")
     _track(resolved.config, workspace, outcome, report)
@@ -131,13 +137,27 @@ def _check_early(config: "RunConfig", steps: Sequence["Step"]) -> None:
         from cai_bootstrap.tracking import require_tracker
 
         require_tracker(config.track)
-    from cai_bootstrap.constitution import load_constitution
+    if config.stage == "constitution":
+        from cai_bootstrap.generation.principles import alone_warning
+        from cai_bootstrap.steps.constitution.inputs import read_inputs
+
+        if warning := alone_warning(read_inputs(config).constitution):
+            say(warning, err=True)
+    else:
+        _check_instructions(config, steps)
+
+
+def _check_instructions(config: "RunConfig", steps: Sequence["Step"]) -> None:
     from cai_bootstrap.errors import UsageError
+    from cai_bootstrap.generation.principles import alone_warning, load_checked
     from cai_bootstrap.instructions.sampler import pool_size
     from cai_bootstrap.judging.suite import USER_VERSION, load_suite
 
+    if given := _of_the_constitution_stage(config):
+        raise UsageError(f"{given} belongs to the constitution stage: add --stage constitution, or leave it out")
     if {"generate"} & set(steps):
-        load_constitution(config.constitution)
+        if warning := alone_warning(load_checked(config.constitution)):
+            say(warning, err=True)
         for count in (config.generation.count, config.generation.later_count or 1):
             if count > pool_size():
                 raise UsageError(f"--count {count}: the pool holds {pool_size()} instructions; ask for fewer")
@@ -149,3 +169,9 @@ def _check_early(config: "RunConfig", steps: Sequence["Step"]) -> None:
                 f"{config.evaluation.suite}: holds dev items, which the gate does not judge; give them as "
                 "evaluation.dev_suite, and a suite of test items as --suite"
             )
+
+
+def _of_the_constitution_stage(config: "RunConfig") -> str | None:
+    """The first flag given that Stage 1 would ignore."""
+    flags = {"--prompts": config.prompts, "--prompt-column": config.prompt_column, "--from": config.start_from}
+    return next((flag for flag, value in flags.items() if value is not None), None)

@@ -30,7 +30,7 @@ from cai_bootstrap.events import (
 from cai_bootstrap.measuring.declared import Results
 from cai_bootstrap.measuring.figures import FirstLine, SideFigures, Statistics, Tally
 from cai_bootstrap.measuring.results import percent
-from cai_bootstrap.measuring.side_figures import beside, beside_rows
+from cai_bootstrap.measuring.side_figures import bare_line, beside, beside_rows
 from cai_bootstrap.printable import duration
 from cai_bootstrap.records import TASK_TYPES
 from cai_bootstrap.run.record import StepRecord
@@ -183,8 +183,12 @@ def _tests(statistics: Statistics) -> list[str]:
 
 
 def _beside(results: Results) -> list[str]:
-    """What stands beside the trained model's rate and never gates: held-out skills, facts, length."""
+    """What stands beside the trained model's rate and never gates: asked bare, held-out skills, facts, length."""
     if results.models.trained is None:
         return []
     rows = beside_rows([beside(results, "trained")])
-    return ["beside: " + "; ".join(f"{label[0].lower()}{label[1:]} {cell}" for label, cell in rows)]
+    bare = bare_line(results)
+    return [
+        *([] if bare is None else [bare]),
+        "beside: " + "; ".join(f"{label[0].lower()}{label[1:]} {cell}" for label, cell in rows),
+    ]

@@ -19,19 +19,16 @@ def step(name: Any, config_file: Path, run_id: str, round_number: int) -> int:
 
     die_with_parent()
     stopping = StopRequest().install()
+    from cai_bootstrap.cli.options import folder_of
     from cai_bootstrap.config import resolve
     from cai_bootstrap.errors import CaiError, InterruptedRunError
     from cai_bootstrap.events import Error, EventLog, Progress, StepSkipped
     from cai_bootstrap.inference.memory import lacks_memory
-    from cai_bootstrap.run.folder import RunFolder
     from cai_bootstrap.run.lock import hold
 
     # The file is complete; what the parent's environment set is in it already.
     config = resolve(config_file=config_file, environment={}).config
-    paths = config.paths
-    workspace = RunFolder.at(
-        paths.base_dir, data=paths.data_dir, checkpoints=paths.checkpoint_dir, results=paths.results_dir
-    )
+    workspace = folder_of(config)
     log = EventLog(workspace.events(run_id), run_id)
     try:
         from cai_bootstrap.steps.context import StepContext

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cai_bootstrap.constitution import Principle
-from cai_bootstrap.generation.prompts import WorkedExample, choice_prompt
+from cai_bootstrap.generation.prompts import Case, choice_prompt
 from cai_bootstrap.inference.engine import Engine
 
 CHOICES = (" A", " B")
@@ -23,7 +23,7 @@ class Comparison:
     first: str
     second: str
     principle: Principle
-    examples: tuple[WorkedExample, ...]
+    cases: tuple[Case, ...]
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def compare(engine: Engine, comparisons: Sequence[Comparison]) -> list[Preferenc
     prompts: list[str] = []
     for c in comparisons:
         for first, second in ((c.first, c.second), (c.second, c.first), CONTENT_FREE):
-            prompts.append(choice_prompt(c.instruction, first, second, c.principle, c.examples))
+            prompts.append(choice_prompt(c.instruction, first, second, c.principle, c.cases))
     rows = engine.choice_logprobs(prompts, CHOICES)
     differences = [a - b for a, b in rows]
     judged: list[Preference] = []

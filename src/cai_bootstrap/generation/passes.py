@@ -13,7 +13,6 @@ from typing import Any
 from cai_bootstrap.batches import PLAN, BatchPlan, ChunkFile, Lockstep, seed_of
 from cai_bootstrap.config import RunConfig
 from cai_bootstrap.constitution import Constitution, Principle
-from cai_bootstrap.errors import InterruptedRunError
 from cai_bootstrap.events import Progress
 from cai_bootstrap.files import JsonlWriter, read_jsonl, write_jsonl
 from cai_bootstrap.generation.candidates import (
@@ -24,12 +23,14 @@ from cai_bootstrap.generation.candidates import (
 from cai_bootstrap.generation.critic import Comparison, Preference, compare
 from cai_bootstrap.generation.make_instructions import remove_after_missing
 from cai_bootstrap.generation.pairs import Judgement, build_pair, summarise, without
+from cai_bootstrap.generation.pass_runner import PassRunner, complete
 from cai_bootstrap.generation.prompts import (
     NEXT_EXAMPLE,
     PROMPT_VERSION,
-    WorkedExample,
+    Case,
     critique_prompt,
     one_paragraph,
+    own_cases,
     revise_prompt,
     worked_examples,
 )
@@ -68,6 +69,7 @@ class Generator:
         chunks = [list(instructions[n : n + settings.chunk]) for n in range(0, len(instructions), settings.chunk)]
         plan = BatchPlan(self.data.path / PLAN, batch_size=settings.batch_size, fingerprint=data_fingerprint)
         plan.save()
+        runner = PassRunner(self.config, self.engine, plan, self.progress, self.stopping, self.say)
         principles = dict(zip((i.id for i in instructions), self._assigned(len(instructions)), strict=True))
         revised = [[self._revised(i) for i in chunk] for chunk in chunks]
         answers = [sum(1 + self._further(i) for i in chunk) for chunk in chunks]
@@ -80,19 +82,17 @@ class Generator:
         self.progress.begin(
             sum(answers) + 2 * sum(edits), done=sum(sum(sizes[: file.complete_chunks()]) for file, sizes in done)
         )
-        self._each("respond", responses, plan, lambda n: self._respond(chunks[n], n))
+        runner.each("respond", responses, lambda n: self._respond(chunks[n], n))
 
         with_responses = Lockstep(responses)
-        self._each(
-            "critique", critiques, plan, lambda n: self._critique(chunks[n], with_responses.at(n), principles, n)
-        )
+        runner.each("critique", critiques, lambda n: self._critique(chunks[n], with_responses.at(n), principles, n))
         for_revision = Lockstep(responses, critiques)
 
         def revise(n: int) -> list[Revision]:
             answered, criticised = for_revision.all_at(n)
             return self._revise(chunks[n], answered, criticised, n)
 
-        self._each("revise", revisions, plan, revise)
+        runner.each("revise", revisions, revise)
 
         proposals = self._file(self.data.proposals, ProposedPair, [len(chunk) for chunk in chunks])
         for_judges = Lockstep(responses, revisions)
@@ -102,7 +102,7 @@ class Generator:
             answered, edited = for_judges.all_at(n)
             return self._propose(chunks[n], answered, edited, judges)
 
-        self._each("propose", proposals, plan, propose_pairs)
+        runner.each("propose", proposals, propose_pairs)
 
         sizes = [0] * len(chunks)
         if "critic" in judges:
@@ -111,7 +111,7 @@ class Generator:
         if "critic" in judges:
             for_critic = Lockstep(proposals)
             self.progress.begin(sum(sizes), done=sum(sizes[: judgements.complete_chunks()]))
-            self._each("judge", judgements, plan, lambda n: self._judge(chunks[n], for_critic.at(n), principles))
+            runner.each("judge", judgements, lambda n: self._judge(chunks[n], for_critic.at(n), principles))
         for file in (responses, critiques, revisions, proposals, judgements):
             file.verify()
         return self._pairs(chunks, proposals, judgements, principles)
@@ -132,25 +132,6 @@ class Generator:
     def _revised(self, instruction: Instruction) -> int:
         return self._strategy.revisions(instruction, self.config.generation)
 
-    def _each(self, name: str, file: ChunkFile[Any], plan: BatchPlan, make: Callable[[int], list[Any]]) -> None:
-        """Make the chunks of a pass that are not on disk yet, each with the plan's batch size."""
-        total = len(file.sizes)
-        for chunk in range(file.complete_chunks(), total):
-            if self.stopping():
-                raise InterruptedRunError(
-                    f"stopped during '{name}' after {chunk} of {total} batches; start again to go on"
-                )
-            begun = self.progress.mark
-            while True:
-                self.engine.batch_size = plan.batch_size(name, chunk)
-                records = make(chunk)
-                if self.engine.batch_size == plan.batch_size(name, chunk):
-                    break
-                plan.reduce(name, chunk, self.engine.batch_size)
-                self.progress.rewind(begun)
-                self.say(f"out of memory: from here on {self.engine.batch_size} prompts are decoded together")
-            file.append(records, chunk)
-
     def _complete(
         self, name: str, chunk: int, prompts: Sequence[str], tokens: int, temperature: float
     ) -> list[Completion]:
@@ -162,11 +143,7 @@ class Generator:
             stop=() if name in {"plain", "sample"} else NEXT_EXAMPLE,
             seed=seed_of(self.config.seed, name, chunk),
         )
-        made: list[Completion] = []
-        for completion in self.engine.stream(prompts, sampling):
-            made.append(completion)
-            self.progress.advance(tokens=completion.tokens)
-        return made
+        return complete(self.engine, prompts, sampling, self.progress)
 
     def _respond(self, chunk: Sequence[Instruction], number: int) -> list[Response]:
         """One plain greedy answer to each instruction; then few-shot ones, or sampled plain ones in a later round."""
@@ -216,12 +193,8 @@ class Generator:
         answers = _by_instruction(responses)
         cases = [(i, r, principles[i.id]) for i in chunk for r in self._to_revise(i, answers[i.id])]
         prompts = [
-            critique_prompt(
-                i.instruction, r.text, p,
-                worked_examples(self._exemplars(i, CRITIC_EXAMPLES, f"critique:{r.id}"), seed=seed),
-            )
-            for i, r, p in cases
-        ]  # fmt: skip
+            critique_prompt(i.instruction, r.text, p, self._cases(i, p, f"critique:{r.id}")) for i, r, p in cases
+        ]
         texts = self._complete("critique", number, prompts, settings.critique_tokens, 0.0)
         return [
             Critique(
@@ -242,13 +215,11 @@ class Generator:
         settings, seed = self.config.generation, self.config.seed
         answers = _by_instruction(responses)
         cases = [(i, r) for i in chunk for r in self._to_revise(i, answers[i.id])]
+        by = [self.constitution.principle(c.principle_id) for c in critiques]
         prompts = [
-            revise_prompt(
-                i.instruction, r.text, c.text, self.constitution.principle(c.principle_id),
-                worked_examples(self._exemplars(i, CRITIC_EXAMPLES, f"revise:{r.id}"), seed=seed),
-            )
-            for (i, r), c in zip(cases, critiques, strict=True)
-        ]  # fmt: skip
+            revise_prompt(i.instruction, r.text, c.text, p, self._cases(i, p, f"revise:{r.id}"))
+            for (i, r), c, p in zip(cases, critiques, by, strict=True)
+        ]
         texts = self._complete("revise", number, prompts, settings.max_new_tokens, 0.0)
         return [
             Revision(id=revision_id(r.id), critique_id=c.id, response_id=r.id, principle_id=c.principle_id,
@@ -294,7 +265,13 @@ class Generator:
             if p.proposal is not None and self._wants_critic(p)
         ]
         comparisons = [
-            Comparison(i.instruction, p.chosen.text, one_paragraph(p.rejected.text), principles[i.id], self._flawed(i))
+            Comparison(
+                i.instruction,
+                p.chosen.text,
+                one_paragraph(p.rejected.text),
+                principles[i.id],
+                self._cases(i, principles[i.id], "judge", with_flawless=False),
+            )
             for i, p in pairs
         ]
         judged: list[Preference] = compare(self.engine, comparisons)
@@ -312,10 +289,17 @@ class Generator:
             for (i, p), j in zip(pairs, judged, strict=True)
         ]
 
-    def _flawed(self, instruction: Instruction) -> tuple[WorkedExample, ...]:
-        """Worked comparisons of a right and a flawed answer, for the critic."""
-        exemplars = self._exemplars(instruction, CRITIC_EXAMPLES, "judge")
-        return tuple(worked_examples(exemplars, seed=self.config.seed, with_flawless=False))
+    def _cases(
+        self, instruction: Instruction, principle: Principle, use: str, *, with_flawless: bool = True
+    ) -> tuple[Case, ...]:
+        """What stands before a case: the principle's own demonstrations, else worked examples of the same skill."""
+        own = own_cases(
+            principle, seed=self.config.seed, use=f"{use}:{instruction.id}", exclude=instruction.instruction
+        )
+        if own:
+            return tuple(own)
+        exemplars = self._exemplars(instruction, CRITIC_EXAMPLES, use)
+        return tuple(worked_examples(exemplars, seed=self.config.seed, with_flawless=with_flawless))
 
     def _pairs(
         self,

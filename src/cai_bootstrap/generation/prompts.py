@@ -1,8 +1,10 @@
 """The exact prompts, for base models: completion-style, few-shot, never a chat template.
 
-Every prompt is a list of worked examples in one plain format, with the last one left open. The examples share the
-instruction's skill, because a small base model copies the form it is shown (docs/METHOD.md has the measurement). A
-change of any wording must change `PROMPT_VERSION`, which is part of the data's fingerprint.
+Every prompt is a list of worked cases in one plain format, with the last one left open. A principle that has
+demonstrations is shown by them and by nothing else, because a small base model is steered by what it is shown, not by
+what it is told. Otherwise the cases are worked examples that share the instruction's skill, as such a model copies the
+form that it sees (docs/METHOD.md has both measurements). A change of any wording must change `PROMPT_VERSION`, which is
+part of the data's fingerprint.
 """
 
 import random
@@ -10,11 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import yaml
 
-from cai_bootstrap.constitution import Principle
+from cai_bootstrap.constitution import Demonstration, Principle
 from cai_bootstrap.instructions.exemplars import Exemplar
 
 PROMPT_VERSION = "stage1-3"
@@ -31,6 +33,38 @@ class WorkedExample:
     critique: str
     flaw: Flaw
 
+    @property
+    def instruction(self) -> str:
+        return self.exemplar.instruction
+
+    @property
+    def better(self) -> str:
+        return self.exemplar.answer
+
+
+# A worked case: an instruction, an answer, its critique, and the better answer.
+Case: TypeAlias = WorkedExample | Demonstration
+
+
+def own_cases(principle: Principle | None, *, seed: int, use: str, exclude: str = "") -> list[Demonstration]:
+    """All demonstrations of a principle, in an order that seed and `use` decide; empty if it has none.
+
+    `exclude` is the instruction at hand: a demonstration of the same one is left out where others remain, or its answer
+    would be copied.
+    """
+    if principle is None:
+        return []
+    shown = list(principle.demonstrations)
+    random.Random(f"demonstrations:{seed}:{use}").shuffle(shown)
+    asked = " ".join(exclude.casefold().split())
+    return [d for d in shown if d.instruction.casefold() != asked] or shown
+
+
+def direct_prompt(instruction: str, demonstrations: Sequence[Demonstration]) -> str:
+    """The better answers of demonstrations as direct examples, without critique, then the instruction left open."""
+    shown = [f"Instruction: {d.instruction}\nResponse: {d.better}\n\n" for d in demonstrations]
+    return "".join(shown) + f"Instruction: {instruction}\nResponse:"
+
 
 def respond_prompt(instruction: str, exemplars: Sequence[Exemplar]) -> str:
     """Worked examples, then the instruction, with its response left open."""
@@ -38,34 +72,34 @@ def respond_prompt(instruction: str, exemplars: Sequence[Exemplar]) -> str:
     return "".join(shown) + f"Instruction: {instruction}\nResponse:"
 
 
-def critique_prompt(
-    instruction: str, response: str, principle: Principle | None, examples: Sequence[WorkedExample]
-) -> str:
-    """Worked criticisms, then the response to criticise against `principle` (None: against none)."""
-    shown = [f"{_case(e.exemplar.instruction, e.answer, principle)} {e.critique}\n\n" for e in examples]
+def critique_prompt(instruction: str, response: str, principle: Principle | None, cases: Sequence[Case]) -> str:
+    """Worked criticisms, then the response to criticise against `principle` (None: against none).
+
+    `cases` are the principle's own (`own_cases`), else worked examples.
+    """
+    shown = [f"{_case(c.instruction, c.answer, principle)} {c.critique}\n\n" for c in cases]
     return "".join(shown) + _case(instruction, response, principle)
 
 
 def revise_prompt(
-    instruction: str, response: str, critique: str, principle: Principle | None, examples: Sequence[WorkedExample]
+    instruction: str, response: str, critique: str, principle: Principle | None, cases: Sequence[Case]
 ) -> str:
     """Worked revisions, then the response with its critique, with the better answer left open."""
-    shown = [
-        f"{_case(e.exemplar.instruction, e.answer, principle)} {e.critique}\nBetter answer: {e.exemplar.answer}\n\n"
-        for e in examples
-    ]
+    shown = [f"{_case(c.instruction, c.answer, principle)} {c.critique}\nBetter answer: {c.better}\n\n" for c in cases]
     return "".join(shown) + f"{_case(instruction, response, principle)} {critique}\nBetter answer:"
 
 
-def choice_prompt(
-    instruction: str, first: str, second: str, principle: Principle, examples: Sequence[WorkedExample]
-) -> str:
-    """Worked comparisons (the better answer stands under A and B in turn), then two answers to choose from."""
+def choice_prompt(instruction: str, first: str, second: str, principle: Principle, cases: Sequence[Case]) -> str:
+    """Worked comparisons (the better answer stands under A and B in turn), then two answers to choose from.
+
+    A demonstration without fault has nothing to compare, and is left out.
+    """
     shown: list[str] = []
-    for number, example in enumerate(examples):
-        good, flawed = example.exemplar.answer, example.answer
+    compared = [case for case in cases if not (isinstance(case, Demonstration) and case.flawless)]
+    for number, case in enumerate(compared):
+        good, flawed = case.better, case.answer
         pair, better = ((good, flawed), "A") if number % 2 == 0 else ((flawed, good), "B")
-        shown.append(f"{_comparison(example.exemplar.instruction, *pair, principle)} {better}\n\n")
+        shown.append(f"{_comparison(case.instruction, *pair, principle)} {better}\n\n")
     return "".join(shown) + _comparison(instruction, first, second, principle)
 
 

@@ -14,6 +14,11 @@ def plain_prompt(instruction: str) -> str:
     return f"{instruction}\n"
 
 
+def bare_prompt(instruction: str) -> str:
+    """The instruction without a line break after it, as a user may send it too: the model has to begin one itself."""
+    return instruction
+
+
 @dataclass(frozen=True)
 class Sampling:
     """How to decode. `temperature` 0 is greedy. `stop` strings begin with a line break; a text ends before one.

@@ -7,16 +7,21 @@ ROUGE-L). Up to 20,000 texts every pair is compared; above, MinHash proposes the
 import math
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 from cai_bootstrap.instructions.pool import templates
 from cai_bootstrap.instructions.text import normalised, word_list
 from cai_bootstrap.records import Instruction
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
 NEAR = 0.85
 EXHAUSTIVE = 20_000
 _CHUNK = 1000
+_CELLS = 20_000_000  # of one chunk's table of similarities: 80 MB
 _PERMUTATIONS = 64
 _BANDS = 16
 _FIRST_CODE = 0x10000  # above the surrogates, which are no text outside Python
@@ -30,6 +35,18 @@ def near_duplicates(texts: Sequence[str], *, least: float = NEAR, exhaustive: in
 
 def _all_pairs(words: Sequence[list[str]], least: float) -> list[bool]:
     import numpy as np
+
+    found = np.zeros(len(words), dtype=bool)
+    for first, second in similar_pairs(words, least):
+        found[np.maximum(first, second)] = True
+    return [bool(flag) for flag in found]
+
+
+def similar_pairs(words: Sequence[list[str]], least: float) -> "Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]":
+    """All pairs of texts (as words) that are alike by `least` or more, in batches: the first ones' and second ones'
+    numbers. Each pair may come in both orders; no text is paired with itself.
+    """
+    import numpy as np
     from rapidfuzz.distance import Indel
     from rapidfuzz.process import cdist
 
@@ -39,10 +56,10 @@ def _all_pairs(words: Sequence[list[str]], least: float) -> list[bool]:
     order = sorted(range(len(coded)), key=lambda i: len(coded[i]))
     lengths = np.array([len(coded[i]) for i in order])
     places = np.array(order)
-    found = np.zeros(len(coded), dtype=bool)
     reach = (2 - least) / least
-    for start in range(0, len(order), _CHUNK):
-        rows = order[start : start + _CHUNK]
+    size = min(_CHUNK, max(1, _CELLS // max(1, len(order))))
+    for start in range(0, len(order), size):
+        rows = order[start : start + size]
         end = int(np.searchsorted(lengths, lengths[start + len(rows) - 1] * reach, side="right"))
         scores = cdist(
             [coded[i] for i in rows],
@@ -54,8 +71,7 @@ def _all_pairs(words: Sequence[list[str]], least: float) -> list[bool]:
         )
         a, b = np.nonzero(scores >= least)
         first, second = places[start + a], places[start + b]
-        found[np.maximum(first, second)[first != second]] = True
-    return [bool(flag) for flag in found]
+        yield first[first != second], second[first != second]
 
 
 def _by_minhash(words: Sequence[list[str]], least: float) -> list[bool]:

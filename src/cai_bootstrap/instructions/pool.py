@@ -61,7 +61,8 @@ def _read(name: str) -> str:
     return resources.files("cai_bootstrap.instructions").joinpath("data", name).read_text(encoding="utf-8")
 
 
-def _yaml(name: str) -> Any:
+def yaml_data(name: str) -> Any:
+    """The content of a YAML file of the package's data folder."""
     return yaml.load(_read(name), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
@@ -70,7 +71,7 @@ def templates() -> dict[tuple[TaskType, str], tuple[Template, ...]]:
     """Every training template, by type and skill, in the order of the files."""
     by_skill: dict[tuple[TaskType, str], tuple[Template, ...]] = {}
     for kind in TASK_TYPES:
-        for skill, registers in _yaml(f"templates/{kind}.yaml").items():
+        for skill, registers in yaml_data(f"templates/{kind}.yaml").items():
             texts = [(register, text) for register, entries in registers.items() for text in entries]
             by_skill[kind, skill] = tuple(
                 Template(f"train.{kind}.{skill}.{number:02d}", kind, skill, register, text)
@@ -106,7 +107,7 @@ def handwritten() -> dict[str, Any]:
             return {key: split(entry) for key, entry in value.items()}
         return [[part.strip() for part in entry.split(" | ")] if " | " in entry else entry for entry in value]
 
-    return dict(split(_yaml("handwritten.yaml")))
+    return dict(split(yaml_data("handwritten.yaml")))
 
 
 @lru_cache(maxsize=1)

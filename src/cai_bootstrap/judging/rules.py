@@ -79,16 +79,24 @@ def clash(*rules: Rule) -> str | None:
     return reason
 
 
+def checks_of(rule: Rule) -> list[Rule]:
+    """The checks of a sound rule, in its order, however they are joined."""
+    if "not" in rule:
+        return checks_of(rule["not"])
+    joint = next((name for name in ("all", "any") if name in rule), None)
+    return [rule] if joint is None else [check for part in rule[joint] for check in checks_of(part)]
+
+
 def phrases(rule: Rule) -> list[str]:
     """The words and phrases that a sound rule looks for, each spelling by itself, in the rule's order."""
-    if "not" in rule:
-        return phrases(rule["not"])
-    if joint := next((name for name in ("all", "any") if name in rule), None):
-        return [phrase for part in rule[joint] for phrase in phrases(part)]
-    needs = CHECKS[rule["check"]].needs
-    texts = [rule[name] for name, need in needs.items() if need in (WORD, TEXT)]
-    spellings = [s for name, need in needs.items() if need is WORDS for word in rule[name] for s in _spellings(word)]
-    return texts + spellings
+    found: list[str] = []
+    for check in checks_of(rule):
+        for name, need in CHECKS[check["check"]].needs.items():
+            if need in (WORD, TEXT):
+                found.append(check[name])
+            elif need is WORDS:
+                found += [spelling for word in check[name] for spelling in _spellings(word)]
+    return found
 
 
 def _form_fault(rule: object, depth: int) -> str | None:

@@ -1,8 +1,9 @@
-"""Run a suite's items through a model: greedily, in planned batches, resumable, under recorded conditions."""
+"""Run items or prompts through a model: greedily, in planned batches, resumable, under recorded conditions."""
 
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from cai_bootstrap.batches import ChunkFile
 from cai_bootstrap.errors import EngineError, InterruptedRunError
@@ -11,14 +12,21 @@ from cai_bootstrap.files import fingerprint
 from cai_bootstrap.inference.engine import Engine, EngineInfo, Sampling
 from cai_bootstrap.judging.scorers import SCORER_VERSION
 from cai_bootstrap.judging.suite import Suite
-from cai_bootstrap.measuring.conditions import EOS_RULE, PLAIN_RENDERING, Conditions, item_order
+from cai_bootstrap.measuring.conditions import BARE_RENDERING, EOS_RULE, PLAIN_RENDERING, Conditions, item_order
 from cai_bootstrap.measuring.declared import Factors, Results
 from cai_bootstrap.measuring.length import length_fault
 from cai_bootstrap.measuring.results import Measured, Output
-from cai_bootstrap.records import EvalItem, Record
+from cai_bootstrap.records import Record
 from cai_bootstrap.run.folder import RunFolder
 
 BATCHES_IN_A_CHUNK = 8
+
+
+class Identified(Protocol):
+    """Anything that can be asked: a suite's item, a prompt, a known fact. Its outputs are kept by its id."""
+
+    @property
+    def id(self) -> str: ...
 
 
 class StoredOutput(Record):
@@ -31,7 +39,7 @@ class StoredOutput(Record):
 
 def assess(
     engine: Engine,
-    items: Sequence[EvalItem],
+    items: Sequence[Identified],
     prompts: Sequence[str],
     path: Path,
     *,
@@ -114,6 +122,11 @@ def remove_partial(workspace: RunFolder, step: str) -> None:
 def plain_factors(model: str, adapter: str | None) -> Factors:
     """The declared factors of a model that is asked plainly and must stop by itself."""
     return Factors(model=model, adapter=adapter, rendering=PLAIN_RENDERING, stop_rule=EOS_RULE)
+
+
+def bare_factors(model: str, adapter: str | None) -> Factors:
+    """The same for a model that is asked without the line break after the instruction."""
+    return plain_factors(model, adapter).model_copy(update={"rendering": BARE_RENDERING})
 
 
 def measured_side(results: Results, side: str) -> Measured | None:

@@ -100,7 +100,7 @@ def compare_files(a: Path, b: Path, *, side: str | None = None, suite: Suite | N
 
 
 def _side_of(path: Path, results: Results, side: str | None) -> str:
-    present = [name for name in ("trained", "base", "rival") if name in results.models.present()]
+    present = [name for name in ("trained", "base", "rival", "trained_bare") if name in results.models.present()]
     if side is None:
         return present[0]
     if side not in present:

@@ -15,6 +15,7 @@ from cai_bootstrap.records import EvalItem
 
 FACTORS = ("model", "adapter", "rendering", "stop_rule")
 PLAIN_RENDERING = "{instruction}\\n"
+BARE_RENDERING: Literal["bare"] = "bare"
 StopRule = Literal["eos", "first_line"]
 EOS_RULE: StopRule = "eos"
 FIRST_LINE_RULE: StopRule = "first_line"

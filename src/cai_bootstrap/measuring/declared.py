@@ -20,7 +20,7 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, StringConstraints(pattern=r"\S", max_length=4000)]  # a rendering may be a whole chat template
 Count = Annotated[int, Field(ge=0, le=10**9)]
 Size = Annotated[int, Field(ge=1, le=10**6)]  # no batch has, and no instruction is answered in, a million
-SIDES = ("base", "trained", "rival")
+SIDES = ("base", "trained", "rival", "trained_bare")
 Rate = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -81,6 +81,13 @@ class TrainedFactors(Factors):
     adapter: Sha256
 
 
+class BareFactors(TrainedFactors):
+    """Those of the trained model where it is asked without the line break: it too must stop by itself."""
+
+    rendering: Literal["bare"]
+    stop_rule: Literal["eos"]
+
+
 class _ClaimedSide(BaseModel):
     """One side's block. Its figures are computed again, so only the factors are read as they stand."""
 
@@ -99,16 +106,23 @@ class TrainedSide(_ClaimedSide):
     factors: TrainedFactors
 
 
+class BareSide(_ClaimedSide):
+    """The trained model's block, asked without the line break."""
+
+    factors: BareFactors
+
+
 class ClaimedModels(_Declared):
     """The sides as a file claims them."""
 
     base: BaseSide | None
     trained: TrainedSide | None
     rival: BaseSide | None = None
+    trained_bare: BareSide | None = None
 
     def factors(self) -> dict[str, Factors]:
         """The declared factors by side, of the sides that are there."""
-        sides = {"base": self.base, "trained": self.trained, "rival": self.rival}
+        sides: dict[str, BaseSide | TrainedSide | BareSide | None] = {name: getattr(self, name) for name in SIDES}
         return {name: side.factors for name, side in sides.items() if side is not None}
 
 
@@ -119,15 +133,19 @@ class Side(SideFigures):
 
 
 class Models(_Declared):
-    """The sides that were measured. The rival is the best prompted base."""
+    """The sides that were measured. The rival is the best prompted base.
+
+    `trained_bare` is the trained model, asked without the line break after the instruction. It decides nothing.
+    """
 
     base: Side | None
     trained: Side | None
     rival: Side | None = None
+    trained_bare: Side | None = None
 
     def present(self) -> dict[str, Side]:
         """The sides that were measured, by name, in the order of `SIDES`."""
-        sides = {"base": self.base, "trained": self.trained, "rival": self.rival}
+        sides: dict[str, Side | None] = {name: getattr(self, name) for name in SIDES}
         return {name: side for name, side in sides.items() if side is not None}
 
 
@@ -155,10 +173,11 @@ class ItemRow(_Declared):
     base: Answer | None
     trained: Answer | None
     rival: Answer | None = None
+    trained_bare: Answer | None = None
 
     def answers(self) -> dict[str, Answer]:
         """The answers by side, of the sides that were measured."""
-        sides = {"base": self.base, "trained": self.trained, "rival": self.rival}
+        sides: dict[str, Answer | None] = {name: getattr(self, name) for name in SIDES}
         return {side: answer for side, answer in sides.items() if answer is not None}
 
 

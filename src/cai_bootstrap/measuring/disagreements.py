@@ -10,8 +10,8 @@ from typing import Any
 
 from cai_bootstrap.judging.scorers import SCORER_VERSION, judge
 from cai_bootstrap.judging.suite import Suite
-from cai_bootstrap.measuring.conditions import Conditions, item_order
-from cai_bootstrap.measuring.declared import SIDES, ResultsFile, Side, SuiteBlock
+from cai_bootstrap.measuring.conditions import BARE_RENDERING, FACTORS, Conditions, item_order
+from cai_bootstrap.measuring.declared import SIDES, Factors, ResultsFile, Side, SuiteBlock
 from cai_bootstrap.measuring.summary import Answers
 from cai_bootstrap.measuring.wording import short
 from cai_bootstrap.records import Answer
@@ -142,6 +142,19 @@ def adapter_faults(claims: ResultsFile) -> Iterator[str]:
         return
     if claims.run.adapter.sha256 != (adapter := claims.models.trained.factors.adapter):
         yield f"models.trained.factors.adapter is {adapter}, run.adapter.sha256 is {claims.run.adapter.sha256}"
+
+
+def bare_faults(factors: Mapping[str, Factors]) -> Iterator[str]:
+    """Where the side that is asked without the line break is not the trained model, asked in no other way than that."""
+    if (bare := factors.get("trained_bare")) is None:
+        return
+    if (trained := factors.get("trained")) is None:
+        yield "models.trained_bare is there without models.trained, whose other way of being asked it is"
+        return
+    for name in FACTORS:
+        wanted = BARE_RENDERING if name == "rendering" else getattr(trained, name)
+        if (stated := getattr(bare, name)) != wanted:
+            yield f"models.trained_bare.factors.{name} is {short(stated)}, of the trained model it is {short(wanted)}"
 
 
 def differences(path: str, found: Any, expected: Any) -> Iterator[str]:

@@ -116,7 +116,8 @@ class Statistics(Figures):
     """Every interval and test. `rates`, `first_line_rates` and `length` are by side.
 
     `comparison` (the whole output) and `first_line` put the trained model against the raw base; `headline` puts its
-    first line against the best prompted base's.
+    first line against the best prompted base's. `bare` puts the trained model, asked without the line
+    break after the instruction, against itself asked with it (the whole output).
     """
 
     confidence: float
@@ -127,3 +128,4 @@ class Statistics(Figures):
     comparison: Paired | None = None
     first_line: Paired | None = None
     headline: Paired | None = None
+    bare: Paired | None = None

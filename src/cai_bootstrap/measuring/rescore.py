@@ -99,6 +99,7 @@ def rescore_file(path: Path, out: Path | None = None, *, suite: Suite | None = N
         conditions=old.conditions.model_copy(update={"scorer_version": SCORER_VERSION}),
         base=sides["base"],
         trained=sides["trained"],
+        trained_bare=sides["trained_bare"],
         rival=sides["rival"],
         prompting=old.rival,
         run=old.run,

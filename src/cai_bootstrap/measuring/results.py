@@ -31,6 +31,7 @@ from cai_bootstrap.measuring.declared import (
 )
 from cai_bootstrap.measuring.disagreements import (
     adapter_faults,
+    bare_faults,
     claim_faults,
     condition_faults,
     contradictions,
@@ -71,6 +72,7 @@ def build_results(
     conditions: Conditions,
     base: Measured | None,
     trained: Measured | None,
+    trained_bare: Measured | None = None,
     rival: Measured | None = None,
     prompting: Rival | None = None,
     run: Run | None = None,
@@ -79,11 +81,12 @@ def build_results(
 ) -> Results:
     """Judge the outputs of each side and put a whole results file together. Without `trained` it is a baseline.
 
+    `trained_bare` is the trained model, asked without the line break; it stands beside and decides nothing.
     `rival` is the best prompted base and `prompting` says how it was found; its rate there is that of the outputs, by
     first line. `extra` adds blocks of another tool. Raises DataError if outputs, conditions and suite do not belong
     together.
     """
-    sides = {"base": base, "trained": trained, "rival": rival}
+    sides = {"base": base, "trained": trained, "rival": rival, "trained_bare": trained_bare}
     _must_belong(suite, conditions, sides, extra or {})
     judged = {side: _judge_all(suite, measured.outputs) for side, measured in sides.items() if measured is not None}
     factors = {side: measured.factors for side, measured in sides.items() if measured is not None}
@@ -173,6 +176,7 @@ def _believed(path: Path, claims: ResultsFile, raw: Mapping[str, Any], suite: Su
     _must_agree(path, differences("statistics", raw["statistics"], statistics.as_dict()))
     _must_agree(path, rival_faults(raw["rival"], models.rival))
     _must_agree(path, adapter_faults(claims))
+    _must_agree(path, bare_faults(claims.models.factors()))
     run = {"run": claims.run} if "run" in claims.model_fields_set else {}
     return Results(
         schema_version=claims.schema_version,
@@ -241,7 +245,8 @@ def _must_belong(
             raise DataError(f"{side}: outputs and suite {suite.name} differ in {len(odd)} items, first {odd[0]}")
     if sides["base"] is None and sides["trained"] is None:
         raise DataError("no outputs of either side: nothing to judge")
-    if fault := next(condition_faults(conditions, suite), None):
+    factors = {side: measured.factors for side, measured in sides.items() if measured is not None}
+    for fault in (*condition_faults(conditions, suite), *bare_faults(factors)):
         raise DataError(fault)
     if taken := sorted(set(extra) & set(Results.model_fields)):
         raise DataError(f"the extra blocks {', '.join(taken)} would replace parts of the results file")
@@ -252,13 +257,12 @@ def _judge_all(suite: Suite, outputs: Mapping[str, Output]) -> dict[str, Answer]
 
 
 def _models(suite: Suite, judged: Mapping[str, Answers], factors: Mapping[str, Factors], base_weights: str) -> Models:
-    """Each side's figures with its factors. A file without a rival has no such key, so it stays unset."""
+    """Each side's figures with its factors. A file without a rival or a bare side has no such key: it stays unset."""
     sides = {
         side: Side(**dict(summarise(suite.items, answers, base_weights)), factors=factors[side])
         for side, answers in judged.items()
     }
-    rival = {"rival": sides["rival"]} if "rival" in sides else {}
-    return Models(base=sides.get("base"), trained=sides.get("trained"), **rival)
+    return Models(**{"base": None, "trained": None, **sides})
 
 
 def _row(item: EvalItem, judged: Mapping[str, Answers]) -> ItemRow:

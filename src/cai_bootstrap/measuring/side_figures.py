@@ -34,6 +34,23 @@ def beside(results: Results, side: str) -> Beside:
     return Beside(figures.held_out_skills, figures.facts, results.statistics.length[side])
 
 
+def bare_line(results: Results) -> str | None:
+    """How the trained model fares without the line break after the instruction, in a line; None where it was not asked.
+
+    `asked without the line break: 93.1%, with it 95.4% (−2.3 points, 95% interval −4.0 to −0.6)`
+    """
+    bare, trained, paired = results.models.trained_bare, results.models.trained, results.statistics.bare
+    if bare is None or trained is None or paired is None:
+        return None
+    estimate, low, high = (
+        f"{100 * x:+.1f}".replace("-", "−") for x in (paired.lift.estimate, paired.lift.low, paired.lift.high)
+    )
+    return (
+        f"asked without the line break: {percent(bare.successes, bare.total)}, "
+        f"with it {percent(trained.successes, trained.total)} ({estimate} points, 95% interval {low} to {high})"
+    )
+
+
 def beside_rows(sides: Sequence[Beside]) -> list[list[str]]:
     """A row for each figure, with a cell for each of the sides; no row where no side has one."""
     rows = [

@@ -77,8 +77,8 @@ def summarise(items: Sequence[EvalItem], answers: Answers, base_weights: str = "
 
 
 def compute_statistics(items: Sequence[EvalItem], sides: Mapping[str, Answers]) -> Statistics:
-    """Every interval and test of a results file. `sides` maps `base`, `trained` and `rival`, as far as they exist."""
-    base, trained, rival = sides.get("base"), sides.get("trained"), sides.get("rival")
+    """Every interval and test of a results file. `sides` maps the sides' names, as far as they were measured."""
+    base, trained, rival, bare = (sides.get(name) for name in ("base", "trained", "rival", "trained_bare"))
     tests: dict[str, Paired] = {}
     if base is not None and trained is not None:
         label = "trained model against the raw base; includes learning to stop"
@@ -88,6 +88,9 @@ def compute_statistics(items: Sequence[EvalItem], sides: Mapping[str, Answers]) 
     if rival is not None and trained is not None:
         label = "trained model against the best prompted base, both by first line"
         tests["headline"] = compare(items, rival, trained, first_line, what=label)
+    if bare is not None and trained is not None:
+        label = "trained model asked without the line break after the instruction, against asked with it"
+        tests["bare"] = compare(items, trained, bare, strict, what=label)
     return Statistics(
         confidence=stats.CONFIDENCE,
         templates=len({item.template for item in items}),

@@ -11,6 +11,7 @@ from cai_bootstrap.measuring.declared import Results, Rival, Side
 from cai_bootstrap.measuring.figures import FirstLine, LiftFigures, Paired, RateStatistics, SideFigures, Tally
 from cai_bootstrap.measuring.gate import must_meet_demands
 from cai_bootstrap.measuring.results import percent
+from cai_bootstrap.measuring.side_figures import bare_line
 from cai_bootstrap.records import TASK_TYPES
 from cai_bootstrap.report.files import RunFiles
 
@@ -83,7 +84,7 @@ def _of_trained(run: RunFiles, results: Results, trained: Side, verdict: str | N
         f"(shown: ≥ {down(min(rate.exact_lower, rate.cluster_lower))}); {_rival_words(results.rival)}; "
         f"{gate}{'' if enforced else ', which this run does not enforce'}; {_label_words(run)}."
     )
-    more = [*_against_rival(results, trained), *_against_base(results), _shown_words(rate)]
+    more = [*_against_rival(results, trained), *_against_base(results), *_bare_words(results), _shown_words(rate)]
     if verdict in {"passed", "failed"} and (verdict == "passed") != passed:
         more.insert(0, f"run.json says “{verdict}”; the responses say otherwise, and they count.")
     if suite.name == "quick":
@@ -127,6 +128,11 @@ def _against_base(results: Results) -> list[str]:
         f"Against the raw base, plainly asked ({percent(base.successes, base.total)}): {_lift(paired.lift)}; "
         "this includes learning to stop."
     ]
+
+
+def _bare_words(results: Results) -> list[str]:
+    line = bare_line(results)
+    return [] if line is None else [f"{line[0].upper()}{line[1:]}. This does not gate."]
 
 
 def _shown_words(rate: RateStatistics) -> str:
@@ -198,6 +204,7 @@ def tests_table(results: Results) -> list[list[str]]:
         ("Best prompted base → trained, first line", statistics.headline),
         ("Raw base → trained, whole output", statistics.comparison),
         ("Raw base → trained, first line", statistics.first_line),
+        ("Trained, asked with → without the line break, whole output", statistics.bare),
     )
     return [[label, *comparison_cells(paired)] for label, paired in tests if paired is not None]
 

@@ -97,6 +97,42 @@ class GenerationSummary(Counts):
         return GenerationSummary.model_validate(added)
 
 
+class TurnCounts(Counts):
+    """One principle's turn: answers that it was asked about, and what came of them.
+
+    `applies` counts prompts by whether it applies (`yes`, `no`, `undecided`). `auc` is how well the model's own choice
+    ranks prompts whose label is known; the labels decide nothing.
+    """
+
+    asked: int = 0
+    forced: int = 0
+    changed: int = 0
+    redrawn: int = 0
+    faults: dict[str, int] = Field(default_factory=dict)
+    pairs: int = 0
+    applies: dict[str, int] = Field(default_factory=dict)
+    auc: Number | None = None
+
+
+class SteeringSummary(Counts):
+    """`generation_summary.json` of the constitution stage: `{"requested": 600, "produced": 600, "pairs": 512, …}`.
+
+    `rule_selected` names the principles whose checks decided which revisions were kept.
+    """
+
+    requested: int | None = None
+    produced: int | None = None
+    constitution_sha256: str | None = None
+    prompts_sha256: str | None = None
+    pairs: int | None = None
+    kept_answers: int = 0
+    by_principle: dict[str, TurnCounts] = Field(default_factory=dict)
+    rule_selected: list[str] = Field(default_factory=list)
+    dropped: dict[str, int] = Field(default_factory=dict)
+    effective: dict[str, int] = Field(default_factory=dict)
+    replayed: int = 0
+
+
 class PairFigures(Counts):
     """The pairs that may train: their number, how many differ, their lengths, and some of them.
 

@@ -20,7 +20,7 @@ class Stage:
     """How a stage names its files, so that several stages live in one base directory.
 
     `folder` lies below `data` and `checkpoints`, `markers` below `logs`.
-    An evaluation is `{evaluation}_<UTC stamp>.json`.
+    An evaluation is `{evaluation}_<UTC stamp>.json`. What every stage writes under one name begins with `prefix`.
     """
 
     name: str
@@ -28,12 +28,23 @@ class Stage:
     evaluation: str
     record: str
     markers: str
+    baseline: str
+    prefix: str = ""
 
 
-INSTRUCTIONS = Stage("instructions", "stage1", "stage1_evaluation", "run.json", "steps")
-CONSTITUTION = Stage(
-    "constitution", "constitution", "constitution_evaluation", "constitution_run.json", "constitution_steps"
+INSTRUCTIONS = Stage(
+    "instructions", "stage1", "stage1_evaluation", "run.json", "steps", baseline="baseline_assessment.json"
 )
+CONSTITUTION = Stage(
+    "constitution",
+    "constitution",
+    "constitution_evaluation",
+    "constitution_run.json",
+    "constitution_steps",
+    baseline="constitution_baseline.json",
+    prefix="constitution_",
+)
+STAGES = {stage.name: stage for stage in (INSTRUCTIONS, CONSTITUTION)}
 
 
 @dataclass(frozen=True)
@@ -89,6 +100,38 @@ class DataFolder:
     @property
     def diversity(self) -> Path:
         return self.path / "diversity.json"
+
+    @property
+    def prompts(self) -> Path:
+        """The constitution stage's prompts, frozen: those that train and those that are held out."""
+        return self.path / "prompts.jsonl"
+
+    @property
+    def applicability(self) -> Path:
+        """Where each conditional principle applies, as the model chose."""
+        return self.path / "applicability.jsonl"
+
+    def critiques_by(self, number: int) -> Path:
+        """What was said by the constitution's principle of that number, counted from 1."""
+        return self.path / f"critiques-{number}.jsonl"
+
+    def revisions_by(self, number: int) -> Path:
+        """The answers revised by the constitution's principle of that number, counted from 1."""
+        return self.path / f"revisions-{number}.jsonl"
+
+    def steering_outputs(self, principles: int) -> dict[str, Path]:
+        """The files of finished data of the constitution stage, by the names that their marker gives them."""
+        turns = range(1, principles + 1)
+        return {
+            "prompts": self.prompts,
+            "responses": self.responses,
+            "applicability": self.applicability,
+            **{f"critiques-{n}": self.critiques_by(n) for n in turns},
+            **{f"revisions-{n}": self.revisions_by(n) for n in turns},
+            "pairs": self.pairs,
+            "rejected": self.rejected,
+            "summary": self.summary,
+        }
 
     @property
     def passes(self) -> tuple[Path, ...]:
@@ -170,6 +213,11 @@ class RunFolder:
         """A round's data: the first one's in the data folder itself, later ones' in `round-N` below it."""
         return DataFolder(self.data if number == 1 else self.data / f"{_ROUND}{number}", number)
 
+    @property
+    def control_data(self) -> DataFolder:
+        """The data of the control: the same pipeline with another constitution."""
+        return DataFolder(self.data / "control")
+
     def rounds(self) -> list[DataFolder]:
         """The data of the first round, and of each later one that is there, in their order."""
         numbers = (path.name.removeprefix(_ROUND) for path in self.data.glob(f"{_ROUND}*"))
@@ -191,7 +239,7 @@ class RunFolder:
 
     @property
     def baseline(self) -> Path:
-        return self.results / "baseline_assessment.json"
+        return self.results / self.stage.baseline
 
     @property
     def elicitation(self) -> Path:
@@ -200,6 +248,11 @@ class RunFolder:
     @property
     def elicitable(self) -> Path:
         return self.results / "elicitable.json"
+
+    @property
+    def control_preflight(self) -> Path:
+        """What the last look at the control's pairs saw."""
+        return self.logs / f"{self.stage.prefix}control_pair_preflight.json"
 
     @property
     def ablation(self) -> Path:
@@ -243,12 +296,12 @@ class RunFolder:
     @property
     def model(self) -> Path:
         """What `prepare` prepared."""
-        return self.logs / "model.json"
+        return self.logs / f"{self.stage.prefix}model.json"
 
     @property
     def preflight(self) -> Path:
         """What the last look at the pairs saw."""
-        return self.logs / "pair_preflight.json"
+        return self.logs / f"{self.stage.prefix}pair_preflight.json"
 
     def events(self, run: str) -> Path:
         return self.logs / f"{run}.jsonl"
@@ -293,15 +346,17 @@ def stamp_of(time: str) -> str:
 
 def is_measurement(name: str) -> bool:
     """Whether a file's name is that of a results file, of any stage."""
-    stages = (INSTRUCTIONS, CONSTITUTION)
-    return name == RunFolder.at(".").baseline.name or any(name.startswith(f"{stage.evaluation}_") for stage in stages)
+    evaluations = (f"{stage.evaluation}_" for stage in STAGES.values())
+    return name == INSTRUCTIONS.baseline or any(name.startswith(beginning) for beginning in evaluations)
 
 
 def output_name(path: str) -> str:
     """The name under which a step's marker lists a file, by the file's own name: `success` for `TRAINING_SUCCESS`."""
-    workspace, name = RunFolder.at("."), Path(path).name
-    names = {file.name: key for key, file in workspace.round_data(1).outputs().items()}
-    names |= {workspace.model.name: "model", workspace.baseline.name: "baseline", SUCCESS: "success"}
+    data, name = RunFolder.at(".").round_data(1), Path(path).name
+    names = {file.name: key for key, file in (data.outputs() | data.steering_outputs(0)).items()} | {SUCCESS: "success"}
+    for stage in STAGES.values():
+        workspace = RunFolder.at(".", stage=stage)
+        names |= {workspace.model.name: "model", workspace.baseline.name: "baseline"}
     return names.get(name, "results" if is_measurement(name) else name)
 
 

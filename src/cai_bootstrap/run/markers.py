@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from cai_bootstrap.errors import DataError, UntrustedResultError
 from cai_bootstrap.events import utc_now
 from cai_bootstrap.files import read_json, sha256_file, write_json
-from cai_bootstrap.run.folder import RunFolder, output_name, step_name
+from cai_bootstrap.run.folder import CONSTITUTION, INSTRUCTIONS, RunFolder, output_name, step_name
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -22,10 +22,12 @@ UtcTime = Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
 REQUIRED: dict[str, tuple[str, ...]] = {
     "prepare": ("model",),
     "baseline": ("baseline",),
-    "generate": ("instructions", "responses", "pairs", "summary"),
+    "generate": ("responses", "pairs", "summary"),
     "train": ("success",),
     "evaluate": ("results",),
 }
+# What a stage's data begin with.
+ASKED = {INSTRUCTIONS.name: "instructions", CONSTITUTION.name: "prompts"}
 DATA_REMEDY = (
     "restore the file, or make the data anew with --force-data (data of your own go into a folder of their own: "
     "--data-dir)"
@@ -146,7 +148,8 @@ def read_outputs(workspace: RunFolder, step: str, number: int = 1) -> Outputs | 
     for listed in (*(output.path for output in marker.outputs.values()), *marker.earlier):
         if not _inside(workspace, listed):
             raise UntrustedResultError(f"{path}: names {listed!r}, which is not in this run's folders; {again}")
-    for name in REQUIRED.get(step, ()):
+    asked = (ASKED[workspace.stage.name],) if step == "generate" else ()
+    for name in (*asked, *REQUIRED.get(step, ())):
         output = marker.outputs.get(name)
         if output is None or output_name(output.path) != name:
             raise UntrustedResultError(f"{path}: lists no {name} as its output; {again}")
@@ -195,6 +198,7 @@ class SuccessMarker(BaseModel):
     fingerprint: str = Field(min_length=1)
     files: dict[str, Sha256] = Field(min_length=1)
     pairs: int | None = Field(None, ge=0)
+    asked_bare: int | None = Field(None, ge=0)
     method: str | None = None
     processes: int | None = None
     base_weights_sha256: Sha256 | None = None

@@ -1,5 +1,6 @@
 """What decides a training, and the adapter that it left: asked by the steps that train, answer and measure."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from cai_bootstrap.errors import DataError
@@ -13,6 +14,8 @@ def training_identity(context: StepContext) -> str:
     """The fingerprint of a training: the pairs' bytes, the settings, the base weights, the seed."""
     config = context.config
     other = {"watch_every", "watch_items", "save_every", "rounds", "min_gain", "processes"}
+    if not config.training.bare_share:  # as before there was such a share: adapters of those runs are found again
+        other.add("bare_share")
     settings = config.training.model_dump(mode="json", exclude=other)
     return fingerprint(
         [
@@ -42,11 +45,30 @@ def own_checkpoint(context: StepContext) -> Checkpoint:
     expected = training_identity(context)
     checkpoint = find_checkpoint(context.workspace.checkpoints, expected)
     if checkpoint is None:
+        hint = unbare_hint(context)
         raise DataError(
             f"{context.workspace.checkpoints}: no finished training of this run (a valid {SUCCESS} with fingerprint "
-            f"{expected[:12]}...); run `cai train` first"
+            f"{expected[:12]}...); run `cai train` first{'' if hint is None else f'. Or: {hint}'}"
         )
     return checkpoint
+
+
+def unbare_hint(context: StepContext) -> str | None:
+    """How to use an adapter that differs from this run's in `training.bare_share` alone: it was trained without any.
+
+    None if there is none. Runs of versions before that share have such adapters, and hours may stand in them.
+    """
+    training = context.config.training
+    if not training.bare_share:
+        return None
+    unbare = context.config.model_copy(update={"training": training.model_copy(update={"bare_share": 0.0})})
+    identity = training_identity(replace(context, config=unbare))
+    if (checkpoint := find_checkpoint(context.workspace.checkpoints, identity)) is None:
+        return None
+    return (
+        f"{checkpoint.path} was trained on the same pairs, all of them asked with the line break; to use it: "
+        "--set training.bare_share=0"
+    )
 
 
 def answering_adapter(context: StepContext) -> Checkpoint | None:

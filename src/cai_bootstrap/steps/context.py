@@ -93,8 +93,13 @@ class StepContext:
         items = {item.id: item for item in (*self.suite.items, *dev, *test)}
         return LeakageIndex(items.values())
 
-    def open_for_evaluation(self, adapter: Path | None = None, *, engine: str | None = None) -> OpenedModel:
-        """The model under the evaluation's settings, with or without an adapter; `engine` where only one will do."""
+    def open_for_evaluation(
+        self, adapter: Path | None = None, *, engine: str | None = None, asked: int | None = None
+    ) -> OpenedModel:
+        """The model under the evaluation's settings, with or without an adapter; `engine` where only one will do.
+
+        `asked`: how many prompts it will answer, where these are not the suite's.
+        """
         config = self.config
         return open_model(
             self.prepared(),
@@ -106,6 +111,6 @@ class StepContext:
             workers=config.workers,
             exact=True,
             fast=config.fast,
-            tokens_asked=len(self.suite.items) * config.evaluation.max_new_tokens,
+            tokens_asked=(len(self.suite.items) if asked is None else asked) * config.evaluation.max_new_tokens,
             say=self.progress.say,
         )

@@ -32,20 +32,24 @@ def _checkpoint(context: StepContext) -> Checkpoint:
 
 
 def identity(context: StepContext) -> str:
-    """The adapter, the conditions, and the baseline that the base side may come from."""
+    """The adapter, the conditions, the baseline that the base side may come from, and whether it is asked bare too."""
     baseline = context.workspace.baseline
     return fingerprint(
         [measurement_identity(context), _checkpoint(context).sha256, context.config.evaluation.enforce_gate,
-         sha256_file(baseline) if baseline.exists() else None]
+         sha256_file(baseline) if baseline.exists() else None, *(["bare"] if context.config.evaluation.bare else [])]
     )  # fmt: skip
 
 
 def run(context: StepContext, expected: str) -> dict[str, Path]:
-    """Base and trained model on the same items under the same conditions; writes a results file."""
+    """Base and trained model on the same items under the same conditions; writes a results file.
+
+    With `evaluation.bare` the trained model also answers without the line break after the instruction, a side beside.
+    """
     checkpoint = _checkpoint(context)
     measurement = Measurement(context, "evaluate", expected, checkpoint)
     baseline = _baseline(context, measurement.conditions)
-    context.progress.begin(len(context.suite.items) * (1 if baseline else 2))
+    bare = context.config.evaluation.bare
+    context.progress.begin(len(context.suite.items) * (1 + (baseline is None) + bare))
     measurement.open_test("evaluation")
     trained = measurement.trained()
     path = context.workspace.evaluation(utc_now())
@@ -53,6 +57,7 @@ def run(context: StepContext, expected: str) -> dict[str, Path]:
         path,
         base=(None if baseline is None else measured_side(baseline, "base")) or measurement.base(),
         trained=trained,
+        trained_bare=measurement.trained_bare() if bare else None,
         rival=None if baseline is None else measured_side(baseline, "rival"),
         prompting=None if baseline is None else baseline.rival,
         run=Run(

@@ -25,6 +25,7 @@ def _check_rounds(context: StepContext, *, data: int, adapters: int) -> None:
     """The data of the first `data` rounds, and the success markers of the first `adapters`."""
     for number in range(1, data + 1):
         folder = context.workspace.round_data(number).path
-        check_outputs(context.workspace, "generate", DATA_REMEDY, number=number, within=[folder])
+        within = [folder, context.workspace.control_data.path]
+        check_outputs(context.workspace, "generate", DATA_REMEDY, number=number, within=within)
     for number in range(1, adapters + 1):
         check_outputs(context.workspace, "train", ADAPTER_REMEDY, number=number)

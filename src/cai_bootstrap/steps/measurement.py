@@ -1,10 +1,11 @@
 """One measurement of the held-out suite: a model, opened once, asked under recorded conditions, and written down."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from cai_bootstrap.files import fingerprint
-from cai_bootstrap.inference.engine import Sampling, plain_prompt
+from cai_bootstrap.inference.engine import Sampling, bare_prompt, plain_prompt
 from cai_bootstrap.judging.scorers import SCORER_VERSION
 from cai_bootstrap.judging.suite import NAMED_SUITES, load_suite
 from cai_bootstrap.measuring import assess
@@ -21,7 +22,7 @@ from cai_bootstrap.training.checkpoints import Checkpoint
 def measurement_identity(context: StepContext) -> str:
     """Everything that may change what the untrained base is measured at."""
     config = context.config
-    settings = config.evaluation.model_dump(mode="json", exclude={"enforce_gate", "train_anyway"})
+    settings = config.evaluation.model_dump(mode="json", exclude={"bare", "enforce_gate", "train_anyway"})
     dev = [item.id for item in context.dev_items]
     if config.evaluation.dev_suite not in NAMED_SUITES:
         dev.append(load_suite(config.evaluation.dev_suite).sha256)  # a user's file may change under the same ids
@@ -55,27 +56,37 @@ class Measurement:
 
     def trained(self) -> Measured:
         """The model with its adapter, asked plainly. Raises what `assess.assess` raises."""
-        return self._plain("trained", None if self.adapter is None else self.adapter.sha256)
+        return self._asked("trained", plain_prompt, assess.plain_factors(self.engine.info.model, self._adapter_sha256))
+
+    def trained_bare(self) -> Measured:
+        """The model with its adapter, asked without the line break after the instruction; all else as `trained`."""
+        factors = assess.bare_factors(self.engine.info.model, self._adapter_sha256)
+        return self._asked("trained_bare", bare_prompt, factors)
 
     def base(self) -> Measured:
         """The model without any adapter, asked plainly."""
+        factors = assess.plain_factors(self.engine.info.model, None)
         if self.adapter is None:
-            return self._plain("base", None)
+            return self._asked("base", plain_prompt, factors)
         with self.engine.without_adapter():
-            return self._plain("base", None)
+            return self._asked("base", plain_prompt, factors)
 
-    def _plain(self, side: str, adapter: str | None) -> Measured:
+    @property
+    def _adapter_sha256(self) -> str | None:
+        return None if self.adapter is None else self.adapter.sha256
+
+    def _asked(self, side: str, prompt: Callable[[str], str], factors: Factors) -> Measured:
         items = self.suite.items
         outputs = assess.assess(
             self.engine,
             items,
-            [plain_prompt(item.instruction) for item in items],
+            [prompt(item.instruction) for item in items],
             self._partial / f"{side}.jsonl",
             sampling=Sampling(self.tokens, pinned=True),
             progress=self.context.progress,
             stopping=self.context.stopping,
         )
-        return Measured(outputs, assess.plain_factors(self.engine.info.model, adapter))
+        return Measured(outputs, factors)
 
     def elicited(self, dev: list[EvalItem]) -> tuple[Elicitation, Measured]:
         """The rendering of the grid that serves the base best on dev items, and the suite asked in it."""
@@ -98,6 +109,7 @@ class Measurement:
         *,
         base: Measured,
         trained: Measured | None = None,
+        trained_bare: Measured | None = None,
         rival: Measured | None = None,
         prompting: Rival | None = None,
         run: Run,
@@ -111,6 +123,7 @@ class Measurement:
             conditions=self.conditions,
             base=base,
             trained=trained,
+            trained_bare=trained_bare,
             rival=rival,
             prompting=prompting,
             run=run.model_copy(update={"fingerprint": self.expected, "ledger_opening": self._opening}),

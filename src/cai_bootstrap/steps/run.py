@@ -5,8 +5,14 @@ from typing import Protocol
 
 from cai_bootstrap.config import Step
 from cai_bootstrap.errors import UntrustedResultError
+from cai_bootstrap.run.folder import CONSTITUTION, INSTRUCTIONS
 from cai_bootstrap.run.markers import DATA_REMEDY, Outputs, read_outputs, write_marker
 from cai_bootstrap.steps import baseline, evaluate, generate, prepare, train
+from cai_bootstrap.steps.constitution import baseline as principle_baseline
+from cai_bootstrap.steps.constitution import evaluate as principle_evaluate
+from cai_bootstrap.steps.constitution import generate as principle_generate
+from cai_bootstrap.steps.constitution import train as principle_train
+from cai_bootstrap.steps.constitution.identities import check_data as check_principle_data
 from cai_bootstrap.steps.context import StepContext
 from cai_bootstrap.steps.data import check_data
 from cai_bootstrap.steps.inputs import ADAPTER_REMEDY, check_inputs
@@ -31,13 +37,21 @@ class StepModule(Protocol):
         ...
 
 
-_STEPS: dict[Step, StepModule] = {
+_INSTRUCTIONS: dict[Step, StepModule] = {
     "prepare": prepare,
     "baseline": baseline,
     "generate": generate,
     "train": train,
     "evaluate": evaluate,
 }
+_CONSTITUTION: dict[Step, StepModule] = {
+    "prepare": prepare,
+    "baseline": principle_baseline,
+    "generate": principle_generate,
+    "train": principle_train,
+    "evaluate": principle_evaluate,
+}
+_STEPS: dict[str, dict[Step, StepModule]] = {INSTRUCTIONS.name: _INSTRUCTIONS, CONSTITUTION.name: _CONSTITUTION}
 
 
 def run_step(name: Step, context: StepContext) -> bool:
@@ -45,7 +59,7 @@ def run_step(name: Step, context: StepContext) -> bool:
 
     Raises UntrustedResultError if what it reads, or data and adapters that it wrote, were changed since.
     """
-    step = _STEPS[name]
+    step = _module(name, context)
     _check_data(name, context)
     check_inputs(name, context)
     before = _own_outputs(name, context)
@@ -68,6 +82,10 @@ def run_step(name: Step, context: StepContext) -> bool:
     return True
 
 
+def _module(name: Step, context: StepContext) -> StepModule:
+    return _STEPS[context.workspace.stage.name][name]
+
+
 def _own_outputs(name: Step, context: StepContext) -> Outputs | None:
     """What the step wrote before; None, with a notice, if its marker cannot be believed: it is done again."""
     try:
@@ -80,7 +98,7 @@ def _own_outputs(name: Step, context: StepContext) -> Outputs | None:
 def _check_own(name: Step, before: Outputs, context: StepContext) -> None:
     """Refuse changed data and a changed success marker; what is measured or prepared is made again, with a notice."""
     for path in before.changed():
-        if name in REMEDIES and _STEPS[name].is_here(before, context):
+        if name in REMEDIES and _module(name, context).is_here(before, context):
             raise UntrustedResultError(before.sentence(path, REMEDIES[name]))
         context.progress.say(before.sentence(path, "the step is done again"))
 
@@ -90,6 +108,9 @@ def _check_data(name: Step, context: StepContext) -> None:
     anew = name == "generate" and context.config.force_data
     foreign = name == "evaluate" and context.config.adapter is not None
     if name not in {"generate", "train", "evaluate"} or anew or foreign:
+        return
+    if context.workspace.stage is CONSTITUTION:
+        check_principle_data(context)
         return
     counts = check_data(context)
     if counts.found != counts.requested:

@@ -11,9 +11,10 @@ from cai_bootstrap.records import Critique, PreferencePair, Revision
 from cai_bootstrap.run.counts import PreflightReport
 from cai_bootstrap.run.folder import SUCCESS
 from cai_bootstrap.run.markers import Outputs
-from cai_bootstrap.steps.adapter import pairs_files, training_identity
+from cai_bootstrap.steps.adapter import pairs_files, training_identity, unbare_hint
 from cai_bootstrap.steps.context import StepContext
 from cai_bootstrap.training.checkpoints import find_checkpoint
+from cai_bootstrap.training.pairs import Asking
 from cai_bootstrap.training.preflight import Preflight, check_pairs
 from cai_bootstrap.training.train import TrainingRun
 
@@ -32,6 +33,8 @@ def run(context: StepContext, expected: str) -> dict[str, Path]:
     write_json(workspace.preflight, PreflightReport.model_validate(report).as_json())
     checkpoint = find_checkpoint(workspace.checkpoints, expected)
     if checkpoint is None:
+        if hint := unbare_hint(context):
+            context.progress.say(f"trains anew: {hint}")
         checkpoint = TrainingRun(
             config=config,
             prepared=context.prepared(),
@@ -62,8 +65,14 @@ def preflight(context: StepContext, tokenizer: Any) -> Preflight:
     pairs = [pair for path in pairs_files(context) for pair in read_jsonl(path, PreferencePair)]
     leaks = context.leakage()
     critiques = _critiques(context, {id for p in pairs for id in (p.chosen_id, p.rejected_id)})
+    settings = context.config.training
     return check_pairs(
-        pairs, tokenizer, max_length=context.config.training.max_length, leaks=leaks.hit, critiques=critiques
+        pairs,
+        tokenizer,
+        max_length=settings.max_length,
+        asking=Asking(settings.bare_share, context.config.seed),
+        leaks=leaks.hit,
+        critiques=critiques,
     )
 
 

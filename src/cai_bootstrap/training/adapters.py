@@ -1,5 +1,6 @@
 """The LoRA adapters of a model in training: made, copied and put back."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,8 +12,9 @@ from cai_bootstrap.config import Training
 from cai_bootstrap.errors import UsageError
 
 
-def with_adapters(model: Any, settings: Training, seed: int) -> Any:
-    """The model with new adapters; one that has adapters already is what it was.
+def with_adapters(model: Any, settings: Training, seed: int, start: Path | None = None) -> Any:
+    """The model with new adapters, or with those in the folder `start`, which are trained on with the rank and the
+    targets that they have; one that has adapters already is what it was.
 
     The base's own dropout is off, in training too: the reference is measured without. `lora_dropout` is on.
     Raises UsageError for adapters on the head, which the fused head would not see.
@@ -30,7 +32,9 @@ def with_adapters(model: Any, settings: Training, seed: int) -> Any:
         task_type="CAUSAL_LM",
     )
     set_seed(seed)  # the adapters' first weights are drawn
-    adapted = get_peft_model(model, lora)
+    adapted = (
+        get_peft_model(model, lora) if start is None else PeftModel.from_pretrained(model, start, is_trainable=True)
+    )
     if isinstance(adapted.get_output_embeddings(), BaseTunerLayer):
         raise UsageError(
             f"training.lora_targets = {settings.lora_targets!r}: adapters on the head (lm_head) are not trained; "

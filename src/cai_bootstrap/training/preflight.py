@@ -9,7 +9,7 @@ from typing import Any
 
 from cai_bootstrap.records import PreferencePair
 from cai_bootstrap.run.counts import Number, PairFigures
-from cai_bootstrap.training.pairs import TokenisedPair, tokenise
+from cai_bootstrap.training.pairs import PLAINLY, Asking, TokenisedPair, tokenise
 
 SHOWN = 10
 
@@ -32,14 +32,16 @@ def check_pairs(
     tokenizer: Any,
     *,
     max_length: int,
+    asking: Asking = PLAINLY,
     leaks: Callable[[str], str | None] = lambda _: None,
     critiques: Mapping[str, str] = MappingProxyType({}),
 ) -> Preflight:
     """Check every pair on its token ids and its full text; `leaks` names how a text meets the held-out suite, if so.
 
-    `critiques` maps the ids of revisions to the critiques that they were written after, which must not leak either.
+    `asking` is the training's: each pair is looked at as it will be asked. `critiques` maps the ids of revisions to the
+    critiques that they were written after, which must not leak either.
     """
-    tokenised = tokenise(pairs, tokenizer, max_length=max_length)
+    tokenised = tokenise(pairs, tokenizer, max_length=max_length, asking=asking)
     faults: dict[str, str] = {}
     seen: set[tuple[str, str, str]] = set()
     for pair, ids in zip(pairs, tokenised, strict=True):

@@ -30,6 +30,7 @@ class RankJob:
     events: Path
     run: str
     step: str
+    start: Path | None = None
 
     def write(self, path: Path) -> None:
         """Write it to a file, whose folder is made."""

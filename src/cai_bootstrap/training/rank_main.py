@@ -54,6 +54,7 @@ def _train(job: RankJob, stop: Path, rank: int) -> None:
         details=job.details,
         graphed=job.graphed,
         share=job.share,
+        start=job.start,
     ).run(job.pairs)
 
 

@@ -25,7 +25,7 @@ from cai_bootstrap.records import EvalItem, PreferencePair
 from cai_bootstrap.training.batch_split import Share, process_count, share_of
 from cai_bootstrap.training.checkpoints import Checkpoint, mark_success, newest_complete, read_success
 from cai_bootstrap.training.launch import launch
-from cai_bootstrap.training.pairs import TokenisedPair, rows_of, tokenise
+from cai_bootstrap.training.pairs import Asking, TokenisedPair, rows_of, tokenise
 from cai_bootstrap.training.rank_job import RankJob
 from cai_bootstrap.training.watch import CollapseWatch
 
@@ -61,6 +61,7 @@ class TrainingRun:
     `share` is set in each of several processes that train together (`training.launch`): what it does of every step.
     `tokenizer`: the prepared model's, where it was read already (Gemma's takes seconds).
     `graphed`: record steps as CUDA graphs, on a GPU and where nothing in a step is drawn or quantised.
+    `start`: the folder of an adapter to train on; as it is then, it is the reference.
     """
 
     config: RunConfig
@@ -74,6 +75,7 @@ class TrainingRun:
     share: Share | None = None
     graphed: bool = True
     tokenizer: Any = None
+    start: Path | None = None
 
     def run(self, pairs: Sequence[PreferencePair]) -> Checkpoint:
         """Train and return the marked checkpoint.
@@ -108,17 +110,20 @@ class TrainingRun:
             events=log.path,
             run=log.run,
             step=self.progress.step,
+            start=self.start,
         )
 
     def _train(self, pairs: Sequence[PreferencePair]) -> Checkpoint:
         from cai_bootstrap.training.ranks import Ranks
 
         model, tokenizer = self._load()
-        tokenised = tokenise(pairs, tokenizer, max_length=self.config.training.max_length)
+        settings = self.config.training
+        asking = Asking(settings.bare_share, self.config.seed)
+        tokenised = tokenise(pairs, tokenizer, max_length=settings.max_length, asking=asking)
         watch = self._watch()
         losses: list[float] = []
         epochs = 0.0
-        for number, phase in enumerate(phases(self.config.training)):
+        for number, phase in enumerate(phases(settings)):
             trainer = self._train_phase(number, phase, model, tokenizer, tokenised, watch)
             model = trainer.model
             losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
@@ -135,7 +140,8 @@ class TrainingRun:
                 epochs=round(epochs, 4),
                 details={
                     "pairs": len(pairs),
-                    "method": self.config.training.method,
+                    "asked_bare": sum(map(asking.is_bare, pairs)),
+                    "method": settings.method,
                     "processes": ranks.count,
                     "base_weights_sha256": self.prepared.weights_sha256,
                     "watch": watch.as_dicts() if watch else [],
@@ -279,7 +285,7 @@ class TrainingRun:
         logging.set_verbosity_error()
         settings = self.config.training
         return PreferenceTrainer(
-            with_adapters(model, settings, self.config.seed),
+            with_adapters(model, settings, self.config.seed, self.start),
             training_arguments(self.config, work, share),
             tokenizer,
             rows_of(pairs),

@@ -257,6 +257,9 @@ def _measured(results: Results | None) -> str:
         label = f"best prompted base, first line ({results.rival.rendering})"
         rows.append(_row(label, models.rival.first_line, by_line["rival"].wilson))
         rows.append(_row("trained, first line", trained.first_line, by_line["trained"].wilson))
+    if models.trained_bare is not None:
+        label = "trained, without the line break after the instruction"
+        rows.append(_row(label, models.trained_bare, statistics.rates["trained_bare"].wilson))
     met = meets_gate(trained.successes, trained.total)
     shown = math.floor(1000 * min(rate.exact_lower, rate.cluster_lower) + 1e-9) / 10
     undecided = undecided_on(suite.name, suite.sha256)
