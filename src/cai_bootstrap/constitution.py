@@ -28,6 +28,7 @@ FIELDS = ("id", "text", "category")
 SHOWN_FIELDS = ("demonstrations", "check", "judge", "applies_to", "matched")  # of version 2 alone
 CASE_FIELDS = ("instruction", "answer", "critique", "better")
 MATCHED_FIELDS = ("applies", "does_not")
+LABELS = ("Principle:", "Instruction:", "Critique:", "Better answer:")  # how the parts of a prompt begin
 MIN_DEMONSTRATIONS = 2
 KINDS: tuple[PromptKind, ...] = get_args(PromptKind)
 NEEDS = "each principle needs id, text and category"
@@ -132,11 +133,11 @@ def load_constitution(path: Path) -> Constitution:
         )
     principles = [reader.principle(number, node, version) for number, node in enumerate(nodes.value)]
     _refuse_duplicates(path, principles, nodes.value)
-    name = reader.name(root) or path.stem
+    name = reader.name(root)
     content: list[Any] = [[p.id, p.text, p.category] for p in principles]
-    if version > 1:
+    if version > 1:  # the file's own name, if it has one: to move a file changes nothing
         content = [version, name, [_content(principle) for principle in principles]]
-    return Constitution(tuple(principles), fingerprint(content), name, version)
+    return Constitution(tuple(principles), fingerprint(content), name or path.stem, version)
 
 
 def located(path: Path) -> Path:
@@ -158,6 +159,10 @@ def _content(principle: Principle) -> dict[str, object]:
 
 def _line(node: Node) -> int:
     return int(node.start_mark.line) + 1
+
+
+def _by_name(node: yaml.MappingNode) -> dict[str, Node]:
+    return {str(key.value): value for key, value in node.value}
 
 
 def _text(node: Node | None) -> str | None:
@@ -182,8 +187,7 @@ class _Reader:
         raise UsageError(f"{self.path}: {message}")
 
     def version(self, root: yaml.MappingNode) -> int:
-        fields = {key.value: value for key, value in root.value}
-        node = fields.get("version")
+        node = _by_name(root).get("version")
         if node is None:
             return 1
         number = next((n for n in VERSIONS if _text(node) == str(n)), None)
@@ -201,7 +205,7 @@ class _Reader:
         where, line = f"principles[{number}]", _line(node)
         if not isinstance(node, yaml.MappingNode):
             self.fail(f"{where} (line {line}) is not a mapping; {NEEDS}")
-        fields = {key.value: value for key, value in node.value}
+        fields = _by_name(node)
         id, text, category = (self._needed(fields, name, where, line, NEEDS) for name in FIELDS)
         if version == 1:
             if early := sorted(set(fields) & set(SHOWN_FIELDS)):
@@ -265,10 +269,17 @@ class _Reader:
             self.fail(f"{where} (line {line}) is not a mapping; {CASE_NEEDS}")
         known = (*CASE_FIELDS, "by")
         self._fields(node, known, where, f"known: {', '.join(known)}")
-        fields = {key.value: value for key, value in node.value}
+        fields = _by_name(node)
         instruction, answer, critique, better = (
             self._needed(fields, name, where, line, CASE_NEEDS) for name in CASE_FIELDS
         )
+        for name in CASE_FIELDS:
+            label = next((label for label in LABELS if label in (_text(fields[name]) or "")), None)
+            if label is not None:
+                self.fail(
+                    f"{where}: '{name}' holds '{label}' (line {_line(fields[name])}), with which a part of the prompt "
+                    "begins; word it otherwise"
+                )
         by = "person"
         if "by" in fields:
             author = "'by' says who wrote it: person, model or a name; or leave it out"
@@ -308,7 +319,7 @@ class _Reader:
         if not isinstance(node, yaml.MappingNode):
             self.fail(f"{where}: 'matched' is not a mapping (line {_line(node)}); {expected}")
         self._fields(node, MATCHED_FIELDS, f"{where}: matched", expected)
-        fields = {key.value: value for key, value in node.value}
+        fields = _by_name(node)
         lines: dict[str, int] = {}
         lists: list[tuple[str, ...]] = []
         for name in MATCHED_FIELDS:

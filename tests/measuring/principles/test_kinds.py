@@ -67,3 +67,8 @@ def test_conditional_needs_sixty_pairs_and_a_bound_above_thirty_points() -> None
     assert not evidence(59, 0, 59)
     assert not evidence(60, 60, 60)
     assert not evidence(24, 0, 60)
+
+
+def test_a_small_word_at_the_start_is_no_phrase() -> None:
+    assert shown("Kite is a toy.", "A kite is a toy.").openings == []
+    assert shown("A kite is a toy.", "I think a kite is a toy.").openings == ["i think"]
