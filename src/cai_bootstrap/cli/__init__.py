@@ -31,7 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "suite": ("cai_bootstrap.cli.suite:suite", "Show, verify and count the held-out suite; its ledger."),
     "instructions": ("cai_bootstrap.cli.instructions:instructions", "Sample training instructions into a file."),
     "constitution": ("cai_bootstrap.cli.constitution:constitution", "Check, try and draft a constitution."),
-    "prompts": ("cai_bootstrap.cli.inspect:prompts", "Print the exact prompts."),
+    "prompts": ("cai_bootstrap.cli.inspect:prompts", "Print the exact prompts; check your own."),
     "pairs": ("cai_bootstrap.cli.inspect:pairs", "Check preference pairs before training."),
     "config": ("cai_bootstrap.cli.inspect:config", "Show the configuration and where each value came from."),
     "plan": ("cai_bootstrap.cli.plan:plan", "GPU memory, hours and dollars of a run, before anything is loaded."),
