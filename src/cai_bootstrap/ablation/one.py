@@ -17,7 +17,7 @@ from cai_bootstrap.ablation.derive import derive
 from cai_bootstrap.ablation.ifbench import ifbench
 from cai_bootstrap.ablation.outcome import Outcome, read_outcome, write_outcome
 from cai_bootstrap.ablation.plan import SHARED, JobFile, Variation
-from cai_bootstrap.ablation.revision import revision
+from cai_bootstrap.ablation.steering import steering
 from cai_bootstrap.config import RunConfig, dump_yaml, resolve
 from cai_bootstrap.errors import (
     EXIT_FAILURE,
@@ -41,7 +41,7 @@ from cai_bootstrap.standby import Standby
 from cai_bootstrap.steps.context import StepContext
 from cai_bootstrap.supervise import Signals, StopRequest, die_with_parent, step_command, supervise
 
-_ALONE = {"prompting": measures.prompting, "eos_bias": measures.eos_bias, "revision": revision}
+_ALONE = {"prompting": measures.prompting, "eos_bias": measures.eos_bias, "constitution": steering}
 _ADAPTED = {"renderings": measures.renderings, "forgetting": measures.forgetting, "ifbench": ifbench}
 
 

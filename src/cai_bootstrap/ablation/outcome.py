@@ -136,10 +136,11 @@ class Outcome:
 
     def rows(self) -> list[RateRow]:
         """Each row with its counts, rate and Wilson interval."""
-        return [_rate_row(name, list(verdicts.values())) for name, verdicts in self.verdicts.items()]
+        return [rate_row(name, list(verdicts.values())) for name, verdicts in self.verdicts.items()]
 
 
-def _rate_row(name: str, verdicts: Sequence[bool]) -> RateRow:
+def rate_row(name: str, verdicts: Sequence[bool]) -> RateRow:
+    """A row from its verdicts, at least one."""
     successes, total = sum(verdicts), len(verdicts)
     low, high = statistics.wilson(successes, total)
     wilson = (round(low, 6), round(high, 6))

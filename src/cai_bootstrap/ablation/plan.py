@@ -9,7 +9,7 @@ from cai_bootstrap.config import Section
 from cai_bootstrap.errors import UsageError
 from cai_bootstrap.yaml_files import read_yaml
 
-Kind = Literal["train", "prompting", "revision", "eos_bias", "renderings", "forgetting", "ifbench"]
+Kind = Literal["train", "prompting", "constitution", "eos_bias", "renderings", "forgetting", "ifbench"]
 PairRule = Literal[
     "as_made",
     "without_revisions",

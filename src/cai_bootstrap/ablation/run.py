@@ -23,6 +23,7 @@ from cai_bootstrap.ablation.outcome import (
     read_outcome,
 )
 from cai_bootstrap.ablation.plan import SHARED, JobFile, Variation, VariationSet
+from cai_bootstrap.ablation.study import load_study
 from cai_bootstrap.config import Resolved, RunConfig, resolve, show
 from cai_bootstrap.constitution import load_constitution
 from cai_bootstrap.errors import KILLED, CaiError, UsageError
@@ -129,7 +130,8 @@ def _jobs(
         prints[name] = fingerprint(
             [variation.model_dump(mode="json", exclude={"what", "group"}) if variation else None, settings,
              suite.sha256, constitution(config.constitution).sha256, weights(config.model, config.revision),
-             SCORER_VERSION, PROMPT_VERSION, LABEL_VERSION, __version__, [prints[other] for other in waits_for]]
+             SCORER_VERSION, PROMPT_VERSION, LABEL_VERSION, __version__, [prints[other] for other in waits_for],
+             *_studied(variation)]
         )  # fmt: skip
         return _Job(name, variation, waits_for, config, prints[name])
 
@@ -149,6 +151,14 @@ def _jobs(
         waits = ([SHARED] if variation.uses_shared else []) + ([variation.needs] if variation.needs else [])
         add(variation.name, variation, tuple(waits))
     return jobs, others
+
+
+def _studied(variation: Variation | None) -> list[str]:
+    """What a study varies beside the configuration: the principles that its file names. Others have none."""
+    if variation is None or variation.kind != "constitution":
+        return []
+    study = variation.options.get("study")
+    return [load_study(Path(study) if study else None).sha256]
 
 
 def _weights(model: str, revision: str | None) -> list[str]:

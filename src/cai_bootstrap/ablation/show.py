@@ -1,8 +1,11 @@
 """The table and the plot of a set of variations, from `results/ablation.json`."""
 
 from pathlib import Path
+from typing import Any
 
+from cai_bootstrap.ablation.effects import SHOWN
 from cai_bootstrap.ablation.outcome import AblationTable, Entry, RateRow
+from cai_bootstrap.ablation.steering_report import SteeringReport, arm_lines, cell_lines, report_in
 from cai_bootstrap.records import TASK_TYPES
 
 DARK, LIGHT = "#1f5a8a", "#8fb4d0"
@@ -33,6 +36,9 @@ def print_tables(ablation: AblationTable) -> None:
             if figure.startswith("perplexity"):
                 table.add_row("", figure, f"{value:g}", "", "")
     console.print(table)
+    for entry in ablation.variations:
+        if report := report_in(entry.figures):
+            _print_steering(console, report)
     if not ablation.contrasts:
         return
     gains = Table(title="What the gain comes from (paired; p adjusted for the number of rows)", title_justify="left")
@@ -47,6 +53,27 @@ def print_tables(ablation: AblationTable) -> None:
             f"{comparison.adjusted_p:.2g}",
         )
     console.print(gains)
+
+
+def _print_steering(console: Any, report: SteeringReport) -> None:
+    """The cells of each principle, the adapters, and what steers, in words."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    titles = ("principle", "text", *(f"{shown} demonstrations" for shown in SHOWN))
+    cells = Table(title=f"Revisions of {report.questions} first answers that obey", title_justify="left")
+    headings = ("principle", "trained on", "method", "pairs", "obeys", "obeys the next one", "ends by itself")
+    arms = Table(title=f"Adapters, asked {report.held_out} held-out questions plainly", title_justify="left")
+    for table, names, rows in ((cells, titles, cell_lines(report)), (arms, headings, arm_lines(report))):
+        for name in names:
+            table.add_column(name)
+        for row in rows:
+            table.add_row(*map(escape, row))
+        if table.row_count:
+            console.print(table)
+    sentences = (f"steered by: {report.steering.steered_by}", report.steering.sentence, report.critique)
+    for sentence in filter(None, sentences):
+        console.print(escape(sentence))
 
 
 def main_rows(entry: Entry) -> list[RateRow]:

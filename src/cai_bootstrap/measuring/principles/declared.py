@@ -24,6 +24,7 @@ from cai_bootstrap.measuring.declared import (
     Sha256,
     TrainedFactors,
 )
+from cai_bootstrap.measuring.principles.beside_block import Beside
 from cai_bootstrap.measuring.principles.figures import ARMS, Added, Arm, Joint, PrincipleFigures
 from cai_bootstrap.records import Prompt, PromptKind
 
@@ -213,17 +214,14 @@ class PrincipleFile(BaseModel):
     rival: PromptedRival | None
     principles: dict[str, Any]
     joint: dict[str, Any]
-    beside: dict[str, Any]
+    beside: Beside
     gate: dict[str, Any]
     run: ConstitutionRun | None
     items: list[PrincipleItem]
 
 
 class PrincipleResults(BaseModel):
-    """A whole file whose figures follow from its answers: one that was built here, or read and checked.
-
-    `beside` holds what was measured beside, block by block (`beside.py`), as it was written.
-    """
+    """A whole file whose figures follow from its answers: one that was built here, or read and checked."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -237,7 +235,7 @@ class PrincipleResults(BaseModel):
     rival: PromptedRival | None
     principles: dict[str, PrincipleFigures]
     joint: Joint
-    beside: dict[str, Any]
+    beside: Beside
     gate: PrincipleGate
     run: ConstitutionRun | None
     items: list[PrincipleItem]

@@ -54,6 +54,8 @@ def in_words(principle_id: str, figures: PrincipleFigures) -> str:
         return f"{name}: raw base {_rate(figures.base)}."
     beside = [f"{arm} {_share(rate)}" for arm, rate in figures.present().items() if arm != "trained"]
     parts = [", ".join([f"{name}: {_rate(figures.trained)}", *beside])]
+    if not figures.base.total:
+        return f"{name}: no held-out prompt to which it applies was judged."
     if figures.judge == "not_judged":
         return f"{parts[0]}; not judged: no judge of it is trusted, so nothing is found."
     if figures.rule_selected:
@@ -63,7 +65,7 @@ def in_words(principle_id: str, figures: PrincipleFigures) -> str:
     parts.append("held" if figures.held else "not held")
     if figures.better_than_prompting:
         parts.append("better than prompting")
-    elif figures.distilled is not None:
+    elif figures.distilled is not None and figures.held:  # what nobody obeys is as good as prompting, too
         parts.append(
             "as good as prompting, to within five points"
             if figures.distilled

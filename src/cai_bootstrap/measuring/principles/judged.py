@@ -13,9 +13,9 @@ def judge_answer(judging: Judging, prompt: Prompt, output: Output, by_model: Map
     """Judge one answer by every principle that its prompt is asked for.
 
     The first line is judged whether or not it ended, alike in all arms; `strict` asks that the whole answer obeys and
-    ended by EOS. `by_model` holds the model's verdicts on the first line, by principle, where the model is the judge;
-    more than a first line it has not seen, so there a longer answer is never strictly right. A principle without a
-    verdict is left out.
+    ended by EOS (the rival's: by its stop rule). `by_model` holds the model's verdicts on the first line, by principle,
+    where the model is the judge; more than a first line it has not seen, so there a longer answer is never strictly
+    right. A principle without a verdict is left out.
     """
     line, whole = first_line(output.text), output.text.strip()
     holds: dict[str, bool] = {}

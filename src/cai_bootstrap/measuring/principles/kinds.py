@@ -4,6 +4,7 @@ A model that obeys by repeating what its demonstrations added has learnt a phras
 where it applies, and leaves alone where it does not, was learnt as a principle.
 """
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from difflib import SequenceMatcher
@@ -17,6 +18,7 @@ RUN_WORDS = 3  # a shared run of so many words is a phrase
 MIN_OBEYING = 10  # of fewer obeying answers nothing is said
 MIN_PAIRS = 60  # matched held-out pairs
 MIN_CONDITIONAL = 0.3  # hit rate minus false alarms: the lower bound must lie above it
+_MARK = re.compile(r"[,.;:!?()…–—]+")
 _SHOWN = 3  # phrases that are named as evidence
 
 
@@ -36,7 +38,7 @@ def added_words(demonstrations: Sequence[Demonstration]) -> Added:
                 continue
             words = after[start:end]
             runs |= _runs(words)
-            if what == "insert" and len(words) < RUN_WORDS:
+            if what == "insert" and _is_set_off(words, demonstration.better):
                 if start == 0:
                     openings.add(" ".join(words))
                 if end == len(after):
@@ -81,6 +83,11 @@ def conditional_evidence(hits: Sequence[bool], false_alarms: Sequence[bool], gro
         lower=lift.lower,
         shown=lift.total >= MIN_PAIRS and lift.lower > MIN_CONDITIONAL,
     )
+
+
+def _is_set_off(words: Sequence[str], better: str) -> bool:
+    """Whether so short an addition is one by itself: two words, or one that a mark parts from the rest ("Thanks!")."""
+    return len(words) == 2 or any(folded_words(part) == tuple(words) for part in _MARK.split(better))
 
 
 def _runs(words: Sequence[str]) -> set[str]:

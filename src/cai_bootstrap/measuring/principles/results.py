@@ -17,6 +17,7 @@ from cai_bootstrap.errors import DataError, UntrustedResultError
 from cai_bootstrap.files import read_json, write_json
 from cai_bootstrap.measuring.conditions import Conditions
 from cai_bootstrap.measuring.disagreements import differences
+from cai_bootstrap.measuring.principles.beside_block import Beside, beside_faults
 from cai_bootstrap.measuring.principles.declared import (
     Arms,
     Constituted,
@@ -106,7 +107,7 @@ def build_principle_results(
     conditions: Conditions,
     asked: Asked,
     judges: Judges,
-    beside: Mapping[str, Any] | None = None,
+    beside: Beside | None = None,
     run: ConstitutionRun | None = None,
     threshold: float = THRESHOLD,
     enforced: bool = False,
@@ -120,8 +121,10 @@ def build_principle_results(
     judging = Judging({principle.id: principle for principle in described.principles}, judges.records)
     _must_belong(judging, prompts, conditions, asked)
     items = [_item(judging, judges.model_verdicts, prompt, asked) for prompt in prompts]
-    if fault := next(missing_verdicts(judging, items), None):
-        raise DataError(one_line(fault))
+    beside = beside or Beside()
+    for faults in (missing_verdicts(judging, items), beside_faults(beside, judging.principles)):
+        if fault := next(faults, None):
+            raise DataError(one_line(fault))
     principles = summarise(judging, items, threshold)
     return PrincipleResults(
         schema_version=SCHEMA_VERSION,
@@ -134,7 +137,7 @@ def build_principle_results(
         rival=asked.prompting,
         principles=principles,
         joint=joint_of(judging, items),
-        beside=dict(beside or {}),
+        beside=beside,
         gate=gate_of(principles, threshold, enforced),
         run=run,
         items=items,
@@ -162,6 +165,7 @@ def read_principle_results(path: Path, constitution: Constitution | None = None)
         described = _described(constitution, selected).model_dump(mode="json")
         _must_agree(path, differences("constitution", raw["constitution"], described))
     judging = judging_of(claims)
+    _must_agree(path, beside_faults(claims.beside, judging.principles))
     _must_agree(path, missing_verdicts(judging, claims.items))
     _must_agree(path, verdict_faults(judging, claims.items))
     threshold, enforced = _gate_settings(path, raw["gate"])

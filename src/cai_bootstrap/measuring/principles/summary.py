@@ -215,13 +215,16 @@ def _lifts(id: str, counted: Items) -> Lifts:
     return Lifts(over("base"), over("control"), over("rival"))
 
 
-def _lift(lift: PairedLift | None, p_holm: float | None) -> Lift | None:
-    if lift is None:
-        return None
+def lift_figures(lift: PairedLift, p_holm: float | None) -> Lift:
+    """A lift as it stands in a file; `p_holm` is adjusted for the number of principles."""
     return Lift(
         estimate=lift.estimate, lower=lift.lower, p=lift.p, p_holm=p_holm, gained=lift.gained, lost=lift.lost,
         total=lift.total,
     )  # fmt: skip
+
+
+def _lift(lift: PairedLift | None, p_holm: float | None) -> Lift | None:
+    return None if lift is None else lift_figures(lift, p_holm)
 
 
 def _arm_rates(items: Items, id: str) -> ArmRates | None:
