@@ -166,7 +166,7 @@ def test_the_shown_constitution_holds_the_default_ones_principles_with_six_varie
     ]
     cases = [d for p in shown.principles for d in p.demonstrations]
     assert all(len(p.demonstrations) >= 6 for p in shown.principles)
-    assert all(sum(d.flawless for d in p.demonstrations) == 2 for p in shown.principles)
+    assert all(sum(d.flawless for d in p.demonstrations) >= 2 for p in shown.principles)
     assert len({d.instruction for d in cases}) == len({d.critique for d in cases}) == len(cases)
 
 
