@@ -127,7 +127,7 @@ def test_check_says_what_a_file_holds(path: Path, cai: Cai) -> None:
     code, out, err = cai("constitution", "check", path)
     assert code == 0
     assert "thanks: a text alone; check" in out
-    assert "note: thanks: its check chooses pairs and decides measurements too" in out
+    assert "note: thanks: without a 'judge'" in out
     assert "a text alone changed nothing" in err
     assert err.count("WARNING") == 1
     code, out, _ = cai("constitution", "check", path, "--json")
