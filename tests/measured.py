@@ -5,7 +5,7 @@ from typing import Any
 
 from cai_bootstrap.judging.scorers import SCORER_VERSION
 from cai_bootstrap.judging.suite import Suite
-from cai_bootstrap.measuring.assess import plain_factors
+from cai_bootstrap.measuring.assess import bare_factors, plain_factors
 from cai_bootstrap.measuring.conditions import FIRST_LINE_RULE, Conditions, item_order
 from cai_bootstrap.measuring.declared import Factors, Rival
 from cai_bootstrap.measuring.results import Measured, Output, build_results
@@ -100,6 +100,16 @@ def outputs_with(suite: Suite, failures: int) -> dict[str, Output]:
     return {item.id: Output(reference(item), at >= failures) for at, item in enumerate(suite.items)}
 
 
+def bare_with(suite: Suite, failures: int) -> dict[str, Output]:
+    """The same as the trained model gives them when it is asked bare: it begins a line first."""
+    return {id: Output(f"\n{output.text}", output.finished) for id, output in outputs_with(suite, failures).items()}
+
+
+def asked_bare(outputs: Mapping[str, Output] | None, adapter: str = ADAPTER) -> Measured | None:
+    """The trained side, asked without the line break; None without outputs."""
+    return None if outputs is None else Measured(outputs, bare_factors("tiny", adapter))
+
+
 def measured(outputs: Mapping[str, Output] | None, adapter: str | None = None) -> Measured | None:
     """A side that was asked plainly, as the steps declare it; None without outputs."""
     return None if outputs is None else Measured(outputs, plain_factors("tiny", adapter))
@@ -124,6 +134,7 @@ def results_with(
     suite: Suite,
     *,
     trained_failures: int | None,
+    bare_failures: int | None = None,
     base_failures: int | None = 30,
     enforced: bool = True,
     rival: Mapping[str, Any] | None = None,
@@ -135,6 +146,7 @@ def results_with(
         conditions=conditions_for(suite, **conditions),
         base=None if base_failures is None else measured(outputs_with(suite, base_failures)),
         trained=None if trained_failures is None else measured(outputs_with(suite, trained_failures), ADAPTER),
+        trained_bare=None if bare_failures is None else asked_bare(bare_with(suite, bare_failures)),
         rival=prompted(rival),
         prompting=described(rival),
         enforced=enforced,

@@ -176,6 +176,7 @@ class Stage:
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> "Stage":
         from cai_bootstrap.steps import context, generate
+        from cai_bootstrap.steps.constitution import generate as revise
 
         def opened(*_: Any, adapter: Path | None = None, **__: Any) -> OpenedModel:
             engine = self.make_engine()
@@ -188,6 +189,7 @@ class Stage:
         monkeypatch.setattr(context, "prepare", prepared)
         monkeypatch.setattr(context, "open_model", opened)
         monkeypatch.setattr(generate, "open_model", opened)
+        monkeypatch.setattr(revise, "open_model", opened)
         return self
 
     def context(self, config: RunConfig) -> StepContext:

@@ -73,6 +73,13 @@ def test_a_file_without_a_name_is_called_by_its_stem(tmp_path: Path) -> None:
     assert load_constitution(path).name == "own"
 
 
+def test_a_file_that_moves_keeps_its_hash(tmp_path: Path) -> None:
+    unnamed = WHOLE.replace("name: polite\n", "")
+    here, there = (load_constitution(at(tmp_path / name, unnamed)) for name in ("a.yaml", "b.yaml"))
+    assert here.sha256 == there.sha256
+    assert (here.name, there.name) == ("a", "b")
+
+
 @pytest.mark.parametrize(
     ("old", "new"),
     [
@@ -107,6 +114,9 @@ def test_the_hash_covers_all_that_version_2_says(tmp_path: Path, old: str, new: 
          "demonstrations[0] has no 'critique' (line 8); each demonstration needs instruction, answer, critique and"),
         ("        better: Thanks for asking!", "        beter: Thanks for asking!",
          "demonstrations[0] has an unknown field 'beter' (line 11)"),
+        ("critique: It is fine.", "critique: 'Critique: It is fine.'",
+         "demonstrations[1]: 'critique' holds 'Critique:' (line 14), with which a part of the prompt begins"),
+        ("    check: {", "    ? [a, b]\n    : c\n    check: {", "principles[0] has an unknown field"),
         ("by: Ann", "by: ~", "demonstrations[1] has no 'by' (line 12)"),
         ("check: starts_with, text", "check: start_with, text", "check: unknown check 'start_with'"),
         ("check: starts_with, text", "check: starts_with, word", "unknown argument 'word' of check 'starts_with'"),

@@ -61,7 +61,8 @@ def test_the_wheel_holds_data_types_and_licences(wheel: zipfile.ZipFile) -> None
     for path in tracked:
         packed = path.removeprefix("src/") if path.startswith("src/") else f"cai_bootstrap/_shipped/{path}"
         assert packed in names, f"{path} is not in the wheel"
-    assert {"cai_bootstrap/py.typed", "cai_bootstrap/_shipped/constitution.yaml"} <= names
+    shipped = {f"cai_bootstrap/_shipped/{name}" for name in ("constitution.yaml", "constitution_v2.yaml")}
+    assert {"cai_bootstrap/py.typed", *shipped} <= names
     assert "cai_bootstrap/_shipped/constraints.txt" in names
     for licence in ("LICENSE", "NOTICE"):
         assert f"cai_bootstrap-{__version__}.dist-info/licenses/{licence}" in names

@@ -19,13 +19,16 @@ from cai_bootstrap.errors import UsageError
 from cai_bootstrap.files import fingerprint
 from cai_bootstrap.judging.rules import Rule, rule_fault
 from cai_bootstrap.records import PromptKind
+from cai_bootstrap.shipped import shipped
 from cai_bootstrap.yaml_files import read_yaml
 
+SHIPPED = ("constitution.yaml", "constitution_v2.yaml")
 VERSIONS = (1, 2)
 FIELDS = ("id", "text", "category")
 SHOWN_FIELDS = ("demonstrations", "check", "judge", "applies_to", "matched")  # of version 2 alone
 CASE_FIELDS = ("instruction", "answer", "critique", "better")
 MATCHED_FIELDS = ("applies", "does_not")
+LABELS = ("Principle:", "Instruction:", "Critique:", "Better answer:")  # how the parts of a prompt begin
 MIN_DEMONSTRATIONS = 2
 KINDS: tuple[PromptKind, ...] = get_args(PromptKind)
 NEEDS = "each principle needs id, text and category"
@@ -111,9 +114,12 @@ class Constitution:
 def load_constitution(path: Path) -> Constitution:
     """Read a constitution from YAML: `principles`, a list of {id, text, category} and, in version 2, what shows them.
 
+    The bare name of a shipped one (`constitution_v2.yaml`) is found wherever the product is installed.
+
     Raises UsageError naming the file, the line and the field that is wrong, and what is expected. Whether each check
     agrees with its demonstrations is `generation.principles.load_checked`'s question.
     """
+    path = located(path)
     root = read_yaml(path, what="constitution", missing="; give one with --constitution FILE", parse=yaml.compose)
     if not isinstance(root, yaml.MappingNode):
         raise UsageError(f"{path}: expected a mapping with 'principles', a list of {{id, text, category}}")
@@ -127,11 +133,18 @@ def load_constitution(path: Path) -> Constitution:
         )
     principles = [reader.principle(number, node, version) for number, node in enumerate(nodes.value)]
     _refuse_duplicates(path, principles, nodes.value)
-    name = reader.name(root) or path.stem
+    name = reader.name(root)
     content: list[Any] = [[p.id, p.text, p.category] for p in principles]
-    if version > 1:
+    if version > 1:  # the file's own name, if it has one: to move a file changes nothing
         content = [version, name, [_content(principle) for principle in principles]]
-    return Constitution(tuple(principles), fingerprint(content), name, version)
+    return Constitution(tuple(principles), fingerprint(content), name or path.stem, version)
+
+
+def located(path: Path) -> Path:
+    """The path, or the shipped file of that bare name where no such file lies in the working directory."""
+    if path.exists() or path != Path(path.name) or path.name not in SHIPPED:
+        return path
+    return shipped(path.name)
 
 
 def _content(principle: Principle) -> dict[str, object]:
@@ -146,6 +159,10 @@ def _content(principle: Principle) -> dict[str, object]:
 
 def _line(node: Node) -> int:
     return int(node.start_mark.line) + 1
+
+
+def _by_name(node: yaml.MappingNode) -> dict[str, Node]:
+    return {str(key.value): value for key, value in node.value}
 
 
 def _text(node: Node | None) -> str | None:
@@ -170,8 +187,7 @@ class _Reader:
         raise UsageError(f"{self.path}: {message}")
 
     def version(self, root: yaml.MappingNode) -> int:
-        fields = {key.value: value for key, value in root.value}
-        node = fields.get("version")
+        node = _by_name(root).get("version")
         if node is None:
             return 1
         number = next((n for n in VERSIONS if _text(node) == str(n)), None)
@@ -189,8 +205,8 @@ class _Reader:
         where, line = f"principles[{number}]", _line(node)
         if not isinstance(node, yaml.MappingNode):
             self.fail(f"{where} (line {line}) is not a mapping; {NEEDS}")
-        fields = {key.value: value for key, value in node.value}
-        texts = [self._needed(fields, name, where, line, NEEDS) for name in FIELDS]
+        fields = _by_name(node)
+        id, text, category = (self._needed(fields, name, where, line, NEEDS) for name in FIELDS)
         if version == 1:
             if early := sorted(set(fields) & set(SHOWN_FIELDS)):
                 self.fail(
@@ -198,18 +214,18 @@ class _Reader:
                 )
             if unknown := sorted(set(fields) - set(FIELDS)):
                 self.fail(f"{where} has an unknown field '{unknown[0]}' (line {line}); known: {', '.join(FIELDS)}")
-            return Principle(*texts)
+            return Principle(id, text, category)
         known = (*FIELDS, *SHOWN_FIELDS)
         self._fields(node, known, where, f"known: {', '.join(known)}")
-        where = f"{where} '{texts[0]}'"
+        where = f"{where} '{id}'"
         return Principle(
-            *texts,
+            id, text, category,
             demonstrations=self._demonstrations(fields["demonstrations"], where) if "demonstrations" in fields else (),
             check=self._rule(fields["check"], f"{where}: check") if "check" in fields else None,
             judge=self._rule(fields["judge"], f"{where}: judge") if "judge" in fields else None,
             applies_to=self._kinds(fields["applies_to"], where) if "applies_to" in fields else (),
             matched=self._matched(fields["matched"], where) if "matched" in fields else None,
-        )
+        )  # fmt: skip
 
     def _needed(self, fields: Mapping[str, Node], name: str, where: str, line: int, needs: str) -> str:
         text = _text(fields.get(name))
@@ -253,12 +269,22 @@ class _Reader:
             self.fail(f"{where} (line {line}) is not a mapping; {CASE_NEEDS}")
         known = (*CASE_FIELDS, "by")
         self._fields(node, known, where, f"known: {', '.join(known)}")
-        fields = {key.value: value for key, value in node.value}
-        texts = [self._needed(fields, name, where, line, CASE_NEEDS) for name in CASE_FIELDS]
-        if "by" not in fields:
-            return Demonstration(*texts)
-        by = self._needed(fields, "by", where, line, "'by' says who wrote it: person, model or a name; or leave it out")
-        return Demonstration(*texts, by=by)
+        fields = _by_name(node)
+        instruction, answer, critique, better = (
+            self._needed(fields, name, where, line, CASE_NEEDS) for name in CASE_FIELDS
+        )
+        for name in CASE_FIELDS:
+            label = next((label for label in LABELS if label in (_text(fields[name]) or "")), None)
+            if label is not None:
+                self.fail(
+                    f"{where}: '{name}' holds '{label}' (line {_line(fields[name])}), with which a part of the prompt "
+                    "begins; word it otherwise"
+                )
+        by = "person"
+        if "by" in fields:
+            author = "'by' says who wrote it: person, model or a name; or leave it out"
+            by = self._needed(fields, "by", where, line, author)
+        return Demonstration(instruction, answer, critique, better, by)
 
     def _rule(self, node: Node, where: str) -> Rule:
         try:
@@ -293,7 +319,7 @@ class _Reader:
         if not isinstance(node, yaml.MappingNode):
             self.fail(f"{where}: 'matched' is not a mapping (line {_line(node)}); {expected}")
         self._fields(node, MATCHED_FIELDS, f"{where}: matched", expected)
-        fields = {key.value: value for key, value in node.value}
+        fields = _by_name(node)
         lines: dict[str, int] = {}
         lists: list[tuple[str, ...]] = []
         for name in MATCHED_FIELDS:

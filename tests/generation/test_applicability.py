@@ -15,13 +15,13 @@ from cai_bootstrap.generation.applicability import (
     CHOICES,
     FRAMINGS,
     PROMPT_VERSION,
-    WORKED_PAIRS,
     Applicability,
     applicability_prompts,
     applies_by_rule,
     auc,
     decide,
 )
+from cai_bootstrap.generation.principles import WORKED_PAIRS
 from cai_bootstrap.records import Prompt
 
 TOOLS = ("saw", "axe", "drill", "razor", "chisel", "torch", "acid", "bleach", "blade", "needle", "rifle", "furnace")

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from itertools import combinations
+from pathlib import Path
 
 from rapidfuzz.distance import Indel
 
@@ -17,7 +18,7 @@ from cai_bootstrap.instructions.text import normalised, word_list
 from cai_bootstrap.judging.suite import load_suite
 from cai_bootstrap.records import TASK_TYPES, Prompt
 
-SHA256 = "a3be6b856d4080dd009532de9f26fbf47fc42927c31f9522bcd08d330eb0ddb7"
+SHA256 = "4080d98fc8bf9c66d600ab02a81da76cdccdefd343019dcc9a0a3126864c4b2c"
 PARTICLES = {"a", "an", "the", "out", "up", "of", "for", "in", "turns", "sour"}
 
 
@@ -95,3 +96,14 @@ def test_the_shipped_prompts_are_frozen_whatever_the_seed() -> None:
     assert first.sha256 == SHA256
     assert first.counts.read == first.counts.kept == len(shipped_prompts())
     assert (first.counts.train, first.counts.unseen) == (len(first.train), len(first.unseen))
+
+
+def test_the_page_about_prompts_tells_the_counts() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "prompts.md").read_text(encoding="utf-8")
+    for split in SPLITS:
+        prompts = of(split)
+        count = f"| {split} | {len(prompts):,} | "
+        row = next(line for line in page.splitlines() if line.startswith(count))
+        assert str(len({prompt.wording for prompt in prompts})) in row
+        assert row.endswith(f"| {len({prompt.topic for prompt in prompts})} |")
+        assert all(str(count) in row for count in Counter(prompt.kind for prompt in prompts).values())

@@ -100,6 +100,16 @@ def test_a_finished_training_leaves_the_adapter_and_its_marker_only(trained: Che
     assert (marker["pairs"], marker["method"], marker["epochs"]) == (10, "joint", 1.2)
 
 
+def test_the_share_that_is_asked_bare_trains_another_adapter_and_is_counted(
+    tmp_path: Path, prepared: PreparedModel, trained: Checkpoint
+) -> None:
+    plain = training(tmp_path / "plain/run", prepared, training__bare_share=0.0).run(pairs_of())
+    again = training(tmp_path / "half/run", prepared).run(pairs_of()[::-1])
+    assert (plain.marker.asked_bare, trained.marker.asked_bare) == (0, again.marker.asked_bare)
+    assert 0 < (trained.marker.asked_bare or 0) < 10
+    assert plain.sha256 != trained.sha256
+
+
 def test_every_lora_parameter_changes(tmp_path: Path, prepared: PreparedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     """Compared with the adapter as it was before the first step; a frozen target would stay as it was."""
     from cai_bootstrap.training import train as module

@@ -9,7 +9,7 @@ from test_training import pairs_of
 from cai_bootstrap.inference.models import PreparedModel
 from cai_bootstrap.records import PreferencePair
 from cai_bootstrap.training.collate import Collator
-from cai_bootstrap.training.pairs import rows_of, tokenise
+from cai_bootstrap.training.pairs import Asking, rows_of, tokenise
 from cai_bootstrap.training.preflight import check_pairs
 from cai_bootstrap.training.watch import CollapseWatch, Look, read_looks, write_looks
 
@@ -93,6 +93,46 @@ def test_an_answer_beyond_the_length_is_cut_and_loses_its_eos(tokenizer: Any) ->
     made = tokenise([pair(rejected="b" * 200, rejected_finished=True)], tokenizer, max_length=64)[0]
     assert len(made.prompt_ids) + len(made.rejected_ids) == 64
     assert EOS not in made.rejected_ids
+
+
+def test_a_pair_asked_bare_has_its_line_break_before_both_answers(tokenizer: Any) -> None:
+    """The same ids in the same order as when it is asked plainly; only where the prompt ends is another place."""
+    plain = tokenise([pair(rejected_finished=False)], tokenizer, max_length=128)[0]
+    bare = tokenise([pair(rejected_finished=False)], tokenizer, max_length=128, asking=Asking(bare_share=1.0))[0]
+    (line_break,) = tokenizer("\n", add_special_tokens=False)["input_ids"]
+    assert plain.prompt_ids == [*bare.prompt_ids, line_break]
+    assert bare.chosen_ids == [line_break, *plain.chosen_ids]
+    assert bare.rejected_ids == [line_break, *plain.rejected_ids]
+
+
+def test_no_share_asks_every_pair_as_before(tokenizer: Any) -> None:
+    plain = tokenise(pairs_of(), tokenizer, max_length=128)
+    assert tokenise(pairs_of(), tokenizer, max_length=128, asking=Asking(0.0, seed=3)) == plain
+
+
+def test_which_pairs_are_bare_follows_from_id_and_seed_alone() -> None:
+    pairs = [pair(id=f"pair-{n}") for n in range(2000)]
+    bare = {one.id for one in pairs if Asking(0.5, seed=1).is_bare(one)}
+    assert 900 < len(bare) < 1100
+    assert bare == {one.id for one in reversed(pairs) if Asking(0.5, seed=1).is_bare(one)}
+    assert bare > {one.id for one in pairs if Asking(0.2, seed=1).is_bare(one)}
+    assert bare != {one.id for one in pairs if Asking(0.5, seed=2).is_bare(one)}
+    assert all(Asking(1.0, seed=1).is_bare(one) for one in pairs)
+    assert not any(Asking(0.0, seed=1).is_bare(one) for one in pairs)
+
+
+def test_a_prompt_that_ends_without_a_line_break_is_left_as_it_is() -> None:
+    cued = pair(prompt="Q: Say sun.\nA:")
+    assert Asking(1.0).texts(cued) == (cued.prompt, cued.chosen, cued.rejected)
+
+
+def test_the_last_look_sees_pairs_as_they_are_asked(tokenizer: Any) -> None:
+    pairs = [pair(id=f"pair-{n}", prompt=f"Say sun {n}.\n", chosen=f"sun {n}") for n in range(12)]
+    plain = check_pairs(pairs, tokenizer, max_length=128)
+    bare = check_pairs(pairs, tokenizer, max_length=128, asking=Asking(1.0))
+    assert (bare.faults, bare.sound) == ({}, pairs)
+    assert bare.figures.tokens["prompt"]["mean"] == plain.figures.tokens["prompt"]["mean"] - 1
+    assert bare.figures.tokens["chosen"]["mean"] == plain.figures.tokens["chosen"]["mean"] + 1
 
 
 def test_the_collator_sees_no_second_eos_and_finds_the_answers_only(tokenizer: Any) -> None:

@@ -1,16 +1,17 @@
 """`cai prompts`, `cai pairs` and `cai config`: looking at what a run would use, without running it."""
 
+from collections import Counter
 from pathlib import Path
 
 import click
 
 from cai_bootstrap.cli.options import HelpWithBase, Settings, configured, configured_by, json_option, print_json
-from cai_bootstrap.cli.printed import table
+from cai_bootstrap.cli.printed import say, table
 
 
 @click.group()
 def prompts() -> None:
-    """The exact prompts that generation uses."""
+    """The exact prompts that generation uses, and the prompts that a constitution is taught on."""
 
 
 @prompts.command("show")
@@ -77,6 +78,34 @@ def show_prompt(
         )
     else:
         click.echo(text)
+
+
+@prompts.command("check")
+@click.argument("source", required=False)
+@click.option("--prompt-column", default=None, help="The column with the prompts; else the first known one.")
+@click.option("--seed", default=0, show_default=True, help="Seed of the split, the same as for the run.")
+@json_option
+def check_prompts(source: str | None, prompt_column: str | None, seed: int, as_json: bool) -> None:
+    """Read and split the prompts of SOURCE, a file or a hub id, as a run would; the shipped ones if left out."""
+    from cai_bootstrap.instructions.prompt_set import load_prompt_set
+
+    loaded = load_prompt_set(source, column=prompt_column, seed=seed)
+    if as_json:
+        print_json({"name": loaded.name, "sha256": loaded.sha256, "seed": seed, **loaded.counts.model_dump()})
+        return
+    from rich.console import Console
+
+    counts = loaded.counts
+    rows = [("read", f"{counts.read:,}")]
+    rows += [(f"dropped: {reason.replace('_', ' ')}", f"{count:,}") for reason, count in counts.dropped.items()]
+    rows += [("kept", f"{counts.kept:,}")]
+    for split in ("train", "dev", "test", "unseen"):
+        group = getattr(loaded, split)
+        kinds = Counter(prompt.kind.replace("_", "/") for prompt in group)
+        rows += [(f"{split}: {kind}", f"{count:,}") for kind, count in sorted(kinds.items())]
+    Console().print(table("prompts", ">count", rows=rows, title=loaded.name))
+    for sentence in (*counts.remarks(), f"sha256 {loaded.sha256}"):
+        say(sentence)
 
 
 @click.group()

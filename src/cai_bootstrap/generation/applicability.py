@@ -20,12 +20,12 @@ from statistics import fmean, pstdev
 from cai_bootstrap.constitution import Principle
 from cai_bootstrap.errors import EngineError, UsageError
 from cai_bootstrap.events import Progress
+from cai_bootstrap.generation.principles import WORKED_PAIRS
 from cai_bootstrap.inference.engine import Engine
 from cai_bootstrap.records import Prompt, Record
 
 PROMPT_VERSION = "applies-1"
 CHOICES = (" Yes", " No")
-WORKED_PAIRS = 8
 SHARE = 1 / 3
 CHUNK = 256  # prompts between two signs of progress
 _SAME = 1e-9  # nats: a spread below it is rounding, no choice

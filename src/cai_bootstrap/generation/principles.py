@@ -34,9 +34,10 @@ _LONGEST = 80  # words; a longer answer is none that a small model is asked for
 def load_checked(path: Path) -> Constitution:
     """`load_constitution`, and what it shows held against its checks.
 
-    Each `check` must pass every `better` and fail every flawed `answer` of its principle's demonstrations; without
-    demonstrations it must tell some plausible answer from another, and so must each `judge`. No two rules that may meet
-    in one answer exclude each other. Raises UsageError (exit 2) naming the principle and the demonstration.
+    Each `check` must pass every `better` and fail every flawed `answer` of its principle's demonstrations (a flawless
+    one of a conditional principle may show where it does not apply, and is left out); without demonstrations it must
+    tell some plausible answer from another, and so must each `judge`. No two rules that may meet in one answer exclude
+    each other. Raises UsageError (exit 2) naming the principle and the demonstration.
     """
     constitution = load_constitution(path)
     for principle in constitution.principles:
@@ -88,6 +89,8 @@ def _faults(principle: Principle) -> Iterator[str]:
 
 def _demonstration_faults(principle: Principle, check: Rule) -> Iterator[str]:
     for number, case in enumerate(principle.demonstrations):
+        if case.flawless and principle.matched is not None:
+            continue  # it may show where a conditional principle does not apply: there its check has nothing to find
         where = f"demonstrations[{number}] ({case.instruction!r})"
         if not rule_holds(check, case.instruction, case.better):
             own = next((p for p in phrases(check) if p.casefold() in case.instruction.casefold()), None)

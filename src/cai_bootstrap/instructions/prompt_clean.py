@@ -1,6 +1,7 @@
 """A user's prompts made one clean line each, counted by what became of them, sampled where there are too many."""
 
 import hashlib
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,8 +15,11 @@ LONGEST = 2_000  # characters
 FAR_TOO_LONG = 65_536  # characters: such a line is no prompt, and its file no list of prompts
 SAMPLE = 50_000
 USER_ROLES = ("user", "human")
-# Invisible and without meaning in a prompt: byte-order mark, zero-width space, word joiner, bidi controls.
-_INVISIBLE = frozenset("\ufeff\u200b\u2060\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+# Control characters but blanks and line ends, half surrogate pairs, and what is invisible and without meaning in a
+# prompt: byte-order mark, zero-width space, word joiner, bidi controls. Joiners of emoji and of scripts stay.
+_HIDDEN = re.compile(
+    "[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ud800-\udfff\ufeff\u200b\u2060\u200e\u200f\u202a-\u202e\u2066-\u2069]"
+)
 
 
 @dataclass(frozen=True)
@@ -66,14 +70,7 @@ def clean_prompts(
 
 def clean(text: str) -> str:
     """A text as one line: composed characters (NFC), no control characters, one space where there was any space."""
-    if text.isascii() and text.isprintable():
-        return " ".join(text.split())
-    shown = [c for c in unicodedata.normalize("NFC", text) if c.isspace() or not _is_hidden(c)]
-    return " ".join("".join(shown).split())
-
-
-def _is_hidden(character: str) -> bool:
-    return character in _INVISIBLE or unicodedata.category(character) in ("Cc", "Cs")
+    return " ".join(_HIDDEN.sub("", unicodedata.normalize("NFC", text)).split())
 
 
 def prompt_in(cell: object) -> str:

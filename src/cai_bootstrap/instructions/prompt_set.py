@@ -3,16 +3,17 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from random import Random
 from typing import Protocol
 
 from pydantic import Field
 
 from cai_bootstrap.errors import UsageError
 from cai_bootstrap.files import fingerprint
-from cai_bootstrap.instructions.diversity import NEAR, KnownTexts
+from cai_bootstrap.instructions.diversity import NEAR, KnownTexts, near_duplicates
 from cai_bootstrap.instructions.leakage import LeakageIndex
-from cai_bootstrap.instructions.prompt_clean import LONGEST, Cleaned, clean_prompts
-from cai_bootstrap.instructions.prompt_file import hub_dataset, read_prompt_file
+from cai_bootstrap.instructions.prompt_clean import LONGEST, SAMPLE, Cleaned, clean_prompts
+from cai_bootstrap.instructions.prompt_file import choose_column, hub_dataset, read_prompt_file
 from cai_bootstrap.instructions.prompt_kind import kind_of
 from cai_bootstrap.instructions.prompt_pool import NAME, shipped_prompts
 from cai_bootstrap.instructions.prompt_split import Split, split_matched, split_texts
@@ -54,6 +55,19 @@ class PromptCounts(Record):
     def dropped(self) -> dict[str, int]:
         """How many prompts were dropped for each reason, in the order in which the reasons are looked at."""
         return {reason: count for reason in DROPPED if (count := getattr(self, reason))}
+
+    def remarks(self) -> tuple[str, ...]:
+        """What a person should know about the set, in sentences."""
+        said = []
+        if self.not_sampled:
+            different = SAMPLE + self.not_sampled
+            said.append(f"{SAMPLE:,} of {different:,} different prompts were sampled; the others are not used.")
+        if self.alike == 1:
+            said.append("Most prompts have one wording, so the split cannot keep alike ones together.")
+        elif self.clusters:
+            alike = f"{self.alike:.0%} or more of their words in common"
+            said.append(f"{self.clusters:,} clusters, each in one part of the split; prompts in one have {alike}.")
+        return tuple(said)
 
 
 DROPPED = ("empty", "too_long", "duplicate", "not_sampled", "leaked", "near_duplicate", "shown")
@@ -113,7 +127,8 @@ def load_prompt_set(source: str | None, *, column: str | None = None, seed: int)
     Prompts are made one clean line each; empty ones, those of more than 2,000 characters, duplicates, near-duplicates
     and those that give a Stage 1 item away are dropped and counted. Of more than 50,000 different ones a sample is
     kept, which `seed` decides, as it decides the split. The split goes by clusters of alike prompts: of 50 to 300
-    prompts a third is test and a sixth dev, of more at most 500 and 300. The shipped prompts are always the same.
+    prompts a third is test and a sixth dev, of more at most 500 and 300. The shipped prompts are always the same. In
+    either case the order is mixed, so the first n training prompts are a fair sample of them.
 
     Raises UsageError naming source, line and problem: nothing there, no text, no such column (with those there are),
     a prompt of more than 65,536 characters in a file, or fewer than 50 prompts left.
@@ -132,7 +147,9 @@ def load_prompt_set(source: str | None, *, column: str | None = None, seed: int)
     counts = PromptCounts(
         **counted, kept=0, train=0, dev=0, test=0, clusters=len(set(split.clusters)), alike=split.alike
     )
-    return prompt_set(name, list(_prompts(texts, split)), counts)
+    prompts = list(_prompts(texts, split))
+    Random(f"order:{seed}").shuffle(prompts)
+    return prompt_set(name, prompts, counts)
 
 
 def _opened(source: str, column: str | None) -> tuple[str, Iterator[tuple[int, object]], bool]:
@@ -146,7 +163,6 @@ def _opened(source: str, column: str | None) -> tuple[str, Iterator[tuple[int, o
     if dataset is None:
         raise UsageError(f"{source}: no such file, and no dataset of the hub, whose id is owner/name")
     from cai_bootstrap.inference.hub_rows import hub_cells
-    from cai_bootstrap.instructions.prompt_file import choose_column
 
     cells = hub_cells(*dataset, choose=lambda names: choose_column(names, column, source))
     return source, enumerate(cells, 1), False
@@ -154,8 +170,6 @@ def _opened(source: str, column: str | None) -> tuple[str, Iterator[tuple[int, o
 
 def _apart(cleaned: Cleaned) -> tuple[list[tuple[int, str]], int, int]:
     """The texts that give no Stage 1 item away and resemble no earlier one; how many did resemble, how many leaked."""
-    from cai_bootstrap.instructions.diversity import near_duplicates
-
     index = LeakageIndex([*load_suite(WHOLE_SUITE).items, *load_suite(DEV_SUITE).items])
     sound = [(place, text) for place, text in cleaned.texts if index.hit(text) is None]
     near = near_duplicates([text for _, text in sound], least=NEAR)

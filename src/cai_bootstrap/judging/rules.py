@@ -12,6 +12,7 @@ offers. Marks ("?", "!") are form, no words, and always count; so do length, cas
 """
 
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from itertools import product
 from typing import Any
 
@@ -162,6 +163,7 @@ def _spellings(word: str) -> list[str]:
     return word.split("|") if word.strip("| ") else [word]
 
 
+@lru_cache(maxsize=65536)
 def _stands_in(phrase: str, question: str) -> bool:
     """Whether a phrase that holds a word stands in the question, read as the check `contains` reads a text."""
     if not folded_words(phrase):

@@ -3,7 +3,6 @@
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
 
 from cai_bootstrap.batches import ChunkFile
 from cai_bootstrap.errors import EngineError, InterruptedRunError
@@ -11,8 +10,15 @@ from cai_bootstrap.events import Progress
 from cai_bootstrap.files import fingerprint
 from cai_bootstrap.inference.engine import Engine, EngineInfo, Sampling
 from cai_bootstrap.judging.scorers import SCORER_VERSION
-from cai_bootstrap.judging.suite import Suite
-from cai_bootstrap.measuring.conditions import BARE_RENDERING, EOS_RULE, PLAIN_RENDERING, Conditions, item_order
+from cai_bootstrap.measuring.conditions import (
+    BARE_RENDERING,
+    EOS_RULE,
+    PLAIN_RENDERING,
+    AskedSet,
+    Conditions,
+    Identified,
+    item_order,
+)
 from cai_bootstrap.measuring.declared import Factors, Results
 from cai_bootstrap.measuring.length import length_fault
 from cai_bootstrap.measuring.results import Measured, Output
@@ -20,13 +26,6 @@ from cai_bootstrap.records import Record
 from cai_bootstrap.run.folder import RunFolder
 
 BATCHES_IN_A_CHUNK = 8
-
-
-class Identified(Protocol):
-    """Anything that can be asked: a suite's item, a prompt, a known fact. Its outputs are kept by its id."""
-
-    @property
-    def id(self) -> str: ...
 
 
 class StoredOutput(Record):
@@ -83,7 +82,7 @@ def assess(
     return {stored.id: Output(stored.text, stored.finished) for rows in file.chunks() for stored in rows}
 
 
-def conditions_of(info: EngineInfo, suite: Suite, *, max_new_tokens: int) -> Conditions:
+def conditions_of(info: EngineInfo, suite: AskedSet, *, max_new_tokens: int) -> Conditions:
     """The conditions of a greedy assessment of a suite with this engine."""
     return Conditions(
         precision=info.precision,

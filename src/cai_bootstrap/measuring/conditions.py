@@ -4,14 +4,13 @@ Model, adapter, rendering and stop rule are what a comparison is about: they sta
 (`FACTORS`) and may differ. Everything in `Conditions` must be equal.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
 from cai_bootstrap.files import fingerprint
-from cai_bootstrap.records import EvalItem
 
 FACTORS = ("model", "adapter", "rendering", "stop_rule")
 PLAIN_RENDERING = "{instruction}\\n"
@@ -19,6 +18,24 @@ BARE_RENDERING: Literal["bare"] = "bare"
 StopRule = Literal["eos", "first_line"]
 EOS_RULE: StopRule = "eos"
 FIRST_LINE_RULE: StopRule = "first_line"
+
+
+class Identified(Protocol):
+    """Anything that can be asked: a suite's item, a prompt, a known fact. Its outputs are kept by its id."""
+
+    @property
+    def id(self) -> str: ...
+
+
+class AskedSet(Protocol):
+    """A named, ordered set of what is asked, with the hash of its content: a suite, or held-out prompts."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def sha256(self) -> str: ...
+    @property
+    def items(self) -> Sequence[Identified]: ...
 
 
 class Conditions(BaseModel):
@@ -76,6 +93,6 @@ def differences(a: Conditions, b: Conditions) -> list[Difference]:
     return found
 
 
-def item_order(items: Iterable[EvalItem]) -> str:
+def item_order(items: Iterable[Identified]) -> str:
     """SHA-256 (hex) of the items' ids in order: batches, and so bf16 outputs, depend on it."""
     return fingerprint([item.id for item in items])

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cai_bootstrap.errors import DataError
 from cai_bootstrap.files import JsonlWriter, JsonObject
-from cai_bootstrap.judging.suite import Suite
+from cai_bootstrap.measuring.conditions import AskedSet
 from cai_bootstrap.measuring.declared import Results, StoredResults
 from cai_bootstrap.run.folder import resolve_cache_dir
 
@@ -53,7 +53,7 @@ def ledger_path(suite_sha256: str) -> Path:
     return resolve_cache_dir() / "ledger" / f"{suite_sha256}.jsonl"
 
 
-def open_test(suite: Suite, what: str, **details: Any) -> int:
+def open_test(suite: AskedSet, what: str, **details: Any) -> int:
     """Write down that the suite's test items are about to be run for `what`; returns this opening's number, from 1.
 
     The line is durable before this returns. Raises DataError if the ledger cannot be read or written.

@@ -7,6 +7,7 @@ error, never a pass.
 import json
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 from cai_bootstrap.errors import DataError
@@ -47,6 +48,7 @@ _BULLET = re.compile(rf"^(?:[-*+–—]\s+|[{re.sub('[-*+–—]', '', BULLETS)}
 _SHOWN_NUMBER = re.compile(r"(?<![\w.])1([.)])(?=[\s,;]|$)")
 _SHOWN_BULLET = re.compile(rf"[\"'“‘(`]([{BULLETS}]) ?[\"'”’)`]")
 _BULLET_NAMES = {"asterisk": "*", "asterisks": "*", "dash": "-–—", "dashes": "-–—", "hyphen": "-", "hyphens": "-"}
+_UNIT = re.compile(rf"^(-?)[{MONEY}](?=\d)|(?<=\d)[%‰°][cfk]?$")
 _ABBREVIATED = frozenset(["etc", "and so on", "and more", "others"])
 
 
@@ -118,6 +120,7 @@ def _alternatives(word: str) -> list[str]:
     return word.split("|") if word.strip("| ") else [word]
 
 
+@lru_cache(maxsize=65536)
 def _plain(text: str) -> Words:
     """Folded words without the possessive: "the dog's bowl" uses the word "dog"."""
     return tuple(word.removesuffix("'s") for word in folded_words(text))
@@ -128,11 +131,13 @@ def _parts(text: str) -> Words:
     return tuple(part for word in _plain(text) for part in re.split(r"[^\w'.,^]+", word) if part)
 
 
+@lru_cache(maxsize=65536)
 def _without_unit(words: Words) -> Words:
     """The words, numbers without their unit: "$5" and "5%" use "5", and "-5" does not."""
-    return tuple(re.sub(rf"^(-?)[{MONEY}](?=\d)|(?<=\d)[%‰°][cfk]?$", r"\1", word) for word in words)
+    return tuple(_UNIT.sub(r"\1", word) for word in words)
 
 
+@lru_cache(maxsize=65536)
 def is_symbol(keyword: str) -> bool:
     """Whether a keyword begins or ends with a mark that is no part of a word (",", "!", "snow!"): one of characters."""
     keyword = composed(keyword).strip()

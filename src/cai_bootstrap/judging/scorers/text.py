@@ -159,6 +159,7 @@ def is_one_word(words: Words) -> bool:
     return len(words) == 1 and not _UNSPACED.search(words[0])
 
 
+@lru_cache(maxsize=65536)
 def without_clitics(words: Words) -> Words:
     """The words without "'s" and other short forms of verbs: "the towel's pink", "she's 12", "India's capital"."""
     return tuple(_CLITIC.sub("", word) for word in words)
@@ -167,7 +168,7 @@ def without_clitics(words: Words) -> Words:
 def find_phrase(words: Sequence[str], phrase: Sequence[str], start: int = 0) -> int:
     """Where `phrase` first stands in `words` from `start` on, as whole consecutive words; -1 if nowhere."""
     size = len(phrase)
-    if size == 0:
+    if size == 0 or phrase[0] not in words:
         return -1
     first, wanted = phrase[0], tuple(phrase)
     for at in range(start, len(words) - size + 1):

@@ -12,7 +12,8 @@ from cai_bootstrap.constitution import Principle
 from cai_bootstrap.events import Progress
 from cai_bootstrap.files import fingerprint
 from cai_bootstrap.inference.engine import Engine, Sampling, plain_prompt
-from cai_bootstrap.measuring.assess import Identified, assess
+from cai_bootstrap.measuring.assess import assess
+from cai_bootstrap.measuring.conditions import Identified
 from cai_bootstrap.measuring.results import Output
 from cai_bootstrap.records import Prompt
 

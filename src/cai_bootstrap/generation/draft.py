@@ -1,0 +1,159 @@
+"""The model proposes demonstrations for principles that have none, for a person to read and mend.
+
+It is shown the shipped principles, each before one case of its own, and then the bare principle with a question and its
+own answer: it goes on with a critique and a better answer. Several draws, filtered; what is kept is marked `by: model`.
+On a small model many proposals are poor: the filters find what is no case at all, and only a person finds the rest.
+"""
+
+import random
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cai_bootstrap.constitution import (
+    MIN_DEMONSTRATIONS,
+    Constitution,
+    Demonstration,
+    Principle,
+    load_constitution,
+    located,
+)
+from cai_bootstrap.errors import UsageError
+from cai_bootstrap.files import write_atomic
+from cai_bootstrap.generation.principles import load_checked
+from cai_bootstrap.generation.prompts import NEXT_EXAMPLE, one_paragraph
+from cai_bootstrap.generation.trial import ANSWER_TOKENS, CRITIQUE_TOKENS, QUESTIONS, first_answers
+from cai_bootstrap.inference.engine import Engine, Sampling
+from cai_bootstrap.judging.rules import rule_holds
+from cai_bootstrap.judging.scorers.text import folded_words, is_echo, is_repeated
+from cai_bootstrap.shipped import shipped
+
+WANTED = 6
+DRAWS = 3
+TEMPERATURE = 0.7
+TOP_P = 0.95
+MORE_QUESTIONS = (
+    "Who repairs a broken shoe?",
+    "Where do ducks sleep?",
+    "How can I thank a neighbour?",
+    "What is a good name for a dog?",
+    "When do I plant beans?",
+)
+BETTER = "\nBetter answer:"
+
+
+@dataclass
+class Draft:
+    """What was proposed: the kept cases of each principle, and why others were dropped (reason: count)."""
+
+    kept: dict[str, list[Demonstration]] = field(default_factory=dict)
+    dropped: dict[str, Counter[str]] = field(default_factory=dict)
+
+    @property
+    def too_few(self) -> list[str]:
+        """The principles that got fewer cases than a constitution may hold; they stay written alone."""
+        return [id for id, cases in self.kept.items() if len(cases) < MIN_DEMONSTRATIONS]
+
+
+def draft(engine: Engine, constitution: Constitution, *, seed: int, wanted: int = WANTED) -> Draft:
+    """Propose up to `wanted` demonstrations for each principle that has none.
+
+    Raises EngineError if the engine fails for good.
+    """
+    questions = (*QUESTIONS, *MORE_QUESTIONS)
+    bare = [p for p in constitution.principles if not p.demonstrations]
+    made = Draft({p.id: [] for p in bare}, {p.id: Counter() for p in bare})
+    if not bare:
+        return made
+    answers = first_answers(engine, questions, seed=seed)
+    for draw in range(DRAWS):
+        asked = [
+            (p, q, a)
+            for p in bare
+            for q, a in zip(questions, answers, strict=True)
+            if len(made.kept[p.id]) < wanted and all(d.instruction != q for d in made.kept[p.id])
+        ]
+        prompts = [_prompt(p, q, a, seed=seed + draw) for p, q, a in asked]
+        sampling = Sampling(
+            CRITIQUE_TOKENS + ANSWER_TOKENS, stop=NEXT_EXAMPLE, seed=seed + draw, top_p=TOP_P,
+            temperature=TEMPERATURE if draw else 0.0,
+        )  # fmt: skip
+        for (principle, question, answer), completion in zip(asked, engine.stream(prompts, sampling), strict=True):
+            critique, _, better = completion.text.partition(BETTER)
+            case = Demonstration(question, answer, one_paragraph(critique), one_paragraph(better), by="model")
+            fault = _fault(principle, case, ended=completion.ended_by != "length")
+            if fault is not None:
+                made.dropped[principle.id][fault] += 1
+            elif len(made.kept[principle.id]) < wanted:
+                made.kept[principle.id].append(case)
+    return made
+
+
+def write_draft(source: Path, target: Path, made: Draft) -> Constitution:
+    """Write the constitution with the drafted cases as a new version 2 file; comments of the old one are not kept.
+
+    Raises UsageError if the new file is there already.
+    """
+    if target.exists():
+        raise UsageError(f"{target}: is there already; name a new file with --out, so that nothing of yours is lost")
+    content: dict[str, Any] = yaml.safe_load(located(source).read_text(encoding="utf-8"))
+    name = content.pop("name", None) or load_constitution(source).name
+    content.pop("version", None)
+    for row in content["principles"]:
+        cases = made.kept.get(" ".join(str(row["id"]).split()), [])
+        if len(cases) >= MIN_DEMONSTRATIONS:
+            row["demonstrations"] = [asdict(case) for case in cases]
+    head = "# Demonstrations marked `by: model` are proposals: read each, mend it, and write your name or `person`.\n"
+    whole = {"name": name, "version": 2, "principles": content["principles"]}
+    write_atomic(target, head + yaml.safe_dump(whole, sort_keys=False, allow_unicode=True, width=100))
+    return load_checked(target)
+
+
+def _prompt(principle: Principle, question: str, answer: str, *, seed: int) -> str:
+    """The shipped principles with one flawed case each, in seeded order, then the principle at hand, left open."""
+    order = random.Random(f"draft:{seed}:{principle.id}:{question}")
+    shown = [
+        f"{_open(other.text, case.instruction, case.answer)} {case.critique}{BETTER} {case.better}\n\n"
+        for other in order.sample(_shipped(), len(_shipped()))
+        if other.text != principle.text
+        for case in [order.choice([d for d in other.demonstrations if not d.flawless])]
+    ]
+    return "".join(shown) + _open(principle.text, question, answer)
+
+
+def _open(text: str, instruction: str, answer: str) -> str:
+    return f"Principle: {text}\nInstruction: {instruction}\nAnswer: {answer}\nCritique:"
+
+
+def _shipped() -> Sequence[Principle]:
+    return load_constitution(shipped("constitution_v2.yaml")).principles
+
+
+def _fault(principle: Principle, case: Demonstration, *, ended: bool) -> str | None:
+    """Why a proposal is no demonstration, or None."""
+    if not ended:
+        return "cut off"
+    if not case.answer or not folded_words(case.critique) or not folded_words(case.better):
+        return "empty"
+    if folded_words(case.better) == folded_words(case.answer):
+        return "unchanged"
+    if is_echo(case.instruction, case.better, free_text=True) or is_repeated(case.better):
+        return "echo"
+    if folded_words(case.critique) in (folded_words(case.better), folded_words(case.answer)):
+        return "critique repeats the answer"
+    if principle.check is None:
+        return None
+    if not rule_holds(principle.check, case.instruction, case.better):
+        return "fails the check"
+    return "answer passes" if rule_holds(principle.check, case.instruction, case.answer) else None
+
+
+def reasons(made: Draft) -> Iterator[str]:
+    """One line for each principle: how many were kept, and what was dropped."""
+    for id, cases in made.kept.items():
+        dropped = ", ".join(f"{reason} {count}" for reason, count in made.dropped[id].most_common())
+        yield f"{id}: {len(cases)} kept" + (f"; dropped: {dropped}" if dropped else "")
