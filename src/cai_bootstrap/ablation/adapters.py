@@ -147,7 +147,9 @@ class Trainer:
     def _ask(self, checkpoint: Checkpoint) -> tuple[StudyAnswer, ...]:
         context = self.context
         context.progress.begin(len(self.held_out))
-        passes = Passes(context, self.folder, lambda: context.open_for_evaluation(checkpoint.path).engine)
+        passes = Passes(
+            context, self.folder, lambda: context.open_for_evaluation(checkpoint.path, asked=len(self.held_out)).engine
+        )
         prompts = [plain_prompt(question.text) for question in self.held_out]
         name = f"answers-{checkpoint.sha256[:12]}"
         answers = passes.plain(name, prompts, context.config.evaluation.max_new_tokens)
