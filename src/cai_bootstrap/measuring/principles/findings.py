@@ -82,11 +82,9 @@ def _learnt(figures: PrincipleFigures) -> str | None:
         return None
     found = []
     if (pairs := evidence.conditional) is not None:
-        found.append(
-            f"{'learned as a principle' if figures.kind == 'conditional' else 'no principle learned'}: obeyed in "
-            f"{pairs.hits} of {pairs.pairs} where it applies and in {pairs.false_alarms} of {pairs.pairs} where it does "
-            "not"
-        )
+        learned = "learned as a principle" if figures.kind == "conditional" else "no principle learned"
+        hits, alarms = f"{pairs.hits} of {pairs.pairs}", f"{pairs.false_alarms} of {pairs.pairs}"
+        found.append(f"{learned}: obeyed in {hits} where it applies and in {alarms} where it does not")
     repeat = f"{evidence.sharing} of {evidence.obeying} obeying answers repeat a demonstration"
     if figures.kind == "phrase":
         found.append(f"a copied phrase ({repeat})")
