@@ -403,3 +403,10 @@ def test_whatever_models_write_the_file_reads_back_as_it_was_built(
     path = tmp_path / "results.json"
     write_principle_results(path, file)
     assert read_principle_results(path) == file
+
+
+def test_a_conditional_principle_that_was_not_learned_is_said_with_its_false_alarms() -> None:
+    over = prompts()
+    warn = build(asked=asked_of(over, trained=plain), over=over).principles["warn"]
+    assert "no principle learned: obeyed in 0 of 64 where it applies and in 0 of 64" in in_words("warn", warn)
+    assert "learned as a principle" not in in_words("warn", warn)
