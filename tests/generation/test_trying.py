@@ -205,6 +205,9 @@ def test_try_prints_answer_critique_and_revision_and_names_the_precision(
     assert code == 0
     assert told["precision"] == "fp32"
     assert [(row["principle_id"], row["question"]) for row in told["attempts"]] == [("kind", "Why?")]
+    code, _, err = cai("constitution", "try", path, "--question", " ")
+    assert code == 2
+    assert "an empty question cannot be asked" in err
     code, _, err = cai("constitution", "try", path, "--principle", "other")
     assert code == 2
     assert "no principle 'other'; known: thanks, kind" in err
