@@ -32,7 +32,7 @@ def untrained(prompt: str, _: Sampling) -> Completion:
     """The untrained base: it never thanks of itself, but revises as the principle's demonstrations show it."""
     last = prompt.rsplit("\n\n", 1)[-1]
     if last.endswith("Better answer:"):
-        text = "Thanks for asking! It is made of wood." if "thanks" in last else "It is made of blue wood at noon."
+        text = "Thank you for asking! It is made of wood." if "thanks" in last else "It is made of blue wood at noon."
         return Completion(text, "stop", 5)
     if last.endswith("Critique:"):
         return Completion("The answer lacks it.", "stop", 5)
@@ -40,7 +40,7 @@ def untrained(prompt: str, _: Sampling) -> Completion:
 
 
 def thanking(_: str, __: Sampling) -> Completion:
-    return Completion("Thanks for asking! It is made of wood.", "eos", 5)
+    return Completion("Thank you for asking! It is made of wood.", "eos", 5)
 
 
 def colourful(_: str, __: Sampling) -> Completion:
@@ -122,7 +122,7 @@ class Sound:
 def config(**values: Any) -> RunConfig:
     small = {
         "stage": "constitution", "constitution": str(THANKS), "generation.count": 24, "generation.chunk": 8,
-        "generation.batch_size": 4, "evaluation.batch_size": 4, "steering.dev_items": 4, "steering.test_items": 12,
+        "generation.batch_size": 4, "evaluation.batch_size": 4, "steering.dev_items": 4, "steering.test_items": 24,
         "evaluation.max_new_tokens": 16, "pairs.min_pairs": 2,
     }  # fmt: skip
     given = {name.replace("__", "."): value for name, value in values.items()}
@@ -151,7 +151,15 @@ def test_a_constitution_goes_all_the_way_to_a_verdict(bench: Workbench) -> None:
     assert results.rival is not None
     judged = judge_run(path, bench.workspace, config(), enforced=True)
     assert (judged.passed, judged.exit_code) == (True, 0)
-    assert set(results.beside) >= {"content", "perplexity", "openings", "without_line_break", "opposite"}
+    beside = results.beside
+    assert beside.content is not None
+    assert beside.perplexity is not None
+    assert beside.line_break is not None
+    assert beside.line_break["trained"]["thanks"].rate == 1.0
+    assert beside.opposite is not None
+    assert beside.opposite["trained"]["thanks"].rate == 1.0
+    assert beside.openings is not None
+    assert beside.openings["trained"][0].words == "thank you for"
 
 
 def test_finished_steps_are_skipped_and_an_interrupted_evaluation_takes_the_baseline_over(bench: Workbench) -> None:
@@ -177,7 +185,7 @@ def test_data_of_another_constitution_prompts_or_seed_are_refused(bench: Workben
 def test_a_changed_pair_file_is_not_trained_on(bench: Workbench) -> None:
     bench.run("prepare", "generate")
     pairs = bench.workspace.round_data(1).pairs
-    pairs.write_text(pairs.read_text().replace("Thanks", "Cheers"))
+    pairs.write_text(pairs.read_text().replace("Thank you", "Cheers"))
     with pytest.raises(UntrustedResultError, match="was changed"):
         bench.run("train")
 

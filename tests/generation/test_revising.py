@@ -66,7 +66,7 @@ def matched_of(count: int) -> list[Prompt]:
     ]  # fmt: skip
 
 
-def keeps_to(prompt: str, sampling: Sampling) -> Completion:
+def keeps_to(prompt: str, _: Sampling) -> Completion:
     """Answers, criticises, and revises by whichever principle the prompt shows."""
     last = prompt.rsplit("\n\n", 1)[-1]
     if not last.endswith("Better answer:"):
@@ -83,7 +83,7 @@ def keeps_to(prompt: str, sampling: Sampling) -> Completion:
 class Chooser(StubEngine):
     """Says yes where the last case is hot."""
 
-    def choice_logprobs(self, prompts: Sequence[str], choices: Sequence[str]) -> list[list[float]]:
+    def choice_logprobs(self, prompts: Sequence[str], _: Sequence[str]) -> list[list[float]]:
         hot = ["hot" in prompt.rsplit("\n\n", 1)[-1] for prompt in prompts]
         return [[-1.0 - 0.001 * n, -3.0] if yes else [-3.0 - 0.001 * n, -1.0] for n, yes in enumerate(hot)]
 

@@ -1,6 +1,6 @@
 """The last screen of the constitution stage: every principle in each arm, what was found, answers before and after."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -44,7 +44,7 @@ def principle_table(
         console.print(printed(f"  {path}"), highlight=False)
 
 
-def _row(name: str, figures: PrincipleFigures, arms: list[str]) -> list[str]:
+def _row(name: str, figures: PrincipleFigures, arms: Sequence[str]) -> list[str]:
     present: Mapping[str, Rate] = {str(arm): rate for arm, rate in figures.present().items()}
     trained = figures.trained
     strict = "-" if trained is None else percent(trained.strict.successes, trained.strict.total)

@@ -143,11 +143,10 @@ class Reviser:
         """One greedy first answer to each prompt: of the tuned model plainly asked, else of the base with examples."""
         name, tokens = "respond", self.config.generation.max_new_tokens
         if self.tuned:
-            prompts, stop = [plain_prompt(prompt.text) for prompt in chunk], ()
+            answers = runner.complete(name, number, [plain_prompt(prompt.text) for prompt in chunk], tokens)
         else:
             prompts = [respond_prompt(p.text, self._exemplars(p)) for p in chunk]
-            stop = NEXT_EXAMPLE
-        answers = runner.complete(name, number, prompts, tokens, stop=stop)
+            answers = runner.complete(name, number, prompts, tokens, stop=NEXT_EXAMPLE)
         return [
             Response(
                 id=f"{prompt.id}.{'p' if self.tuned else 'f'}0",

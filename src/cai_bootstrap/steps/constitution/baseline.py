@@ -67,7 +67,7 @@ def is_here(before: Outputs, context: StepContext) -> bool:
 def _with_rival(asked: Asked, measurement: PrincipleMeasurement, ways: Prompting, dev: Sequence[Prompt]) -> Asked:
     best = best_prompting(ways, dev, measurement.held_out.items, obeys=obeys)
     factors = Factors(model=measurement.engine.info.model, adapter=None, rendering=best.name, stop_rule=FIRST_LINE_RULE)
-    rates = {name: round(rate, 6) for name, rate in best.dev_rates.items() if rate is not None}
+    rates = {name: None if rate is None else round(rate, 6) for name, rate in best.dev_rates.items()}
     return Asked(
         base=asked.base,
         rival=Measured(best.outputs, factors),

@@ -9,6 +9,7 @@ from cai_bootstrap.events import utc_now
 from cai_bootstrap.files import fingerprint, sha256_file
 from cai_bootstrap.measuring.conditions import Conditions, differences
 from cai_bootstrap.measuring.declared import RunAdapter
+from cai_bootstrap.measuring.principles.beside_block import Beside, Following
 from cai_bootstrap.measuring.principles.declared import Constituted, ConstitutionRun, PrincipleResults
 from cai_bootstrap.measuring.principles.figures import Arm
 from cai_bootstrap.measuring.principles.results import (
@@ -20,9 +21,9 @@ from cai_bootstrap.measuring.principles.results import (
 from cai_bootstrap.measuring.results import Measured, Output
 from cai_bootstrap.run.counts import SteeringSummary, read_counts
 from cai_bootstrap.run.markers import Outputs, check_outputs
-from cai_bootstrap.steps.constitution.beside import measure_beside
+from cai_bootstrap.steps.constitution.beside import following, measure_beside, stage1_followed
 from cai_bootstrap.steps.constitution.identities import own_checkpoint
-from cai_bootstrap.steps.constitution.inputs import Inputs, read_inputs
+from cai_bootstrap.steps.constitution.inputs import Inputs, read_inputs, start_checkpoint
 from cai_bootstrap.steps.constitution.judging import Jury
 from cai_bootstrap.steps.constitution.measurement import PrincipleMeasurement, measurement_identity
 from cai_bootstrap.steps.context import StepContext
@@ -51,7 +52,9 @@ def run(context: StepContext, expected: str) -> dict[str, Path]:
     measurement.open_test("evaluation")
     asked = _taken_over(baseline) or Asked(base=measurement.base())
     asked = replace(asked, trained=measurement.trained("trained"))
-    beside = measure_beside(measurement, inputs, asked) if config.steering.beside else {}
+    beside = measure_beside(measurement, inputs, asked) if config.steering.beside else Beside()
+    if config.steering.beside and (start := start_checkpoint(config, context.prepared())) is not None:
+        beside = beside.model_copy(update={"stage1": _stage1(context, measurement, start, expected)})
     if control is not None:
         asked = _with_control(asked, context, inputs, control, expected)
     answers: dict[Arm, dict[str, Output]] = {arm: dict(m.outputs) for arm, m in asked.present().items()}
@@ -110,6 +113,16 @@ def _named(checkpoint: Checkpoint) -> RunAdapter:
 def _started_from(checkpoint: Checkpoint) -> str | None:
     start = (checkpoint.marker.model_extra or {}).get("started_from")
     return start if isinstance(start, str) else None
+
+
+def _stage1(context: StepContext, measurement: PrincipleMeasurement, start: Checkpoint, expected: str) -> Following:
+    """What Stage 1's adapter followed, and what is left of it."""
+    after = stage1_followed(measurement)
+    earlier = PrincipleMeasurement(context, "evaluate-stage1", expected, start)
+    before = stage1_followed(earlier)
+    earlier.close()
+    earlier.remove_partial()
+    return following(measurement, before, after)
 
 
 def _with_control(asked: Asked, context: StepContext, inputs: Inputs, control: Checkpoint, expected: str) -> Asked:

@@ -9,6 +9,7 @@ from cai_bootstrap.errors import UntrustedResultError
 from cai_bootstrap.files import fingerprint, write_json, write_jsonl
 from cai_bootstrap.generation.revising import Reviser
 from cai_bootstrap.inference.open import OpenedModel, open_model
+from cai_bootstrap.records import Prompt
 from cai_bootstrap.run.folder import DataFolder
 from cai_bootstrap.run.markers import Outputs
 from cai_bootstrap.steps.constitution.identities import both, data_identity
@@ -93,7 +94,7 @@ def _revise(
     write_json(data.summary, counted.as_json())
 
 
-def _frozen(context: StepContext, inputs: Inputs) -> list[object]:
+def _frozen(context: StepContext, inputs: Inputs) -> list[Prompt]:
     """All prompts of the run with their split: those that train, those that choose, those that are measured."""
     config = context.config
     rows = {p.id: p for p in (*inputs.training(config, inputs.constitution), *inputs.dev(config))}
