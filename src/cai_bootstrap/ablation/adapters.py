@@ -183,4 +183,5 @@ class Trainer:
             progress=context.progress,
             stopping=context.stopping,
             details={"arm": arm.name},
+            graphed=False,  # a recording would be kept for a minute of steps, once for each of many adapters
         ).run(pairs)
