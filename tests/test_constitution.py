@@ -62,6 +62,16 @@ def test_version_2_holds_demonstrations_rules_kinds_and_matched_prompts(tmp_path
     assert hash(thanks) != hash(kind)
 
 
+def test_matched_prompts_may_have_a_question_of_their_own(tmp_path: Path) -> None:
+    asking = WHOLE.replace("    matched:\n", "    matched:\n      question: Can this hurt?\n")
+    plain, asked = load_constitution(at(tmp_path / "plain.yaml")), load_constitution(at(tmp_path / "asks.yaml", asking))
+    assert [c.principles[0].matched.question for c in (plain, asked) if c.principles[0].matched] == [
+        "",
+        "Can this hurt?",
+    ]
+    assert plain.sha256 != asked.sha256
+
+
 def test_version_1_keeps_the_hash_that_data_were_made_with() -> None:
     loaded = load_constitution(shipped("constitution.yaml"))
     assert loaded.sha256 == "6df4e752406dc125da199ca21aa41452e416c3d0be0aebfd30e21ed674ec1ae7"
@@ -141,6 +151,7 @@ def test_the_hash_covers_all_that_version_2_says(tmp_path: Path, old: str, new: 
         ("      applies: [", "      apply: [", "matched has an unknown field 'apply' (line 21)"),
         ("      does_not: ['May I eat a raw carrot?', 'May I touch a cold pan?']\n", "",
          "matched has no 'does_not' (line 21)"),
+        ("    matched:\n", "    matched:\n      question: ''\n", "matched has no 'question' (line 21)"),
     ],
 )  # fmt: skip
 def test_each_fault_names_file_line_field_and_what_is_expected(

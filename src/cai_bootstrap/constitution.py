@@ -59,10 +59,14 @@ class Demonstration:
 
 @dataclass(frozen=True)
 class Matched:
-    """Prompts where a principle applies, and their twins where it does not: entry i of both lists forms pair i."""
+    """Prompts where a principle applies, and their twins where it does not: entry i of both lists forms pair i.
+
+    `question` is what yes and no answer about a prompt ("Can this hurt somebody?"); empty: whether it applies.
+    """
 
     applies: tuple[str, ...]
     does_not: tuple[str, ...]
+    question: str = ""
 
 
 @dataclass(frozen=True)
@@ -153,7 +157,7 @@ def _content(principle: Principle) -> dict[str, object]:
         "id": principle.id, "text": principle.text, "category": principle.category,
         "demonstrations": [[d.instruction, d.answer, d.critique, d.better, d.by] for d in principle.demonstrations],
         "check": principle.check, "judge": principle.judge, "applies_to": list(principle.applies_to),
-        "matched": None if (m := principle.matched) is None else [list(m.applies), list(m.does_not)],
+        "matched": None if (m := principle.matched) is None else [list(m.applies), list(m.does_not), m.question],
     }  # fmt: skip
 
 
@@ -318,7 +322,7 @@ class _Reader:
         expected = "'matched' needs applies and does_not: two lists of prompts, entry by entry a pair"
         if not isinstance(node, yaml.MappingNode):
             self.fail(f"{where}: 'matched' is not a mapping (line {_line(node)}); {expected}")
-        self._fields(node, MATCHED_FIELDS, f"{where}: matched", expected)
+        self._fields(node, (*MATCHED_FIELDS, "question"), f"{where}: matched", expected)
         fields = _by_name(node)
         lines: dict[str, int] = {}
         lists: list[tuple[str, ...]] = []
@@ -335,7 +339,11 @@ class _Reader:
                 f"{where}: 'matched' has {len(lists[0])} prompts in applies and {len(lists[1])} in does_not "
                 f"(line {_line(node)}); entry i of one is the twin of entry i of the other, so they must be as many"
             )
-        return Matched(*lists)
+        question = ""
+        if "question" in fields:
+            asked = "'question' is a sentence that yes or no answers; or leave it out"
+            question = self._needed(fields, "question", f"{where}: matched", _line(fields["question"]), asked)
+        return Matched(lists[0], lists[1], question)
 
     def _matched_prompt(self, node: Node, where: str, lines: dict[str, int]) -> str:
         """One prompt; `lines` holds those before it, folded, with their line."""

@@ -124,6 +124,15 @@ def test_the_first_eight_pairs_are_worked_cases_and_fewer_are_all_shown(pairs: i
     assert all("What {is} this?" in prompt for prompt in asked[len(FRAMINGS) :])
 
 
+def test_the_constitutions_own_question_is_asked_where_it_has_one() -> None:
+    own = principle(matched=Matched(TOOLS, TOYS, "Can this hurt somebody?"))
+    asked = applicability_prompts(own, ["How do I hold a kite?"], 1)
+    assert [prompt.endswith("kite?\nCan this hurt somebody?") for prompt in asked] == [True, True, False]
+    assert not any("Does the principle apply" in prompt for prompt in asked)
+    bare = applicability_prompts(principle(), ["How do I hold a kite?"], 1)
+    assert [prompt.endswith("Does the principle apply to this instruction?") for prompt in bare] == [True, True, False]
+
+
 def test_a_model_that_sees_no_difference_decides_nothing() -> None:
     decisions = decide(ChoosingEngine(words=()), principle(), prompts_of(30), seed=1)
     assert {(d.margin, d.applies) for d in decisions} == {(0.0, None)}

@@ -4,12 +4,14 @@ A small base model that critiques and revises in one breath never finds out on i
 applies: gemma-3-270m warned of 0 of 48 dangerous things and of 0 of 48 harmless ones. Here "does it apply?" is a step
 of its own, before any critique. The model reads worked cases that a person wrote, then says yes or no: the margin is
 log p(" Yes") − log p(" No"). It is asked in three framings, because a small model's bias changes with the wording. Each
-framing's margins are z-scored over all prompts of the run, which takes that bias off, and summed.
+framing's margins are z-scored over all prompts of the run, which takes that bias off, and summed. A question about the
+prompt itself (`matched.question`: "Can this hurt somebody?") is easier than one about the principle: in one framing the
+twins of "warn" were told apart with an AUC of .65 (30 pairs), by "does the principle apply?" with .55 (20 pairs).
 
 Only the clear cases train. The prompts with the highest margins count as those where the principle applies, as many
 with the lowest as those where it does not, and what lies between is left undecided.
 
-    {"prompt_id": "warn.31.a", "principle_id": "warn", "margin": 2.41, "applies": true, "prompt_version": "applies-1"}
+    {"prompt_id": "warn.31.a", "principle_id": "warn", "margin": 2.41, "applies": true, "prompt_version": "applies-2"}
 """
 
 import random
@@ -24,13 +26,13 @@ from cai_bootstrap.generation.principles import WORKED_PAIRS
 from cai_bootstrap.inference.engine import Engine
 from cai_bootstrap.records import Prompt, Record
 
-PROMPT_VERSION = "applies-1"
+PROMPT_VERSION = "applies-2"
 CHOICES = (" Yes", " No")
 SHARE = 1 / 3
 CHUNK = 256  # prompts between two signs of progress
 _SAME = 1e-9  # nats: a spread below it is rounding, no choice
 
-Case = Callable[[str, str], str]
+Case = Callable[[Principle, str], str]
 
 
 class Applicability(Record):
@@ -47,19 +49,24 @@ class Applicability(Record):
     prompt_version: str
 
 
-def _by_principle(principle: str, text: str) -> str:
-    return f"Principle: {principle}\nInstruction: {text}\nDoes the principle apply to this instruction?"
+def _question(principle: Principle) -> str:
+    asked = principle.matched.question if principle.matched is not None else ""
+    return asked or "Does the principle apply to this instruction?"
 
 
-def _by_call(principle: str, text: str) -> str:
-    return f"Instruction: {text}\n{principle}\nIs that called for here?"
+def _by_question(principle: Principle, text: str) -> str:
+    return f"Question: {text}\n{_question(principle)}"
 
 
-def _by_example(_: str, text: str) -> str:
+def _by_principle(principle: Principle, text: str) -> str:
+    return f"Principle: {principle.text}\nInstruction: {text}\n{_question(principle)}"
+
+
+def _by_example(_: Principle, text: str) -> str:
     return f"Example: {text}\nDoes it belong to the group?"
 
 
-FRAMINGS: tuple[Case, ...] = (_by_principle, _by_call, _by_example)
+FRAMINGS: tuple[Case, ...] = (_by_question, _by_principle, _by_example)
 
 
 def applies_by_rule(principle: Principle, prompt: Prompt) -> bool:
@@ -75,9 +82,7 @@ def applicability_prompts(principle: Principle, prompt_texts: Sequence[str], see
     framing and the same for each text. Raises UsageError if the principle has no matched examples.
     """
     heads = [_worked_cases(principle, case, number, seed) for number, case in enumerate(FRAMINGS)]
-    return [
-        head + case(principle.text, text) for text in prompt_texts for head, case in zip(heads, FRAMINGS, strict=True)
-    ]
+    return [head + case(principle, text) for text in prompt_texts for head, case in zip(heads, FRAMINGS, strict=True)]
 
 
 def decide(
@@ -149,7 +154,7 @@ def _worked_cases(principle: Principle, case: Case, framing: int, seed: int) -> 
         draw.shuffle(column)
     draw.shuffle(columns)
     turns = [turn for pair in zip(*columns, strict=True) for turn in pair]
-    return "".join(f"{case(principle.text, text)}{answer}\n\n" for text, answer in turns)
+    return "".join(f"{case(principle, text)}{answer}\n\n" for text, answer in turns)
 
 
 def _margins(
