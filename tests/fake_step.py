@@ -15,7 +15,7 @@ import yaml
 
 from cai_bootstrap.events import Error, EventLog, utc_now
 from cai_bootstrap.files import write_json
-from cai_bootstrap.run.folder import RunFolder
+from cai_bootstrap.run.folder import STAGES, RunFolder
 from cai_bootstrap.run.lock import hold
 from cai_bootstrap.run.markers import write_marker
 from cai_bootstrap.supervise import StopRequest, die_with_parent
@@ -24,10 +24,12 @@ from cai_bootstrap.supervise import StopRequest, die_with_parent
 def main(name: str, config_file: str, run: str, number: int) -> int:
     die_with_parent()
     stopping = StopRequest().install()
-    paths = yaml.safe_load(Path(config_file).read_text())["paths"]
+    config = yaml.safe_load(Path(config_file).read_text())
+    paths = config["paths"]
     workspace = RunFolder.at(
-        paths["base_dir"], data=paths["data_dir"], checkpoints=paths["checkpoint_dir"], results=paths["results_dir"]
-    )
+        paths["base_dir"], data=paths["data_dir"], checkpoints=paths["checkpoint_dir"], results=paths["results_dir"],
+        stage=STAGES[config["stage"]],
+    )  # fmt: skip
     log = EventLog(workspace.logs / f"{run}.jsonl", run)
     behaviour, _, detail = os.environ.get(f"FAKE_{name.upper()}", "ok").partition(":")
     with hold(workspace, f"fake step {name}", name="step"):

@@ -61,6 +61,14 @@ class StepStarted(_Event):
     round: int | None = None
 
 
+class AdapterStarted(_Event):
+    """A step begins to train an adapter: `of` is `constitution` or `control`, which one step trains in turn."""
+
+    event: Literal["adapter_started"] = "adapter_started"
+    step: str
+    of: str
+
+
 class StepSkipped(_Event):
     """The step was finished before, by this run or an earlier one."""
 
@@ -161,6 +169,7 @@ Event = (
     RunStarted
     | RunFinished
     | StepStarted
+    | AdapterStarted
     | StepSkipped
     | StepFinished
     | StepProgress
@@ -331,15 +340,18 @@ class TrainingEvent:
 def newest_training(logs: Sequence[Path]) -> list[TrainingEvent]:
     """The training steps and looks of the newest training in these files, which are given oldest first.
 
-    A resumed training goes on from its number, a new one starts again from the first.
+    A resumed training goes on from its number, a new one starts again from the first. The adapter of a control is not
+    what a run trains for, and is left out.
     """
     newest: dict[tuple[int, int, str, int], TrainingEvent] = {}
-    part = 1
+    part, of_control = 1, False
     for path in logs:
         for event in read_events(path)[0]:
             if isinstance(event, StepStarted):
-                part = event.round or 1
-            if not isinstance(event, TrainStep | Watch):
+                part, of_control = event.round or 1, False
+            if isinstance(event, AdapterStarted):
+                of_control = event.of == "control"
+            if of_control or not isinstance(event, TrainStep | Watch):
                 continue
             phase, number = event.phase, event.number
             starts = (event.event, number) in {("watch", 0), ("train_step", 1)}

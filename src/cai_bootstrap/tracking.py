@@ -15,8 +15,9 @@ from cai_bootstrap.config import RunConfig
 from cai_bootstrap.errors import DataError, UntrustedResultError, UsageError
 from cai_bootstrap.events import TrainingEvent, TrainStep, newest_training, training_offsets
 from cai_bootstrap.measuring.declared import StoredRates
+from cai_bootstrap.measuring.principles.declared import StoredPrincipleRates
 from cai_bootstrap.pipeline import RunOutcome
-from cai_bootstrap.run.folder import RunFolder
+from cai_bootstrap.run.folder import CONSTITUTION, RunFolder
 from cai_bootstrap.run.markers import read_typed
 
 PROJECT = "cai-bootstrap"
@@ -84,7 +85,7 @@ def training_curves(training: Sequence[TrainingEvent]) -> Iterator[tuple[int, di
 
 
 def _verdict(outcome: RunOutcome) -> dict[str, str | float]:
-    """How the run ended, and the sides' rates of success where there was an evaluation that can be read."""
+    """How the run ended, and the rates of sides or arms where there was an evaluation that can be read."""
     figures: dict[str, str | float | None] = {
         "verdict": outcome.verdict,
         "exit_code": outcome.exit_code,
@@ -92,9 +93,17 @@ def _verdict(outcome: RunOutcome) -> dict[str, str | float]:
     }
     if outcome.results_file is not None:
         with contextlib.suppress(UntrustedResultError):  # a torn file: the message says so
-            rates = read_typed(outcome.results_file, StoredRates, "").statistics.rates
-            figures |= {f"success_rate/{side}": rate.success_rate for side, rate in rates.items()}
+            figures |= _rates(outcome.results_file)
     return {key: value for key, value in figures.items() if value is not None}
+
+
+def _rates(results: Path) -> dict[str, float | None]:
+    """The rates that a results file states: `success_rate/trained`; of principles `thanks/trained`, by first line."""
+    if results.name.startswith(CONSTITUTION.evaluation):
+        principles = read_typed(results, StoredPrincipleRates, "").principles
+        return {f"{id}/{arm}": rate for id, arms in principles.items() for arm, rate in arms.rates().items()}
+    sides = read_typed(results, StoredRates, "").statistics.rates
+    return {f"success_rate/{side}": rate.success_rate for side, rate in sides.items()}
 
 
 def _as_text(verdict: dict[str, str | float]) -> str:

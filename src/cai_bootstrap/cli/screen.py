@@ -13,6 +13,7 @@ from rich.table import Table
 
 from cai_bootstrap.cli.printed import text as printed
 from cai_bootstrap.events import (
+    AdapterStarted,
     Elicited,
     Error,
     Event,
@@ -86,6 +87,9 @@ class Screen:
                     f"{event.step}: step {event.number}: dev {event.strict_rate:.0%} followed, "
                     f"{event.eos_rate:.0%} stopped by themselves"
                 )
+            case AdapterStarted():
+                if event.of == "control":
+                    self._print(f"{event.step}: the control's adapter")
             case RunStarted() | RunFinished() | StepSkipped() | Error() | Gate() | TrainStep():
                 pass
             case _:

@@ -67,7 +67,52 @@ def open_test(suite: AskedSet, what: str, **details: Any) -> int:
         raise DataError(f"{path}: the opening of the test items cannot be recorded: {error}") from error
 
 
-def note_opening(results: Results | StoredResults) -> int | None:
+class _Read(BaseModel):
+    model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
+
+
+class _HeldOut(_Read):
+    name: str
+    sha256: str
+
+
+class _Model(_Read):
+    base_model: str
+
+
+class _Adapter(_Read):
+    sha256: str
+
+
+class _Run(_Read):
+    ledger_opening: int | None = None
+    fingerprint: str | None = None
+    adapter: _Adapter | None = None
+
+
+class StoredPrinciples(_Read):
+    """What the ledger reads of a results file of the constitution stage, before anything in it is believed.
+
+    The held-out `prompts` are what a suite is in Stage 1. `arms` tells whether a trained model was asked.
+    """
+
+    prompts: _HeldOut
+    conditions: _Model
+    arms: dict[str, Any]
+    run: _Run | None = None
+
+    @property
+    def suite(self) -> _HeldOut:
+        """The held-out prompts."""
+        return self.prompts
+
+    @property
+    def has_trained(self) -> bool:
+        """Whether a trained model was asked."""
+        return self.arms.get("trained") is not None
+
+
+def note_opening(results: Results | StoredResults | StoredPrinciples) -> int | None:
     """Enter the opening that a results file names, unless it stands in this ledger; returns its number here, or None.
 
     For results that another machine measured. Raises DataError if the ledger cannot be read or written.
@@ -75,7 +120,7 @@ def note_opening(results: Results | StoredResults) -> int | None:
     run, suite = results.run, results.suite
     if run is None or run.ledger_opening is None:
         return None
-    trained = results.models.trained is not None
+    trained = results.has_trained if isinstance(results, StoredPrinciples) else results.models.trained is not None
     what = "evaluation" if trained else "baseline"
     adapter = run.adapter.sha256 if trained and run.adapter is not None else None
     measured = Elsewhere(number=run.ledger_opening, fingerprint=run.fingerprint)

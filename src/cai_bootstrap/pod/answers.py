@@ -231,6 +231,12 @@ class Measured(Answer):
     suite: MeasuredSuite
 
 
+class AskedPrompts(Answer):
+    """The same of a pulled results file of the constitution stage: the held-out prompts that were asked."""
+
+    prompts: MeasuredSuite
+
+
 class Event(Answer):
     """The fields that `watch` shows of one line of an events file."""
 

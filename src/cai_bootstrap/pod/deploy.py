@@ -11,9 +11,9 @@ from rich.console import Console
 from cai_bootstrap.errors import CaiError
 from cai_bootstrap.files import read_json
 from cai_bootstrap.measuring.declared import StoredResults
-from cai_bootstrap.measuring.ledger import note_opening
+from cai_bootstrap.measuring.ledger import StoredPrinciples, note_opening
 from cai_bootstrap.pod import install, job, ledger
-from cai_bootstrap.pod.answers import Measured, Ran, RunSteps, Status, read
+from cai_bootstrap.pod.answers import AskedPrompts, Measured, Ran, RunSteps, Status, read
 from cai_bootstrap.pod.check import check_pod
 from cai_bootstrap.pod.errors import PodError
 from cai_bootstrap.pod.estimate import Estimate
@@ -26,7 +26,7 @@ from cai_bootstrap.pod.ssh import Remote
 from cai_bootstrap.pod.stop_pod import stop_pod, way_out
 from cai_bootstrap.pod.watch import MOST_STEPS, NAME_LIMIT, watch
 from cai_bootstrap.printable import one_line
-from cai_bootstrap.run.folder import RunFolder, is_measurement
+from cai_bootstrap.run.folder import CONSTITUTION, STAGES, RunFolder, Stage, is_measurement
 
 Say = Callable[[str], None]
 RUNNING = ("running", "starting")
@@ -225,22 +225,27 @@ def note_openings(target: Path) -> None:
     for path in sorted(RunFolder.at(target).results.glob("*.json")):
         if is_measurement(path.name):
             try:
-                results = read_json(path)
-                read(Measured, results, path.name)
-                note_opening(StoredResults.model_validate(results))
+                note_opening(_measured(path))
             except Exception:  # it comes from the pod: whatever it is, it must not end a pull
                 continue  # not a results file; whoever reads it as one says so
 
 
+def _measured(path: Path) -> StoredResults | StoredPrinciples:
+    """A pulled results file as far as the ledger reads it: which held-out items were opened, and for what."""
+    results = read_json(path)
+    if path.name.startswith(CONSTITUTION.prefix):
+        read(AskedPrompts, results, path.name)
+        return StoredPrinciples.model_validate(results)
+    read(Measured, results, path.name)
+    return StoredResults.model_validate(results)
+
+
 def record_steps(pod: str, address: str, target: Path) -> None:
-    """Put the pulled run's id and its seconds per step into the ledger, beside what was planned."""
-    path = RunFolder.at(target).record
-    if not path.exists():
+    """Put the newest pulled run's id and its seconds per step into the ledger, beside what was planned."""
+    records = [record for stage in STAGES.values() if (record := _record_of(target, stage)) is not None]
+    if not records:
         return
-    try:
-        pulled = read(RunSteps, read_json(path), path.name)
-    except CaiError:
-        return
+    pulled = max(records, key=lambda record: record.run or "")  # an id begins with the time at which its run began
     used = {
         one_line(name, NAME_LIMIT): step.seconds
         for name, step in list(pulled.steps.items())[:MOST_STEPS]
@@ -248,3 +253,12 @@ def record_steps(pod: str, address: str, target: Path) -> None:
     }
     if used:
         ledger.update(pod, address, steps=used, run=pulled.run)
+
+
+def _record_of(target: Path, stage: Stage) -> RunSteps | None:
+    """What the record of a stage's newest run tells of its steps; None if there is none that can be read."""
+    path = RunFolder.at(target, stage=stage).record
+    try:
+        return read(RunSteps, read_json(path), path.name) if path.exists() else None
+    except CaiError:
+        return None

@@ -25,7 +25,7 @@ from cai_bootstrap.pod.onpod.files import FOLDERS
 from cai_bootstrap.pod.push import raise_transfer
 from cai_bootstrap.pod.settings import PodSettings
 from cai_bootstrap.pod.ssh import Remote, clean_environment, rsync_host, rsync_shell
-from cai_bootstrap.run.folder import RunFolder
+from cai_bootstrap.run.folder import STAGES, RunFolder
 from cai_bootstrap.run.lock import hold
 
 ROUNDS = 4
@@ -117,8 +117,8 @@ def _refuse_other_rental(target: Path, name: str, pod_id: str | None) -> None:
 
 
 def _holds_run(target: Path) -> bool:
-    workspace = RunFolder.at(target)
-    folders = (workspace.results, workspace.data, workspace.checkpoints)
+    stages = [RunFolder.at(target, stage=stage) for stage in STAGES.values()]
+    folders = {folder for stage in stages for folder in (stage.results, stage.data, stage.checkpoints)}
     return any(folder.is_dir() and any(folder.iterdir()) for folder in folders)
 
 

@@ -273,11 +273,11 @@ class RunFolder:
 
     def partial(self, name: str) -> Path:
         """The outputs of a measurement that has not ended."""
-        return self.results / "partial" / name
+        return self.results / "partial" / f"{self.stage.prefix}{name}"
 
     def partials(self, step: str) -> list[Path]:
-        """What measurements of a step left that did not end."""
-        return list((self.results / "partial").glob(f"{step}-*"))
+        """What measurements of a step of this stage left that did not end."""
+        return list((self.results / "partial").glob(f"{self.stage.prefix}{step}-*"))
 
     def marker(self, step: str, number: int = 1) -> Path:
         """The marker of a finished step."""
@@ -346,8 +346,8 @@ def stamp_of(time: str) -> str:
 
 def is_measurement(name: str) -> bool:
     """Whether a file's name is that of a results file, of any stage."""
-    evaluations = (f"{stage.evaluation}_" for stage in STAGES.values())
-    return name == INSTRUCTIONS.baseline or any(name.startswith(beginning) for beginning in evaluations)
+    baselines = {stage.baseline for stage in STAGES.values()}
+    return name in baselines or any(name.startswith(f"{stage.evaluation}_") for stage in STAGES.values())
 
 
 def output_name(path: str) -> str:

@@ -235,6 +235,6 @@ def _inside(workspace: RunFolder, listed: str) -> bool:
         return False
     path = workspace.base / listed
     roots = (workspace.data, workspace.checkpoints, workspace.results, workspace.logs)
-    usual = RunFolder.at(workspace.base)  # where a run of this base directory without moved folders has them
+    usual = RunFolder.at(workspace.base, stage=workspace.stage)  # where a run without moved folders has them
     usual_roots = (usual.data, usual.checkpoints, usual.results, usual.logs)
     return any(path.is_relative_to(root) and path != root for root in (*roots, *usual_roots))

@@ -18,8 +18,9 @@ LIBRARIES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "
 
 def manifest(resolved: Resolved, workspace: RunFolder) -> Manifest:
     """Versions, configuration with origins, and the hashes of the run's files. Missing files are left out."""
+    data = [*workspace.rounds(), workspace.control_data]  # each round trained the evaluated adapter
     files = [
-        *(path for data in workspace.rounds() for path in data.hashed),  # each round trained the evaluated adapter
+        *(path for folder in data for path in folder.hashed),
         *sorted(workspace.results.glob("*.json")),
         *workspace.success_markers(),
     ]

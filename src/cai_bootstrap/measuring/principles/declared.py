@@ -250,6 +250,36 @@ class PrincipleResults(BaseModel):
         return self.model_dump(mode="json")
 
 
+class _StoredRate(BaseModel):
+    model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
+
+    rate: float | None
+
+
+class StoredArmRates(BaseModel):
+    """A principle's rates by first line as a file states them, with what else stands there left out."""
+
+    model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
+
+    base: _StoredRate
+    rival: _StoredRate | None = None
+    trained: _StoredRate | None = None
+    control: _StoredRate | None = None
+
+    def rates(self) -> dict[Arm, float | None]:
+        """The rate of each arm that was measured."""
+        blocks: dict[Arm, _StoredRate | None] = {arm: getattr(self, arm) for arm in ARMS}
+        return {arm: block.rate for arm, block in blocks.items() if block is not None}
+
+
+class StoredPrincipleRates(BaseModel):
+    """The rates of a results file as it states them, for a curve beside others: nothing is derived again."""
+
+    model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
+
+    principles: dict[str, StoredArmRates]
+
+
 @dataclass(frozen=True)
 class Judging:
     """How answers are judged: each principle's judge, and the verdicts of a model where that is the judge."""
