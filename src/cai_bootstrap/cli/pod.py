@@ -19,6 +19,7 @@ from cai_bootstrap.pod import deploy as deploying
 from cai_bootstrap.pod import host_keys, job, ledger, session, settings, stop_pod
 from cai_bootstrap.pod.answers import LogLines, read
 from cai_bootstrap.pod.errors import JobRunningError, PodError, UnreadableError
+from cai_bootstrap.pod.inputs import send_inputs
 from cai_bootstrap.pod.ssh import Remote
 from cai_bootstrap.printable import one_line
 from cai_bootstrap.run.folder import resolve_base_dir
@@ -150,6 +151,7 @@ def setup(context: Context, arguments: tuple[str, ...], as_json: bool) -> None:
     line = read_run(pod_settings, arguments)
     remote = context.connect(pod_settings)
     job.arm_watchdog(remote)
+    send_inputs(remote, line.inputs, say)
     fresh = deploying.set_up(remote, line, Console(stderr=True))
     show({"done": fresh}, as_json, lambda: click.echo("set up" if fresh else "set up already, nothing to do"))
 
@@ -168,6 +170,7 @@ def run(context: Context, arguments: tuple[str, ...], budget: float | None, as_j
     line = read_run(pod_settings, arguments)
     remote = context.connect(pod_settings)
     job.arm_watchdog(remote, budget=budget)
+    send_inputs(remote, line.inputs, say)
     status = job.start_run(remote, line.arguments)
     show(status.record(), as_json, lambda: tell(f"started job {status.job}; follow it with `cai pod watch`"))
 

@@ -2,13 +2,14 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from cai_bootstrap.cli.options import Settings, take_settings
+from cai_bootstrap.cli.pod_inputs import own_inputs
 from cai_bootstrap.errors import UsageError
 from cai_bootstrap.pod.job import job_argv, job_environment
 from cai_bootstrap.pod.push import pushed_files
@@ -52,8 +53,11 @@ def read_run(settings: PodSettings, arguments: Sequence[str], source: Path | Non
         environment["CAI_CONFIG"] = str(local["CAI_CONFIG"])
     resolved = line_settings.resolve(environment)
     preset = resolved.config.preset if resolved.origins["preset"].startswith("preset ") else None
-    prepare = _prepare_arguments(preset, resolved.config, environment)
-    return RunLine(tuple(arguments), preset, resolved.config, prepare)
+    inputs = own_inputs(resolved, settings, source)
+    places = {given.key: given.place(settings) for given in inputs}
+    prepare = _prepare_arguments(preset, resolved.config, environment, places)
+    moved = [word for key, place in places.items() for word in ("--set", f"{key}={_yaml(place)}")]
+    return RunLine((*arguments, *moved), preset, resolved.config, prepare, tuple(inputs))
 
 
 def _command(name: str) -> click.Command | None:
@@ -108,14 +112,16 @@ def _pushed_file(what: str, path: str, settings: PodSettings, source: Path | Non
     return source / name
 
 
-def _prepare_arguments(preset: str | None, config: "RunConfig", environment: dict[str, str]) -> tuple[str, ...]:
-    """The preset, and each key of `prepare` in which the run differs from it."""
+def _prepare_arguments(
+    preset: str | None, config: "RunConfig", environment: dict[str, str], places: Mapping[str, str]
+) -> tuple[str, ...]:
+    """The preset, and each key of `prepare` in which the run differs from it; `places` are those of inputs there."""
     from cai_bootstrap.config import resolve
 
     plain = resolve({}, preset=preset, environment=environment).config
     words = ["--preset", preset] if preset else []
     for key in PREPARE_KEYS:
-        value = _value(config, key)
+        value = places.get(key, _value(config, key))
         if value != _value(plain, key):
             words += ["--model", value] if key == "model" else ["--set", f"{key}={_yaml(value)}"]
     return tuple(words)

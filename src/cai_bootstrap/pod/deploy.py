@@ -17,6 +17,7 @@ from cai_bootstrap.pod.answers import AskedPrompts, Measured, Ran, RunSteps, Sta
 from cai_bootstrap.pod.check import check_pod
 from cai_bootstrap.pod.errors import PodError
 from cai_bootstrap.pod.estimate import Estimate
+from cai_bootstrap.pod.inputs import send_inputs
 from cai_bootstrap.pod.listing import shown_name
 from cai_bootstrap.pod.pull import Pulled, check_rental, check_target, pull
 from cai_bootstrap.pod.push import push
@@ -53,6 +54,7 @@ def plan(settings: PodSettings, line: RunLine, source: Path, target: Path, stop_
     return [
         f"check   {settings.address}",
         f"push    {source} -> {settings.code} (via {settings.via})",
+        *(f"send    {given.local} -> {given.place(settings)}" for given in line.inputs),
         *(f"setup   {words}" for words in install.setup_commands(settings, line.prepare)),
         f"run     {shlex.join(job.job_argv(settings, line.arguments))}",
         "watch   until the job ends",
@@ -136,6 +138,7 @@ def _make_ready(remote: Remote, source: Path, line: RunLine, console: Console, s
         raise PodError(f"{settings.address}: the pod is not fit for this run (see above)")
     pushed = push(remote, source, settings.via, say)
     say(f"pushed {pushed.files} files by {pushed.via}, tree {pushed.sha256[:12]}")
+    send_inputs(remote, line.inputs, say)
     say("set up" if set_up(remote, line, console) else "set up already")
 
 

@@ -9,7 +9,7 @@ import shlex
 import shutil
 import subprocess
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from cai_bootstrap.pod.ssh import TRANSPORT_FAILED, Remote, clean_environment, r
 from cai_bootstrap.printable import message, one_line
 
 PUSHED = "pushed.json"
+CODE = "code"
 LIMIT_SECONDS = 1800.0
 NEVER_FOLDERS = {
     ".git", ".venv", "venv", "__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".tox", "node_modules",
@@ -68,9 +69,9 @@ def push(remote: Remote, source: Path, via: str, say: Callable[[str], None]) -> 
     if not names:
         raise UsageError(f"{source}: holds no files to push")
     if via == "rsync":
-        _send_rsync(remote, source, names)
+        send_rsync(remote, source, names)
     else:
-        _send_tar(remote, source, names)
+        send_tar(remote, source, names)
     tree = _tree(remote, names)
     if tree.missing:
         first = one_line(repr(tree.missing[0]), 300)
@@ -105,11 +106,22 @@ def pushed_files(source: Path) -> Iterator[str]:
         path = source / name
         if parts[0] in NEVER_TOP or NEVER_FOLDERS.intersection(parts[:-1]):
             continue
-        if any(fnmatch.fnmatch(parts[-1].lower(), pattern) for pattern in NEVER_FILES):
-            continue
-        if path.is_symlink() or not path.is_file() or _holds_key(path):
+        if path.is_symlink() or not path.is_file() or _named_as_secret(path) or _holds_key(path):
             continue
         yield name
+
+
+def looks_secret(path: Path) -> bool:
+    """Whether a file that was named to be sent is a key or an environment file, by its name or content.
+
+    Weights are none, though no push sends them.
+    """
+    weights = path.suffix.lower() in {".safetensors", ".gguf"}
+    return (not weights and _named_as_secret(path)) or _holds_key(path)
+
+
+def _named_as_secret(path: Path) -> bool:
+    return any(fnmatch.fnmatch(path.name.lower(), pattern) for pattern in NEVER_FILES)
 
 
 def _candidates(source: Path) -> Iterator[str]:
@@ -155,11 +167,13 @@ def is_dirty(source: Path) -> bool:
     return bool(changes is None or changes.strip())
 
 
-def _send_rsync(remote: Remote, source: Path, names: list[str]) -> None:
-    remote.run(["mkdir", "-p", "--", remote.settings.code])
+def send_rsync(remote: Remote, source: Path, names: Sequence[str], folder: str = CODE) -> None:
+    """Send files, named relative to `source`, into a folder below the pod's base directory."""
+    place = f"{remote.settings.remote_base}/{folder}"
+    remote.run(["mkdir", "-p", "--", place])
     command = [
         "rsync", "-a", "--partial", "--protect-args", "--no-links", "--from0", "--files-from=-",
-        "-e", rsync_shell(remote), "--", f"{source}/", f"{rsync_host(remote.settings)}:{remote.settings.code}/",
+        "-e", rsync_shell(remote), "--", f"{source}/", f"{rsync_host(remote.settings)}:{place}/",
     ]  # fmt: skip
     listing = b"".join(os.fsencode(name) + b"\0" for name in names)
     process = subprocess.run(
@@ -182,13 +196,14 @@ def raise_transfer(remote: Remote, code: int, errors: str) -> None:
     )
 
 
-def _send_tar(remote: Remote, source: Path, names: list[str]) -> None:
+def send_tar(remote: Remote, source: Path, names: Sequence[str], folder: str = CODE) -> None:
+    """The same without rsync, as one archive that is held in memory."""
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for name in names:
             archive.add(str(source / name), arcname=name, recursive=False)
     try:
-        remote.call("unpack", stdin=packed.getvalue(), timeout=LIMIT_SECONDS)
+        remote.call("unpack", folder, stdin=packed.getvalue(), timeout=LIMIT_SECONDS)
     except PodError as error:
         raise_transfer(remote, 1, str(error))
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from cai_bootstrap.config import RunConfig
+from cai_bootstrap.pod.inputs import Input
 from cai_bootstrap.pod.settings import PodSettings
 
 SCRIPTS = {
@@ -18,13 +19,15 @@ class RunLine:
     """What stands for {args} in the job, and what of it decides the model.
 
     `config` is None where only the pod can tell: the job is no `cai` command, or its --config file lies there alone.
-    `prepare` holds the arguments by which `cai prepare` fetches the same model; None where that cannot be said.
+    `inputs` are local files that the run reads; `arguments` and `prepare` name their places on the pod, `config` those
+    here. `prepare` holds the arguments by which `cai prepare` fetches the same model; None where that cannot be said.
     """
 
     arguments: tuple[str, ...] = ()
     preset: str | None = None
     config: RunConfig | None = None
     prepare: tuple[str, ...] | None = None
+    inputs: tuple[Input, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import stat
 import tarfile
@@ -122,8 +123,16 @@ def unpack(folder: Path, source: BinaryIO) -> None:
             os.replace(partial, path)
 
 
+def folder_of(base: Path, named: list[str]) -> Path:
+    """The folder that a push or an input fills: `code`, or `inputs/NAME`. Raises ValueError for any other."""
+    name = named[0] if named else "code"
+    if name != "code" and not re.fullmatch(r"inputs/[A-Za-z0-9_][A-Za-z0-9_-]*", name):
+        raise ValueError(f"nothing is sent into {name!r}")
+    return base / name
+
+
 def tree(folder: Path, names: list[str]) -> Tree:
-    """Remove what is not in `names` from a pushed checkout (never `.git`), and hash what remains.
+    """Remove what is not in `names` from a folder that was sent (never `.git`), and hash what remains.
 
     Returns `sha256` (of the sorted "hash  path" lines), the count of `files`, and `missing` names.
     """

@@ -52,11 +52,11 @@ def _verb(verb: str, control: Control, rest: list[str]) -> int:
     elif verb == "pack":
         files.pack(control.base, json.load(sys.stdin), sys.stdout.buffer)
     elif verb == "unpack":
-        folder = control.base / "code"
+        folder = files.folder_of(control.base, rest)
         folder.mkdir(parents=True, exist_ok=True)
         files.unpack(folder, sys.stdin.buffer)
     elif verb == "tree":
-        _answer(files.tree(control.base / "code", json.load(sys.stdin)))
+        _answer(files.tree(files.folder_of(control.base, rest), json.load(sys.stdin)))
     elif verb == "note":
         control.create()
         state.write_json(control.dir / Path(rest[0]).name, json.load(sys.stdin))

@@ -1,0 +1,73 @@
+"""Which of the files that a run's configuration names lie here, and must be sent to the pod."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cai_bootstrap.errors import UsageError
+from cai_bootstrap.pod.inputs import Input, adapter_input, file_input, stage1_input
+from cai_bootstrap.pod.push import pushed_files
+from cai_bootstrap.pod.run_line import source_of
+from cai_bootstrap.pod.settings import PodSettings
+
+if TYPE_CHECKING:
+    from cai_bootstrap.config import Resolved
+
+# The keys that may name something of the user's own, what makes an input of it, and the flags of those that must exist.
+KEYS: dict[str, Callable[[str, Path], Input]] = {
+    "constitution": file_input,
+    "prompts": file_input,
+    "control": file_input,
+    "start_from": stage1_input,
+    "adapter": adapter_input,
+    "evaluation.suite": file_input,
+    "evaluation.dev_suite": file_input,
+}
+FLAGS = {"constitution": "--constitution", "prompts": "--prompts", "control": "--control", "start_from": "--from"}
+
+
+def own_inputs(resolved: "Resolved", settings: PodSettings, source: Path | None) -> list[Input]:
+    """What the run names that lies on this machine and is not in the checkout `source`, which is pushed anyway.
+
+    A path below the pod's base directory, or an absolute one that is not here, is the pod's own. Raises UsageError for
+    a relative one that is neither here nor pushed, and what the makers of `pod.inputs` raise.
+    """
+    inputs = []
+    for key, make in KEYS.items():
+        value = _named(resolved, key)
+        if value is None or value.startswith(f"{settings.remote_base}/") or value == settings.remote_base:
+            continue
+        if source is not None and _is_pushed(value, settings, source):
+            continue
+        path = Path(value).expanduser()
+        if path.is_dir() if key in {"start_from", "adapter"} else path.is_file():
+            inputs.append(make(key, path))
+        elif source is not None and key in FLAGS and not path.is_absolute():
+            raise UsageError(
+                f"{FLAGS[key]} {value}: neither here nor in the checkout that is pushed ({source}); name what lies "
+                "here, or on the pod by its absolute path"
+            )
+    return inputs
+
+
+def _named(resolved: "Resolved", key: str) -> str | None:
+    """The path under a key; None where nobody named one, or the name is none of a file."""
+    from cai_bootstrap.instructions.prompt_file import hub_dataset
+
+    value: object = resolved.config
+    for part in key.split("."):
+        value = getattr(value, part)
+    if value is None or resolved.origins[key] == "default":
+        return None
+    text = str(value)
+    if key == "control" and text in {"none", "shipped"}:
+        return None
+    if key == "prompts" and hub_dataset(text) is not None and not Path(text).is_file():
+        return None
+    return text
+
+
+def _is_pushed(path: str, settings: PodSettings, source: Path) -> bool:
+    """Whether the job finds it in the pushed checkout, which is its working directory."""
+    name = source_of(path, settings)
+    return name is not None and (source / name).is_file() and name in set(pushed_files(source))

@@ -1,0 +1,177 @@
+"""What a run reads beside the checkout gets to the pod by its content, and the run is told where it lies there."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cai_bootstrap.cli.pod_run import read_run
+from cai_bootstrap.errors import UsageError
+from cai_bootstrap.files import sha256_file
+from cai_bootstrap.pod.onpod.files import folder_of, tree
+from cai_bootstrap.pod.run_line import RunLine
+from cai_bootstrap.pod.settings import PodSettings
+from cai_bootstrap.run.folder import RunFolder
+
+from .loopback import Pod, stand_in_checkout
+
+BASE = "/workspace/base"
+STAGE = ("--stage", "constitution")
+JOB = '''\
+"""A stand-in for a run of the constitution stage: tells what lies where its words say, and ends as it is told."""
+import json, sys
+from pathlib import Path
+words = sys.argv[1:]
+base = Path(words[words.index("--base-dir") + 1])
+given = dict(word.split("=", 1) for flag, word in zip(words, words[1:]) if flag == "--set")
+seen = {}
+for key, value in given.items():
+    path = Path(json.loads(value) if value.startswith('"') else value)
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    seen[key] = {str(p.relative_to(path)) if p != path else p.name: p.read_text() for p in files}
+for folder in ("results", "data/constitution/control", "checkpoints/constitution/9f"):
+    (base / folder).mkdir(parents=True, exist_ok=True)
+(base / "data/constitution/control/preference_pairs.jsonl").write_text("{}")
+(base / "checkpoints/constitution/9f/adapter_model.safetensors").write_text("weights")
+(base / "results/seen.json").write_text(json.dumps(seen))
+steps = {"generate": {"status": "done", "seconds": 7.5, "skipped": False}}
+record = {"run": "20261129T100000Z", "verdict": "not_held", "exit_code": 3, "steps": steps}
+(base / "results/constitution_run.json").write_text(json.dumps(record))
+sys.exit(3)
+'''
+
+
+def settings(**fields: Any) -> PodSettings:
+    return PodSettings(host="203.0.113.1", remote_base=BASE, **fields)
+
+
+def stage1_run(base: Path) -> RunFolder:
+    """A finished Stage 1: two trainings, of which one was evaluated, pairs of two rounds, and much that is not read."""
+    workspace = RunFolder.at(base).create()
+    for name in ("aaaa", "bbbb"):
+        folder = workspace.checkpoints / name
+        (folder / "checkpoint-25").mkdir(parents=True)
+        (folder / "checkpoint-25" / "optimizer.pt").write_text("large")
+        (folder / "adapter_config.json").write_text("{}")
+        (folder / "adapter_model.safetensors").write_text(name)
+        files = {part: sha256_file(folder / part) for part in ("adapter_config.json", "adapter_model.safetensors")}
+        success = {"adapter_path": name, "final_loss": 0.5, "epochs": 1.0, "finished_at": "2026-11-22T10:31:00Z",
+                   "fingerprint": name, "files": files}  # fmt: skip
+        (folder / "TRAINING_SUCCESS").write_text(json.dumps(success))
+    for data in (workspace.round_data(1), workspace.round_data(2)):
+        data.path.mkdir(exist_ok=True)
+        data.pairs.write_text(f'{{"round": {data.round}}}\n')
+        data.responses.write_text("not read")
+    for time in ("2026-11-22T10:31:00Z", "2026-11-23T10:31:00Z"):
+        workspace.evaluation(time).write_text("{}")
+    return workspace
+
+
+def sent(words: list[str], source: Path | None = None, **fields: Any) -> RunLine:
+    return read_run(settings(**fields), [*STAGE, *words], source)
+
+
+def test_files_of_ones_own_are_sent_and_the_run_is_told_their_place(tmp_path: Path) -> None:
+    for name in ("mine.yaml", "other.yaml", "questions.csv"):
+        (tmp_path / name).write_text(name)
+    words = [f"--constitution={tmp_path}/mine.yaml", "--control", f"{tmp_path}/other.yaml",
+             "--set", f"prompts={tmp_path}/questions.csv"]  # fmt: skip
+    line = sent(words)
+    assert [given.key for given in line.inputs] == ["constitution", "prompts", "control"]
+    again = read_run(settings(), line.arguments)
+    assert again.config is not None
+    for given in line.inputs:
+        place = str(getattr(again.config, given.key))
+        assert place == given.place(settings())
+        assert place.startswith(f"{BASE}/inputs/{given.key}-{given.sha256[:12]}/")
+    assert line.config is not None
+    assert line.config.prompts == f"{tmp_path}/questions.csv"  # here, for the plan
+    (tmp_path / "questions.csv").write_text("changed")
+    assert sent(words).inputs[1].folder != line.inputs[1].folder
+    assert again.inputs == ()
+
+
+def test_of_a_stage_1_run_only_what_is_gone_on_from_is_sent(tmp_path: Path) -> None:
+    base = stage1_run(tmp_path / "stage 1").base
+    (given,) = sent(["--from", str(base)]).inputs
+    assert sorted(given.names) == [
+        "checkpoints/stage1/aaaa/TRAINING_SUCCESS", "checkpoints/stage1/aaaa/adapter_config.json",
+        "checkpoints/stage1/aaaa/adapter_model.safetensors", "checkpoints/stage1/bbbb/TRAINING_SUCCESS",
+        "checkpoints/stage1/bbbb/adapter_config.json", "checkpoints/stage1/bbbb/adapter_model.safetensors",
+        "data/stage1/preference_pairs.jsonl", "data/stage1/round-2/preference_pairs.jsonl",
+        "results/stage1_evaluation_20261123T103100Z.json",
+    ]  # fmt: skip
+    assert given.place(settings()) == f"{BASE}/inputs/start_from-{given.sha256[:12]}"
+    there = tmp_path / "pod" / given.folder
+    for name in given.names:
+        (there / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(base / name, there / name)
+    (there / "stale").write_text("of a killed transfer")
+    assert tree(there, list(given.names))["sha256"] == given.sha256
+    assert not (there / "stale").exists()
+
+
+@pytest.mark.parametrize("words", [
+    [], ["--control", "none"], ["--prompts", "owner/name"], ["--constitution", "/volume/c.yaml"], ["--from", BASE],
+    ["--prompts", f"{BASE}/inputs/p.jsonl"],
+])  # fmt: skip
+def test_what_the_pod_has_or_fetches_itself_is_not_sent(tmp_path: Path, words: list[str]) -> None:
+    line = sent(words, tmp_path)
+    assert line.inputs == ()
+    assert list(line.arguments) == [*STAGE, *words]
+
+
+def test_what_is_pushed_is_not_sent_twice(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("version: 2")
+    assert sent(["--constitution", "c.yaml"], tmp_path).inputs == ()
+
+
+def test_what_is_nowhere_or_holds_a_secret_is_refused_before_it_costs(tmp_path: Path) -> None:
+    for flag in ("--constitution", "--prompts", "--control", "--from"):
+        with pytest.raises(UsageError, match=f"{flag} none/of/these: neither here nor in the checkout"):
+            sent([flag, "none/of/these"], tmp_path)
+    with pytest.raises(UsageError, match="holds no finished Stage 1 training"):
+        sent(["--from", str(tmp_path)], tmp_path)
+    (tmp_path / "prompts.txt").write_text("-----BEGIN OPENSSH PRIVATE KEY-----\nabc\n")
+    with pytest.raises(UsageError, match="looks like a key or a secret"):
+        sent(["--prompts", str(tmp_path / "prompts.txt")])
+
+
+@pytest.mark.parametrize("name", ["..", "inputs", "inputs/..", "inputs/a/b", "results", "/etc", ""])
+def test_nothing_is_unpacked_outside_of_the_code_and_the_inputs(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match="nothing is sent into"):
+        folder_of(tmp_path, [name])
+
+
+def test_deploy_of_the_stage_sends_inputs_brings_its_files_back_and_hands_its_exit_code_on(
+    pod: Pod, tmp_path: Path
+) -> None:
+    source = stand_in_checkout(tmp_path / "stage")
+    (source / "scripts").mkdir()
+    (source / "scripts" / "run_stage1_pipeline.py").write_text(JOB)
+    pod.write(job=["{python}", "{code}/scripts/run_stage1_pipeline.py", "{args}", "--base-dir", "{base}"])
+    stage1_run(tmp_path / "stage1")
+    (tmp_path / "questions.txt").write_text("What is a kite?\n")
+    words = ["deploy", "--yes", "--source", str(source), "--into", str(pod.target), "--", *STAGE,
+             "--prompts", str(tmp_path / "questions.txt"), "--from", str(tmp_path / "stage1")]  # fmt: skip
+    shown = pod.cai("deploy", "--dry-run", *words[2:]).stdout
+    assert f"send    {tmp_path}/questions.txt -> {pod.base}/inputs/prompts-" in shown
+
+    done = pod.cai(*words, code=3)
+    assert json.loads((pod.target / "results/constitution_run.json").read_text())["exit_code"] == 3
+    seen = json.loads((pod.target / "results/seen.json").read_text())
+    assert seen["prompts"] == {"questions.txt": "What is a kite?\n"}
+    assert seen["start_from"]["checkpoints/stage1/bbbb/adapter_model.safetensors"] == "bbbb"
+    assert (pod.target / "data/constitution/control/preference_pairs.jsonl").exists()
+    assert (pod.target / "checkpoints/constitution/9f/adapter_model.safetensors").read_text() == "weights"
+    assert "all verified" in done.stderr
+    (rental,) = pod.json("cost")["rentals"]
+    assert rental["steps"] == {"generate": 7.5}
+
+    assert "is on the pod already" in pod.cai(*words, code=3).stderr
+    pod.write(via="tar")
+    (tmp_path / "questions.txt").write_text("What is a boat?\n")
+    pod.cai(*words, code=3)
+    assert json.loads((pod.target / "results/seen.json").read_text())["prompts"]["questions.txt"] == "What is a boat?\n"
