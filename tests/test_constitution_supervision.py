@@ -11,6 +11,7 @@ from processes import alive, processes_of, run, start
 from test_constitution_stage import Workbench, untrained
 from test_supervision import ready
 
+from cai_bootstrap.events import AdapterStarted, EventLog, StepStarted, TrainStep, newest_training
 from cai_bootstrap.files import sha256_file
 from cai_bootstrap.measuring.stage_verdicts import results_file
 from cai_bootstrap.run.folder import CONSTITUTION, RunFolder
@@ -133,6 +134,44 @@ def test_two_stages_in_one_base_directory_leave_each_others_files_byte_for_byte(
     stage = {name: sha256 for name, sha256 in after.items() if name not in before}
     assert len(stage) > 20
     assert {name: end.get(name) for name in stage} == stage
+
+
+def test_a_pulled_evaluation_of_the_stage_stands_in_this_ledger_once(
+    bench: Workbench, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cai_bootstrap.measuring.ledger import openings
+    from cai_bootstrap.pod.deploy import note_openings
+
+    bench.run(control="none", steering__beside=False)
+    asked = json.loads(results_file(bench.workspace).read_text())["prompts"]
+    monkeypatch.setenv("CAI_CACHE_DIR", str(tmp_path / "here"))
+    for _ in range(2):
+        note_openings(base)
+    found = openings(asked["sha256"])
+    assert sorted(opening.what for opening in found) == ["baseline", "evaluation"]
+    assert {opening.suite for opening in found} == {asked["name"]}
+    assert all(opening.elsewhere is not None for opening in found)
+
+
+def test_a_tracker_is_told_each_principles_rates(bench: Workbench) -> None:
+    from cai_bootstrap.pipeline import RunOutcome
+    from cai_bootstrap.tracking import _verdict
+
+    bench.run(steering__beside=False)
+    told = _verdict(RunOutcome("held", 0, results_file=results_file(bench.workspace)))
+    rates = {name: told[f"thanks/{name}"] for name in ("base", "rival", "trained", "control")}
+    assert (rates["base"], rates["trained"], rates["control"]) == (0.0, 1.0, 0.0)
+
+
+def test_the_controls_training_is_not_taken_for_the_constitutions(tmp_path: Path) -> None:
+    log = EventLog(tmp_path / "20261129T100000Z.jsonl", "r")
+    log.emit(StepStarted(step="train", timeout=9))
+    for of, loss in (("constitution", 1.0), ("control", 2.0)):
+        log.emit(AdapterStarted(step="train", of=of))
+        for number in (1, 2):
+            log.emit(TrainStep(step="train", number=number, phase=0, figures={"loss": loss}))
+    curve = newest_training([log.path])
+    assert [(row.event.number, row.event.figures["loss"]) for row in curve] == [(1, 1.0), (2, 1.0)]
 
 
 def test_the_manifest_names_the_data_of_the_constitution_and_of_its_control(bench: Workbench) -> None:
