@@ -4,7 +4,7 @@ import json
 import math
 from pathlib import Path
 
-from cai_bootstrap.events import EventLog, Notice, Progress, StepStarted, TrainStep, Watch, read_events
+from cai_bootstrap.events import EventLog, Notice, Progress, StepProgress, StepStarted, TrainStep, Watch, read_events
 
 
 def test_the_fields_of_an_event_keep_their_order_and_none_is_left_out(tmp_path: Path) -> None:
@@ -35,3 +35,19 @@ def test_a_torn_line_and_an_event_of_another_version_are_skipped(tmp_path: Path)
     events, bad = read_events(path)
     assert events == [Notice(step="train", message="m")]
     assert bad == 2
+
+
+def test_more_units_than_expected_are_neither_overdue_nor_told_one_by_one(tmp_path: Path) -> None:
+    """A pod's answers hold no negative time; and answers drawn again come in large numbers."""
+    log = EventLog(tmp_path / "log.jsonl", "run")
+    progress = Progress(log, "generate")
+    progress.begin(10)
+    for _ in range(30):
+        progress.advance()
+    told = read_events(log.path)[0]
+    assert [(event.done, event.total) for event in told if isinstance(event, StepProgress)] == [(10, 10)]
+    progress._told -= 2
+    progress.advance()
+    last = read_events(log.path)[0][-1]
+    assert isinstance(last, StepProgress)
+    assert (last.done, last.total, last.eta_seconds) == (31, 31, 0.0)

@@ -237,24 +237,27 @@ class Progress:
         self._start = self._told = time.monotonic()
 
     def advance(self, count: int = 1, *, tokens: int = 0) -> None:
-        """Count `count` more units and `tokens` more generated tokens."""
+        """Count `count` more units and `tokens` more generated tokens.
+
+        More units than were expected (answers that were drawn again) count as expected, so that nothing is overdue.
+        """
         with self._lock:
             self._done += count
             self._tokens += tokens
             now = time.monotonic()
-            if now - self._told < PROGRESS_SECONDS and self._done < self._total:
+            if now - self._told < PROGRESS_SECONDS and self._done != self._total:
                 return
             self._told = now
-        seconds, made = now - self._start, self._done - self._before
+        seconds, made, total = now - self._start, self._done - self._before, max(self._total, self._done)
         # The first of a batch comes when the whole batch is done: a rate of it alone once promised 57 hours.
         known = seconds > 0 and made >= max(2, RATE_AFTER * self._total)
         self._log.emit(
             StepProgress(
                 step=self._step,
                 done=self._done,
-                total=self._total,
+                total=total,
                 tokens_per_second=round(self._tokens / seconds, 1) if known and self._tokens else None,
-                eta_seconds=round((self._total - self._done) * seconds / made, 1) if known else None,
+                eta_seconds=round((total - self._done) * seconds / made, 1) if known else None,
             )
         )
 

@@ -4,14 +4,17 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from stubs import Cai, resolved_of
 
+from cai_bootstrap.config import resolve
 from cai_bootstrap.errors import UsageError
 from cai_bootstrap.planning.memory import GIB, generating, kv_cache, training, weights
-from cai_bootstrap.planning.plan import gpu_memory, plan
+from cai_bootstrap.planning.plan import PlannedStep, gpu_memory, plan
 from cai_bootstrap.planning.shape import read_shape
+from cai_bootstrap.shipped import shipped
 
 
 @pytest.mark.parametrize(
@@ -182,6 +185,71 @@ def test_measured_rates_become_hours_and_dollars(monkeypatch: pytest.MonkeyPatch
     assert made["generate"].hours == pytest.approx(0.1)
 
 
+CONSTITUTIONS = shipped("examples/constitutions")
+
+
+def planned_constitution(name: str, **values: Any) -> dict[str, PlannedStep]:
+    given = {key.replace("__", "."): value for key, value in values.items()}
+    config = resolve(
+        {"constitution": str(CONSTITUTIONS / f"{name}.yaml"), "generation.count": 100, "steering.test_items": 50,
+         "steering.dev_items": 10, "steering.beside": False, **given},
+        preset="constitution-270m-gpu", environment={},
+    ).config  # fmt: skip
+    return {step.step: step for step in plan(config, "H200", 3.6).steps}
+
+
+def test_a_constitution_is_planned_by_its_principles_prompts_and_arms() -> None:
+    """One principle here, two in the control that ships: 100 prompts × (1 + 2 + 1 + 4), 75 held-out prompts."""
+    with_control = {name: step.work for name, step in planned_constitution("thanks").items()}
+    alone = {name: step.work for name, step in planned_constitution("thanks", control="none").items()}
+    five = planned_constitution("five", control="none")["generate"].work
+    assert with_control["generate"] is not None
+    assert alone["generate"] is not None
+    assert five is not None
+    assert alone["generate"].completions == 100 * 3
+    assert alone["generate"].tokens == 100 * (64 + 64 + 32)
+    assert with_control["generate"].completions == 100 * 3 + 100 * 5
+    assert five.completions == 100 * 11
+    held_out = 50 + 25  # of known and of unseen kinds
+    assert with_control["evaluate"] is not None
+    assert alone["evaluate"] is not None
+    assert (alone["evaluate"].completions, with_control["evaluate"].completions) == (held_out, 2 * held_out)
+    assert (alone["train"], with_control["train"]) != (None, None)
+    assert with_control["train"] is not None
+    assert with_control["train"].pairs == 200
+    assert alone["baseline"] is not None
+    assert alone["baseline"].completions == held_out + 10 * (3 + 3) + held_out * 3
+
+
+def test_measured_rates_of_the_stage_become_hours_and_dollars_by_completion() -> None:
+    small, large = planned_constitution("thanks"), planned_constitution("thanks", generation__count=600)
+    for step in ("baseline", "generate", "train", "evaluate"):
+        hours, dollars = large[step].hours, large[step].dollars
+        assert hours is not None
+        assert dollars == pytest.approx(hours * 3.6)
+        assert small[step].hours is not None
+    assert (large["generate"].hours or 0) > (small["generate"].hours or 0)
+    assert large["evaluate"].hours == small["evaluate"].hours
+
+
+def test_the_other_stages_rates_are_not_taken_for_it() -> None:
+    config = resolve({"stage": "constitution"}, preset="gemma-270m-gpu", environment={}).config
+    assert plan(config, "H100", 2.0).rates == "not measured"
+
+
+def test_the_plan_of_a_constitution_shows_what_is_asked_and_refuses_what_the_run_would(
+    cai: Cai, tmp_path: Path
+) -> None:
+    given = ("plan", "--preset", "constitution-270m-gpu", "--constitution", CONSTITUTIONS / "thanks.yaml")
+    code, said, _ = cai(*given, "--gpu", "H200")
+    assert code == 0
+    assert "1,200 pairs" in said
+    (tmp_path / "few.txt").write_text("What is a kite?\n")
+    code, _, error = cai(*given, "--prompts", tmp_path / "few.txt")
+    assert code == 2
+    assert "few.txt" in error
+
+
 def test_unknown_models_and_gpus_are_named(cai: Cai) -> None:
     code, _, error = cai("plan", "--model", "nobody/nothing-9b")
     assert code == 2
@@ -212,6 +280,7 @@ def test_nothing_is_loaded() -> None:
     code = (
         "import sys; from cai_bootstrap.cli import run_command; "
         "run_command(['plan', '--preset', 'qwen2.5-32b-a100']); "
+        "run_command(['plan', '--preset', 'constitution-270m-gpu']); "
         "sys.exit(any(name in sys.modules for name in ('torch', 'transformers', 'peft', 'trl')))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0

@@ -7,13 +7,16 @@ from typing import Any
 
 import pytest
 
+from cai_bootstrap.cli.pod_inputs import planned_cost
 from cai_bootstrap.cli.pod_run import read_run
 from cai_bootstrap.errors import UsageError
 from cai_bootstrap.files import sha256_file
+from cai_bootstrap.instructions.prompt_set import load_prompt_set
 from cai_bootstrap.pod.onpod.files import folder_of, tree
 from cai_bootstrap.pod.run_line import RunLine
 from cai_bootstrap.pod.settings import PodSettings
 from cai_bootstrap.run.folder import RunFolder
+from cai_bootstrap.shipped import shipped
 
 from .loopback import Pod, stand_in_checkout
 
@@ -139,6 +142,28 @@ def test_what_is_nowhere_or_holds_a_secret_is_refused_before_it_costs(tmp_path: 
         sent(["--prompts", str(tmp_path / "prompts.txt")])
 
 
+def test_the_price_is_that_of_the_constitution_and_prompts_that_will_be_read(tmp_path: Path) -> None:
+    examples = shipped("examples/constitutions")
+    (tmp_path / "pushed.yaml").write_bytes((examples / "five.yaml").read_bytes())
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "own.yaml").write_bytes((examples / "thanks.yaml").read_bytes())
+    own, pushed, there = (
+        planned_cost(sent(["--constitution", name], tmp_path, preset="constitution-270m-gpu"), settings(), tmp_path, 2)
+        for name in (str(tmp_path / "here" / "own.yaml"), "pushed.yaml", "/volume/c.yaml")
+    )
+    assert own.seconds is not None
+    assert pushed.seconds is not None
+    assert pushed.seconds > own.seconds > 0
+    assert own.dollars == pytest.approx(own.seconds / 3600 * 2)
+    assert (there.seconds, there.dollars) == (None, None)  # only the pod has it: nothing is guessed
+
+
+def test_a_constitution_that_the_run_would_refuse_is_refused_before_it_costs(tmp_path: Path) -> None:
+    (tmp_path / "bad.yaml").write_text("version: 2\nprinciples: []\n")
+    with pytest.raises(UsageError, match=r"bad\.yaml"):
+        planned_cost(sent(["--constitution", "bad.yaml"], tmp_path), settings(), tmp_path, 2)
+
+
 @pytest.mark.parametrize("name", ["..", "inputs", "inputs/..", "inputs/a/b", "results", "/etc", ""])
 def test_nothing_is_unpacked_outside_of_the_code_and_the_inputs(tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match="nothing is sent into"):
@@ -153,7 +178,8 @@ def test_deploy_of_the_stage_sends_inputs_brings_its_files_back_and_hands_its_ex
     (source / "scripts" / "run_stage1_pipeline.py").write_text(JOB)
     pod.write(job=["{python}", "{code}/scripts/run_stage1_pipeline.py", "{args}", "--base-dir", "{base}"])
     stage1_run(tmp_path / "stage1")
-    (tmp_path / "questions.txt").write_text("What is a kite?\n")
+    asked = [prompt.text for prompt in load_prompt_set(None, seed=0).train[:120]]
+    (tmp_path / "questions.txt").write_text("\n".join(asked))
     words = ["deploy", "--yes", "--source", str(source), "--into", str(pod.target), "--", *STAGE,
              "--prompts", str(tmp_path / "questions.txt"), "--from", str(tmp_path / "stage1")]  # fmt: skip
     shown = pod.cai("deploy", "--dry-run", *words[2:]).stdout
@@ -162,7 +188,7 @@ def test_deploy_of_the_stage_sends_inputs_brings_its_files_back_and_hands_its_ex
     done = pod.cai(*words, code=3)
     assert json.loads((pod.target / "results/constitution_run.json").read_text())["exit_code"] == 3
     seen = json.loads((pod.target / "results/seen.json").read_text())
-    assert seen["prompts"] == {"questions.txt": "What is a kite?\n"}
+    assert seen["prompts"] == {"questions.txt": "\n".join(asked)}
     assert seen["start_from"]["checkpoints/stage1/bbbb/adapter_model.safetensors"] == "bbbb"
     assert (pod.target / "data/constitution/control/preference_pairs.jsonl").exists()
     assert (pod.target / "checkpoints/constitution/9f/adapter_model.safetensors").read_text() == "weights"
@@ -172,6 +198,7 @@ def test_deploy_of_the_stage_sends_inputs_brings_its_files_back_and_hands_its_ex
 
     assert "is on the pod already" in pod.cai(*words, code=3).stderr
     pod.write(via="tar")
-    (tmp_path / "questions.txt").write_text("What is a boat?\n")
+    (tmp_path / "questions.txt").write_text("\n".join(asked[::-1]))
     pod.cai(*words, code=3)
-    assert json.loads((pod.target / "results/seen.json").read_text())["prompts"]["questions.txt"] == "What is a boat?\n"
+    seen = json.loads((pod.target / "results/seen.json").read_text())
+    assert seen["prompts"] == {"questions.txt": "\n".join(asked[::-1])}

@@ -3,7 +3,6 @@
 import shlex
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -302,15 +301,15 @@ def deploy(
     as_json: bool,
 ) -> None:
     """Check, push, set up, run, watch, pull, then stop or remind. Put -- before the run's ARGUMENTS."""
+    from cai_bootstrap.cli.pod_inputs import planned_cost
     from cai_bootstrap.cli.pod_run import read_run
-    from cai_bootstrap.pod.estimate import estimate
     from cai_bootstrap.pod.tables import print_estimate
 
     pod_settings = context.load(via=via, budget=budget)
     session.require_budget_with_price(pod_settings)
     line = read_run(pod_settings, arguments, source.absolute())
     price = (session.rental(pod_settings) or {}).get("price") or pod_settings.hourly_price
-    planned = replace(estimate(line.config, price), preset=line.preset)
+    planned = planned_cost(line, pod_settings, source.absolute(), price)
     stop_when_done = stop_when_done or pod_settings.stop.when_done
     target = resolve_base_dir(into)
     plan = deploying.plan(pod_settings, line, source.absolute(), target, stop_when_done)
@@ -333,14 +332,7 @@ def deploy(
         say=say,
         budget=budget,
     )
-    result = {
-        "exit_code": deployed.exit_code,
-        "status": deployed.status.record(),
-        "pulled": deployed.pulled.record() if deployed.pulled else None,
-        "stopped": deployed.stopped,
-        "problem": deployed.problem,
-    }
-    show(result, as_json, lambda: tell(f"{job.describe(deployed.status)}; results in {target}"))
+    show(deployed.record(), as_json, lambda: tell(f"{job.describe(deployed.status)}; results in {target}"))
     sys.exit(deployed.exit_code)
 
 

@@ -1,17 +1,20 @@
 """Which of the files that a run's configuration names lie here, and must be sent to the pod."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cai_bootstrap.errors import UsageError
 from cai_bootstrap.pod.inputs import Input, adapter_input, file_input, stage1_input
 from cai_bootstrap.pod.push import pushed_files
-from cai_bootstrap.pod.run_line import source_of
+from cai_bootstrap.pod.run_line import RunLine, source_of
 from cai_bootstrap.pod.settings import PodSettings
+from cai_bootstrap.run.folder import CONSTITUTION
 
 if TYPE_CHECKING:
-    from cai_bootstrap.config import Resolved
+    from cai_bootstrap.config import Resolved, RunConfig
+    from cai_bootstrap.pod.estimate import Estimate, Work
 
 # The keys that may name something of the user's own, what makes an input of it, and the flags of those that must exist.
 KEYS: dict[str, Callable[[str, Path], Input]] = {
@@ -48,6 +51,39 @@ def own_inputs(resolved: "Resolved", settings: PodSettings, source: Path | None)
                 "here, or on the pod by its absolute path"
             )
     return inputs
+
+
+def planned_cost(line: RunLine, settings: PodSettings, source: Path, price: float) -> "Estimate":
+    """What the run will take and cost at `price` dollars an hour. Raises what `planned_work` raises."""
+    from cai_bootstrap.pod.estimate import estimate
+
+    work = planned_work(line.config, settings, source)
+    return replace(estimate(line.config, price, work=work), preset=line.preset)
+
+
+def planned_work(config: "RunConfig | None", settings: PodSettings, source: Path) -> "Work | None":
+    """What a run of the constitution stage asks of the model, counted from the files that it will read.
+
+    None where only the pod can tell, or a dataset of the hub would have to be fetched for it. Raises UsageError for
+    inputs that the run would refuse, before the pod costs anything.
+    """
+    if config is None or config.stage != CONSTITUTION.name:
+        return None
+    from cai_bootstrap.instructions.prompt_file import hub_dataset
+    from cai_bootstrap.planning.plan import work_of
+
+    here: dict[str, Path] = {}
+    for key in ("constitution", "prompts", "control"):
+        value = getattr(config, key)
+        if value is None or str(value) in {"none", "shipped"}:
+            continue
+        pushed = _is_pushed(str(value), settings, source)
+        path = source / str(source_of(str(value), settings)) if pushed else Path(value).expanduser()
+        if not path.is_file() and (key != "prompts" or hub_dataset(str(value)) is not None or path.is_absolute()):
+            return None
+        here[key] = path
+    texts = {key: path if key == "constitution" else str(path) for key, path in here.items()}
+    return work_of(config.model_copy(update=texts))
 
 
 def _named(resolved: "Resolved", key: str) -> str | None:

@@ -1,7 +1,7 @@
 """The plan of a run on a GPU: memory of each step, whether it fits, and time and money where rates were measured."""
 
 import difflib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import yaml
@@ -11,7 +11,8 @@ from cai_bootstrap.errors import UsageError
 from cai_bootstrap.files import JsonObject
 from cai_bootstrap.planning.memory import GIB, Memory, generating, prompt_tokens, training
 from cai_bootstrap.planning.shape import Shape, read_shape
-from cai_bootstrap.pod.estimate import Estimate, estimate
+from cai_bootstrap.pod.estimate import Estimate, StepWork, Work, estimate
+from cai_bootstrap.run.folder import CONSTITUTION, STAGES
 
 GPUS = Path(__file__).with_name("gpus.yaml")
 USABLE = 0.95  # the rest is lost to fragments
@@ -20,7 +21,10 @@ MODEL_STEPS = tuple(step for step in STEPS if step != "prepare")  # those that l
 
 @dataclass(frozen=True)
 class PlannedStep:
-    """One step: its memory on the GPU, whether that fits, and what to change if not; time and money if measured."""
+    """One step: its memory on the GPU, whether that fits, and what to change if not; time and money if measured.
+
+    `work` is what it asks of the model, where that is counted: in the constitution stage.
+    """
 
     step: str
     memory: Memory
@@ -28,6 +32,7 @@ class PlannedStep:
     change: str | None
     hours: float | None
     dollars: float | None
+    work: StepWork | None = None
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,7 @@ class Plan:
                     "change": step.change,
                     "hours": step.hours,
                     "dollars": step.dollars,
+                    **({} if step.work is None else {"asked": asdict(step.work)}),
                 }
                 for step in self.steps
             ],
@@ -87,43 +93,66 @@ def gpu_memory(name: str) -> tuple[str, float]:
 
 
 def plan(config: RunConfig, gpu: str, price: float | None) -> Plan:
-    """Plan a resolved configuration on one GPU. Raises UsageError for a model or a GPU that is not known."""
+    """Plan a resolved configuration on one GPU. Raises UsageError for a model or a GPU that is not known.
+
+    The constitution stage is planned for its constitution and prompts, which are read and checked.
+    """
     shape = read_shape(config.model)
     name, gib = gpu_memory(gpu)
     room = gib * USABLE * GIB
-    rates = estimate(config, price or 0.0)
+    work = work_of(config)
+    rates = estimate(config, price or 0.0) if work is None else estimate(config, price or 0.0, work=work)
     steps = []
     for step in MODEL_STEPS:
-        memory = step_memory(shape, config, step)
+        own = None if work is None else work[step]
+        memory = step_memory(shape, config, step, own)
         fits = memory.needed <= room
         hours, dollars = _cost(rates, step, price)
-        steps.append(
-            PlannedStep(step, memory, fits, None if fits else _change(shape, config, step, room), hours, dollars)
-        )
+        change = None if fits else _change(shape, config, step, room, own)
+        steps.append(PlannedStep(step, memory, fits, change, hours, dollars, own))
     measured = any(step.hours is not None for step in steps)
     elsewhere = measured and _plain(name.split(" ")[0]) not in _plain(rates.source)
     source = f"{rates.source}; not measured on {name}" if elsewhere else rates.source
     return Plan(shape, name, gib, price, source, tuple(steps))
 
 
-def step_memory(shape: Shape, config: RunConfig, step: str) -> Memory:
-    """A step's memory under a configuration; both measurements are planned with the longest prompts they try."""
+def work_of(config: RunConfig) -> Work | None:
+    """What a run of the constitution stage asks of the model; None for Stage 1, whose rates are by instruction."""
+    if STAGES[config.stage] is not CONSTITUTION:
+        return None
+    from cai_bootstrap.planning.stage_work import stage_work
+
+    return stage_work(config)
+
+
+def step_memory(shape: Shape, config: RunConfig, step: str, work: StepWork | None = None) -> Memory:
+    """A step's memory under a configuration; both measurements are planned with the longest prompts they try.
+
+    `work` has the longest prompt of a step of the constitution stage.
+    """
     generation, evaluation = config.generation, config.evaluation
-    prompt = prompt_tokens(generation)
+    prompt = prompt_tokens(generation) if work is None else work.prompt
     if step == "train":
-        tokens = min(config.training.max_length, 32 + generation.max_new_tokens)
+        tokens = min(config.training.max_length, 32 + generation.max_new_tokens) if work is None else work.prompt
         return training(shape, config.training, precision=config.training_precision, tokens=tokens)
     if step == "generate":
         return generating(
             shape, precision=config.generation_precision, batch=generation.batch_size, prompt=prompt,
-            new=generation.max_new_tokens, sampled=generation.temperature > 0 or config.training.rounds > 1,
+            new=generation.max_new_tokens, sampled=_draws(config),
             nucleus=generation.top_p < 1,
         )  # fmt: skip
-    rank = config.training.lora_r if step == "evaluate" else 0
+    rank = config.training.lora_r if step == "evaluate" or config.start_from is not None else 0
     return generating(
         shape, precision=config.evaluation_precision, batch=evaluation.batch_size, prompt=prompt,
         new=evaluation.max_new_tokens, sampled=False, pinned=True, lora_r=rank,
     )  # fmt: skip
+
+
+def _draws(config: RunConfig) -> bool:
+    """Whether generation draws tokens anywhere; the constitution stage does where it draws a revision again."""
+    if STAGES[config.stage] is CONSTITUTION:
+        return config.steering.redraws > 0
+    return config.generation.temperature > 0 or config.training.rounds > 1
 
 
 def _cost(rates: Estimate, step: str, price: float | None) -> tuple[float | None, float | None]:
@@ -133,7 +162,7 @@ def _cost(rates: Estimate, step: str, price: float | None) -> tuple[float | None
     return seconds / 3600, None if price is None else seconds / 3600 * price
 
 
-def _change(shape: Shape, config: RunConfig, step: str, room: float) -> str:
+def _change(shape: Shape, config: RunConfig, step: str, room: float, work: StepWork | None) -> str:
     """The largest batch that fits, or what else would."""
     section = {"generate": "generation", "train": "training"}.get(step, "evaluation")
     settings = getattr(config, section)
@@ -141,7 +170,7 @@ def _change(shape: Shape, config: RunConfig, step: str, room: float) -> str:
     while batch > 1:
         batch //= 2
         smaller = config.model_copy(update={section: settings.model_copy(update={"batch_size": batch})})
-        if step_memory(shape, smaller, step).needed <= room:
+        if step_memory(shape, smaller, step, work).needed <= room:
             more = (
                 f" --set training.accumulate={settings.accumulate * settings.batch_size // batch}"
                 if step == "train"

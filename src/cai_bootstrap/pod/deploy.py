@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from cai_bootstrap.errors import CaiError
-from cai_bootstrap.files import read_json
+from cai_bootstrap.files import JsonObject, read_json
 from cai_bootstrap.measuring.declared import StoredResults
 from cai_bootstrap.measuring.ledger import StoredPrinciples, note_opening
 from cai_bootstrap.pod import install, job, ledger
@@ -47,6 +47,16 @@ class Deployed:
         """The job's own exit code; 1 if it was lost, or if it was done but its files could not be brought back."""
         code = job.exit_code(self.status)
         return code if code or (self.pulled is not None and self.pulled.verified) else 1
+
+    def record(self) -> JsonObject:
+        """As plain data for --json."""
+        return {
+            "exit_code": self.exit_code,
+            "status": self.status.record(),
+            "pulled": self.pulled.record() if self.pulled else None,
+            "stopped": self.stopped,
+            "problem": self.problem,
+        }
 
 
 def plan(settings: PodSettings, line: RunLine, source: Path, target: Path, stop_when_done: bool) -> list[str]:

@@ -1,16 +1,33 @@
 """What a run will take and cost, from measured rates; what is not measured is called so."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from cai_bootstrap.config import STEPS, RunConfig, preset_names, resolve
+from cai_bootstrap.config import STEPS, RunConfig, Step, preset_names, resolve
 from cai_bootstrap.files import JsonObject
 from cai_bootstrap.pod.errors import PodConfigError
 
 RATES = Path(__file__).with_name("rates.yaml")
+
+
+@dataclass(frozen=True)
+class StepWork:
+    """What a step asks of the model, at most: completions and their new tokens, or pairs to train on.
+
+    `prompt` is the longest prompt in tokens; of a training, the longest sequence.
+    """
+
+    completions: int = 0
+    tokens: int = 0
+    pairs: int = 0
+    prompt: int = 0
+
+
+Work = Mapping[Step, StepWork]
 
 
 @dataclass(frozen=True)
@@ -61,24 +78,30 @@ def needed_gpu_memory(preset: str | None) -> float | None:
     return None if need is None else float(need)
 
 
-def estimate(config: RunConfig | None, price: float, rates_path: Path = RATES) -> Estimate:
+def estimate(config: RunConfig | None, price: float, rates_path: Path = RATES, *, work: Work | None = None) -> Estimate:
     """The estimate for a run's configuration at `price` dollars per hour.
 
-    Rates hold for the preset's own model; another one was not measured, nor a configuration that is not known here.
+    Rates hold for the preset's own model and stage; another was not measured, nor a configuration that is not known
+    here. `work` is that of the constitution stage, whose rates are by completion and by pair.
     """
     if config is None or config.preset is None:
         return estimate_preset(None, price, rates_path=rates_path)
-    if (
-        config.preset in preset_names()
-        and config.model != resolve({}, preset=config.preset, environment={}).config.model
-    ):
-        return replace(estimate_preset(None, price, rates_path=rates_path), preset=config.preset)
+    if config.preset in preset_names():
+        own = resolve({}, preset=config.preset, environment={}).config
+        if (config.model, config.stage) != (own.model, own.stage):
+            return replace(estimate_preset(None, price, rates_path=rates_path), preset=config.preset)
     count, rounds = config.generation.count, config.training.rounds
-    return estimate_preset(config.preset, price, count=count, rounds=rounds, rates_path=rates_path)
+    return estimate_preset(config.preset, price, count=count, rounds=rounds, rates_path=rates_path, work=work)
 
 
 def estimate_preset(
-    preset: str | None, price: float, *, count: int | None = None, rounds: int | None = None, rates_path: Path = RATES
+    preset: str | None,
+    price: float,
+    *,
+    count: int | None = None,
+    rounds: int | None = None,
+    rates_path: Path = RATES,
+    work: Work | None = None,
 ) -> Estimate:
     """The estimate for a preset; its own count and rounds where none are given."""
     rates = load_rates(rates_path).get(preset or "", {})
@@ -88,12 +111,13 @@ def estimate_preset(
     rounds = int(rates.get("rounds", 1)) if rounds is None else rounds
     steps = []
     for step in STEPS:
-        seconds = _seconds(rates.get("steps", {}).get(step), count, rounds)
+        own = None if work is None else work.get(step, StepWork())
+        seconds = _seconds(rates.get("steps", {}).get(step), count, rounds, own)
         steps.append(StepEstimate(step, seconds, None if seconds is None else seconds / 3600 * price))
     return Estimate(preset, f"measured {rates['date']} on {rates['device']} ({rates['source']})", tuple(steps))
 
 
-def _seconds(rate: Any, count: int | None, rounds: int) -> float | None:
+def _seconds(rate: Any, count: int | None, rounds: int, work: StepWork | None) -> float | None:
     if isinstance(rate, int | float):
         return float(rate)
     if not isinstance(rate, dict):
@@ -101,5 +125,9 @@ def _seconds(rate: Any, count: int | None, rounds: int) -> float | None:
     per_item = float(rate.get("per_item", 0))
     if per_item and count is None:
         return None
+    per_completion, per_pair = float(rate.get("per_completion", 0)), float(rate.get("per_pair", 0))
+    if (per_completion or per_pair) and work is None:
+        return None
     later = float(rate.get("later_round", 0)) * (rounds - 1)
-    return float(rate.get("fixed", 0)) + per_item * (count or 0) + later
+    asked = 0.0 if work is None else per_completion * work.completions + per_pair * work.pairs
+    return float(rate.get("fixed", 0)) + per_item * (count or 0) + later + asked
