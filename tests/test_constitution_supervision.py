@@ -11,7 +11,7 @@ from processes import alive, processes_of, run, start
 from test_constitution_stage import Workbench, untrained
 from test_supervision import ready
 
-from cai_bootstrap.events import AdapterStarted, EventLog, StepStarted, TrainStep, newest_training
+from cai_bootstrap.events import EventLog, StepStarted, TrainingStarted, TrainStep
 from cai_bootstrap.files import sha256_file
 from cai_bootstrap.measuring.stage_verdicts import results_file
 from cai_bootstrap.run.folder import CONSTITUTION, RunFolder
@@ -163,15 +163,28 @@ def test_a_tracker_is_told_each_principles_rates(bench: Workbench) -> None:
     assert (rates["base"], rates["trained"], rates["control"]) == (0.0, 1.0, 0.0)
 
 
-def test_the_controls_training_is_not_taken_for_the_constitutions(tmp_path: Path) -> None:
-    log = EventLog(tmp_path / "20261129T100000Z.jsonl", "r")
+def test_a_tracker_shows_the_constitutions_training_and_not_the_controls(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cai_bootstrap.pipeline import RunOutcome
+    from cai_bootstrap.run.markers import read_outputs
+    from cai_bootstrap.run.record import StepRecord
+    from cai_bootstrap.tracking import track_run
+
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    bench.run("prepare", "generate", "train")
+    outputs = read_outputs(bench.workspace, "train")
+    assert outputs is not None
+    log = EventLog(bench.workspace.events("20261129T100000Z"), "20261129T100000Z")
     log.emit(StepStarted(step="train", timeout=9))
-    for of, loss in (("constitution", 1.0), ("control", 2.0)):
-        log.emit(AdapterStarted(step="train", of=of))
-        for number in (1, 2):
-            log.emit(TrainStep(step="train", number=number, phase=0, figures={"loss": loss}))
-    curve = newest_training([log.path])
-    assert [(row.event.number, row.event.figures["loss"]) for row in curve] == [(1, 1.0), (2, 1.0)]
+    for adapter, steps in ((outputs.path("success").parent.name, 2), ("control", 5)):
+        log.emit(TrainingStarted(step="train", adapter=adapter))
+        for number in range(1, steps + 1):
+            log.emit(TrainStep(step="train", number=number, phase=0, figures={"loss": 1.0}))
+    steps = {"train": StepRecord(status="done", seconds=1.0, skipped=False)}
+    said = track_run("wandb", bench.workspace, bench.context().config, RunOutcome("held", 0, steps), None)
+    assert "2 training steps" in said
 
 
 def test_the_manifest_names_the_data_of_the_constitution_and_of_its_control(bench: Workbench) -> None:

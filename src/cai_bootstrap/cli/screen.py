@@ -13,7 +13,6 @@ from rich.table import Table
 
 from cai_bootstrap.cli.printed import text as printed
 from cai_bootstrap.events import (
-    AdapterStarted,
     Elicited,
     Error,
     Event,
@@ -25,6 +24,7 @@ from cai_bootstrap.events import (
     StepProgress,
     StepSkipped,
     StepStarted,
+    TrainingStarted,
     TrainStep,
     Watch,
 )
@@ -87,10 +87,7 @@ class Screen:
                     f"{event.step}: step {event.number}: dev {event.strict_rate:.0%} followed, "
                     f"{event.eos_rate:.0%} stopped by themselves"
                 )
-            case AdapterStarted():
-                if event.of == "control":
-                    self._print(f"{event.step}: the control's adapter")
-            case RunStarted() | RunFinished() | StepSkipped() | Error() | Gate() | TrainStep():
+            case RunStarted() | RunFinished() | StepSkipped() | Error() | Gate() | TrainingStarted() | TrainStep():
                 pass
             case _:
                 assert_never(event)

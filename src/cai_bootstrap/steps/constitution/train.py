@@ -6,7 +6,6 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from cai_bootstrap.events import AdapterStarted
 from cai_bootstrap.files import fingerprint, read_jsonl, sha256_file, write_json
 from cai_bootstrap.generation.candidates import normalise
 from cai_bootstrap.inference.models import load_tokenizer
@@ -60,8 +59,6 @@ def _trained(context: StepContext, data: DataFolder, tokenizer: Any, report: Pat
     if found is not None:
         return found
     start = start_checkpoint(config, context.prepared())
-    of = "control" if data == context.workspace.control_data else "constitution"
-    context.progress.log.emit(AdapterStarted(step=context.progress.step, of=of))
     return TrainingRun(
         config=config,
         prepared=context.prepared(),
