@@ -25,7 +25,7 @@ from cai_bootstrap.constitution import Constitution, Principle
 from cai_bootstrap.events import Progress
 from cai_bootstrap.files import read_jsonl, write_jsonl
 from cai_bootstrap.generation.applicability import Applicability, applies_by_rule, auc, decide
-from cai_bootstrap.generation.carrying import carried
+from cai_bootstrap.generation.carrying import turn_cases
 from cai_bootstrap.generation.pass_runner import PassRunner
 from cai_bootstrap.generation.prompts import (
     NEXT_EXAMPLE,
@@ -33,7 +33,6 @@ from cai_bootstrap.generation.prompts import (
     Case,
     critique_prompt,
     one_paragraph,
-    own_cases,
     respond_prompt,
     revise_prompt,
     worked_examples,
@@ -288,13 +287,10 @@ class Reviser:
         """
         principle = self.constitution.principles[number - 1]
         seed, use = self.config.seed, f"{use}:{case.response_id}"
-        own = own_cases(principle, seed=seed, use=use, exclude=case.prompt.text)
-        if not self.config.steering.show_flawless:
-            own = [d for d in own if not d.flawless] or own
-        if own:
-            earlier = [p for p in self.constitution.principles[: number - 1] if p.id in case.revised_by]
-            return carried(own, earlier, Random(f"carried:{seed}:{use}"))
-        return worked_examples(Random(f"{seed}:{use}").sample(open_exemplars(), CRITIC_EXAMPLES), seed=seed)
+        earlier = [p for p in self.constitution.principles[: number - 1] if p.id in case.revised_by]
+        flawless, exclude = self.config.steering.show_flawless, case.prompt.text
+        own = turn_cases(principle, earlier, seed=seed, use=use, exclude=exclude, show_flawless=flawless)
+        return own or worked_examples(Random(f"{seed}:{use}").sample(open_exemplars(), CRITIC_EXAMPLES), seed=seed)
 
     def _untrained(self) -> AbstractContextManager[None]:
         return self.engine.without_adapter() if self.tuned else contextlib.nullcontext()
