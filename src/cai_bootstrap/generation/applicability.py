@@ -212,7 +212,7 @@ def _without_shared(margins: Sequence[float], pairs: Sequence[str]) -> list[floa
 
 
 def _summed(columns: Sequence[Sequence[float]], prompts: Sequence[Prompt]) -> dict[str, float]:
-    """The z-scored margins summed over the framings, by prompt id; rounded, for the last bits of a device decide nothing."""
+    """The z-scored margins summed over the framings, by prompt id. Rounded: a device's last bits decide nothing."""
     scores = zip(*map(_z_scores, columns), strict=True)
     return {prompt.id: round(sum(score), 6) for prompt, score in zip(prompts, scores, strict=True)}
 
