@@ -56,7 +56,11 @@ def _run(command: Path, *arguments: str, folder: Path) -> subprocess.CompletedPr
 def test_the_wheel_holds_data_types_and_licences(wheel: zipfile.ZipFile) -> None:
     names = set(wheel.namelist())
     tracked = subprocess.run(
-        ["git", "ls-files", "src/cai_bootstrap", "configs"], cwd=CHECKOUT, capture_output=True, text=True, check=True
+        ["git", "ls-files", "src/cai_bootstrap", "configs", "examples"],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout.split()
     for path in tracked:
         packed = path.removeprefix("src/") if path.startswith("src/") else f"cai_bootstrap/_shipped/{path}"

@@ -166,6 +166,7 @@ class Steering(Section):
     select: Literal["none", "earlier", "all"] = Field(
         "earlier", description="whose checks a revision must pass: nobody's, those of earlier principles, its own too"
     )
+    show_flawless: bool = Field(False, description="show, while revising, demonstrations in which nothing is wrong")
     redraws: int = Field(3, ge=0, description="further draws of a revision that fails such a check")
     redraw_temperature: float = Field(0.8, gt=0)
     outside: float = Field(0.25, ge=0, le=0.9, description="share of training prompts outside a principle's kinds")

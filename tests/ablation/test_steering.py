@@ -158,13 +158,13 @@ def test_an_option_that_means_nothing_is_refused(
 
 
 def test_held_out_questions_share_no_wording_with_those_that_train() -> None:
-    questions, held_out = study_questions(240, 200, seed=0)
+    questions, held_out = study_questions(STUDY, 240, 200, seed=0)
     assert len(questions) == 240
     assert len(held_out) >= 20
     assert {q.wording for q in questions}.isdisjoint(q.wording for q in held_out)
     assert all(q.split == "train" for q in questions)
     assert all(q.split == "dev" for q in held_out)
-    assert study_questions(240, 200, seed=0) == (questions, held_out)
+    assert study_questions(STUDY, 240, 200, seed=0) == (questions, held_out)
 
 
 def answers_of(*texts: str) -> list[StudyAnswer]:
@@ -255,7 +255,7 @@ def test_the_default_set_compares_rows_that_the_study_has(tmp_path: Path, monkey
 
 def test_too_few_pairs_are_told_and_train_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stage = Stage(RunFolder.at(tmp_path).create()).install(monkeypatch)
-    questions, held_out = study_questions(4, 2, seed=0)
+    questions, held_out = study_questions(STUDY, 4, 2, seed=0)
     trainer = adapters.Trainer(stage.context(config_of(pairs__min_pairs=3)), questions, held_out, tmp_path / "p")
     first = answers_of("a", "b", "c", "d")
     trained = trainer.train(ARMS[0], "thanks", first, answers_of("a", "b", "e", "f"))
@@ -272,7 +272,7 @@ def test_an_adapter_is_trained_asked_and_taken_as_it_is_the_second_time(
         evaluation__max_new_tokens=8, fast=False,
     )  # fmt: skip
     stage = Stage(RunFolder.at(tmp_path).create())
-    questions, held_out = study_questions(6, 3, seed=0)
+    questions, held_out = study_questions(STUDY, 6, 3, seed=0)
     trainer = adapters.Trainer(stage.context(config), questions, held_out, tmp_path / "partial")
     first, chosen = answers_of(*"abcdef"), answers_of(*(f"Thank you. {letter}" for letter in "abcdef"))
     trained = trainer.train(ARMS[0], "thanks", first, chosen)
@@ -288,7 +288,7 @@ def test_an_adapter_is_trained_asked_and_taken_as_it_is_the_second_time(
 
 
 def test_the_pairs_of_an_adapter_hold_no_answer_of_a_held_out_question() -> None:
-    questions, held_out = study_questions(24, 12, seed=0)
+    questions, held_out = study_questions(STUDY, 24, 12, seed=0)
     first, chosen = answers_of(*["a"] * 24), answers_of(*["b"] * 24)
     pairs: list[PreferencePair] = study_pairs(questions, first, chosen, ARMS[0], "thanks")[0]
     assert {pair.prompt.strip() for pair in pairs}.isdisjoint(q.text for q in held_out)

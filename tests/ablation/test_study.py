@@ -13,8 +13,8 @@ PRINCIPLE = """
     text: Answer with {id}.
     check: {{check: contains, words: [{id}]}}
     demonstrations:
-      - {{instruction: What is a kite?, answer: A toy., critique: It has no {id}., better: "A toy, {id}."}}
-      - {{instruction: What is a lamp?, answer: A light., critique: It has no {id}., better: "A light, {id}."}}
+      - {{instruction: "What is a kite?", answer: A toy., critique: It has no {id}., better: "A toy, {id}."}}
+      - {{instruction: "What is a lamp?", answer: A light., critique: It has no {id}., better: "A light, {id}."}}
 """
 STUDY = """
 version: 1
@@ -48,8 +48,8 @@ def test_the_shipped_study_has_three_principles_each_with_its_negation_and_cases
 
 def test_a_phrase_stands_beside_an_answer_that_ends() -> None:
     asks = load_study().principles[1]
-    assert asks.with_phrase("a toy") == "a toy. What else would you like to know?"
-    assert asks.obeyed("What is a kite?", asks.with_phrase("a toy"))
+    assert asks.with_phrase("It is a toy") == "It is a toy. What else would you like to know?"
+    assert asks.obeyed("What is a kite?", asks.with_phrase("It is a toy"))
     assert asks.with_phrase("A toy!").startswith("A toy! What")
 
 

@@ -138,7 +138,7 @@ def test_notes_say_what_would_be_better(tmp_path: Path) -> None:
     assert "p0: 2 demonstrations; 6 or more" in said
     assert "p0: every flawed answer has the same critique" in said
     assert "p0: 1 of 2 demonstrations are by a model" in said
-    assert "a 'judge' written by someone else" in said
+    assert "without a 'judge'" in said
     matched = {"applies": ["May I eat it?"], "does_not": ["May I see it?"]}
     (note, *_) = notes(load_checked(written(tmp_path, {"matched": matched})))
     assert note.startswith("p0: 1 matched pairs")

@@ -127,7 +127,7 @@ def test_check_says_what_a_file_holds(path: Path, cai: Cai) -> None:
     code, out, err = cai("constitution", "check", path)
     assert code == 0
     assert "thanks: a text alone; check" in out
-    assert "note: thanks: its check chooses pairs and decides measurements too" in out
+    assert "note: thanks: without a 'judge'" in out
     assert "a text alone changed nothing" in err
     assert err.count("WARNING") == 1
     code, out, _ = cai("constitution", "check", path, "--json")
@@ -166,7 +166,7 @@ def test_the_shown_constitution_holds_the_default_ones_principles_with_six_varie
     ]
     cases = [d for p in shown.principles for d in p.demonstrations]
     assert all(len(p.demonstrations) >= 6 for p in shown.principles)
-    assert all(sum(d.flawless for d in p.demonstrations) == 2 for p in shown.principles)
+    assert all(sum(d.flawless for d in p.demonstrations) >= 2 for p in shown.principles)
     assert len({d.instruction for d in cases}) == len({d.critique for d in cases}) == len(cases)
 
 
@@ -205,6 +205,9 @@ def test_try_prints_answer_critique_and_revision_and_names_the_precision(
     assert code == 0
     assert told["precision"] == "fp32"
     assert [(row["principle_id"], row["question"]) for row in told["attempts"]] == [("kind", "Why?")]
+    code, _, err = cai("constitution", "try", path, "--question", " ")
+    assert code == 2
+    assert "an empty question cannot be asked" in err
     code, _, err = cai("constitution", "try", path, "--principle", "other")
     assert code == 2
     assert "no principle 'other'; known: thanks, kind" in err

@@ -14,6 +14,7 @@ from cai_bootstrap.generation.pairs import summarise
 from cai_bootstrap.instructions.sampler import sample
 from cai_bootstrap.judging.scorers import SCORER_VERSION
 from cai_bootstrap.judging.suite import Suite, load_suite, references
+from cai_bootstrap.measuring.assess import bare_factors
 from cai_bootstrap.measuring.conditions import Conditions, StopRule, item_order
 from cai_bootstrap.measuring.declared import Factors, Rival, Run
 from cai_bootstrap.measuring.results import Measured, Output, build_results, write_results
@@ -112,12 +113,21 @@ def baseline(workspace: RunFolder, suite: Suite, **changes: Any) -> Path:
     return workspace.results / "baseline_assessment.json"
 
 
-def evaluate(workspace: RunFolder, suite: Suite, trained: dict[str, Output], **changes: Any) -> Path:
+def evaluate(
+    workspace: RunFolder,
+    suite: Suite,
+    trained: dict[str, Output],
+    bare: dict[str, Output] | None = None,
+    **changes: Any,
+) -> Path:
+    """Write the results file; `bare` holds the trained model's outputs where it was asked without the line break."""
     measured = Measured(trained, factors("c" * 64))
+    beside = None if bare is None else Measured(bare, bare_factors(measured.factors.model, "c" * 64))
     run = Run.model_validate({"ledger_opening": 7, "labels": labels(workspace), "adapter": {"sha256": "c" * 64}})
     made = build_results(
-        suite=suite, conditions=conditions(suite, **changes), trained=measured, run=run, enforced=True, **sides(suite)
-    )
+        suite=suite, conditions=conditions(suite, **changes), trained=measured, trained_bare=beside, run=run,
+        enforced=True, **sides(suite),
+    )  # fmt: skip
     write_results(workspace.results / RESULTS, made)
     return workspace.results / RESULTS
 

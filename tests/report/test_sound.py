@@ -51,6 +51,27 @@ def test_the_sentence_holds_verdict_number_bounds_rival_and_labels(run: RunFolde
     assert said.endswith("pairs labelled by agreement, constraint and critic (no known answers).")
 
 
+def test_one_line_says_how_the_model_fares_without_the_line_break(small: RunFolder) -> None:
+    """Beside the finding: sentence, pictures and browser are those of a file without the side."""
+    suite = load_suite("quick")
+    trained = {item.id: Output(right(item), True) for item in suite.items}
+    evaluate(small, suite, trained)
+    without = findings.headline(load(small))
+    assert not any("line break" in line for line in without.more)
+    evaluate(small, suite, trained, {id: Output("" if n < 6 else f"\n{out.text}", True) for n, (id, out) in
+                                     enumerate(trained.items())})  # fmt: skip
+    found = load(small)
+    head = findings.headline(found)
+    (line,) = set(head.more) - set(without.more)
+    assert head.sentence == without.sentence
+    assert line.startswith("Asked without the line break: 75.0%, with it 100.0% (−25.0 points, 95% interval −")
+    assert line.endswith("). This does not gate.")
+    assert found.measured is not None
+    assert "trained_bare" not in findings.sides_of(found.measured)
+    assert findings.tests_table(found.measured)[-1][0] == "Trained, asked with → without the line break, whole output"
+    assert "Asked without the line break: 75.0%" in build_report(small).read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize(("followed", "word"), [(24, "met"), (23, "met"), (22, "not met")])
 def test_the_gate_is_judged_from_the_responses(small: RunFolder, followed: int, word: str) -> None:
     total = len(load_suite("quick").items)

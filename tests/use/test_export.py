@@ -106,6 +106,7 @@ def test_the_card_gives_the_measured_figures_with_their_conditions(
     assert f"of {trained['total']} held-out instructions followed" in card.text
     assert "Gate of 95% NOT met on the user's suite 'mine', which does not decide Stage 1." in card.text
     assert results["rival"]["rendering"] in card.text
+    assert "| trained, without the line break after the instruction | " in card.text
     for value in (results["conditions"]["precision"], results["suite"]["sha256"], results["conditions"]["device"]):
         assert f"`{value}`" in card.text
 

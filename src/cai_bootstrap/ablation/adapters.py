@@ -147,7 +147,9 @@ class Trainer:
     def _ask(self, checkpoint: Checkpoint) -> tuple[StudyAnswer, ...]:
         context = self.context
         context.progress.begin(len(self.held_out))
-        passes = Passes(context, self.folder, lambda: context.open_for_evaluation(checkpoint.path).engine)
+        passes = Passes(
+            context, self.folder, lambda: context.open_for_evaluation(checkpoint.path, asked=len(self.held_out)).engine
+        )
         prompts = [plain_prompt(question.text) for question in self.held_out]
         name = f"answers-{checkpoint.sha256[:12]}"
         answers = passes.plain(name, prompts, context.config.evaluation.max_new_tokens)
@@ -181,4 +183,5 @@ class Trainer:
             progress=context.progress,
             stopping=context.stopping,
             details={"arm": arm.name},
+            graphed=False,  # a recording would be kept for a minute of steps, once for each of many adapters
         ).run(pairs)

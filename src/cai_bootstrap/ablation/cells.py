@@ -5,31 +5,33 @@ principle and the worked cases above it differ. Each pass is kept on disk in who
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from random import Random
 
 from cai_bootstrap.ablation.effects import SHOWN, TEXTS, Shown, Text
 from cai_bootstrap.ablation.study import StudyFile
 from cai_bootstrap.batches import ChunkFile
-from cai_bootstrap.constitution import Demonstration, Principle
+from cai_bootstrap.constitution import Principle
 from cai_bootstrap.errors import InterruptedRunError
-from cai_bootstrap.generation.candidates import exemplars_for
 from cai_bootstrap.generation.prompts import (
     NEXT_EXAMPLE,
-    WorkedExample,
+    Case,
     critique_prompt,
+    direct_prompt,
     one_paragraph,
+    own_cases,
     respond_prompt,
     revise_prompt,
     worked_examples,
 )
+from cai_bootstrap.generation.revising import SHOTS, open_exemplars
 from cai_bootstrap.inference.engine import Engine, Sampling
 from cai_bootstrap.instructions.exemplars import Exemplar
-from cai_bootstrap.records import Instruction, Prompt, Record
+from cai_bootstrap.records import Prompt, Record
 from cai_bootstrap.steps.context import StepContext
 
 CHUNK = 512
-SHOTS = 8  # worked cases in a prompt at most, a principle's own as well as neutral ones
 NEUTRAL = -1  # in place of a principle's number
 
 
@@ -133,10 +135,7 @@ class Reviser:
         self._study, self._questions, self._passes, self._seed = study, questions, passes, seed
         self._answer_tokens, self._critique_tokens = tokens
         self._made: dict[tuple[str, int], list[StudyAnswer]] = {}
-        prompts = [
-            respond_prompt(q.text, exemplars_for(_as_instruction(q), SHOTS, seed=seed, use="steering"))
-            for q in questions
-        ]
+        prompts = [respond_prompt(q.text, self._neutral(q, "respond", SHOTS)) for q in questions]
         self.first = passes.few_shot("first", prompts, self._answer_tokens)
 
     def cell(self, number: int, text: Text, shown: Shown) -> list[StudyAnswer]:
@@ -150,9 +149,11 @@ class Reviser:
 
     def direct(self, number: int) -> list[StudyAnswer]:
         """Answers after the better answers of the demonstrations alone: nothing is criticised."""
-        cases = self._study.principles[number].demonstrations[:SHOTS]
-        shown = [_exemplar(case) for case in cases]
-        prompts = [respond_prompt(question.text, shown) for question in self._questions]
+        principle = self._study.principles[number].as_principle
+        prompts = [
+            direct_prompt(q.text, own_cases(principle, seed=self._seed, use=f"direct:{q.id}", exclude=q.text))
+            for q in self._questions
+        ]
         return self._passes.few_shot(f"direct-{number + 1}", prompts, self._answer_tokens)
 
     def with_phrase(self, number: int) -> list[StudyAnswer]:
@@ -191,23 +192,18 @@ class Reviser:
         if variant.number < 0:
             return None
         principle = self._study.principles[variant.number]
-        return Principle(principle.id, principle.negation if variant.negated else principle.text, "study")
+        return replace(
+            principle.as_principle, text=principle.negation if variant.negated else principle.text, demonstrations=()
+        )
 
-    def _cases(self, question: Prompt, shown: int, use: str) -> list[WorkedExample]:
-        """A principle's own worked cases, or the shared ones that a principle without any stands over."""
+    def _cases(self, question: Prompt, shown: int, use: str) -> Sequence[Case]:
+        """A principle's own worked cases, or as many neutral ones: those that stand where a principle has none."""
         if shown != NEUTRAL:
-            cases = self._study.principles[shown].demonstrations[:SHOTS]
-            return [WorkedExample(_exemplar(case), case.answer, case.critique, "none") for case in cases]
-        exemplars = exemplars_for(_as_instruction(question), SHOTS, seed=self._seed, use=f"{use}:steering")
-        return worked_examples(exemplars, seed=self._seed)
+            principle = self._study.principles[shown].as_principle
+            return own_cases(principle, seed=self._seed, use=f"{use}:{question.id}", exclude=question.text)
+        count = max(len(principle.demonstrations) for principle in self._study.principles)
+        return worked_examples(self._neutral(question, use, count), seed=self._seed)
 
-
-def _exemplar(case: Demonstration) -> Exemplar:
-    return Exemplar("", "question", "", case.instruction, case.better)
-
-
-def _as_instruction(question: Prompt) -> Instruction:
-    """A question as the sampler of worked examples takes it: without a skill, so that they are mixed."""
-    return Instruction(
-        id=question.id, type="question", template=question.wording, instruction=question.text, source="template"
-    )
+    def _neutral(self, question: Prompt, use: str, count: int) -> list[Exemplar]:
+        others = [e for e in open_exemplars() if e.instruction.casefold() != question.text.casefold()]
+        return Random(f"{self._seed}:{use}:{question.id}").sample(others, min(count, len(others)))

@@ -203,7 +203,7 @@ def smallest_effect(
 def _share_found(
     floor: Sequence[bool], wordings: Sequence[str], units: Sequence[str], chance: float, levels: int, seed: int
 ) -> float:
-    _, unit = np.unique(np.asarray(units), return_inverse=True)
+    unit, wording = (np.unique(np.asarray(names), return_inverse=True)[1] for names in (units, wordings))
     draw = np.random.Generator(np.random.PCG64(seed))
     before = np.asarray(floor, dtype=bool)
     found = 0
@@ -211,8 +211,8 @@ def _share_found(
         raised = before | (draw.random(int(unit.max()) + 1) < chance)[unit]
         difference = float(raised.mean() - before.mean())
         if difference >= MATTERS:
-            p = statistics.template_flip_test(floor, [bool(value) for value in raised], wordings)
-            found += _is_found(difference, p, levels)
+            net = np.bincount(wording, weights=raised.astype(float) - before)
+            found += _is_found(difference, statistics.flip_p_value([int(change) for change in net]), levels)
     return found / STUDIES
 
 

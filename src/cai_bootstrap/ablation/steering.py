@@ -65,19 +65,22 @@ def steering(context: StepContext, outcome: Outcome, options: Mapping[str, Any],
         raise UsageError(f"options: '{unknown[0]}' is not known; known: {', '.join(sorted(OPTIONS))}")
     study = load_study(Path(options["study"]) if "study" in options else None)
     count, asked = int(options.get("instructions", INSTRUCTIONS)), int(options.get("held_out", HELD_OUT))
-    questions, held_out = study_questions(count, asked, seed=context.config.seed)
+    questions, held_out = study_questions(study, count, asked, seed=context.config.seed)
     part = folder / fingerprint([study.sha256, [q.text for q in (*questions, *held_out)]])[:12]
     measured = _Study(context, study, questions, held_out if options.get("adapters", True) else [], part)
     report = measured.report(outcome)
     outcome.figures[STEERING] = report.model_dump(mode="json")
 
 
-def study_questions(count: int, held_out: int, *, seed: int) -> tuple[list[Prompt], list[Prompt]]:
+def study_questions(study: StudyFile, count: int, held_out: int, *, seed: int) -> tuple[list[Prompt], list[Prompt]]:
     """`count` training questions of the shipped pool, and at most `held_out` dev ones; no wording stands in both.
 
+    What a demonstration of the study asks is in neither.
     Raises UsageError if the pool holds fewer training questions, or for a count below 2.
     """
-    pool = load_prompt_set(None, seed=seed)
+    pool = load_prompt_set(None, seed=seed).without(
+        [case.instruction for p in study.principles for case in p.demonstrations]
+    )
     able = [prompt for prompt in pool.train if prompt.kind == "question"]
     if not 2 <= count <= len(able):
         raise UsageError(f"options: instructions: {count} of {len(able)} training questions; at least 2, at most all")
@@ -99,6 +102,7 @@ class _Study:
         folder: Path,
     ) -> None:
         self.context, self.study, self.folder = context, study, folder
+        self._judged: dict[tuple[str, str, str], bool] = {}  # many cells hold the same texts
         self.questions, self.held_out, self.numbers = questions, held_out, range(len(study.principles))
         self.wordings = {
             f"{principle.id}/{prompt.id}": prompt.wording or prompt.cluster or prompt.id
@@ -106,10 +110,17 @@ class _Study:
             for prompt in (*questions, *held_out)
         }
 
+    @property
+    def asked(self) -> int:
+        """How many prompts the untrained model completes."""
+        without_critique = sum(arm.source != "phrase" for arm in SOURCES) * len(self.numbers)
+        passes = 1 + 2 * len(passes_needed(self.study)) + without_critique
+        return passes * len(self.questions) + len(self.held_out)
+
     def report(self, outcome: Outcome) -> SteeringReport:
         """Do everything, add the rows over all principles to the outcome, and return the figures."""
         outcome.templates = self.wordings
-        passes = Passes(self.context, self.folder, lambda: self.context.open_for_evaluation().engine)
+        passes = Passes(self.context, self.folder, lambda: self.context.open_for_evaluation(asked=self.asked).engine)
         reviser = self._reviser(passes)
         cells = {(n, t, s): reviser.cell(n, t, s) for n in self.numbers for t in TEXTS for s in SHOWN}
         texts = {(n, arm.name): arm.texts(reviser, n) for n in self.numbers for arm in SOURCES}
@@ -143,9 +154,7 @@ class _Study:
     def _reviser(self, passes: Passes) -> Reviser:
         """The first answers; the progress counts them, all further passes of the untrained model, and nothing else."""
         config = self.context.config
-        without_critique = sum(arm.source != "phrase" for arm in SOURCES) * len(self.numbers)
-        count = 1 + 2 * len(passes_needed(self.study)) + without_critique
-        self.context.progress.begin(count * len(self.questions) + len(self.held_out))
+        self.context.progress.begin(self.asked)
         tokens = (config.generation.max_new_tokens, config.generation.critique_tokens)
         return Reviser(self.study, self.questions, passes, seed=config.seed, tokens=tokens)
 
@@ -173,7 +182,13 @@ class _Study:
         self, judge: StudyPrinciple, answers: Sequence[StudyAnswer], prompts: Sequence[Prompt] | None = None
     ) -> dict[str, bool]:
         prompts = self.questions if prompts is None else prompts
-        return {p.id: judge.obeyed(p.text, first_line(a.text)) for p, a in zip(prompts, answers, strict=True)}
+        return {p.id: self._obeyed(judge, p.text, first_line(a.text)) for p, a in zip(prompts, answers, strict=True)}
+
+    def _obeyed(self, judge: StudyPrinciple, question: str, line: str) -> bool:
+        key = (judge.id, question, line)
+        if key not in self._judged:
+            self._judged[key] = judge.obeyed(question, line)
+        return self._judged[key]
 
     def _together(
         self,

@@ -12,9 +12,10 @@ from typing import Literal
 from pydantic import Field, ValidationError
 
 from cai_bootstrap.config import Section
-from cai_bootstrap.constitution import Demonstration, load_constitution
+from cai_bootstrap.constitution import Demonstration, Principle
 from cai_bootstrap.errors import UsageError
 from cai_bootstrap.files import fingerprint
+from cai_bootstrap.generation.principles import load_checked
 from cai_bootstrap.judging.rules import Rule, rule_holds
 from cai_bootstrap.shipped import shipped
 from cai_bootstrap.yaml_files import read_yaml
@@ -26,14 +27,24 @@ _QUESTION, _PLAIN_ANSWER = "What is a kite?", "A kite is a light toy on a long s
 
 @dataclass(frozen=True)
 class StudyPrinciple:
-    """One principle of the study. `negation` says the opposite of `text`; `phrase` holds `{answer}` once."""
+    """One principle of the study. `negation` says the opposite of its text; `phrase` holds `{answer}` once."""
 
-    id: str
-    text: str
+    as_principle: Principle
+    check: Rule
     negation: str
     phrase: str
-    demonstrations: tuple[Demonstration, ...]
-    check: Rule
+
+    @property
+    def id(self) -> str:
+        return self.as_principle.id
+
+    @property
+    def text(self) -> str:
+        return self.as_principle.text
+
+    @property
+    def demonstrations(self) -> tuple[Demonstration, ...]:
+        return self.as_principle.demonstrations
 
     def obeyed(self, question: str, line: str) -> bool:
         """Whether a line of an answer passes the check."""
@@ -75,7 +86,8 @@ def load_study(path: Path | None = None) -> StudyFile:
     """Read a study's file, by default the shipped one, with the constitutions that it names.
 
     Raises UsageError naming file and field: a principle without demonstrations or check, a negation that is the text
-    itself, a phrase without `{answer}` or one that its principle's check fails.
+    itself, a phrase without `{answer}` or one that its principle's check fails. A constitution whose check does not fit
+    its demonstrations is refused as everywhere.
     """
     path = path or DEFAULT_STUDY
     try:
@@ -94,7 +106,7 @@ def load_study(path: Path | None = None) -> StudyFile:
 def _principle(entry: _Entry, where: str, path: Path) -> StudyPrinciple:
     beside = path.parent / entry.constitution
     file = beside if beside.exists() else shipped(entry.constitution)
-    constitution = load_constitution(file)
+    constitution = load_checked(file)
     principle = constitution.principle(entry.principle) if entry.principle else constitution.principles[0]
     if not principle.demonstrations or principle.check is None:
         raise UsageError(f"{where}: '{principle.id}' of {file} needs demonstrations of its own and a check")
@@ -102,9 +114,7 @@ def _principle(entry: _Entry, where: str, path: Path) -> StudyPrinciple:
         raise UsageError(f"{where}: negation: says what the principle says; write its opposite")
     if entry.phrase.count(ANSWER) != 1:
         raise UsageError(f"{where}: phrase: must hold {ANSWER} once; the first answer is put there")
-    made = StudyPrinciple(
-        principle.id, principle.text, entry.negation, entry.phrase, principle.demonstrations, principle.check
-    )
+    made = StudyPrinciple(principle, principle.check, entry.negation, entry.phrase)
     if not made.obeyed(_QUESTION, made.with_phrase(_PLAIN_ANSWER)):
         raise UsageError(f"{where}: phrase: '{made.with_phrase(_PLAIN_ANSWER)}' fails the check of '{principle.id}'")
     return made

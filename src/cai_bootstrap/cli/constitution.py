@@ -57,9 +57,12 @@ def check(file: Path, as_json: bool) -> None:
 @json_option
 def attempt(file: Path, questions: tuple[str, ...], ids: tuple[str, ...], settings: Settings, as_json: bool) -> None:
     """Answer everyday questions, and criticise and revise each answer by each principle, before anything trains."""
+    from cai_bootstrap.errors import UsageError
     from cai_bootstrap.generation.trial import QUESTIONS, attempts, first_answers
 
     loaded = _loaded(file, ids)
+    if not all(question.strip() for question in questions):
+        raise UsageError("--question: an empty question cannot be asked; write one, or leave it out")
     asked = questions or QUESTIONS
     begun = time.monotonic()
     engine, precision = _engine(settings)

@@ -71,8 +71,12 @@ def alone_warning(constitution: Constitution) -> str | None:
 
 
 def notes(constitution: Constitution) -> list[str]:
-    """What is allowed, and would be better otherwise: one sentence each, with the principle's id first."""
-    return [f"{p.id}: {note}" for p in constitution.principles for note in _notes(p)]
+    """What is allowed, and would be better otherwise: one sentence each, with the ids of its principles first."""
+    ids: dict[str, list[str]] = {}
+    for principle in constitution.principles:
+        for note in _notes(principle):
+            ids.setdefault(note, []).append(principle.id)
+    return [f"{', '.join(named)}: {note}" for note, named in ids.items()]
 
 
 def _faults(principle: Principle) -> Iterator[str]:
@@ -152,7 +156,7 @@ def _notes(principle: Principle) -> Iterator[str]:
         if drafted:
             yield f"{drafted} of {len(shown)} demonstrations are by a model; read them, and change 'by' to person"
     if principle.check is not None and principle.judge is None:
-        yield "its check chooses pairs and decides measurements too; a 'judge' written by someone else should decide"
+        yield "without a 'judge', the check that chooses pairs decides measurements too; one by another author should"
     if principle.matched is not None and len(principle.matched.applies) <= WORKED_PAIRS:
         pairs = len(principle.matched.applies)
         yield f"{pairs} matched pairs; the first {WORKED_PAIRS} are worked cases, so none trains or measures"

@@ -25,6 +25,7 @@ from cai_bootstrap.constitution import Constitution, Principle
 from cai_bootstrap.events import Progress
 from cai_bootstrap.files import read_jsonl, write_jsonl
 from cai_bootstrap.generation.applicability import Applicability, applies_by_rule, auc, decide
+from cai_bootstrap.generation.carrying import carried
 from cai_bootstrap.generation.pass_runner import PassRunner
 from cai_bootstrap.generation.prompts import (
     NEXT_EXAMPLE,
@@ -52,12 +53,16 @@ _EXEMPLARS = "data/open_exemplars.yaml"
 
 @dataclass(frozen=True)
 class Turn:
-    """One answer at one principle's turn. `forced`: the principle does not apply; its revision is to be rejected."""
+    """One answer at one principle's turn. `forced`: the principle does not apply; its revision is to be rejected.
+
+    `revised_by` are the principles whose turns the answer has been through.
+    """
 
     prompt: Prompt
     response_id: str
     text: str
     forced: bool
+    revised_by: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -194,7 +199,7 @@ class Reviser:
     ) -> list[Critique]:
         name = f"critique-{number}"
         prompts = [
-            critique_prompt(case.prompt.text, case.text, principle, self._shown(principle, case, "critique"))
+            critique_prompt(case.prompt.text, case.text, principle, self._shown(number, case, "critique"))
             for case in cases
         ]
         texts = runner.complete(name, chunk, prompts, self.config.generation.critique_tokens, stop=NEXT_EXAMPLE)
@@ -225,7 +230,7 @@ class Reviser:
         prompts = [
             revise_prompt(
                 case.prompt.text, case.text, said[case.response_id].text, principle,
-                self._shown(principle, case, "revise"),
+                self._shown(number, case, "revise"),
             )
             for case in cases
         ]  # fmt: skip
@@ -276,11 +281,20 @@ class Reviser:
         earlier = principles[: number - 1] if select != "none" else ()
         return Checks(tuple(earlier), principles[number - 1] if select == "all" else None)
 
-    def _shown(self, principle: Principle, case: Turn, use: str) -> Sequence[Case]:
-        """The principle's own demonstrations; for one that has none, worked examples that know nothing of it."""
+    def _shown(self, number: int, case: Turn, use: str) -> Sequence[Case]:
+        """The own demonstrations of the principle of that number, with what earlier ones added to this answer.
+
+        For one that has none, worked examples that know nothing of it.
+        """
+        principle = self.constitution.principles[number - 1]
         seed, use = self.config.seed, f"{use}:{case.response_id}"
         own = own_cases(principle, seed=seed, use=use, exclude=case.prompt.text)
-        return own or worked_examples(Random(f"{seed}:{use}").sample(open_exemplars(), CRITIC_EXAMPLES), seed=seed)
+        if not self.config.steering.show_flawless:
+            own = [d for d in own if not d.flawless] or own
+        if own:
+            earlier = [p for p in self.constitution.principles[: number - 1] if p.id in case.revised_by]
+            return carried(own, earlier, Random(f"carried:{seed}:{use}"))
+        return worked_examples(Random(f"{seed}:{use}").sample(open_exemplars(), CRITIC_EXAMPLES), seed=seed)
 
     def _untrained(self) -> AbstractContextManager[None]:
         return self.engine.without_adapter() if self.tuned else contextlib.nullcontext()
@@ -308,7 +322,11 @@ class Reviser:
 
 def _case(chain: Chain, principle_id: str) -> Turn | None:
     role = chain.takes(principle_id)
-    return None if role is None else Turn(chain.prompt, chain.last_id, chain.text, role == "forced")
+    return (
+        None
+        if role is None
+        else Turn(chain.prompt, chain.last_id, chain.text, role == "forced", frozenset(chain.revisions))
+    )
 
 
 def _asks_again(revision: RedrawnRevision | None) -> bool:

@@ -114,15 +114,23 @@ def template_flip_test(a: Sequence[bool], b: Sequence[bool], templates: Sequence
     net: dict[str, int] = {}
     for left, right, template in zip(a, b, templates, strict=True):
         net[template] = net.get(template, 0) + int(right) - int(left)
-    changes = [abs(change) for change in net.values() if change]
+    return flip_p_value(list(net.values()))
+
+
+def flip_p_value(net: Sequence[int]) -> float:
+    """The p-value of `template_flip_test` from the net change of each template."""
+    changes = [abs(change) for change in net if change]
     if not changes:
         return 1.0
     reach = sum(changes)
     mass = np.zeros(2 * reach + 1)
     mass[reach] = 1.0
     for change in changes:
-        mass = 0.5 * (np.roll(mass, change) + np.roll(mass, -change))
-    observed = abs(sum(net.values()))
+        swapped = np.zeros_like(mass)
+        swapped[change:] += 0.5 * mass[:-change]
+        swapped[:-change] += 0.5 * mass[change:]
+        mass = swapped
+    observed = abs(sum(net))
     sums = np.abs(np.arange(-reach, reach + 1))
     return min(1.0, float(mass[sums >= observed].sum()))
 

@@ -10,7 +10,7 @@ from cai_bootstrap.judging.suite import NAMED_SUITES, load_suite
 from cai_bootstrap.measuring.declared import StoredResults
 from cai_bootstrap.measuring.gate import judge_file
 from cai_bootstrap.measuring.principles.findings import nothing_to_teach as leaves_nothing
-from cai_bootstrap.measuring.principles.findings import verdict_of
+from cai_bootstrap.measuring.principles.gate import judge_principle_file
 from cai_bootstrap.measuring.principles.results import read_principle_results
 from cai_bootstrap.run.folder import CONSTITUTION, RunFolder
 from cai_bootstrap.run.markers import check_outputs, read_outputs, read_typed
@@ -74,8 +74,6 @@ def _judge_instructions(path: Path, workspace: RunFolder, config: RunConfig, enf
 
 
 def _judge_principles(path: Path, _workspace: RunFolder, _config: RunConfig, enforced: bool) -> StageVerdict:
-    results = read_principle_results(path)
-    passed = results.gate.passed
-    verdict, message = verdict_of(results)
-    code = EXIT_GATE if enforced and passed is False else EXIT_OK
-    return StageVerdict(verdict, code, message, passed, enforced)
+    judged = judge_principle_file(path, enforce=enforced)
+    code = EXIT_GATE if enforced and judged.passed is False else EXIT_OK
+    return StageVerdict(judged.verdict, code, judged.message, judged.passed, enforced)

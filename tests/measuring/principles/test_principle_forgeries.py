@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from principled import CONTROL, TRAINED, constitution, results
 
 from cai_bootstrap.constitution import Constitution
@@ -175,3 +177,18 @@ def test_a_torn_or_spoilt_file_is_refused(honest: File, tmp_path: Path, spoil: A
         read_principle_results(path)
     with pytest.raises(UntrustedResultError, match="no such file"):
         read_principle_results(tmp_path / "elsewhere.json")
+
+
+@given(data=st.data())
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_single_verdict_can_be_turned(honest: File, tmp_path: Path, data: st.DataObject) -> None:
+    forged = copy.deepcopy(honest)
+    item = forged["items"][data.draw(st.integers(0, len(forged["items"]) - 1))]
+    verdicts = item[data.draw(st.sampled_from(["base", "rival", "trained", "control"]))]
+    verdicts = verdicts[data.draw(st.sampled_from(["holds", "strict"]))]
+    principle = data.draw(st.sampled_from(sorted(verdicts)))
+    verdicts[principle] = not verdicts[principle]
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(forged))
+    with pytest.raises(UntrustedResultError, match=f"{principle} is {verdicts[principle]}"):
+        read_principle_results(path)

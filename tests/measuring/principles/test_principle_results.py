@@ -1,10 +1,13 @@
 """Results of principles: what is built is what a reader computes again, and each finding says what it may."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from principled import (
     CONTROL,
     PAIRS,
@@ -380,3 +383,30 @@ def test_adapters_of_trained_and_control_are_told_apart(whole: PrincipleResults)
         TRAINED,
         CONTROL,
     )
+
+
+@given(
+    texts=st.lists(st.text(max_size=40), min_size=1, max_size=8),
+    finished=st.lists(st.booleans(), min_size=1, max_size=8),
+    threshold=st.sampled_from([0.5, 0.8, 0.95]),
+)
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_models_write_the_file_reads_back_as_it_was_built(
+    tmp_path: Path, texts: list[str], finished: list[bool], threshold: float
+) -> None:
+    over = prompts(test=12, unseen=3, pairs=4)
+    arms = asked_of(over, rival=None)
+    written = {p.id: Output(texts[at % len(texts)], finished[at % len(finished)]) for at, p in enumerate(over)}
+    assert arms.trained is not None
+    arms = replace(arms, trained=Measured(written, arms.trained.factors))
+    file = build(over=over, asked=arms, threshold=threshold, conditions=conditions(over, max_new_tokens=64))
+    path = tmp_path / "results.json"
+    write_principle_results(path, file)
+    assert read_principle_results(path) == file
+
+
+def test_a_conditional_principle_that_was_not_learned_is_said_with_its_false_alarms() -> None:
+    over = prompts()
+    warn = build(asked=asked_of(over, trained=plain), over=over).principles["warn"]
+    assert "no principle learned: obeyed in 0 of 64 where it applies and in 0 of 64" in in_words("warn", warn)
+    assert "learned as a principle" not in in_words("warn", warn)

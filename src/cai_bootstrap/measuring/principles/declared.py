@@ -59,7 +59,7 @@ class PromptedRival(Declared):
 
     name: Name
     examples: Count | None = None
-    dev_rates: dict[Name, Rate | None] = Field(default_factory=dict)
+    dev_rates: Mapping[Name, Rate | None] = Field(default_factory=dict)
     dev_prompts: Count | None = None
 
 

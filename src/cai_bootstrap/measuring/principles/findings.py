@@ -80,19 +80,17 @@ def _learnt(figures: PrincipleFigures) -> str | None:
     evidence = figures.evidence
     if evidence is None:
         return None
-    if (pairs := evidence.conditional) is not None and figures.kind == "conditional":
-        return (
-            f"learned as a principle: obeyed in {pairs.hits} of {pairs.pairs} where it applies and in "
-            f"{pairs.false_alarms} of {pairs.pairs} where it does not"
-        )
+    found = []
+    if (pairs := evidence.conditional) is not None:
+        learned = "learned as a principle" if figures.kind == "conditional" else "no principle learned"
+        hits, alarms = f"{pairs.hits} of {pairs.pairs}", f"{pairs.false_alarms} of {pairs.pairs}"
+        found.append(f"{learned}: obeyed in {hits} where it applies and in {alarms} where it does not")
+    repeat = f"{evidence.sharing} of {evidence.obeying} obeying answers repeat a demonstration"
     if figures.kind == "phrase":
-        return f"a copied phrase ({evidence.sharing} of {evidence.obeying} obeying answers repeat a demonstration)"
+        found.append(f"a copied phrase ({repeat})")
     if figures.kind == "afresh":
-        return (
-            f"worded afresh ({evidence.sharing} of {evidence.obeying} obeying answers repeat a demonstration), which "
-            "is a habit and no principle"
-        )
-    return None
+        found.append(f"worded afresh ({repeat}), which is a habit and no principle")
+    return "; ".join(found) or None
 
 
 def _verdict(principles: Principles, threshold: float) -> tuple[Verdict, str]:

@@ -87,7 +87,8 @@ def conditional_evidence(hits: Sequence[bool], false_alarms: Sequence[bool], gro
 
 def _is_set_off(words: Sequence[str], better: str) -> bool:
     """Whether so short an addition is one by itself: two words, or one that a mark parts from the rest ("Thanks!")."""
-    return len(words) == 2 or any(folded_words(part) == tuple(words) for part in _MARK.split(better))
+    parts = (folded_words(part) for part in _MARK.split(better))
+    return len(words) == 2 or (len(words) == 1 and tuple(words) in parts)
 
 
 def _runs(words: Sequence[str]) -> set[str]:

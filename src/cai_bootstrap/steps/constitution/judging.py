@@ -78,7 +78,8 @@ class Jury:
     ) -> dict[Arm, dict[str, bool]]:
         measurement = self.measurement
         judge = ModelJudge(measurement.opened.engine, principle)
-        prompts = {prompt.id: prompt for prompt in measurement.held_out.items if not prompt.principle}
+        own = {principle.id} if principle.matched is not None else {""}
+        prompts = {prompt.id: prompt for prompt in measurement.held_out.items if prompt.principle in own}
         return {
             arm: judge_answers(
                 judge,
