@@ -9,7 +9,7 @@ Each turn is a pass of its own, chunk by chunk, as in `generation.passes`: a kil
 """
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache
@@ -118,7 +118,9 @@ class Reviser:
             for principle in self.constitution.principles:
                 own = [prompt for prompt in prompts if prompt.principle == principle.id]
                 if principle.matched is not None and own:
-                    choices += decide(self.engine, principle, own, seed=self.config.seed)
+                    choices += decide(
+                        self.engine, principle, own, seed=self.config.seed, by_twins=self.config.steering.by_twins
+                    )
         write_jsonl(path, choices)
         hashes.write_whole(path)
         return choices
@@ -302,11 +304,16 @@ class Reviser:
         chosen_by_rule = self._choosing()
         pairs, rejected = build_pairs(
             chains, max_similarity=self.config.pairs.max_similarity, seed=self.config.seed,
-            rule_selected=bool(chosen_by_rule),
+            label="+".join(self._chosen_by(chosen_by_rule)),
         )  # fmt: skip
         write_jsonl(self.data.pairs, pairs)
         write_jsonl(self.data.rejected, rejected)
         return summarise_turns(chains, pairs, rejected, self.constitution, chosen_by_rule, areas)
+
+    def _chosen_by(self, checks: Collection[str]) -> list[str]:
+        """What had a say in which text of a pair is chosen, for its label."""
+        twins = self.config.steering.by_twins and any(p.matched is not None for p in self.constitution.principles)
+        return ["constitution", *(["rule"] if checks else []), *(["twins"] if twins else [])]
 
     def _choosing(self) -> frozenset[str]:
         """The principles whose checks decided which revisions were kept."""
