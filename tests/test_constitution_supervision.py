@@ -97,6 +97,7 @@ def test_an_enforced_gate_decides_the_exit_code_of_the_stage(
     given = ("run", *STAGE, "--base-dir", base, "--train-anyway")
     assert run(*given, "--enforce-gate", fake=True, **kept)[0] == code
     assert (record(base)["verdict"], record(base)["exit_code"]) == (verdict, code)
+    assert record(base)["reuse"]["found"] == 24  # prompts, of the 1,000 that this command line would take at most
     assert run(*given, fake=True, **kept)[0] == 0
 
 

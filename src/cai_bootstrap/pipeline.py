@@ -20,6 +20,7 @@ from cai_bootstrap.errors import (
     EXPECTED_EXITS,
     KILLED,
     CaiError,
+    DataError,
     InterruptedRunError,
     StepTimeoutError,
     TerminatedRunError,
@@ -42,6 +43,7 @@ from cai_bootstrap.files import JsonObject, write_atomic, write_json
 from cai_bootstrap.measuring.declared import StoredResults
 from cai_bootstrap.measuring.stage_verdicts import judge_run, nothing_to_teach, results_file
 from cai_bootstrap.run import provenance
+from cai_bootstrap.run.counts import SteeringSummary, read_counts
 from cai_bootstrap.run.folder import INSTRUCTIONS, RunFolder, step_name
 from cai_bootstrap.run.lock import hold
 from cai_bootstrap.run.markers import SuccessMarker, read_outputs, read_typed
@@ -333,7 +335,7 @@ def _write_run(resolved: Resolved, workspace: RunFolder, run: str, outcome: RunO
         exit_code=outcome.exit_code,
         message=outcome.message,
         steps=outcome.steps,
-        reuse=_reuse(outcome.results_file) or Reuse(requested=count, found=count),
+        reuse=_reuse(outcome.results_file) or Reuse(requested=count, found=_asked(workspace, count)),
         results_file=outcome.results_file.name if outcome.results_file else None,
         manifest=provenance.manifest(resolved, workspace),
     )
@@ -341,6 +343,16 @@ def _write_run(resolved: Resolved, workspace: RunFolder, run: str, outcome: RunO
         write_json(workspace.record, record.as_json())
     except OSError as error:
         outcome.message = f"{outcome.message}; {workspace.record} was not written: {error.strerror}"
+
+
+def _asked(workspace: RunFolder, count: int) -> int:
+    """How many prompts the data of a constitution were made from, which may be fewer than were asked for."""
+    summary = workspace.round_data(1).summary
+    if workspace.stage is INSTRUCTIONS or not summary.exists():
+        return count
+    with contextlib.suppress(DataError):
+        return read_counts(summary, SteeringSummary).produced or count
+    return count
 
 
 def _reuse(path: Path | None) -> Reuse | None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from cai_bootstrap.config import RunConfig, Step
 from cai_bootstrap.constitution import Constitution, Principle
-from cai_bootstrap.generation.prompts import critique_prompt, direct_prompt, respond_prompt, revise_prompt
+from cai_bootstrap.generation.prompts import direct_prompt, respond_prompt, revise_prompt, worked_examples
 from cai_bootstrap.generation.revising import CRITIC_EXAMPLES, SHOTS, open_exemplars
 from cai_bootstrap.inference.engine import plain_prompt
 from cai_bootstrap.measuring.principles.beside import known_answers
@@ -19,7 +19,6 @@ from cai_bootstrap.steps.constitution.beside import OPPOSITE_PROMPTS
 from cai_bootstrap.steps.constitution.inputs import Inputs, read_inputs
 
 CHARACTERS = 4  # of English text in a token
-SHARED_CASES = ("It is not an answer to the question.", "A plain sentence that answers it.")
 
 
 def stage_work(config: RunConfig) -> dict[Step, StepWork]:
@@ -103,12 +102,8 @@ def _longest_turn(config: RunConfig, principle: Principle, prompts: Sequence[Pro
     """The longest prompt for a revision: the principle's demonstrations, else shared worked examples, then the case."""
     answer = "x" * CHARACTERS * config.generation.max_new_tokens
     critique = "x" * CHARACTERS * config.generation.critique_tokens
-    question = _longest(prompts)
-    prompt = revise_prompt(question, answer, critique, principle, principle.demonstrations)
-    if not principle.demonstrations:
-        shared = critique_prompt(question, answer, principle, ())
-        prompt += CRITIC_EXAMPLES * (shared + "".join(SHARED_CASES))
-    return prompt
+    cases = principle.demonstrations or worked_examples(open_exemplars()[:CRITIC_EXAMPLES], seed=config.seed)
+    return revise_prompt(_longest(prompts), answer, critique, principle, cases)
 
 
 def _longest(prompts: Sequence[Prompt]) -> str:
