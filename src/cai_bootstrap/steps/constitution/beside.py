@@ -1,7 +1,5 @@
 """What is measured beside the principles: content kept, perplexity, other ways to ask, Stage 1 before and after."""
 
-from collections.abc import Mapping
-
 from cai_bootstrap.inference.engine import plain_prompt
 from cai_bootstrap.judging.scorers import first_line, judge
 from cai_bootstrap.judging.suite import load_suite
@@ -73,7 +71,7 @@ def _perplexity(measurement: PrincipleMeasurement, arm: Arm) -> float:
     return round(nats, 4)
 
 
-def _opposite(measurement: PrincipleMeasurement, inputs: Inputs) -> Mapping[str, Obeying]:
+def _opposite(measurement: PrincipleMeasurement, inputs: Inputs) -> dict[str, Obeying]:
     """The rates where the prompt asks for the opposite: of principles that a rule decides, for all prompts alike."""
     general = [p for p in measurement.held_out.items if p.split == "test" and not p.principle][:OPPOSITE_PROMPTS]
     principles = [p for p in inputs.constitution.principles if p.matched is None and (p.judge or p.check)]
