@@ -15,7 +15,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from cai_bootstrap.errors import DataError
 from cai_bootstrap.files import JsonlWriter, JsonObject
 from cai_bootstrap.measuring.conditions import AskedSet
-from cai_bootstrap.measuring.declared import Results, StoredResults
+from cai_bootstrap.measuring.declared import Results
+from cai_bootstrap.measuring.principles.declared import PrincipleResults
+from cai_bootstrap.measuring.stored import Stored, StoredPrinciples
 from cai_bootstrap.run.folder import resolve_cache_dir
 
 
@@ -67,15 +69,17 @@ def open_test(suite: AskedSet, what: str, **details: Any) -> int:
         raise DataError(f"{path}: the opening of the test items cannot be recorded: {error}") from error
 
 
-def note_opening(results: Results | StoredResults) -> int | None:
+def note_opening(results: Results | PrincipleResults | Stored) -> int | None:
     """Enter the opening that a results file names, unless it stands in this ledger; returns its number here, or None.
 
-    For results that another machine measured. Raises DataError if the ledger cannot be read or written.
+    For results of either stage that another machine measured. Raises DataError if the ledger cannot be read or written.
     """
-    run, suite = results.run, results.suite
+    of_principles = isinstance(results, PrincipleResults | StoredPrinciples)
+    suite = results.prompts if of_principles else results.suite
+    trained = (results.arms.trained if of_principles else results.models.trained) is not None
+    run = results.run
     if run is None or run.ledger_opening is None:
         return None
-    trained = results.models.trained is not None
     what = "evaluation" if trained else "baseline"
     adapter = run.adapter.sha256 if trained and run.adapter is not None else None
     measured = Elsewhere(number=run.ledger_opening, fingerprint=run.fingerprint)
