@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from cai_bootstrap.errors import DataError
+from cai_bootstrap.errors import DataError, UntrustedResultError
 from cai_bootstrap.files import read_json
 from cai_bootstrap.run.folder import CONSTITUTION, INSTRUCTIONS, Stage
 
@@ -37,3 +37,14 @@ def other_stage(raw: object, expected: Stage) -> str | None:
     if found is expected:
         return None
     return f"is a results file of {TITLES[found.name]}, and {TITLES[expected.name]}'s is expected here"
+
+
+def must_be_of_one_stage(a: Path, b: Path) -> Stage:
+    """The stage of both files. Raises UntrustedResultError if they are of two, because nothing in them is alike."""
+    of_a, of_b = stage_of_file(a), stage_of_file(b)
+    if of_a is of_b:
+        return of_a
+    raise UntrustedResultError(
+        f"{a} is a results file of {TITLES[of_a.name]}, {b} of {TITLES[of_b.name]}: their models were asked other "
+        "things and judged by other rules; compare two files of one stage"
+    )
