@@ -16,7 +16,8 @@ from cai_bootstrap.printable import visible
 if TYPE_CHECKING:
     from cai_bootstrap.config import RunConfig
     from cai_bootstrap.run.folder import RunFolder
-    from cai_bootstrap.use.ask import Asker, Known, Reply
+    from cai_bootstrap.use.ask import Asker, Reply
+    from cai_bootstrap.use.known import Known
 
 _LABELS = {"base": "base, asked plainly", "prompted": "best prompted base", "trained": "trained"}
 _sides = click.option(

@@ -7,7 +7,7 @@ are noted here from the results that it gave.
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -50,6 +50,15 @@ class Opening(BaseModel):
         return self.model_dump(exclude_unset=True)
 
 
+class _Named(Protocol):
+    """What was asked, by name and content: a suite, or held-out prompts."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def sha256(self) -> str: ...
+
+
 def ledger_path(suite_sha256: str) -> Path:
     """Where the openings of a suite stand."""
     return resolve_cache_dir() / "ledger" / f"{suite_sha256}.jsonl"
@@ -74,9 +83,11 @@ def note_opening(results: Results | PrincipleResults | Stored) -> int | None:
 
     For results of either stage that another machine measured. Raises DataError if the ledger cannot be read or written.
     """
-    of_principles = isinstance(results, PrincipleResults | StoredPrinciples)
-    suite = results.prompts if of_principles else results.suite
-    trained = (results.arms.trained if of_principles else results.models.trained) is not None
+    suite: _Named
+    if isinstance(results, PrincipleResults | StoredPrinciples):
+        suite, trained = results.prompts, results.arms.trained is not None
+    else:
+        suite, trained = results.suite, results.models.trained is not None
     run = results.run
     if run is None or run.ledger_opening is None:
         return None
