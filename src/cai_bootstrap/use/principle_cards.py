@@ -137,11 +137,11 @@ def _table(results: PrincipleResults) -> Iterator[str]:
 
 
 def _outside(results: PrincipleResults) -> Iterator[str]:
-    yield "Kept where a principle does not apply, trained (raw base):"
+    yield "Kept where a principle does not apply:"
     yield ""
     for id, figures in results.principles.items():
         if (outside := figures.outside) is not None:
-            yield f"- {_plain(id)}: {_cell(outside.trained)} ({_cell(outside.base)})"
+            yield f"- {_plain(id)}: trained {_cell(outside.trained)}, raw base {_cell(outside.base)}"
 
 
 def _cell(rate: Rate | None) -> str:
