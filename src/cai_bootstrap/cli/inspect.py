@@ -187,6 +187,24 @@ def _looks(context: "StepContext", tokenizer: Any) -> "dict[str, Preflight]":
     }
 
 
+def _print_preflight(figures: dict[str, object]) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    from cai_bootstrap.printable import visible
+
+    console = Console()
+    sample = figures.get("sample", [])
+    for name, value in figures.items():
+        if name != "sample":
+            console.print(f"{name}: {value}", highlight=False)
+    columns = ("prompt", "chosen", "rejected", "label")
+    pairs_to_read = sample if isinstance(sample, list) else []
+    # Line breaks of an answer stay.
+    rows = [[Text(visible(str(pair[column]))) for column in columns] for pair in pairs_to_read]
+    console.print(table(*columns, rows=rows, title="ten pairs to read", ruled=True))
+
+
 @click.group()
 def config() -> None:
     """The configuration of a run."""
