@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from test_constitution_stage import STEPS, THANKS, FakeTraining, Workbench, config
 
-from cai_bootstrap.config import resolve
+from cai_bootstrap.cli import run_command
+from cai_bootstrap.config import dump_yaml, resolve
 from cai_bootstrap.errors import UntrustedResultError, UsageError
 from cai_bootstrap.files import read_json
 from cai_bootstrap.inference.models import PreparedModel
@@ -105,8 +106,6 @@ def test_stage_1s_adapter_is_used_unless_the_stage_is_said(run: Workbench) -> No
 
 
 def test_settings_are_those_of_the_newest_run_of_the_stage(run: Workbench) -> None:
-    from cai_bootstrap.config import dump_yaml
-
     logs = run.workspace.logs
     (logs / "20260101T000000Z.config.yaml").write_text(dump_yaml(config(seed=5)))
     (logs / "20260102T000000Z.config.yaml").write_text(dump_yaml(resolve({"seed": 6}, environment={}).config))
@@ -270,3 +269,65 @@ def test_another_bases_measurement_is_not_this_adapters(run: Workbench) -> None:
 
     with pytest.raises(UntrustedResultError, match="was trained on 7777"):
         measured_principles(run.workspace, read_success(own))
+
+
+@pytest.fixture
+def cai(run: Workbench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Any]:
+    """Run a `cai` command in the run's base directory, on stub engines; gives exit code, stdout and stderr."""
+    from cai_bootstrap.inference import models
+    from cai_bootstrap.steps import context
+
+    def no_tokenizer(_: PreparedModel) -> None:
+        return None
+
+    monkeypatch.setattr(models, "prepare", context.prepare)  # type: ignore[attr-defined]
+    monkeypatch.setattr(models, "load_tokenizer", no_tokenizer)
+    monkeypatch.setattr(asking, "open_model", context.open_model)
+    monkeypatch.setenv("CAI_BASE_DIR", str(run.workspace.base))
+    monkeypatch.setenv("COLUMNS", "200")
+    (run.workspace.logs / "20260101T000000Z.config.yaml").write_text(dump_yaml(config()))
+
+    def command(*arguments: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = run_command([str(argument) for argument in arguments])
+        shown = capsys.readouterr()
+        return code, shown.out, shown.err
+
+    return command
+
+
+def test_the_commands_find_the_only_stage_that_was_trained(cai: Callable[..., Any], tmp_path: Path) -> None:
+    code, out, err = cai("export", "--to", tmp_path / "out", "--json")
+    assert code == 0, err
+    assert json.loads(out)["results_file"].startswith("constitution_evaluation_")
+    code, out, err = cai("ask", "What is a table made of?")
+    assert code == 0, err
+    trained = out[out.index("trained:") :]
+    assert trained.startswith(
+        "trained: Thank you for asking! It is made of wood.\n    keeps thanks (judged by its first"
+    )
+    assert "does not keep thanks" in out
+    assert "judged as asked (the constitution thanks: thanks)" in out
+    (answered,) = json.loads(cai("ask", "What is a table made of?", "--json", "--side", "trained")[1])
+    assert answered["answers"]["trained"]["principles"] == {"thanks": True}
+    assert answered["answers"]["trained"]["verdict"] is None
+    code, _, err = cai("export", "--to", tmp_path / "none", "--stage", "instructions")
+    assert code == 2
+    assert "checkpoints/stage1" in err
+
+
+def test_the_pairs_of_constitution_and_control_are_checked_before_they_train(
+    cai: Callable[..., Any], run: Workbench
+) -> None:
+    given = ("--stage", "constitution", "--constitution", THANKS, "--set", "generation.count=24")
+    code, out, err = cai("pairs", "check", *given, "--json")
+    assert code == 0, err
+    said = json.loads(out)
+    assert said["checked"] == len(run.workspace.round_data(1).pairs.read_text().splitlines())
+    assert said["control"]["checked"] == len(run.workspace.control_data.pairs.read_text().splitlines())
+    code, out, _ = cai("pairs", "check", *given)
+    assert code == 0
+    assert "control:" in out
+    code, _, err = cai("pairs", "check", "--control", "none")
+    assert code == 2
+    assert "--control is read with --stage constitution alone" in err
