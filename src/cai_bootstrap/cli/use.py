@@ -116,18 +116,34 @@ def push(repository: str, source: Path, dataset: bool, public: bool, as_json: bo
 
 @click.command("lm-eval-task")
 @click.option("--to", "target", type=click.Path(path_type=Path), required=True, help="A new folder.")
-@click.option("--suite", "name", default="stage1", show_default=True, help="A named suite, or a suite file.")
-@click.option("--max-new-tokens", type=click.IntRange(min=1), default=48, show_default=True)
+@click.option("--suite", "name", default=None, help="A named suite, or a suite file. [default: stage1]")
+@click.option("--max-new-tokens", type=click.IntRange(min=1), default=None, help="Of the suite's task. [default: 48]")
+@click.option(
+    "--results",
+    type=click.Path(path_type=Path, readable=False),
+    help="Instead of a suite: the held-out prompts of this results file of the constitution stage.",
+)
 @json_option
-def lm_eval_task(target: Path, name: str, max_new_tokens: int, as_json: bool) -> None:
+def lm_eval_task(
+    target: Path, name: str | None, max_new_tokens: int | None, results: Path | None, as_json: bool
+) -> None:
     """Write the suite as a task for lm-evaluation-harness (`lm_eval --include_path DIR --tasks ...`).
 
-    The harness knows no EOS: its rate equals ours for exact-match items, and is an upper bound for the others.
+    The harness knows no EOS: its rate equals ours for exact-match items, and is an upper bound for the others. Of a
+    constitution's results, each principle that a rule judges becomes a metric, by first line; there the rates are ours.
     """
+    from cai_bootstrap.errors import UsageError
     from cai_bootstrap.judging.suite import load_suite
+    from cai_bootstrap.measuring.principles.results import read_principle_results
     from cai_bootstrap.use.lm_eval import write_task
+    from cai_bootstrap.use.lm_eval_principles import write_principle_task
 
-    task = write_task(load_suite(name), target, max_new_tokens=max_new_tokens)
+    if results is not None:
+        if name is not None or max_new_tokens is not None:
+            raise UsageError("--results: the file names its prompts and tokens; leave out --suite and --max-new-tokens")
+        task = write_principle_task(read_principle_results(results), target)
+    else:
+        task = write_task(load_suite(name or "stage1"), target, max_new_tokens=max_new_tokens or 48)
     if as_json:
         print_json(asdict(task))
         return
