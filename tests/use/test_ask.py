@@ -13,7 +13,8 @@ from cai_bootstrap.files import read_json
 from cai_bootstrap.judging.suite import load_suite
 from cai_bootstrap.measuring.ledger import openings
 from cai_bootstrap.printable import visible
-from cai_bootstrap.use.ask import Asker, guess_type
+from cai_bootstrap.use.ask import Asker
+from cai_bootstrap.use.instruction_rules import guess_type
 
 Cai = Callable[..., tuple[int, str, str]]
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import principled
 import pytest
 from finished import Finished
 
@@ -15,6 +16,7 @@ from cai_bootstrap.inference.engine import Sampling
 from cai_bootstrap.inference.transformers_engine import TransformersEngine, load
 from cai_bootstrap.judging.scorers import judge
 from cai_bootstrap.judging.suite import canonical_line, load_suite
+from cai_bootstrap.measuring.principles.results import write_principle_results
 from cai_bootstrap.records import EvalItem
 
 TOKENS = 40
@@ -106,3 +108,58 @@ def test_a_tasks_items_end_at_a_newline_only(tmp_path: Path) -> None:
     scoring = runpy.run_path(str(tmp_path / "task" / "scoring.py"))
     rows = [json.loads(line) for _, line in scoring["jsonl_lines"](scoring["ITEMS"])]
     assert [row["instruction"] for row in rows] == [item.instruction]
+
+
+@pytest.fixture
+def principle_task(tmp_path: Path) -> Path:
+    path = tmp_path / "constitution_evaluation_20260101T000000Z.json"
+    write_principle_results(path, principled.results())
+    assert run_command(["lm-eval-task", "--to", str(tmp_path / "task"), "--results", str(path)]) == 0
+    return tmp_path / "task"
+
+
+def test_a_constitutions_task_judges_each_answer_as_its_results_file_does(principle_task: Path) -> None:
+    scoring = runpy.run_path(str(principle_task / "scoring.py"))
+    whole = principled.results()
+    items = {item.id: item for item in whole.items}
+    rows = [json.loads(line) for _, line in scoring["jsonl_lines"](scoring["ITEMS"])]
+    assert {row["id"] for row in rows} == {item.id for item in whole.items if item.split == "test"}
+    found: dict[str, list[float]] = {}
+    for row in rows:
+        trained = items[row["id"]].trained
+        assert trained is not None
+        for metric, kept in scoring["kept"]({"item": json.dumps(row)}, [trained.response]).items():
+            found.setdefault(metric, []).append(kept)
+    rates = {metric: sum(kept) / len(kept) for metric, kept in found.items()}
+    thanks, asks, warn = (whole.principles[id] for id in ("thanks", "asks", "warn"))
+    assert rates["keeps_thanks"] == thanks.trained.rate  # type: ignore[union-attr]
+    assert rates["keeps_asks"] == asks.trained.rate  # type: ignore[union-attr]
+    assert rates["elsewhere_asks"] == asks.outside.trained.rate  # type: ignore[union-attr]
+    assert rates["keeps_warn"] == warn.trained.rate  # type: ignore[union-attr]
+    assert rates["elsewhere_warn"] == 0.0
+
+
+def test_a_constitutions_task_takes_no_suite(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["lm-eval-task", "--to", str(tmp_path / "task"), "--results", str(tmp_path / "none.json")]
+    assert run_command(arguments) == 4
+    assert run_command([*arguments, "--suite", "stage1"]) == 2
+    assert "leave out --suite" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_lm_eval_runs_a_constitutions_task(finished: Finished, principle_task: Path, tmp_path: Path) -> None:
+    environment = {
+        **os.environ, "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_HOME": str(tmp_path / "hf"),
+        "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1",
+    }  # fmt: skip
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "lm_eval", "--include_path", str(principle_task), "--tasks", "cai_manners",
+            "--model", "hf", "--model_args", f"pretrained={finished.prepared.path},dtype=float32", "--device", "cpu",
+            "--batch_size", "4", "--limit", "8", "--output_path", str(tmp_path / "out.json"),
+        ],
+        env=environment, capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(next(tmp_path.glob("out*.json")).read_text())["results"]["cai_manners"]
+    assert found["keeps_thanks,none"] == 0.0

@@ -9,10 +9,12 @@ import click
 from cai_bootstrap.cli.options import json_option, print_json
 from cai_bootstrap.cli.printed import line, say, table
 from cai_bootstrap.errors import EXIT_OK, EXIT_UNTRUSTED, GateError
+from cai_bootstrap.run.folder import CONSTITUTION
 
 if TYPE_CHECKING:
     from cai_bootstrap.measuring.comparison import Comparison
     from cai_bootstrap.measuring.conditions import Difference
+    from cai_bootstrap.measuring.principles.comparison import PrincipleComparison
 
 _SUITE_HELP = "The suite file, for results measured on a suite of your own."
 _FILE = click.Path(path_type=Path, dir_okay=False)
@@ -23,16 +25,27 @@ _RESULTS = click.Path(path_type=Path, readable=False)
 @click.command()
 @click.argument("results", type=_RESULTS)
 @click.option("--suite", "suite_file", type=_FILE, help=_SUITE_HELP)
+@click.option("--constitution", type=_FILE, help="Constitution stage: the results must be of this constitution.")
 @json_option
-def gate(results: Path, suite_file: Path | None, as_json: bool) -> None:
-    """Judge a results file alone: every stored response is scored again.
+def gate(results: Path, suite_file: Path | None, constitution: Path | None, as_json: bool) -> None:
+    """Judge a results file alone, of Stage 1 or of the constitution stage: every stored answer is judged again.
 
-    Exit code 0: at least 95% followed. 3: fewer. 4: the file cannot be trusted.
+    Exit code 0: at least 95% followed; of a constitution, every judged principle is held, or none could be judged. 3:
+    fewer. 4: the file cannot be trusted.
     """
+    from cai_bootstrap.errors import UsageError
     from cai_bootstrap.judging.suite import load_suite
     from cai_bootstrap.measuring.gate import judge_file
+    from cai_bootstrap.measuring.stages import stage_of_file
 
     _name_others(results)
+    if stage_of_file(results) is CONSTITUTION:
+        if suite_file is not None:
+            raise UsageError(f"--suite: {results} is of the constitution stage, which no suite decides; leave it out")
+        _judge_principles(results, constitution, as_json)
+        return
+    if constitution is not None:
+        raise UsageError(f"--constitution: {results} is no results file of the constitution stage; leave it out")
     verdict = judge_file(results, suite=load_suite(suite_file) if suite_file else None)
     if as_json:
         print_json(asdict(verdict))
@@ -43,26 +56,48 @@ def gate(results: Path, suite_file: Path | None, as_json: bool) -> None:
     verdict.demand()
 
 
+def _judge_principles(results: Path, constitution: Path | None, as_json: bool) -> None:
+    from cai_bootstrap.constitution import load_constitution
+    from cai_bootstrap.measuring.principles.gate import judge_principle_file
+
+    verdict = judge_principle_file(results, constitution=load_constitution(constitution) if constitution else None)
+    if as_json:
+        print_json(asdict(verdict))
+        raise SystemExit(GateError.exit_code if verdict.passed is False else EXIT_OK)
+    for sentence in verdict.lines:
+        say(sentence)
+    if verdict.passed is not False:
+        say(verdict.message)
+    verdict.demand()
+
+
 @click.command()
 @click.argument("a", type=_RESULTS)
 @click.argument("b", type=_RESULTS)
 @click.option(
     "--side",
-    type=click.Choice(["trained", "base", "rival", "trained_bare"]),
-    help="Which side of each file. [default: trained]",
+    type=click.Choice(["trained", "base", "rival", "trained_bare", "control"]),
+    help="Which side (arm) of each file. [default: trained]",
 )
 @click.option("--suite", "suite_file", type=_FILE, help=_SUITE_HELP)
 @json_option
 def compare(a: Path, b: Path, side: str | None, suite_file: Path | None, as_json: bool) -> None:
-    """Compare two results files item by item, if they were measured under the same conditions.
+    """Compare two results files of one stage item by item, if they were measured under the same conditions.
 
     A baseline stands for its base model. Files measured under other conditions are refused with exit code 4 and a table
-    of the differences.
+    of the differences. Of a constitution, each principle is compared that both files judge by the same rule.
     """
+    from cai_bootstrap.errors import UsageError
     from cai_bootstrap.judging.suite import load_suite
     from cai_bootstrap.measuring.comparison import Refusal, compare_files
+    from cai_bootstrap.measuring.stages import must_be_of_one_stage
 
     _name_others(a, b)
+    if must_be_of_one_stage(a, b) is CONSTITUTION:
+        if suite_file is not None:
+            raise UsageError("--suite: files of the constitution stage were measured on no suite; leave it out")
+        _compare_principles(a, b, side, as_json)
+        return
     comparison = compare_files(a, b, side=side, suite=load_suite(suite_file) if suite_file else None)
     if as_json:
         print_json(comparison.as_dict())
@@ -71,6 +106,20 @@ def compare(a: Path, b: Path, side: str | None, suite_file: Path | None, as_json
     else:
         _print_comparison(comparison)
     if isinstance(comparison, Refusal):
+        raise SystemExit(EXIT_UNTRUSTED)
+
+
+def _compare_principles(a: Path, b: Path, arm: str | None, as_json: bool) -> None:
+    from cai_bootstrap.measuring.principles.comparison import PrincipleRefusal, compare_principle_files
+
+    comparison = compare_principle_files(a, b, arm=arm)
+    if as_json:
+        print_json(comparison.as_dict())
+    elif isinstance(comparison, PrincipleRefusal):
+        _print_differences(a, b, comparison.differences)
+    else:
+        _print_changes(comparison)
+    if isinstance(comparison, PrincipleRefusal):
         raise SystemExit(EXIT_UNTRUSTED)
 
 
@@ -146,6 +195,34 @@ def _print_differences(a: Path, b: Path, differences: "list[Difference]") -> Non
     title = "Not comparable: measured under other conditions"
     Console().print(table("condition", str(a), str(b), rows=rows, title=title, left=False))
     click.echo(f"error: {len(differences)} conditions differ; evaluate both under the same ones", err=True)
+
+
+def _print_changes(comparison: "PrincipleComparison") -> None:
+    from rich.console import Console
+
+    from cai_bootstrap.measuring.results import percent
+
+    headings = ("principle", ">before", ">after", ">of", ">lift, points", ">lower bound", ">p, Holm")
+    rows = [
+        (
+            change.id,
+            percent(change.rate_a.successes, change.rate_a.total),
+            percent(change.rate_b.successes, change.rate_b.total),
+            change.lift.total,
+            f"{100 * change.lift.estimate:+.1f}",
+            f"{100 * change.lift.lower:+.1f}",
+            "-" if change.lift.p_holm is None else f"{change.lift.p_holm:.3g}",
+        )
+        for change in comparison.changes
+    ]
+    title = f"{comparison.a} ({comparison.arm_a}) → {comparison.b} ({comparison.arm_b}), by first line"
+    Console().print(table(*headings, rows=rows, title=title))
+    for change in comparison.changes:
+        say(change.in_words())
+    for id, reason in comparison.left_out.items():
+        say(f"{line(id)}: not compared: {reason}")
+    for factor in comparison.factors:
+        say(f"{factor.field}: {line(factor.a)} → {line(factor.b)}")
 
 
 def _print_comparison(comparison: "Comparison") -> None:

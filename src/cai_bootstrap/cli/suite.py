@@ -8,9 +8,10 @@ from typing import Any
 import click
 
 from cai_bootstrap.cli.options import json_option, print_json
-from cai_bootstrap.cli.printed import table, text
+from cai_bootstrap.cli.printed import line, say, table, text
 from cai_bootstrap.errors import UntrustedResultError
 from cai_bootstrap.records import TASK_TYPES
+from cai_bootstrap.run.folder import CONSTITUTION
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _named = click.argument("name", default="stage1")
@@ -118,15 +119,25 @@ def stats(name: str, suite_file: Path | None, as_json: bool) -> None:
 def ledger(name: str, suite_file: Path | None, note: tuple[Path, ...], as_json: bool) -> None:
     """List every opening of the suite's items: when, and what was measured.
 
-    `cai pod pull` notes what a rented machine opened; --note does it for results that came another way.
+    `cai pod pull` notes what a rented machine opened; --note does it for results that came another way. Results of the
+    constitution stage are noted in the ledger of their held-out prompts.
     """
     from cai_bootstrap.judging.suite import load_suite
     from cai_bootstrap.measuring.ledger import ledger_path, note_opening, openings
+    from cai_bootstrap.measuring.principles.results import read_principle_results
     from cai_bootstrap.measuring.results import read_results
+    from cai_bootstrap.measuring.stages import stage_of_file
 
     loaded = load_suite(suite_file or name)
     for results in note:
-        note_opening(read_results(results, loaded if suite_file else None))
+        if stage_of_file(results) is CONSTITUTION:
+            measured = read_principle_results(results)
+            note_opening(measured)
+            prompts = measured.prompts
+            times = len(openings(prompts.sha256))
+            say(f"{line(prompts.name)}: opened {times} times ({ledger_path(prompts.sha256)})", err=True)
+        else:
+            note_opening(read_results(results, loaded if suite_file else None))
     opened = openings(loaded.sha256)
     if as_json:
         print_json([entry.as_json() for entry in opened])

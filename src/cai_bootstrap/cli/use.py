@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cai_bootstrap.cli.options import HelpWithBase, Settings, configured_by, json_option, print_json
+from cai_bootstrap.cli.options import HelpWithBase, Settings, configured_by, folder_of, json_option, print_json
+from cai_bootstrap.cli.printed import line
 from cai_bootstrap.printable import visible
 
 if TYPE_CHECKING:
     from cai_bootstrap.config import RunConfig
     from cai_bootstrap.run.folder import RunFolder
-    from cai_bootstrap.use.ask import Asker, Known, Reply
+    from cai_bootstrap.use.ask import Asker, Reply
+    from cai_bootstrap.use.known import Known
 
 _LABELS = {"base": "base, asked plainly", "prompted": "best prompted base", "trained": "trained"}
 _sides = click.option(
@@ -26,13 +28,14 @@ _sides = click.option(
 @click.command(cls=HelpWithBase)
 @click.argument("instructions", nargs=-1, required=True, metavar="INSTRUCTION...")
 @_sides
-@configured_by("--model", "--adapter", "--seed", "--precision", "--suite")
+@configured_by("--model", "--stage", "--adapter", "--seed", "--precision", "--suite")
 @json_option
 def ask(instructions: tuple[str, ...], sides: tuple[str, ...], settings: Settings, as_json: bool) -> None:
     """Ask base, best prompted base and trained model, side by side.
 
     Where an instruction is an item of a suite or of this run's data, each answer is judged by the same strict checks as
-    in the evaluation; an opened test item goes into the suite's ledger.
+    in the evaluation; an opened test item goes into the suite's ledger. A model of the constitution stage is judged by
+    the rules of the principles that were measured. Stage 1's model is asked if there is one, unless --stage says which.
     """
     asker = _open(settings, quiet=as_json)
     rows = []
@@ -47,7 +50,7 @@ def ask(instructions: tuple[str, ...], sides: tuple[str, ...], settings: Setting
 
 @click.command(cls=HelpWithBase)
 @_sides
-@configured_by("--model", "--adapter", "--seed", "--precision", "--suite")
+@configured_by("--model", "--stage", "--adapter", "--seed", "--precision", "--suite")
 def chat(sides: tuple[str, ...], settings: Settings) -> None:
     """Ask one instruction after the other. Each is asked alone: the model sees nothing of those before it.
 
@@ -71,7 +74,7 @@ def chat(sides: tuple[str, ...], settings: Settings) -> None:
 @click.option("--to", "target", type=click.Path(path_type=Path), required=True, help="A new folder.")
 @click.option("--merge", is_flag=True, help="Add the adapter into the base's weights, so that PEFT is not needed.")
 @click.option("--licence", "license_id", default=None, help="The base model's licence, as the hub's id for it.")
-@configured_by("--model", "--adapter", "--precision", "--suite")
+@configured_by("--model", "--stage", "--adapter", "--precision", "--suite")
 @json_option
 def export(target: Path, merge: bool, license_id: str | None, settings: Settings, as_json: bool) -> None:
     """Write the trained model with its tokenizer and card, and the pairs with theirs.
@@ -113,18 +116,34 @@ def push(repository: str, source: Path, dataset: bool, public: bool, as_json: bo
 
 @click.command("lm-eval-task")
 @click.option("--to", "target", type=click.Path(path_type=Path), required=True, help="A new folder.")
-@click.option("--suite", "name", default="stage1", show_default=True, help="A named suite, or a suite file.")
-@click.option("--max-new-tokens", type=click.IntRange(min=1), default=48, show_default=True)
+@click.option("--suite", "name", default=None, help="A named suite, or a suite file. [default: stage1]")
+@click.option("--max-new-tokens", type=click.IntRange(min=1), default=None, help="Of the suite's task. [default: 48]")
+@click.option(
+    "--results",
+    type=click.Path(path_type=Path, readable=False),
+    help="Instead of a suite: the held-out prompts of this results file of the constitution stage.",
+)
 @json_option
-def lm_eval_task(target: Path, name: str, max_new_tokens: int, as_json: bool) -> None:
+def lm_eval_task(
+    target: Path, name: str | None, max_new_tokens: int | None, results: Path | None, as_json: bool
+) -> None:
     """Write the suite as a task for lm-evaluation-harness (`lm_eval --include_path DIR --tasks ...`).
 
-    The harness knows no EOS: its rate equals ours for exact-match items, and is an upper bound for the others.
+    The harness knows no EOS: its rate equals ours for exact-match items, and is an upper bound for the others. Of a
+    constitution's results, each principle that a rule judges becomes a metric, by first line; there the rates are ours.
     """
+    from cai_bootstrap.errors import UsageError
     from cai_bootstrap.judging.suite import load_suite
+    from cai_bootstrap.measuring.principles.results import read_principle_results
     from cai_bootstrap.use.lm_eval import write_task
+    from cai_bootstrap.use.lm_eval_principles import write_principle_task
 
-    task = write_task(load_suite(name), target, max_new_tokens=max_new_tokens)
+    if results is not None:
+        if name is not None or max_new_tokens is not None:
+            raise UsageError("--results: the file names its prompts and tokens; leave out --suite and --max-new-tokens")
+        task = write_principle_task(read_principle_results(results), target)
+    else:
+        task = write_task(load_suite(name or "stage1"), target, max_new_tokens=max_new_tokens or 48)
     if as_json:
         print_json(asdict(task))
         return
@@ -140,9 +159,9 @@ def _aside(message: str) -> None:
 
 def _of_the_run(settings: Settings) -> "tuple[RunConfig, RunFolder]":
     """What was said, and for what was not, the settings of the run in the base directory."""
-    from cai_bootstrap.use.run_settings import as_the_run
+    from cai_bootstrap.use.run_settings import as_the_run, of_the_stage
 
-    resolved = settings.resolve()
+    resolved = of_the_stage(settings.resolve(), folder_of)
     workspace = settings.workspace(resolved)
     return as_the_run(resolved, workspace, say=_aside), workspace
 
@@ -178,8 +197,8 @@ def _asked(asker: "Asker", instruction: str, sides: Iterable[str]) -> dict[str, 
     replies = asker.ask(instruction, match, _wanted(asker, sides), lambda _side, _text: None)
     return {
         "instruction": instruction,
-        "judged_as": None if match is None else {"id": match.item.id, "source": match.source},
-        "rendering": None if asker.rendering is None else asker.rendering.name,
+        "judged_as": None if match is None else {"id": match.id, "source": match.source},
+        "rendering": None if asker.prompted is None else asker.prompted.name,
         "adapter": None if asker.checkpoint is None else asker.checkpoint.sha256,
         "missing": asker.missing,
         "answers": {
@@ -203,8 +222,8 @@ def _show(asker: "Asker", instruction: str, sides: Iterable[str]) -> None:
     click.echo(f"instruction: {visible(instruction)}")
     for reply in asker.ask(instruction, match, asked_sides, lambda _side, _text: None):
         click.echo(f"{_label(asker, reply.side)}: {visible(reply.text.strip())}{_ending(reply)}")
-        if reply.verdict is not None:
-            click.echo(f"    {_verdict(reply)}")
+        if judgement := _judgement(reply):
+            click.echo(f"    {visible(judgement)}")
     click.echo(_judged_as(match))
 
 
@@ -225,7 +244,7 @@ def _show_live(asker: "Asker", instruction: str, known: "Known | None", wanted: 
         grid.add_row(*(Text(visible(texts[side].strip())) for side in wanted))
         if known is not None:
             grid.add_section()
-            grid.add_row(*(Text(verdicts[side]) for side in wanted))
+            grid.add_row(*(Text(visible(verdicts[side])) for side in wanted))
         return grid
 
     console = Console()
@@ -237,24 +256,27 @@ def _show_live(asker: "Asker", instruction: str, known: "Known | None", wanted: 
 
         for reply in asker.ask(instruction, known, wanted, heard):
             texts[reply.side] = reply.text.strip() + _ending(reply)
-            verdicts[reply.side] = _verdict(reply) if reply.verdict is not None else ""
+            verdicts[reply.side] = _judgement(reply)
             live.update(table())
 
 
 def _label(asker: "Asker", side: str) -> str:
-    named = side == "prompted" and asker.rendering is not None
-    return f"{_LABELS[side]} ({asker.rendering.name})" if named and asker.rendering else _LABELS[side]
+    named = side == "prompted" and asker.prompted is not None
+    return f"{_LABELS[side]} ({asker.prompted.name})" if named and asker.prompted else _LABELS[side]
 
 
 def _ending(reply: "Reply") -> str:
     return f" [cut at {reply.tokens} tokens]" if reply.ended_by == "length" else ""
 
 
-def _verdict(reply: "Reply") -> str:
-    assert reply.verdict is not None
-    judgement = "follows" if reply.verdict.success else f"does not follow: {reply.verdict.reason}"
-    return f"{judgement} (judged by its {reply.judged_by})"
+def _judgement(reply: "Reply") -> str:
+    """How the answer was judged, in a line; empty if nothing judges it."""
+    by = f"(judged by its {reply.judged_by})"
+    if reply.verdict is not None:
+        return f"{'follows' if reply.verdict.success else f'does not follow: {reply.verdict.reason}'} {by}"
+    kept = [f"{'keeps' if keeps else 'does not keep'} {line(id)}" for id, keeps in reply.principles.items()]
+    return f"{', '.join(kept)} {by}" if kept else ""
 
 
 def _judged_as(known: "Known | None") -> str:
-    return "no rule judges this instruction" if known is None else f"judged as {known.item.id} ({known.source})"
+    return "no rule judges this instruction" if known is None else f"judged as {known.id} ({line(known.source)})"

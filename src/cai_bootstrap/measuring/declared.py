@@ -287,50 +287,50 @@ class Results(BaseModel):
         return self.model_dump(mode="json", exclude_unset=True)
 
 
-class _Stored(BaseModel):
+class StoredPart(BaseModel):
     """A part of a file taken as it stands: what is not asked for here is not looked at."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
 
 
-class StoredSuite(_Stored):
+class StoredSuite(StoredPart):
     """The suite that a file says was measured."""
 
     name: str
     sha256: str
 
 
-class StoredConditions(_Stored):
+class StoredConditions(StoredPart):
     """The base model that a file says was measured."""
 
     base_model: str | None = None
 
 
-class StoredFactors(_Stored):
+class StoredFactors(StoredPart):
     """The adapter that a file says was measured."""
 
     adapter: str | None = None
 
 
-class StoredSide(_Stored):
+class StoredSide(StoredPart):
     """A side that a file says was measured."""
 
     factors: StoredFactors
 
 
-class StoredModels(_Stored):
+class StoredModels(StoredPart):
     """The trained side, if the file has one."""
 
     trained: StoredSide | None = None
 
 
-class Rescored(_Stored):
+class Rescored(StoredPart):
     """The file from whose responses this one was scored again."""
 
     source_sha256: str
 
 
-class StoredResults(_Stored):
+class StoredResults(StoredPart):
     """What a results file says of where it comes from, before anything in it is believed or derived again."""
 
     suite: StoredSuite
@@ -344,20 +344,25 @@ class StoredResults(_Stored):
         """The hash of the weights of the adapter that was measured."""
         return None if self.models.trained is None else self.models.trained.factors.adapter
 
+    @property
+    def rescored_from(self) -> str | None:
+        """The hash of the file from whose responses this one was scored again."""
+        return None if self.rescored is None else self.rescored.source_sha256
 
-class StoredRate(_Stored):
+
+class StoredRate(StoredPart):
     """The rate of success that a file states for a side."""
 
     success_rate: float | None
 
 
-class StoredStatistics(_Stored):
+class StoredStatistics(StoredPart):
     """The rates that a file states, by side."""
 
     rates: dict[str, StoredRate]
 
 
-class StoredRates(_Stored):
+class StoredRates(StoredPart):
     """The rates of a results file as it states them, for a curve beside others: nothing is derived again."""
 
     statistics: StoredStatistics

@@ -7,7 +7,7 @@ are noted here from the results that it gave.
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -15,7 +15,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from cai_bootstrap.errors import DataError
 from cai_bootstrap.files import JsonlWriter, JsonObject
 from cai_bootstrap.measuring.conditions import AskedSet
-from cai_bootstrap.measuring.declared import Results, StoredResults
+from cai_bootstrap.measuring.declared import Results
+from cai_bootstrap.measuring.principles.declared import PrincipleResults
+from cai_bootstrap.measuring.stored import Stored, StoredPrinciples
 from cai_bootstrap.run.folder import resolve_cache_dir
 
 
@@ -48,6 +50,15 @@ class Opening(BaseModel):
         return self.model_dump(exclude_unset=True)
 
 
+class _Named(Protocol):
+    """What was asked, by name and content: a suite, or held-out prompts."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def sha256(self) -> str: ...
+
+
 def ledger_path(suite_sha256: str) -> Path:
     """Where the openings of a suite stand."""
     return resolve_cache_dir() / "ledger" / f"{suite_sha256}.jsonl"
@@ -67,60 +78,19 @@ def open_test(suite: AskedSet, what: str, **details: Any) -> int:
         raise DataError(f"{path}: the opening of the test items cannot be recorded: {error}") from error
 
 
-class _Read(BaseModel):
-    model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
-
-
-class _HeldOut(_Read):
-    name: str
-    sha256: str
-
-
-class _Model(_Read):
-    base_model: str
-
-
-class _Adapter(_Read):
-    sha256: str
-
-
-class _Run(_Read):
-    ledger_opening: int | None = None
-    fingerprint: str | None = None
-    adapter: _Adapter | None = None
-
-
-class StoredPrinciples(_Read):
-    """What the ledger reads of a results file of the constitution stage, before anything in it is believed.
-
-    The held-out `prompts` are what a suite is in Stage 1. `arms` tells whether a trained model was asked.
-    """
-
-    prompts: _HeldOut
-    conditions: _Model
-    arms: dict[str, Any]
-    run: _Run | None = None
-
-    @property
-    def suite(self) -> _HeldOut:
-        """The held-out prompts."""
-        return self.prompts
-
-    @property
-    def has_trained(self) -> bool:
-        """Whether a trained model was asked."""
-        return self.arms.get("trained") is not None
-
-
-def note_opening(results: Results | StoredResults | StoredPrinciples) -> int | None:
+def note_opening(results: Results | PrincipleResults | Stored) -> int | None:
     """Enter the opening that a results file names, unless it stands in this ledger; returns its number here, or None.
 
-    For results that another machine measured. Raises DataError if the ledger cannot be read or written.
+    For results of either stage that another machine measured. Raises DataError if the ledger cannot be read or written.
     """
-    run, suite = results.run, results.suite
+    suite: _Named
+    if isinstance(results, PrincipleResults | StoredPrinciples):
+        suite, trained = results.prompts, results.arms.trained is not None
+    else:
+        suite, trained = results.suite, results.models.trained is not None
+    run = results.run
     if run is None or run.ledger_opening is None:
         return None
-    trained = results.has_trained if isinstance(results, StoredPrinciples) else results.models.trained is not None
     what = "evaluation" if trained else "baseline"
     adapter = run.adapter.sha256 if trained and run.adapter is not None else None
     measured = Elsewhere(number=run.ledger_opening, fingerprint=run.fingerprint)

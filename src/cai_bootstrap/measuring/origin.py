@@ -5,7 +5,8 @@ from pathlib import Path
 
 from cai_bootstrap.errors import UntrustedResultError
 from cai_bootstrap.files import sha256_file
-from cai_bootstrap.measuring.declared import StoredResults
+from cai_bootstrap.measuring.stages import stage_of_file
+from cai_bootstrap.measuring.stored import Stored, read_stored
 from cai_bootstrap.run.folder import RunFolder
 from cai_bootstrap.run.markers import Outputs, SuccessMarker, read_outputs, read_typed
 
@@ -25,15 +26,16 @@ def foreign(path: Path, workspace: RunFolder | None = None) -> Stranger | None:
     """Why a results file is not what this base directory's run wrote, or None.
 
     Without `workspace` it is the base directory around the file; a file that lies in no base directory belongs to
-    nobody, and gives None. The steps' markers tell; where they do not list the file, the adapters that are there do.
+    nobody, and gives None. The markers of its stage's steps tell; where they do not list the file, the adapters that
+    are there do.
     """
     workspace = workspace or _around(path)
     if workspace is None or path.absolute().parent != workspace.results:
         return None
     path = path.absolute()
     try:
-        results = read_typed(path, StoredResults, "")
-        trained = results.models.trained is not None
+        results = read_stored(path, "")
+        trained = results.adapter is not None
         outputs = read_outputs(workspace, "evaluate" if trained else "baseline")
     except UntrustedResultError:
         return None  # whoever reads the file or the marker says so
@@ -53,7 +55,7 @@ def foreign(path: Path, workspace: RunFolder | None = None) -> Stranger | None:
     )
 
 
-def _replaced(path: Path, results: StoredResults, outputs: Outputs) -> Stranger:
+def _replaced(path: Path, results: Stored, outputs: Outputs) -> Stranger:
     fingerprint = None if results.run is None else results.run.fingerprint
     if path in outputs.hashes and fingerprint != outputs.fingerprint:
         return _of_another_run(
@@ -67,9 +69,9 @@ def _of_another_run(sentence: str) -> Stranger:
     return Stranger(sentence, of_another_run=True)
 
 
-def _made_from_own(results: StoredResults, outputs: Outputs | None) -> bool:
+def _made_from_own(results: Stored, outputs: Outputs | None) -> bool:
     """Whether it was scored again from a file that this base directory's evaluation wrote."""
-    source = None if results.rescored is None else results.rescored.source_sha256
+    source = results.rescored_from
     return outputs is not None and source in {*outputs.hashes.values(), *outputs.earlier.values()}
 
 
@@ -86,5 +88,5 @@ def _adapters(workspace: RunFolder) -> set[str]:
 
 
 def _around(path: Path) -> RunFolder | None:
-    workspace = RunFolder.at(path.absolute().parent.parent)
+    workspace = RunFolder.at(path.absolute().parent.parent, stage=stage_of_file(path))
     return workspace if workspace.markers.is_dir() else None

@@ -43,9 +43,11 @@ from cai_bootstrap.measuring.disagreements import (
     verdict_faults,
 )
 from cai_bootstrap.measuring.figures import SideFigures
+from cai_bootstrap.measuring.stages import other_stage
 from cai_bootstrap.measuring.summary import Answers, compute_statistics, summarise
 from cai_bootstrap.measuring.wording import one_line, short
 from cai_bootstrap.records import Answer, EvalItem
+from cai_bootstrap.run.folder import INSTRUCTIONS
 
 SCHEMA_VERSION = 1
 
@@ -204,6 +206,8 @@ def _parse(path: Path) -> tuple[ResultsFile, dict[str, Any]]:
         raise UntrustedResultError(f"{error}; a results file must be there, whole and untouched") from error
     if not isinstance(raw, dict):
         raise UntrustedResultError(f"{path}: not a results file: it holds no JSON object")
+    if why := other_stage(raw, INSTRUCTIONS):
+        raise UntrustedResultError(f"{path}: {why}")
     if raw.get("schema_version") != SCHEMA_VERSION or isinstance(raw["schema_version"], bool):
         version = raw.get("schema_version")
         raise UntrustedResultError(f"{path}: schema_version is {short(version)}, this version reads {SCHEMA_VERSION}")

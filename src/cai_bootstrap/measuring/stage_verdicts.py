@@ -73,7 +73,7 @@ def _judge_instructions(path: Path, workspace: RunFolder, config: RunConfig, enf
     return StageVerdict(verdict, code, judged.message, judged.passed, enforced)
 
 
-def _judge_principles(path: Path, _workspace: RunFolder, _config: RunConfig, enforced: bool) -> StageVerdict:
-    judged = judge_principle_file(path, enforce=enforced)
+def _judge_principles(path: Path, workspace: RunFolder, _config: RunConfig, enforced: bool) -> StageVerdict:
+    judged = judge_principle_file(path, enforce=enforced, workspace=workspace)
     code = EXIT_GATE if enforced and judged.passed is False else EXIT_OK
     return StageVerdict(judged.verdict, code, judged.message, judged.passed, enforced)

@@ -11,7 +11,8 @@ from rich.console import Console
 from cai_bootstrap.errors import CaiError
 from cai_bootstrap.files import JsonObject, read_json
 from cai_bootstrap.measuring.declared import StoredResults
-from cai_bootstrap.measuring.ledger import StoredPrinciples, note_opening
+from cai_bootstrap.measuring.ledger import note_opening
+from cai_bootstrap.measuring.stored import StoredPrinciples
 from cai_bootstrap.pod import install, job, ledger
 from cai_bootstrap.pod.answers import AskedPrompts, Measured, Ran, RunSteps, Status, read
 from cai_bootstrap.pod.check import check_pod

@@ -192,10 +192,10 @@ class RunFolder:
         )
 
     @classmethod
-    def around(cls, results_file: Path) -> "RunFolder | None":
-        """The run in whose results folder a file lies; None if it lies in no base directory."""
+    def around(cls, results_file: Path, stage: Stage = INSTRUCTIONS) -> "RunFolder | None":
+        """The run of a stage in whose results folder a file lies; None if it lies in no base directory."""
         folder = results_file.absolute().parent
-        return cls.at(folder.parent) if folder.name == "results" else None
+        return cls.at(folder.parent, stage=stage) if folder.name == "results" else None
 
     def create(self) -> "RunFolder":
         """Make the folders. Raises UsageError naming the folder that cannot be made or written, and why."""

@@ -82,6 +82,10 @@ class Outputs:
         """An output that every step of this kind has (`REQUIRED`): without it, the marker was refused."""
         return self._paths[name]
 
+    def find(self, name: str) -> Path | None:
+        """An output that not every step of this kind has, or None."""
+        return self._paths.get(name)
+
     def changed(self) -> list[Path]:
         """The outputs that are there and are not what the step wrote."""
         return [path for path, sha256 in self.hashes.items() if path.exists() and not _same(path, sha256)]
@@ -183,10 +187,21 @@ class LookRow(BaseModel):
     chosen_per_token: float | None = None
 
 
+class TaughtConstitution(BaseModel):
+    """The constitution by which a training's pairs were made: `{"name": "thanks", "sha256": "4c…"}`."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    name: str
+    sha256: Sha256
+
+
 class SuccessMarker(BaseModel):
     """`TRAINING_SUCCESS`: `{"adapter_path": "9f…", "final_loss": 0.6, "files": {"adapter_model.safetensors": "4c…"}}`.
 
-    What training adds beside the contract's fields is allowed, and typed where somebody reads it.
+    What training adds beside the contract's fields is allowed, and typed where somebody reads it. The constitution
+    stage adds its `stage`, the `constitution`, whether that is the `control`'s, the hash of the adapter that training
+    `started_from`, and how many pairs of it were `replayed`.
     """
 
     model_config = ConfigDict(extra="allow", strict=True, frozen=True)
@@ -208,6 +223,36 @@ class SuccessMarker(BaseModel):
     round: int = 1
     watched: str = "dev"
     labels: dict[str, int] | None = None
+    stage: str = INSTRUCTIONS.name
+    constitution: TaughtConstitution | None = None
+    control: bool = False
+    started_from: Sha256 | None = None
+    replayed: int = Field(0, ge=0)
+
+
+def control_markers(workspace: RunFolder) -> set[Path]:
+    """The success markers of trainings on a control's pairs: their adapters are there to compare with, not to be used.
+
+    The marker of the newest training tells which is which; of earlier ones, what the success marker says of itself. A
+    marker that cannot be believed is none of them: whoever reads it as one says so.
+    """
+    try:
+        newest = read_outputs(workspace, "train")
+    except UntrustedResultError:
+        newest = None
+    own, control = (None, None) if newest is None else (newest.find("success"), newest.find("control-success"))
+    controls = set() if control is None else {control}
+    for path in workspace.success_markers():
+        if path not in (own, control) and _says_control(path):
+            controls.add(path)
+    return controls
+
+
+def _says_control(path: Path) -> bool:
+    try:
+        return read_typed(path, SuccessMarker, "").control
+    except UntrustedResultError:
+        return False
 
 
 def read_typed(path: Path, kind: type[ModelT], again: str) -> ModelT:

@@ -14,6 +14,7 @@ from cai_bootstrap import __version__
 from cai_bootstrap.errors import DataError
 from cai_bootstrap.judging.statistics import meets_gate
 from cai_bootstrap.judging.suite import kind_of_items, shipped_name, undecided_on
+from cai_bootstrap.measuring.conditions import Conditions
 from cai_bootstrap.measuring.declared import Results, Side
 from cai_bootstrap.measuring.figures import FirstLine, SideFigures
 from cai_bootstrap.measuring.results import percent
@@ -29,6 +30,7 @@ SHOWN_CONDITIONS = (
     "precision", "engine", "device", "batch_size", "max_new_tokens", "revision", "base_weights_sha256",
     "suite_name", "suite_sha256", "scorer_version",
 )  # fmt: skip
+NOT_MEASURED = "Not measured: no evaluation of this adapter was found when it was exported."
 LIMITS = """\
 - Short, single-turn instructions in English only: one instruction, one answer. It has no memory of a conversation
   and no chat format; ask it plainly, with a line break after the instruction.
@@ -108,6 +110,24 @@ def model_card(subject: Subject, results: Results | None, training: SuccessMarke
     `training` is the adapter's marker, `split` that of the measured items. Raises DataError if the card does not pass
     `check_card`.
     """
+    return card_of_model(
+        subject,
+        about=f"`{subject.base}`, trained to follow short explicit instructions with preference pairs that it wrote, "
+        f"criticised and revised itself against a written constitution (cai-bootstrap {__version__}).",
+        tag="instruction-following",
+        figures=[] if results is None else [_eval_result(results, split)],
+        measured=_measured(results),
+        training=f"{trained_on(training)} The pairs' instructions were checked against the held-out suite before "
+        "training, and leaks dropped.",
+        limits=LIMITS,
+    )
+
+
+def card_of_model(
+    subject: Subject, *, about: str, tag: str, figures: Sequence[Any], measured: str, training: str, limits: str
+) -> str:
+    """A model card of either stage: what the model is, how it is used, what was measured (`figures`: the hub's
+    `EvalResult`s), how it was trained, its terms and limits. Raises DataError if it does not pass `check_card`."""
     from huggingface_hub import ModelCardData
 
     data = ModelCardData(
@@ -118,34 +138,39 @@ def model_card(subject: Subject, results: Results | None, training: SuccessMarke
         language="en",
         library_name="transformers" if subject.merged else "peft",
         pipeline_tag="text-generation",
-        tags=["cai-bootstrap", "instruction-following", "constitutional-ai", "dpo", "lora"],
+        tags=["cai-bootstrap", tag, "constitutional-ai", "dpo", "lora"],
         model_name=subject.name,
-        eval_results=None if results is None else [_eval_result(results, split)],
+        eval_results=list(figures) or None,
     )
+    merged = f"Adapter merged into the base, stored as {subject.merged}." if subject.merged else "A LoRA adapter."
     parts = [
         f"# {subject.name}",
-        f"`{subject.base}`, trained to follow short explicit instructions with preference pairs that it wrote, "
-        f"criticised and revised itself against a written constitution (cai-bootstrap {__version__}). "
-        + (f"Adapter merged into the base, stored as {subject.merged}." if subject.merged else "A LoRA adapter."),
+        f"{about} {merged}",
         "## How to use it",
         f"```python\n{_EXAMPLE_MERGED if subject.merged else _EXAMPLE.format(base=subject.base)}{_EXAMPLE_ASK}```",
         "Ask plainly: the instruction, a line break, greedy decoding, until EOS. No chat template. If a tokenizer has "
         "a BOS token, it must be added, as this one does by itself.",
         subject.weights_note,
         "## Measured",
-        _measured(results),
+        measured,
         "## Training",
-        f"Method `{training.method}` on {training.pairs or 0} pairs; labels by {_counts(training.labels or {})}; "
-        f"final loss {training.final_loss:.4g} after {training.epochs:g} epochs. The pairs' instructions were "
-        "checked against the held-out suite before training, and leaks dropped.",
+        training,
         "## Licence and terms",
         subject.terms.text,
         "## Limits",
-        LIMITS,
+        limits,
     ]
     text = f"---\n{data.to_yaml()}\n---\n\n" + "\n\n".join(part.rstrip() for part in parts if part) + "\n"
     check_card(text, "model")
     return text
+
+
+def trained_on(training: SuccessMarker) -> str:
+    """How an adapter was trained, in a sentence."""
+    return (
+        f"Method `{training.method}` on {training.pairs or 0} pairs; labels by {counted(training.labels or {})}; "
+        f"final loss {training.final_loss:.4g} after {training.epochs:g} epochs."
+    )
 
 
 def _eval_result(results: Results, split: str) -> Any:
@@ -167,6 +192,20 @@ def _eval_result(results: Results, split: str) -> Any:
 
 def dataset_card(subject: Subject, summaries: Sequence[GenerationSummary], pairs: int) -> str:
     """The card of the preference pairs. `summaries` holds each round's `generation_summary.json`."""
+    return card_of_pairs(
+        subject,
+        pairs,
+        about=f"{pairs} preference pairs (`prompt`, `chosen`, `rejected`) for DPO. Instructions come from templates, "
+        f"words and checked facts; all answers were written by `{subject.base}` itself, criticised and revised against "
+        "a written constitution, and chosen by the judges in `label_source`.",
+        counts="\n\n".join(_round(number, summary) for number, summary in enumerate(summaries, 1)),
+        limits="Short answers of a base model: some chosen texts are wrong in ways that no rule here sees. The pairs "
+        "teach one model's own way of following instructions; they are no general preference data.",
+    )
+
+
+def card_of_pairs(subject: Subject, pairs: int, *, about: str, counts: str, limits: str) -> str:
+    """A card of preference pairs, of either stage. Raises DataError if it does not pass `check_card`."""
     from huggingface_hub import DatasetCardData
 
     data = DatasetCardData(
@@ -187,21 +226,18 @@ def dataset_card(subject: Subject, summaries: Sequence[GenerationSummary], pairs
     )
     parts = [
         f"# {subject.name}: preference pairs",
-        f"{pairs} preference pairs (`prompt`, `chosen`, `rejected`) for DPO. Instructions come from templates, words "
-        f"and checked facts; all answers were written by `{subject.base}` itself, criticised and revised against a "
-        "written constitution, and chosen by the judges in `label_source`.",
+        about,
         "## Fields",
         "`prompt`, `chosen`, `rejected`: plain text without EOS. `chosen_source`: `revision` or `response`. "
         "`principle_id`: the constitution's principle that the critique was written against. `label_source`: the "
         "judges that preferred the chosen text. `rejected_finished`: false where the rejected text was cut at the "
         "token limit, and no EOS is taught after it. `type`, `template` and ids trace a pair to its instruction.",
         "## Counts",
-        "\n\n".join(_round(number, summary) for number, summary in enumerate(summaries, 1)),
+        counts,
         "## Licence and terms",
         terms,
         "## Limits",
-        "Short answers of a base model: some chosen texts are wrong in ways that no rule here sees. The pairs teach "
-        "one model's own way of following instructions; they are no general preference data.",
+        limits,
     ]
     text = f"---\n{data.to_yaml()}\n---\n\n" + "\n\n".join(parts) + "\n"
     check_card(text, "dataset")
@@ -243,9 +279,16 @@ def check_card(text: str, kind: str) -> None:
         raise DataError(f"the {kind} card is not valid: {'; '.join(faults)}")
 
 
+def conditions_of(conditions: Conditions) -> str:
+    """The conditions of a measurement, in a sentence."""
+    shown = ", ".join(f"{key} `{getattr(conditions, key)}`" for key in SHOWN_CONDITIONS)
+    versions = ", ".join(f"{name} {number}" for name, number in conditions.versions.items())
+    return f"Conditions: {shown}; {versions}."
+
+
 def _measured(results: Results | None) -> str:
     if results is None:
-        return "Not measured: no evaluation of this adapter was found when it was exported."
+        return NOT_MEASURED
     models, statistics, suite = results.models, results.statistics, results.suite
     trained, rate = _trained(results), results.statistics.rates["trained"]
     rows = ["| | all | " + " | ".join(TASK_TYPES) + " | 95% interval |", "|---|" + "---|" * (len(TASK_TYPES) + 2)]
@@ -269,7 +312,6 @@ def _measured(results: Results | None) -> str:
         gate = f"{reached} on {undecided}, which does not decide Stage 1."
     labels = (results.run and results.run.labels) or {}
     supervised = any("gold" in name for name in labels)
-    conditions = results.conditions
     lines = [
         f"{percent(trained.successes, trained.total)} of {trained.total} "
         f"{kind_of_items(suite.name)} instructions followed "
@@ -282,11 +324,7 @@ def _measured(results: Results | None) -> str:
         "\n".join(rows),
         "Strict: the whole output up to EOS satisfies every check; the lift over the raw base therefore includes "
         "learning to stop. The prompted base is cut at its first line and compared with the trained one's.",
-        "Conditions: "
-        + ", ".join(f"{key} `{getattr(conditions, key)}`" for key in SHOWN_CONDITIONS)
-        + "; "
-        + ", ".join(f"{name} {number}" for name, number in conditions.versions.items())
-        + f". Suite version {suite.version}, {suite.n} items.",
+        f"{conditions_of(results.conditions)} Suite version {suite.version}, {suite.n} items.",
     ]
     return "\n\n".join(lines)
 
@@ -295,10 +333,10 @@ def _round(number: int, summary: GenerationSummary) -> str:
     return "\n".join(
         [
             f"- round {number}: instructions asked for {summary.requested}, made {summary.produced}",
-            f"- pairs by type: {_counts(summary.pairs_by_type)}",
-            f"- chosen by: {_counts(summary.by_label_source)}",
-            f"- chosen texts: {_counts(summary.by_chosen_source)}",
-            f"- left out: {_counts(summary.dropped)}",
+            f"- pairs by type: {counted(summary.pairs_by_type)}",
+            f"- chosen by: {counted(summary.by_label_source)}",
+            f"- chosen texts: {counted(summary.by_chosen_source)}",
+            f"- left out: {counted(summary.dropped)}",
         ]
     )
 
@@ -315,7 +353,8 @@ def _row(label: str, figures: SideFigures | FirstLine, interval: tuple[float, fl
     return f"| {label} | {' | '.join(cells)} | {interval[0]:.1%} – {interval[1]:.1%} |"
 
 
-def _counts(counts: Mapping[str, int]) -> str:
+def counted(counts: Mapping[str, int]) -> str:
+    """Counts in a line: `critic 9, gold 3`, or `none`."""
     return ", ".join(f"{name} {count}" for name, count in sorted(counts.items())) or "none"
 
 

@@ -14,16 +14,26 @@ from cai_bootstrap.inference.merge import save_merged
 from cai_bootstrap.inference.models import EMBEDDED, TOKENIZER_FILES, PreparedModel
 from cai_bootstrap.judging.suite import load_suite
 from cai_bootstrap.measuring.declared import Results
+from cai_bootstrap.measuring.principles.declared import PrincipleResults
 from cai_bootstrap.records import PreferencePair
-from cai_bootstrap.run.counts import GenerationSummary, read_counts
-from cai_bootstrap.run.folder import DataFolder, RunFolder
+from cai_bootstrap.run.counts import CountsT, GenerationSummary, SteeringSummary, read_counts
+from cai_bootstrap.run.folder import CONSTITUTION, DataFolder, RunFolder, Stage
 from cai_bootstrap.run.markers import DATA_REMEDY, check_outputs
 from cai_bootstrap.training.checkpoints import ADAPTER_FILES, Checkpoint
 from cai_bootstrap.use.cards import Subject, dataset_card, model_card, terms_of
-from cai_bootstrap.use.trained import Measurement, chosen_adapter, measured, own_suite
+from cai_bootstrap.use.principle_cards import principle_card, principle_dataset_card
+from cai_bootstrap.use.trained import (
+    Measurement,
+    PrincipleMeasurement,
+    chosen_adapter,
+    measured,
+    measured_principles,
+    own_suite,
+)
 
 RECORD = "provenance.json"
 EMBEDDED_HUB_ID = "google/gemma-3-270m"
+Measured = Measurement | PrincipleMeasurement
 
 
 @dataclass(frozen=True)
@@ -59,9 +69,10 @@ def export(
             f"{workspace.checkpoints}: no finished training of {prepared.name} to export; run `cai train`, or name one "
             "with --adapter"
         )
-    measurement = measured(config, workspace, checkpoint)
+    measurement = _measurement(config, workspace, checkpoint)
     if measurement is None:
-        say("this adapter was not measured; its card will say so (run `cai evaluate` first to have its figures there)")
+        flag = " --stage constitution" if workspace.stage is CONSTITUTION else ""
+        say(f"this adapter was not measured; its card will say so (run `cai evaluate{flag}` first to have its figures)")
     rounds = _rounds(workspace, checkpoint)
     for number in range(1, len(rounds) + 1):
         check_outputs(workspace, "generate", DATA_REMEDY, number=number)
@@ -71,11 +82,11 @@ def export(
         model = whole / "model"
         model.mkdir(parents=True)
         stored = _write_weights(config, prepared, checkpoint, model, merge)
-        subject = _subject(prepared, stored, license)
-        _write_model_card(config, subject, checkpoint, measurement, model)
+        subject = _subject(prepared, workspace.stage, stored, license)
+        _write_model_card(config, workspace.stage, subject, checkpoint, measurement, model)
         write_json(model / RECORD, _record(prepared, subject, checkpoint, measurement, merge))
         if rounds:
-            _write_dataset(rounds, subject, whole / "dataset")
+            _write_dataset(rounds, workspace.stage, subject, checkpoint, whole / "dataset")
         if target.exists():
             target.rmdir()
         whole.rename(target)
@@ -88,6 +99,12 @@ def export(
     )
 
 
+def _measurement(config: RunConfig, workspace: RunFolder, checkpoint: Checkpoint) -> Measured | None:
+    if workspace.stage is CONSTITUTION:
+        return measured_principles(workspace, checkpoint)
+    return measured(config, workspace, checkpoint)
+
+
 def _split(config: RunConfig, results: Results | None) -> str:
     """What the measured items are: those of a quick test, or of a run on dev, are no test items."""
     if results is None:
@@ -97,18 +114,28 @@ def _split(config: RunConfig, results: Results | None) -> str:
 
 
 def _write_model_card(
-    config: RunConfig, subject: Subject, checkpoint: Checkpoint, measurement: Measurement | None, folder: Path
+    config: RunConfig,
+    stage: Stage,
+    subject: Subject,
+    checkpoint: Checkpoint,
+    measurement: Measured | None,
+    folder: Path,
 ) -> None:
     """Write the card, and the base's notice where its terms ask for one."""
     results = None if measurement is None else measurement.results
-    card = model_card(subject, results, checkpoint.marker, split=_split(config, results))
+    if stage is CONSTITUTION:
+        assert not isinstance(results, Results)
+        card = principle_card(subject, results, checkpoint.marker)
+    else:
+        assert not isinstance(results, PrincipleResults)
+        card = model_card(subject, results, checkpoint.marker, split=_split(config, results))
     write_atomic(folder / "README.md", card)
     if subject.terms.notice is not None:
         write_atomic(folder / "NOTICE", f"{subject.terms.notice}\n\nThe weights were changed by training.\n")
 
 
 def _record(
-    prepared: PreparedModel, subject: Subject, checkpoint: Checkpoint, measurement: Measurement | None, merge: bool
+    prepared: PreparedModel, subject: Subject, checkpoint: Checkpoint, measurement: Measured | None, merge: bool
 ) -> dict[str, object]:
     """Which base, which training and which evaluation the exported weights come from, by their hashes."""
     path = None if measurement is None else measurement.path
@@ -117,11 +144,21 @@ def _record(
         "kind": "merged" if merge else "adapter",
         "adapter_sha256": checkpoint.sha256,
         "training_fingerprint": checkpoint.fingerprint,
+        **_of_constitution(checkpoint),
         "base": subject.base,
         "base_weights_sha256": prepared.weights_sha256,
         "results": None if path is None else {"file": path.name, "sha256": sha256_file(path)},
         "pairs_sha256": checkpoint.marker.pairs_sha256,
     }
+
+
+def _of_constitution(checkpoint: Checkpoint) -> dict[str, object]:
+    """What the constitution stage adds: which constitution made the pairs, and which adapter was gone on from."""
+    marker = checkpoint.marker
+    if marker.stage != CONSTITUTION.name:
+        return {}
+    constitution = None if marker.constitution is None else marker.constitution.model_dump()
+    return {"stage": marker.stage, "constitution": constitution, "started_from": marker.started_from}
 
 
 def _write_weights(
@@ -143,28 +180,45 @@ def _write_weights(
     return stored
 
 
-def _write_dataset(rounds: list[DataFolder], subject: Subject, folder: Path) -> None:
+def _write_dataset(
+    rounds: list[DataFolder], stage: Stage, subject: Subject, checkpoint: Checkpoint, folder: Path
+) -> None:
     folder.mkdir()
-    summaries, count, hashes = [], 0, {}
+    count, hashes = 0, {}
     for number, data in enumerate(rounds, 1):
         later = "" if number == 1 else f"_round_{number}"
         copy = folder / f"{data.pairs.stem}{later}{data.pairs.suffix}"
         shutil.copyfile(data.pairs, copy)
         count += sum(1 for _ in read_jsonl(copy, PreferencePair))
         hashes[copy.name] = sha256_file(copy)
-        try:
-            summaries.append(read_counts(data.summary, GenerationSummary))
-        except DataError:
-            summaries.append(GenerationSummary())
-    write_atomic(folder / "README.md", dataset_card(subject, summaries, count))
+    if stage is CONSTITUTION:
+        summary = _counts(rounds[0], SteeringSummary)
+        card = principle_dataset_card(subject, summary, count, checkpoint.marker)
+    else:
+        card = dataset_card(subject, [_counts(data, GenerationSummary) for data in rounds], count)
+    write_atomic(folder / "README.md", card)
     write_json(folder / RECORD, {"cai_bootstrap": __version__, "kind": "pairs", "sha256": hashes})
 
 
+def _counts(data: DataFolder, kind: type[CountsT]) -> CountsT:
+    """The counts of the data; empty ones where they cannot be read."""
+    try:
+        return read_counts(data.summary, kind)
+    except DataError:
+        return kind()
+
+
 def _rounds(workspace: RunFolder, checkpoint: Checkpoint) -> list[DataFolder]:
-    """The rounds on whose pairs this adapter was trained; none if pairs of one of them are gone or were changed."""
+    """The rounds on whose pairs this adapter was trained; none if pairs of one of them are gone or were changed.
+
+    Of the constitution stage its own pairs, the first that the marker names: those after them were replayed from the
+    Stage 1 run, and lie there.
+    """
     there = {sha256_file(data.pairs): data for data in workspace.rounds() if data.pairs.exists()}
     trained = checkpoint.marker.pairs_sha256 or []
     hashes = [trained] if isinstance(trained, str) else trained
+    if workspace.stage is CONSTITUTION:
+        hashes = hashes[:1]
     return [there[sha256] for sha256 in hashes] if all(sha256 in there for sha256 in hashes) else []
 
 
@@ -175,7 +229,7 @@ def public_name(prepared: PreparedModel) -> str:
     return Path(prepared.name).name if Path(prepared.name).expanduser().exists() else prepared.name
 
 
-def _subject(prepared: PreparedModel, stored: str | None, license: str | None) -> Subject:
+def _subject(prepared: PreparedModel, stage: Stage, stored: str | None, license: str | None) -> Subject:
     name = public_name(prepared)
     note = f"The base weights' sha256 is `{prepared.weights_sha256}`."
     if prepared.name == EMBEDDED:
@@ -186,7 +240,7 @@ def _subject(prepared: PreparedModel, stored: str | None, license: str | None) -
     hub_id = name if prepared.name == EMBEDDED or "/" in name else None
     short = name.rsplit("/", 1)[-1]
     terms = terms_of(f"{name} {_model_type(prepared)}", license)
-    return Subject(f"{short}-cai-stage1", name, hub_id, stored, note, terms)
+    return Subject(f"{short}-cai-{stage.folder}", name, hub_id, stored, note, terms)
 
 
 def _model_type(prepared: PreparedModel) -> str:

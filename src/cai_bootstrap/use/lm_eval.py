@@ -84,9 +84,8 @@ class Task:
 
 def write_task(suite: Suite, folder: Path, *, max_new_tokens: int) -> Task:
     """Write `folder`: the items, the scoring, and one YAML file per task. Raises UsageError if it is not empty."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"{folder}: is there already and not empty; give a new folder with --to")
-    name = "cai_" + "".join(c if c.isalnum() else "_" for c in suite.name)
+    must_be_new(folder)
+    name = task_name(suite.name)
     exact_items = sum(item.scorer == "exact" for item in suite.items)
     version = suite.version if suite.version.isdigit() else 0
     write_atomic(folder / "items.jsonl", "".join(canonical_line(item) for item in suite.items))
@@ -98,3 +97,14 @@ def write_task(suite: Suite, folder: Path, *, max_new_tokens: int) -> Task:
         )
         write_atomic(folder / f"{task}.yaml", text)
     return Task(folder, name, f"{name}_exact" if exact_items else None, len(suite.items), exact_items)
+
+
+def must_be_new(folder: Path) -> None:
+    """Raises UsageError if a folder is there and not empty."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"{folder}: is there already and not empty; give a new folder with --to")
+
+
+def task_name(name: str) -> str:
+    """The harness's name of the task of a suite or a constitution: `cai_stage1`."""
+    return "cai_" + "".join(c if c.isalnum() else "_" for c in name)

@@ -1,4 +1,7 @@
-"""What a base directory holds to be used: its newest believable adapter, and what was measured with it."""
+"""What a base directory holds to be used: its newest believable adapter, and what was measured with it.
+
+Of the stage whose folder is given; a control's adapter, which the constitution stage compares with, is never chosen.
+"""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -8,28 +11,39 @@ from cai_bootstrap.config import RunConfig
 from cai_bootstrap.errors import UntrustedResultError
 from cai_bootstrap.inference.models import PreparedModel
 from cai_bootstrap.judging.suite import NAMED_SUITES, Suite, load_suite
-from cai_bootstrap.measuring.declared import Results, StoredResults
+from cai_bootstrap.measuring.declared import Results
 from cai_bootstrap.measuring.gate import must_meet_demands
 from cai_bootstrap.measuring.origin import foreign
+from cai_bootstrap.measuring.principles.declared import PrincipleResults
+from cai_bootstrap.measuring.principles.gate import must_be_own
+from cai_bootstrap.measuring.principles.results import read_principle_results
 from cai_bootstrap.measuring.results import read_results
+from cai_bootstrap.measuring.stored import read_stored
 from cai_bootstrap.run.folder import RunFolder, stamp_of
-from cai_bootstrap.run.markers import check_outputs, read_outputs, read_typed
+from cai_bootstrap.run.markers import check_outputs, control_markers, read_outputs
 from cai_bootstrap.training.checkpoints import Checkpoint, read_success
 
 
 class Measurement(NamedTuple):
-    """An evaluation file, and what stands in it."""
+    """An evaluation file of Stage 1, and what stands in it."""
 
     path: Path
     results: Results
+
+
+class PrincipleMeasurement(NamedTuple):
+    """An evaluation file of the constitution stage, and what stands in it."""
+
+    path: Path
+    results: PrincipleResults
 
 
 def chosen_adapter(config: RunConfig, workspace: RunFolder, prepared: PreparedModel) -> Checkpoint | None:
     """The adapter to use: the one that was named, else the one that was evaluated last, else the newest.
 
     Of several rounds the run evaluated the one that it chose on dev. A training that ended after the last evaluation
-    comes first. Only adapters of these base weights count; None if there is none. Raises UntrustedResultError if the
-    named one, or every one there is, cannot be believed.
+    comes first. Only adapters of the workspace's stage and of these base weights count; None if there is none. Raises
+    UntrustedResultError if the named one, or every one there is, cannot be believed.
     """
     if config.adapter is not None:
         named = read_success(config.adapter)
@@ -37,13 +51,17 @@ def chosen_adapter(config: RunConfig, workspace: RunFolder, prepared: PreparedMo
         return named
     checkpoints: list[Checkpoint] = []
     broken: list[UntrustedResultError] = []
+    controls = control_markers(workspace)
     for marker in workspace.success_markers():
+        if marker in controls:
+            continue
         try:
             checkpoint = read_success(marker.parent)
         except UntrustedResultError as error:
             broken.append(error)
             continue
-        if checkpoint.marker.base_weights_sha256 == prepared.weights_sha256:
+        same_base = checkpoint.marker.base_weights_sha256 == prepared.weights_sha256
+        if same_base and checkpoint.marker.stage == workspace.stage.name:
             checkpoints.append(checkpoint)
     if not checkpoints and broken:
         raise broken[0]
@@ -70,7 +88,7 @@ def evaluations(workspace: RunFolder) -> list[Path]:
 
 def _adapter_of(path: Path) -> str | None:
     """The adapter that a results file says it measured. Raises UntrustedResultError if the file is not whole."""
-    return read_typed(path, StoredResults, "not a whole results file; evaluate again").adapter
+    return read_stored(path, "not a whole results file; evaluate again").adapter
 
 
 def _must_fit(checkpoint: Checkpoint, prepared: PreparedModel) -> None:
@@ -86,19 +104,45 @@ def measured(config: RunConfig, workspace: RunFolder, checkpoint: Checkpoint) ->
 
     Raises UntrustedResultError if that file says anything that is not so, or was not measured as the gate demands.
     """
-    for path in evaluations(workspace):
-        if _adapter_of(path) == checkpoint.sha256:
-            evaluated = read_outputs(workspace, "evaluate")
-            if evaluated is not None:
-                evaluated.check(path, "evaluate again: cai evaluate")
-            results = read_results(path, own_suite(config))
-            must_meet_demands(path, results, workspace)
-            return Measurement(path, results)
-    return None
+    path = _evaluation_of(workspace, checkpoint)
+    if path is None:
+        return None
+    results = read_results(path, own_suite(config))
+    must_meet_demands(path, results, workspace)
+    return Measurement(path, results)
+
+
+def measured_principles(workspace: RunFolder, checkpoint: Checkpoint) -> PrincipleMeasurement | None:
+    """The same of the constitution stage: the newest evaluation file of this very adapter, its answers judged again.
+
+    Raises UntrustedResultError if that file says anything that is not so, or names adapters that are not this run's.
+    """
+    path = _evaluation_of(workspace, checkpoint)
+    if path is None:
+        return None
+    results = read_principle_results(path)
+    must_be_own(path, results, workspace)
+    return PrincipleMeasurement(path, results)
+
+
+def principle_baseline(workspace: RunFolder) -> PrincipleResults | None:
+    """The constitution stage's baseline, or None. Raises UntrustedResultError if it cannot be believed."""
+    if not workspace.baseline.exists():
+        return None
+    check_outputs(workspace, "baseline", "measure it again: cai baseline --stage constitution")
+    return read_principle_results(workspace.baseline)
+
+
+def _evaluation_of(workspace: RunFolder, checkpoint: Checkpoint) -> Path | None:
+    """The newest evaluation file that names this adapter, as its step wrote it."""
+    path = next((path for path in evaluations(workspace) if _adapter_of(path) == checkpoint.sha256), None)
+    if path is not None and (evaluated := read_outputs(workspace, "evaluate")) is not None:
+        evaluated.check(path, "evaluate again: cai evaluate")
+    return path
 
 
 def best_rendering(config: RunConfig, workspace: RunFolder) -> str | None:
-    """The name of the rendering that the baseline checkpoints best on dev, or None if no baseline looked for one.
+    """The name of the rendering that Stage 1's baseline chose on dev, or None if no baseline looked for one.
 
     Raises UntrustedResultError if the baseline cannot be believed.
     """

@@ -78,7 +78,7 @@ class PrincipleRefusal:
         return {**asdict(self), "factors": [], "principles": {}, "left_out": {}}
 
 
-def compare_principle_files(a: Path, b: Path, *, arm: Arm | None = None) -> PrincipleComparison | PrincipleRefusal:
+def compare_principle_files(a: Path, b: Path, *, arm: str | None = None) -> PrincipleComparison | PrincipleRefusal:
     """Compare two results files. Both are checked in full first; `arm` is `trained` where there is one, else `base`.
 
     Raises UntrustedResultError if a file cannot be trusted or lacks the arm.
@@ -145,11 +145,12 @@ def _lift_between(
     return before, after, paired_lift(before, after, grouping_of(counted))
 
 
-def _arm_of(path: Path, results: PrincipleResults, arm: Arm | None) -> Arm:
+def _arm_of(path: Path, results: PrincipleResults, arm: str | None) -> Arm:
     present = results.arms.present()
     if arm is None:
         return "trained" if "trained" in present else "base"
-    if arm not in present:
+    found = next((name for name in ARMS if name == arm and name in present), None)
+    if found is None:
         names = ", ".join(name for name in ARMS if name in present)
         raise UntrustedResultError(f"{path}: holds no arm {arm}; it holds {names}")
-    return arm
+    return found

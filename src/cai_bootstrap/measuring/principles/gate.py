@@ -4,10 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cai_bootstrap.constitution import Constitution
-from cai_bootstrap.errors import GateError
+from cai_bootstrap.errors import GateError, UntrustedResultError
+from cai_bootstrap.measuring.own_run import principle_adapter_fault
 from cai_bootstrap.measuring.principles.declared import PrincipleResults, Verdict
 from cai_bootstrap.measuring.principles.findings import in_words, verdict_of
 from cai_bootstrap.measuring.principles.results import read_principle_results
+from cai_bootstrap.measuring.wording import one_line
+from cai_bootstrap.run.folder import CONSTITUTION, RunFolder
 
 
 @dataclass(frozen=True)
@@ -26,14 +29,30 @@ class PrincipleVerdict:
 
 
 def judge_principle_file(
-    path: Path, *, enforce: bool = True, constitution: Constitution | None = None
+    path: Path, *, enforce: bool = True, constitution: Constitution | None = None, workspace: RunFolder | None = None
 ) -> PrincipleVerdict:
     """Judge a results file of the constitution stage. `enforce` False only words a verdict that fails no run.
 
-    Raises UntrustedResultError if the file cannot be trusted, or is not of `constitution` where one is given. A
-    principle that is not held is no error here, see `PrincipleVerdict.demand`.
+    `workspace` is the run's, where the file does not lie in its base directory. Raises UntrustedResultError if the
+    file cannot be trusted, is not of `constitution` where one is given, holds no trained model, or names an adapter
+    that its run did not train. A principle that is not held is no error here, see `PrincipleVerdict.demand`.
     """
-    return judge_principles(read_principle_results(path, constitution), enforce=enforce)
+    results = read_principle_results(path, constitution)
+    if results.arms.trained is None:
+        raise UntrustedResultError(f"{path}: a baseline: it holds no trained model that could be judged")
+    must_be_own(path, results, workspace)
+    return judge_principles(results, enforce=enforce)
+
+
+def must_be_own(path: Path, results: PrincipleResults, workspace: RunFolder | None = None) -> None:
+    """Raises UntrustedResultError for results whose adapters are not those of the run in whose base directory they lie.
+
+    Whoever says of a trained model that principles are held asks this first.
+    """
+    workspace = workspace or RunFolder.around(path, CONSTITUTION)
+    fault = None if workspace is None else principle_adapter_fault(workspace, path, results)
+    if fault is not None:
+        raise UntrustedResultError(f"{path}: {one_line(fault)}; this is no measurement of this run, evaluate again")
 
 
 def judge_principles(results: PrincipleResults, *, enforce: bool = True) -> PrincipleVerdict:

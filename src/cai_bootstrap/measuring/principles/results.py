@@ -51,8 +51,10 @@ from cai_bootstrap.measuring.principles.judged import judge_answer
 from cai_bootstrap.measuring.principles.kinds import added_words
 from cai_bootstrap.measuring.principles.summary import THRESHOLD, summarise
 from cai_bootstrap.measuring.results import Measured
+from cai_bootstrap.measuring.stages import is_principle_file, other_stage
 from cai_bootstrap.measuring.wording import one_line, short
 from cai_bootstrap.records import Prompt
+from cai_bootstrap.run.folder import CONSTITUTION
 
 SCHEMA_VERSION = 1
 __all__ = [
@@ -196,11 +198,6 @@ def read_principle_results(path: Path, constitution: Constitution | None = None)
     )
 
 
-def is_principle_file(raw: object) -> bool:
-    """Whether a JSON value is a principles' results file, as against one of Stage 1, by the blocks that it has."""
-    return isinstance(raw, Mapping) and "principles" in raw and "constitution" in raw
-
-
 def _described(constitution: Constitution, rule_selected: Collection[str]) -> DescribedConstitution:
     return DescribedConstitution(
         name=constitution.name,
@@ -272,6 +269,8 @@ def _parse(path: Path) -> tuple[PrincipleFile, dict[str, Any]]:
         raise UntrustedResultError(f"{error}; a results file must be there, whole and untouched") from error
     if not isinstance(raw, dict):
         raise UntrustedResultError(f"{path}: not a results file: it holds no JSON object")
+    if why := other_stage(raw, CONSTITUTION):
+        raise UntrustedResultError(f"{path}: {why}")
     if raw.get("schema_version") != SCHEMA_VERSION or isinstance(raw["schema_version"], bool):
         version = raw.get("schema_version")
         raise UntrustedResultError(f"{path}: schema_version is {short(version)}, this version reads {SCHEMA_VERSION}")

@@ -35,6 +35,7 @@ from cai_bootstrap.records import Prompt
 
 TEXT, REVISION = "text", "revision"
 DIRECT = {"direct-4": 4, "direct-16": 16}
+SINGLE_WAYS = frozenset({TEXT, *DIRECT})  # one completion an answer
 FIRST_ANSWER_SHOTS = 6
 SHARED_CASES = 4
 
@@ -90,9 +91,7 @@ class Prompting:
 
     def prompt(self, way: str, question: str) -> str:
         """The exact prompt of one question, for the ways that take a single completion."""
-        if way == TEXT:
-            return "\n".join(p.text for p in self.principles) + f"\n\nQuestion: {question}\nAnswer:"
-        return direct_prompt(question, direct_examples(self.principles, exclude=question)[: DIRECT[way]])
+        return rival_prompt(self.principles, way, question)
 
     def _revised(self, prompts: Sequence[Prompt], name: str) -> ArmAnswers:
         answers = self._first_answers(prompts, name)
@@ -144,6 +143,13 @@ class Prompting:
 
     def _own_seed(self, prompt: Prompt) -> int:
         return int(fingerprint([self.seed, prompt.id])[:12], 16)
+
+
+def rival_prompt(principles: Sequence[Principle], way: str, question: str) -> str:
+    """The exact prompt of one question in one of `SINGLE_WAYS`."""
+    if way == TEXT:
+        return "\n".join(p.text for p in principles) + f"\n\nQuestion: {question}\nAnswer:"
+    return direct_prompt(question, direct_examples(principles, exclude=question)[: DIRECT[way]])
 
 
 def direct_examples(principles: Sequence[Principle], *, exclude: str) -> list[Demonstration]:

@@ -71,7 +71,7 @@ def run(context: StepContext, expected: str) -> dict[str, Path]:
             ledger_opening=measurement.opening,
             adapter=RunAdapter(sha256=checkpoint.sha256, finished_at=checkpoint.finished_at),
             control_adapter=None if control is None else _named(control),
-            start_adapter=_started_from(checkpoint),
+            start_adapter=checkpoint.marker.started_from,
             pairs=checkpoint.marker.pairs,
             pairs_by_principle={id: counts.pairs for id, counts in summary.by_principle.items()},
         ),
@@ -108,11 +108,6 @@ def _control(context: StepContext) -> Checkpoint | None:
 
 def _named(checkpoint: Checkpoint) -> RunAdapter:
     return RunAdapter(sha256=checkpoint.sha256, finished_at=checkpoint.finished_at)
-
-
-def _started_from(checkpoint: Checkpoint) -> str | None:
-    start = (checkpoint.marker.model_extra or {}).get("started_from")
-    return start if isinstance(start, str) else None
 
 
 def _stage1(context: StepContext, measurement: PrincipleMeasurement, start: Checkpoint, expected: str) -> Following:

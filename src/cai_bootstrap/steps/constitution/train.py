@@ -6,6 +6,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from cai_bootstrap.constitution import Constitution
 from cai_bootstrap.files import fingerprint, read_jsonl, sha256_file, write_json
 from cai_bootstrap.generation.candidates import normalise
 from cai_bootstrap.inference.models import load_tokenizer
@@ -17,7 +18,7 @@ from cai_bootstrap.steps.constitution.identities import both, pairs_file, replay
 from cai_bootstrap.steps.constitution.inputs import read_inputs, start_checkpoint
 from cai_bootstrap.steps.context import StepContext
 from cai_bootstrap.training.checkpoints import Checkpoint, find_checkpoint
-from cai_bootstrap.training.preflight import check_pairs
+from cai_bootstrap.training.preflight import Preflight, check_pairs
 from cai_bootstrap.training.train import TrainingRun
 
 
@@ -33,7 +34,8 @@ def run(context: StepContext, _: str) -> dict[str, Path]:
     folders = both(context, read_inputs(context.config))
     reports = (context.workspace.preflight, context.workspace.control_preflight)
     checkpoints = [
-        _trained(context, data, tokenizer, report) for (data, _), report in zip(folders, reports, strict=False)
+        _trained(context, data, constitution, tokenizer, report)
+        for (data, constitution), report in zip(folders, reports, strict=False)
     ]
     names = ("success", "control-success")
     return {name: checkpoint.path / SUCCESS for name, checkpoint in zip(names, checkpoints, strict=False)}
@@ -44,15 +46,25 @@ def is_here(before: Outputs, context: StepContext) -> bool:
     return before.path("success").is_relative_to(context.workspace.checkpoints)
 
 
-def _trained(context: StepContext, data: DataFolder, tokenizer: Any, report: Path) -> Checkpoint:
+def preflight(context: StepContext, data: DataFolder, tokenizer: Any) -> tuple[Preflight, int]:
+    """The look at the pairs on disk and at those replayed (also `cai pairs check`), and how many are replayed."""
+    pairs = list(read_jsonl(pairs_file(data), PreferencePair))
+    replayed = _replayed(context, len(pairs))
+    limit = context.config.training.max_length
+    checked = check_pairs([*pairs, *replayed], tokenizer, max_length=limit, leaks=_leaks(context))
+    return checked, len(replayed)
+
+
+def _trained(
+    context: StepContext, data: DataFolder, constitution: Constitution, tokenizer: Any, report: Path
+) -> Checkpoint:
     """The adapter of these pairs, trained unless it is there."""
     expected = training_identity(context, data)
     config = context.config
-    pairs = list(read_jsonl(pairs_file(data), PreferencePair))
-    replayed = _replayed(context, len(pairs))
-    checked = check_pairs([*pairs, *replayed], tokenizer, max_length=config.training.max_length, leaks=_leaks(context))
+    checked, replayed = preflight(context, data, tokenizer)
     if checked.faults:
-        context.progress.say(f"{len(checked.faults)} of {len(pairs)} pairs do not train: {checked.fault_counts}")
+        total = len(checked.sound) + len(checked.faults)
+        context.progress.say(f"{len(checked.faults)} of {total} pairs do not train: {checked.fault_counts}")
     figures = {"sound": len(checked.sound), "faults": checked.fault_counts, **checked.figures.as_json()}
     write_json(report, PreflightReport.model_validate(figures).as_json())
     found = find_checkpoint(context.workspace.checkpoints, expected)
@@ -70,7 +82,9 @@ def _trained(context: StepContext, data: DataFolder, tokenizer: Any, report: Pat
             "pairs_sha256": [sha256_file(path) for path in (data.pairs, *replayed_files(context))],
             "labels": dict(sorted(Counter(pair.label_source for pair in checked.sound).items())),
             "stage": context.workspace.stage.name,
-            "replayed": len(replayed),
+            "constitution": {"name": constitution.name, "sha256": constitution.sha256},
+            "control": data == context.workspace.control_data,
+            "replayed": replayed,
             "started_from": None if start is None else start.sha256,
         },
         tokenizer=tokenizer,
