@@ -126,6 +126,14 @@ class Elicited(_Event):
     rate: float
 
 
+class TrainingStarted(_Event):
+    """A training begins, or goes on; `adapter` is the name of the folder that gets the adapter."""
+
+    event: Literal["training_started"] = "training_started"
+    step: str
+    adapter: str
+
+
 class TrainStep(_Event):
     """The trainer's figures after optimizer step `number` of a phase: `{"loss": 0.61, "rewards/margins": 0.4}`."""
 
@@ -168,6 +176,7 @@ Event = (
     | Error
     | Gate
     | Elicited
+    | TrainingStarted
     | TrainStep
     | Watch
 )
@@ -328,18 +337,21 @@ class TrainingEvent:
         return self.round, self.event.phase
 
 
-def newest_training(logs: Sequence[Path]) -> list[TrainingEvent]:
+def newest_training(logs: Sequence[Path], adapter: str | None = None) -> list[TrainingEvent]:
     """The training steps and looks of the newest training in these files, which are given oldest first.
 
-    A resumed training goes on from its number, a new one starts again from the first.
+    A resumed training goes on from its number, a new one starts again from the first. `adapter` is the folder of the
+    adapter that is meant, where a step trains several; a training of which no folder is told may be any.
     """
     newest: dict[tuple[int, int, str, int], TrainingEvent] = {}
-    part = 1
+    part, trained = 1, adapter
     for path in logs:
         for event in read_events(path)[0]:
             if isinstance(event, StepStarted):
-                part = event.round or 1
-            if not isinstance(event, TrainStep | Watch):
+                part, trained = event.round or 1, adapter
+            if isinstance(event, TrainingStarted):
+                trained = event.adapter
+            if not isinstance(event, TrainStep | Watch) or (adapter is not None and trained != adapter):
                 continue
             phase, number = event.phase, event.number
             starts = (event.event, number) in {("watch", 0), ("train_step", 1)}

@@ -24,6 +24,7 @@ from cai_bootstrap.events import (
     StepProgress,
     StepSkipped,
     StepStarted,
+    TrainingStarted,
     TrainStep,
     Watch,
 )
@@ -86,7 +87,7 @@ class Screen:
                     f"{event.step}: step {event.number}: dev {event.strict_rate:.0%} followed, "
                     f"{event.eos_rate:.0%} stopped by themselves"
                 )
-            case RunStarted() | RunFinished() | StepSkipped() | Error() | Gate() | TrainStep():
+            case RunStarted() | RunFinished() | StepSkipped() | Error() | Gate() | TrainingStarted() | TrainStep():
                 pass
             case _:
                 assert_never(event)

@@ -14,7 +14,7 @@ from typing import Any
 
 from cai_bootstrap.config import RunConfig, Training
 from cai_bootstrap.errors import CaiError, DataError, InterruptedRunError, TrainingCollapsedError
-from cai_bootstrap.events import Progress
+from cai_bootstrap.events import Progress, TrainingStarted
 from cai_bootstrap.files import fingerprint, read_json, write_json
 from cai_bootstrap.inference.devices import wake
 from cai_bootstrap.inference.loading import load_weights
@@ -91,6 +91,8 @@ class TrainingRun:
             )
         processes = process_count(self.config.training)
         self.folder.mkdir(parents=True, exist_ok=True)
+        if self.share is None:
+            self.progress.log.emit(TrainingStarted(step=self.progress.step, adapter=self.folder.name))
         if processes > 1 and self.share is None:
             return launch(self._job(pairs, processes), self.progress.say, self.stopping)
         return self._train(pairs)
