@@ -260,7 +260,7 @@ def test_the_command_writes_the_report_and_tells_where(
     assert run_command(["--base-dir", str(small.base), "--json", "--open"], report) == 0
     told = json.loads(capsys.readouterr().out)
     path = small.results / "report.html"
-    assert told == {"report": str(path), "bytes": path.stat().st_size}
+    assert told == {"report": str(path), "bytes": path.stat().st_size, "reports": [str(path)]}
     assert opened == [path.as_uri()]
 
 

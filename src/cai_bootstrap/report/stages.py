@@ -32,6 +32,14 @@ def other_page(workspace: RunFolder) -> tuple[str, str] | None:
     return None if other is None else (other.report.name, TITLES[other.stage.name])
 
 
+def links_to(page: Path, other: Path) -> bool:
+    """Whether a page that was written links to another one beside it."""
+    try:
+        return f'href="{other.name}"' in page.read_text(encoding="utf-8")
+    except OSError:
+        return False
+
+
 def _of_stage(workspace: RunFolder, name: str) -> RunFolder:
     if name == workspace.stage.name:
         return workspace

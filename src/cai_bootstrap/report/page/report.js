@@ -71,11 +71,17 @@
     return card;
   }
 
-  // What an answer's verdict on one principle is called, and whether it is as it should be.
-  function principleVerdict(record, answer, id) {
-    const obeys = answer.h[id];
-    if (record.applies[id]) return [obeys, (obeys ? "obeys " : "does not obey ") + id];
-    return [!obeys, (obeys ? "obeys " : "does not obey ") + id + ", which does not apply"];
+  // What an answer does with the principles, in one line for each verdict: [as it should be, what is said].
+  function principleVerdicts(record, answer) {
+    const lines = [];
+    for (const applies of [true, false]) {
+      for (const obeys of [true, false]) {
+        const ids = Object.keys(answer.h).filter((id) => record.applies[id] === applies && answer.h[id] === obeys);
+        const ending = applies ? "" : ids.length > 1 ? ", which do not apply" : ", which does not apply";
+        if (ids.length) lines.push([obeys === applies, (obeys ? "obeys " : "does not obey ") + ids.join(", ") + ending]);
+      }
+    }
+    return lines;
   }
 
   function promptCard(record, arms) {
@@ -86,13 +92,12 @@
       ...changes.map((change) => ["trained: " + change, ""])]));
     const texts = element("div", "texts");
     record.a.forEach((answer, at) => {
-      const verdicts = Object.keys(answer.h).map((id) => [id, ...principleVerdict(record, answer, id)]);
-      const box = element("div", "text " + (!verdicts.length ? "" : verdicts.every(([, good]) => good) ? "yes" : "no"));
+      const verdicts = principleVerdicts(record, answer);
+      const box = element("div", "text " + (!verdicts.length ? "" : verdicts.every(([good]) => good) ? "yes" : "no"));
       box.append(element("p", "", arms[at]));
-      for (const [id, good, said] of verdicts) {
-        box.append(element("p", "verdict " + (good ? "up" : "down"), (good ? "✓ " : "✗ ") + said));
-        if (answer.h[id] && !answer.s[id]) box.append(element("p", "", "not to its end" + (answer.finished ? "" : ": did not stop")));
-      }
+      for (const [good, said] of verdicts) box.append(element("p", "verdict " + (good ? "up" : "down"), (good ? "✓ " : "✗ ") + said));
+      const lost = Object.keys(answer.h).filter((id) => answer.h[id] && !answer.s[id]);
+      if (lost.length) box.append(element("p", "", "to its end not " + lost.join(", ") + (answer.finished ? "" : ": did not stop")));
       box.append(...body(answer.text));
       texts.append(box);
     });

@@ -59,8 +59,9 @@ def turns_table(summary: SteeringSummary, caption: str, *, folded: bool = False)
     rows = [[name, *_turn(name, counts, summary)] for name, counts in summary.by_principle.items()]
     note = (
         "Each principle revises what the one before it left. Changed: the revision differs from the first answer. "
-        "Drawn again: the first draw was faulty. Made to be rejected: it does not apply, and the first answer is chosen over "
-        "this text. AUC: how well the model's own choice of where it applies ranks prompts whose label is known."
+        "Drawn again: the first draw was faulty. Made to be rejected: it does not apply, and the first answer is "
+        "chosen over this text. AUC: how well the model's own choice of where it applies ranks prompts whose label "
+        "is known."
     )
     return Table(caption, TURN_HEAD, rows, folded=folded, note=note)
 

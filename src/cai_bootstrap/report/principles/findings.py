@@ -18,7 +18,7 @@ ARM_NAMES: Mapping[Arm, str] = {
     "control": "Control",
 }
 KIND_NAMES: Mapping[Kind, str] = {
-    "conditional": "a principle: holds where it applies, and not elsewhere",
+    "conditional": "a principle",
     "phrase": "a copied phrase",
     "afresh": "a habit, worded afresh",
 }

@@ -21,20 +21,24 @@ _UNJUDGED = "not judged"
 def rates_table(results: PrincipleResults) -> Table:
     """Principles × arms by first line; the trained model's whole answers beside."""
     arms = list(results.arms.present())
-    rows = []
-    for id, figures in results.principles.items():
-        trained = figures.trained
-        beside = ["–", "–"]
-        if trained is not None and trained.lower is not None:
-            beside = [down(max(trained.lower, 0.0)), percent(trained.strict.successes, trained.strict.total)]
-        rows.append([id, *(share(figures.present().get(arm)) for arm in arms), *beside])
-    head = ["Principle", *(ARM_NAMES[arm] for arm in arms), "Lower bound", "Trained, to its end"]
+    rows = [[id, *_shares(figures, arms), *_of_trained(figures)] for id, figures in results.principles.items()]
+    head = ["Principle", *(ARM_NAMES[arm] for arm in arms)]
+    head += ["Lower bound", "To its end"] if "trained" in arms else []
     note = (
         "By first line, alike in all arms, with 95% Wilson intervals. The lower bound is the trained model's, "
         "one-sided 95%, by clusters of prompts. To its end: the whole answer obeys and ended, which includes learning "
         "to stop."
     )
     return Table("Principles by arm", head, rows, note=note)
+
+
+def _of_trained(figures: PrincipleFigures) -> list[str]:
+    """The trained model's lower bound, and its rate by whole answers; nothing where there is no such model."""
+    trained = figures.trained
+    if trained is None:
+        return []
+    lower = "–" if trained.lower is None else down(max(trained.lower, 0.0))
+    return [lower, percent(trained.strict.successes, trained.strict.total) if trained.strict.total else "–"]
 
 
 def result_tables(results: PrincipleResults) -> list[Table]:
@@ -134,7 +138,7 @@ def _shares(rates: ArmRates, arms: Sequence[Arm]) -> list[str]:
 
 def _joint(results: PrincipleResults) -> Table | None:
     joint = results.joint
-    if not joint.base.total:
+    if not joint.base.total or len(joint.principles) < 2:
         return None
     present = joint.present()
     strict = [percent(rate.strict.successes, rate.strict.total) for rate in present.values()]
