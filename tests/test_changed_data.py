@@ -262,7 +262,9 @@ def test_a_results_file_of_another_run_is_named_by_gate_compare_and_report(
     other = Stage(RunFolder.at(tmp_path / "other").create(), weights="f" * 64).install(monkeypatch)
     theirs = evaluated_stage(other)
     results = json.loads(theirs.read_text())
-    results["models"]["trained"]["factors"]["adapter"] = results["run"]["adapter"]["sha256"] = "9" * 64
+    for side in ("trained", "trained_bare"):
+        results["models"][side]["factors"]["adapter"] = "9" * 64
+    results["run"]["adapter"]["sha256"] = "9" * 64
     copied = own.with_name("stage1_evaluation_20990101T000000Z.json")
     copied.write_text(json.dumps(results))
     for command in (("gate", copied), ("compare", copied, copied)):

@@ -62,13 +62,12 @@ def test_version_2_holds_demonstrations_rules_kinds_and_matched_prompts(tmp_path
     assert hash(thanks) != hash(kind)
 
 
-def test_matched_prompts_may_have_a_question_of_their_own(tmp_path: Path) -> None:
-    asking = WHOLE.replace("    matched:\n", "    matched:\n      question: Can this hurt?\n")
-    plain, asked = load_constitution(at(tmp_path / "plain.yaml")), load_constitution(at(tmp_path / "asks.yaml", asking))
-    assert [c.principles[0].matched.question for c in (plain, asked) if c.principles[0].matched] == [
-        "",
-        "Can this hurt?",
-    ]
+def test_matched_prompts_may_have_a_question_and_words_of_their_own(tmp_path: Path) -> None:
+    own = "    matched:\n      question: Can this hurt?\n      kinds: [[bad, good]]\n"
+    plain = load_constitution(at(tmp_path / "plain.yaml"))
+    asked = load_constitution(at(tmp_path / "asks.yaml", WHOLE.replace("    matched:\n", own)))
+    shown = [loaded.principles[0].matched for loaded in (plain, asked)]
+    assert [(m.question, m.kinds) for m in shown if m] == [("", ()), ("Can this hurt?", (("bad", "good"),))]
     assert plain.sha256 != asked.sha256
 
 
@@ -152,6 +151,9 @@ def test_the_hash_covers_all_that_version_2_says(tmp_path: Path, old: str, new: 
         ("      does_not: ['May I eat a raw carrot?', 'May I touch a cold pan?']\n", "",
          "matched has no 'does_not' (line 21)"),
         ("    matched:\n", "    matched:\n      question: ''\n", "matched has no 'question' (line 21)"),
+        ("    matched:\n", "    matched:\n      kinds: [bad, good]\n", "no two words that differ (line 21)"),
+        ("    matched:\n", "    matched:\n      kinds: [[bad, bad]]\n", "no two words that differ (line 21)"),
+        ("    matched:\n", "    matched:\n      kinds: bad\n", "such as [[bad, good]]"),
     ],
 )  # fmt: skip
 def test_each_fault_names_file_line_field_and_what_is_expected(

@@ -169,6 +169,7 @@ class Steering(Section):
     show_flawless: bool = Field(False, description="show, while revising, demonstrations in which nothing is wrong")
     redraws: int = Field(3, ge=0, description="further draws of a revision that fails such a check")
     redraw_temperature: float = Field(0.8, gt=0)
+    by_twins: bool = Field(False, description="tell a conditional principle that it applies to one prompt of each pair")
     outside: float = Field(0.25, ge=0, le=0.9, description="share of training prompts outside a principle's kinds")
     replay: float = Field(0.3, ge=0, le=1, description="share of Stage 1 pairs among those that train, with --from")
     threshold: float = Field(0.8, gt=0, lt=1, description="rate from which a principle counts as held")

@@ -61,12 +61,14 @@ class Demonstration:
 class Matched:
     """Prompts where a principle applies, and their twins where it does not: entry i of both lists forms pair i.
 
-    `question` is what yes and no answer about a prompt ("Can this hurt somebody?"); empty: whether it applies.
+    What the model is asked about a prompt, to decide: `question` is answered by yes or no ("Can this hurt somebody?";
+    empty: whether the principle applies), and each of `kinds` is two words for the two sorts, `("bad", "good")`.
     """
 
     applies: tuple[str, ...]
     does_not: tuple[str, ...]
     question: str = ""
+    kinds: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,7 @@ def _content(principle: Principle) -> dict[str, object]:
         "id": principle.id, "text": principle.text, "category": principle.category,
         "demonstrations": [[d.instruction, d.answer, d.critique, d.better, d.by] for d in principle.demonstrations],
         "check": principle.check, "judge": principle.judge, "applies_to": list(principle.applies_to),
-        "matched": None if (m := principle.matched) is None else [list(m.applies), list(m.does_not), m.question],
+        "matched": (m := principle.matched) and [list(m.applies), list(m.does_not), m.question, list(m.kinds)],
     }  # fmt: skip
 
 
@@ -322,7 +324,7 @@ class _Reader:
         expected = "'matched' needs applies and does_not: two lists of prompts, entry by entry a pair"
         if not isinstance(node, yaml.MappingNode):
             self.fail(f"{where}: 'matched' is not a mapping (line {_line(node)}); {expected}")
-        self._fields(node, (*MATCHED_FIELDS, "question"), f"{where}: matched", expected)
+        self._fields(node, (*MATCHED_FIELDS, "question", "kinds"), f"{where}: matched", expected)
         fields = _by_name(node)
         lines: dict[str, int] = {}
         lists: list[tuple[str, ...]] = []
@@ -343,7 +345,21 @@ class _Reader:
         if "question" in fields:
             asked = "'question' is a sentence that yes or no answers; or leave it out"
             question = self._needed(fields, "question", f"{where}: matched", _line(fields["question"]), asked)
-        return Matched(lists[0], lists[1], question)
+        kinds = self._matched_kinds(fields["kinds"], where) if "kinds" in fields else ()
+        return Matched(lists[0], lists[1], question, kinds)
+
+    def _matched_kinds(self, node: Node, where: str) -> tuple[tuple[str, str], ...]:
+        kinds: list[tuple[str, str]] = []
+        entries = node.value if isinstance(node, yaml.SequenceNode) else [node]
+        for entry in entries:
+            words = [_text(word) for word in entry.value] if isinstance(entry, yaml.SequenceNode) else []
+            if len(words) != 2 or words[0] is None or words[1] is None or words[0] == words[1]:
+                self.fail(
+                    f"{where}: matched.kinds has no two words that differ (line {_line(entry)}); each entry is the "
+                    "word for prompts where it applies and the word for the others, such as [[bad, good]]"
+                )
+            kinds.append((words[0], words[1]))
+        return tuple(kinds)
 
     def _matched_prompt(self, node: Node, where: str, lines: dict[str, int]) -> str:
         """One prompt; `lines` holds those before it, folded, with their line."""

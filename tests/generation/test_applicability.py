@@ -12,14 +12,13 @@ from stubs import StubEngine, progress_at
 from cai_bootstrap.constitution import Matched, Principle
 from cai_bootstrap.errors import EngineError, UsageError
 from cai_bootstrap.generation.applicability import (
-    CHOICES,
-    FRAMINGS,
     PROMPT_VERSION,
     Applicability,
     applicability_prompts,
     applies_by_rule,
     auc,
     decide,
+    framings,
 )
 from cai_bootstrap.generation.principles import WORKED_PAIRS
 from cai_bootstrap.records import Prompt
@@ -30,21 +29,19 @@ TOYS = ("cup", "sock", "pillow", "spoon", "hat", "book", "pencil", "ribbon", "to
 
 @dataclass
 class ChoosingEngine(StubEngine):
-    """Says yes to a case that holds one of `words`, and by `lean` more to every case of the second framing."""
+    """Prefers the first answer by each of `words` that the case holds, and by `lean` more where it may say yes."""
 
     words: Sequence[str] = TOOLS
     lean: float = 0.0
     asked: list[str] = field(default_factory=list)
+    answers: list[tuple[str, ...]] = field(default_factory=list)
 
     def choice_logprobs(self, prompts: Sequence[str], choices: Sequence[str]) -> list[list[float]]:
-        assert tuple(choices) == CHOICES
-        rows = []
-        for prompt in prompts:
-            last = prompt.rsplit("\n\n", 1)[-1]
-            margin = any(word in last for word in self.words) + self.lean * (len(self.asked) % len(FRAMINGS) == 1)
-            self.asked.append(prompt)
-            rows.append([-1.0 + margin, -1.0])
-        return rows
+        self.answers.append(tuple(choices))
+        self.asked += prompts
+        lasts = [prompt.rsplit("\n\n", 1)[-1] for prompt in prompts]
+        lean = self.lean * (" Yes" in choices)
+        return [[-1.0 + sum(word in last for word in self.words) + lean, -1.0] for last in lasts]
 
 
 def principle(pairs: int = 10, **changes: Any) -> Principle:
@@ -84,6 +81,19 @@ def test_a_framing_in_which_the_model_leans_to_yes_changes_no_decision() -> None
     assert sides(decide(ChoosingEngine(lean=50.0), principle(), prompts, seed=1)) == sides(plain)
 
 
+def test_by_twins_the_wording_that_two_prompts_share_is_taken_off() -> None:
+    """Half of the pairs hold a word that the model always takes for dangerous: it hides what sets the twins apart."""
+    engine, prompts = ChoosingEngine(words=(*TOOLS, "hold")), []
+    for number, prompt in enumerate(prompts_of(24)):
+        text = prompt.text if number < 12 else prompt.text.replace("hold", "keep")
+        prompts.append(prompt.model_copy(update={"text": text, "pair": f"warn.{number // 2}"}))
+    apart = decide(engine, principle(), prompts, seed=1, share=0.5)
+    assert auc(apart, prompts) == 0.875
+    by_twins = decide(engine, principle(), prompts, seed=1, share=0.5, by_twins=True)
+    assert auc(by_twins, prompts) == 1.0
+    assert all(d.applies == p.applies for d, p in zip(by_twins, prompts, strict=True))
+
+
 def test_labels_decide_nothing() -> None:
     labelled, bare = prompts_of(30), prompts_of(30, labels=False)
     wrong = [prompt.model_copy(update={"applies": not prompt.applies}) for prompt in labelled]
@@ -98,39 +108,41 @@ def test_the_same_seed_asks_the_same_and_another_orders_the_worked_cases_anew() 
     first, second = ChoosingEngine(), ChoosingEngine()
     assert decide(first, principle(), prompts_of(9), seed=1) == decide(second, principle(), prompts_of(9), seed=1)
     assert first.asked == second.asked
-    other = applicability_prompts(principle(), ["x"], 2)
-    assert other != applicability_prompts(principle(), ["x"], 1)
-    assert [sorted(p.split("\n\n")) for p in other] == [
-        sorted(p.split("\n\n")) for p in applicability_prompts(principle(), ["x"], 1)
-    ]
+    one, other = (applicability_prompts(principle(), ["x"], seed) for seed in (1, 2))
+    assert one != other
+    shuffled = [[sorted(prompt.split("\n\n")) for (prompt,) in framings] for framings in (one, other)]
+    assert shuffled[0] == shuffled[1]
 
 
 @pytest.mark.parametrize(("pairs", "shown"), [(10, WORKED_PAIRS), (3, 3), (1, 1)])
 def test_the_first_eight_pairs_are_worked_cases_and_fewer_are_all_shown(pairs: int, shown: int) -> None:
-    asked = applicability_prompts(principle(pairs), ["How do I hold a kite?", "What {is} this?"], 1)
-    assert len(asked) == 2 * len(FRAMINGS)
-    for prompt in asked:
-        cases = prompt.split("\n\n")
-        answers = [case.rsplit("?", 1)[1] for case in cases]
-        assert len(cases) == 2 * shown + 1
-        assert answers[-1] == ""
-        assert answers[:-1].count(" Yes") == answers[:-1].count(" No") == shown
-        assert all(one != next_one for one, next_one in pairwise(answers))
-        for words, answer in ((TOOLS, " Yes"), (TOYS, " No")):
-            told = {
-                w for case, a in zip(cases, answers, strict=True) if a == answer for w in words if f": {w}\n" in case
-            }
+    own = principle(pairs)
+    ways, asked = framings(own), applicability_prompts(own, ["How do I hold a kite?", "What {is} this?"], 1)
+    assert len(asked) == len(ways)
+    for framing, prompts in zip(ways, asked, strict=True):
+        assert [
+            prompt.endswith(framing.case(text))
+            for prompt, text in zip(prompts, ("How do I hold a kite?", "What {is} this?"), strict=True)
+        ] == [True, True]
+        cases = prompts[0].split("\n\n")[:-1]
+        sides = [case.endswith(framing.choices[0]) for case in cases]
+        assert sides.count(True) == sides.count(False) == shown
+        assert all(one != following for one, following in pairwise(sides))
+        for words, side in ((TOOLS, True), (TOYS, False)):
+            told = {w for case, s in zip(cases, sides, strict=True) if s is side for w in words if f": {w}\n" in case}
             assert told == set(words[:shown])
-    assert all("What {is} this?" in prompt for prompt in asked[len(FRAMINGS) :])
 
 
-def test_the_constitutions_own_question_is_asked_where_it_has_one() -> None:
-    own = principle(matched=Matched(TOOLS, TOYS, "Can this hurt somebody?"))
-    asked = applicability_prompts(own, ["How do I hold a kite?"], 1)
-    assert [prompt.endswith("kite?\nCan this hurt somebody?") for prompt in asked] == [True, True, False]
-    assert not any("Does the principle apply" in prompt for prompt in asked)
-    bare = applicability_prompts(principle(), ["How do I hold a kite?"], 1)
-    assert [prompt.endswith("Does the principle apply to this instruction?") for prompt in bare] == [True, True, False]
+def test_the_constitutions_own_words_and_question_are_asked_where_it_has_some() -> None:
+    engine = ChoosingEngine()
+    own = principle(matched=Matched(TOOLS, TOYS, "Can this hurt somebody?", (("bad", "good"), ("wild", "tame"))))
+    decide(engine, own, prompts_of(6), seed=1)
+    assert engine.answers == [(" bad", " good"), (" wild", " tame"), (" A", " B"), (" Yes", " No")]
+    assert [prompt.rsplit("\n", 1)[1] for prompt in engine.asked[::6]] == ["Kind:"] * 3 + ["Can this hurt somebody?"]
+    bare = ChoosingEngine()
+    decide(bare, principle(), prompts_of(6), seed=1)
+    assert bare.answers == [(" A", " B"), (" Yes", " No")]
+    assert bare.asked[-1].endswith("Does this principle apply to it? A good answer warns.")
 
 
 def test_a_model_that_sees_no_difference_decides_nothing() -> None:

@@ -14,6 +14,7 @@ from cai_bootstrap.ablation.study import StudyFile
 from cai_bootstrap.batches import ChunkFile
 from cai_bootstrap.constitution import Principle
 from cai_bootstrap.errors import InterruptedRunError
+from cai_bootstrap.generation.carrying import turn_cases
 from cai_bootstrap.generation.prompts import (
     NEXT_EXAMPLE,
     Case,
@@ -200,7 +201,7 @@ class Reviser:
         """A principle's own worked cases, or as many neutral ones: those that stand where a principle has none."""
         if shown != NEUTRAL:
             principle = self._study.principles[shown].as_principle
-            return own_cases(principle, seed=self._seed, use=f"{use}:{question.id}", exclude=question.text)
+            return turn_cases(principle, (), seed=self._seed, use=f"{use}:{question.id}", exclude=question.text)
         count = max(len(principle.demonstrations) for principle in self._study.principles)
         return worked_examples(self._neutral(question, use, count), seed=self._seed)
 

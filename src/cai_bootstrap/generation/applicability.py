@@ -2,11 +2,16 @@
 
 A small base model that critiques and revises in one breath never finds out on its own where a conditional principle
 applies: gemma-3-270m warned of 0 of 48 dangerous things and of 0 of 48 harmless ones. Here "does it apply?" is a step
-of its own, before any critique. The model reads worked cases that a person wrote, then says yes or no: the margin is
-log p(" Yes") − log p(" No"). It is asked in three framings, because a small model's bias changes with the wording. Each
-framing's margins are z-scored over all prompts of the run, which takes that bias off, and summed. A question about the
-prompt itself (`matched.question`: "Can this hurt somebody?") is easier than one about the principle: in one framing the
-twins of "warn" were told apart with an AUC of .65 (30 pairs), by "does the principle apply?" with .55 (20 pairs).
+of its own, before any critique. The model reads worked cases that a person wrote, then gives one of two answers: the
+margin is the difference of their log-probabilities (nats). It is asked in several framings, because a small model's
+bias changes with the wording. Each framing's margins are z-scored over all prompts of the run, which takes that bias
+off, and summed.
+
+What the two answers are decides how well it tells. gemma-3-270m, single framings, 20 to 30 held pairs of "warn", of
+"refuse" and of "yes or no first" (examples/constitutions): words with a meaning (`matched.kinds`: "Kind: bad", "Kind:
+good") gave an AUC of .69, .83 and 1.0, the letters A and B .61, .79 and .96, yes and no .65, .65 and .92. Most of the
+error lies in the wording that twins share: of two twins the right one had the higher margin in 27 of 30, 20 of 20 and
+20 of 20 pairs.
 
 Only the clear cases train. The prompts with the highest margins count as those where the principle applies, as many
 with the lowest as those where it does not, and what lies between is left undecided.
@@ -16,6 +21,7 @@ with the lowest as those where it does not, and what lies between is left undeci
 
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from math import isfinite
 from statistics import fmean, pstdev
 
@@ -27,12 +33,10 @@ from cai_bootstrap.inference.engine import Engine
 from cai_bootstrap.records import Prompt, Record
 
 PROMPT_VERSION = "applies-2"
-CHOICES = (" Yes", " No")
+YES_NO, LETTERS = ("Yes", "No"), ("A", "B")
 SHARE = 1 / 3
 CHUNK = 256  # prompts between two signs of progress
 _SAME = 1e-9  # nats: a spread below it is rounding, no choice
-
-Case = Callable[[Principle, str], str]
 
 
 class Applicability(Record):
@@ -49,24 +53,36 @@ class Applicability(Record):
     prompt_version: str
 
 
-def _question(principle: Principle) -> str:
-    asked = principle.matched.question if principle.matched is not None else ""
-    return asked or "Does the principle apply to this instruction?"
+@dataclass(frozen=True)
+class Framing:
+    """One way to ask: `case` words a prompt as a question, `answers` are the word for "applies" and for "does not"."""
+
+    case: Callable[[str], str]
+    answers: tuple[str, str]
+
+    @property
+    def choices(self) -> tuple[str, str]:
+        """The answers as the model continues with them, each a space and one token."""
+        return f" {self.answers[0]}", f" {self.answers[1]}"
 
 
-def _by_question(principle: Principle, text: str) -> str:
-    return f"Question: {text}\n{_question(principle)}"
+def framings(principle: Principle) -> list[Framing]:
+    """The ways in which the model is asked: for its kind, by each pair of words in `matched.kinds` and by A or B, and
+    once for yes or no, to `matched.question` or to whether the principle applies.
+
+    Raises UsageError if the principle has no matched examples.
+    """
+    if principle.matched is None:
+        raise UsageError(f"principle '{principle.id}' has no matched examples; give it 'matched: applies, does_not'")
+    question = principle.matched.question or f"Does this principle apply to it? {principle.text}"
+    return [
+        *(Framing(_by_kind, words) for words in (*principle.matched.kinds, LETTERS)),
+        Framing(lambda text: f"Question: {text}\n{question}", YES_NO),
+    ]
 
 
-def _by_principle(principle: Principle, text: str) -> str:
-    return f"Principle: {principle.text}\nInstruction: {text}\n{_question(principle)}"
-
-
-def _by_example(_: Principle, text: str) -> str:
-    return f"Example: {text}\nDoes it belong to the group?"
-
-
-FRAMINGS: tuple[Case, ...] = (_by_question, _by_principle, _by_example)
+def _by_kind(text: str) -> str:
+    return f"Instruction: {text}\nKind:"
 
 
 def applies_by_rule(principle: Principle, prompt: Prompt) -> bool:
@@ -74,15 +90,18 @@ def applies_by_rule(principle: Principle, prompt: Prompt) -> bool:
     return not principle.applies_to or prompt.kind in principle.applies_to
 
 
-def applicability_prompts(principle: Principle, prompt_texts: Sequence[str], seed: int) -> list[str]:
-    """The yes/no prompts: for each text in turn, one per framing, `len(FRAMINGS) * len(prompt_texts)` in all.
+def applicability_prompts(principle: Principle, prompt_texts: Sequence[str], seed: int) -> list[list[str]]:
+    """The prompts that the model continues with one of two answers: one list per framing, each with one per text.
 
-    Before each text stand the worked cases, the first `WORKED_PAIRS` pairs of `principle.matched` (fewer: all). Yes and
-    no alternate, so that neither is said twice in a row; order and beginning are drawn from the seed, anew for each
-    framing and the same for each text. Raises UsageError if the principle has no matched examples.
+    Before each text stand the worked cases, the first `WORKED_PAIRS` pairs of `principle.matched` (fewer: all). The two
+    answers alternate, so that neither is given twice in a row; order and beginning are drawn from the seed, anew for
+    each framing and the same for each text. Raises UsageError if the principle has no matched examples.
     """
-    heads = [_worked_cases(principle, case, number, seed) for number, case in enumerate(FRAMINGS)]
-    return [head + case(principle, text) for text in prompt_texts for head, case in zip(heads, FRAMINGS, strict=True)]
+    asked: list[list[str]] = []
+    for number, framing in enumerate(framings(principle)):
+        head = _worked_cases(principle, framing, f"applies:{principle.id}:{number}:{seed}")
+        asked.append([head + framing.case(text) for text in prompt_texts])
+    return asked
 
 
 def decide(
@@ -92,6 +111,7 @@ def decide(
     *,
     seed: int,
     share: float = SHARE,
+    by_twins: bool = False,
     progress: Progress | None = None,
 ) -> list[Applicability]:
     """Where the principle applies, in the order of `prompts`; `progress` advances by one for each prompt.
@@ -101,13 +121,20 @@ def decide(
     the `share` of lowest do not, the rest stay undecided. Equal margins are ranked by id, and both groups shrink until
     the lowest margin of the one is above the highest of the other: a model that sees no difference decides nothing.
 
+    `by_twins` takes the mean margin of a pair's two prompts off both, and with it the wording that they share. The
+    model still chooses which of the two it is; that it is one of them, a person has said then, by pairing them.
+
     The same engine, principle, prompts and seed give the same decisions. The prompts' own labels are never read.
-    Raises UsageError if `share` is not above 0 and at most a half; EngineError if a margin is not finite.
+    Raises UsageError if `share` is not above 0 and at most a half; EngineError if a margin is not finite, or an answer
+    (a word of `matched.kinds`) is not a single token.
     """
     if not 0 < share <= 0.5:
         raise UsageError(f"share is {share}; give the part of the prompts for each side, above 0 and at most 0.5")
     asked = [prompt for prompt in prompts if principle.matched is not None and applies_by_rule(principle, prompt)]
-    margins = _margins(engine, principle, asked, seed, progress)
+    columns = _columns(engine, principle, asked, seed, progress)
+    if by_twins:
+        columns = [_without_shared(column, [prompt.pair for prompt in asked]) for column in columns]
+    margins = _summed(columns, asked)
     sides = _sides(margins, share)
     if progress is not None:
         progress.advance(len(prompts) - len(asked))
@@ -142,37 +169,52 @@ def auc(decisions: Sequence[Applicability], prompts: Sequence[Prompt]) -> float 
     return fmean(pairs) if pairs else None
 
 
-def _worked_cases(principle: Principle, case: Case, framing: int, seed: int) -> str:
-    if principle.matched is None:
-        raise UsageError(f"principle '{principle.id}' has no matched examples; give it 'matched: applies, does_not'")
-    draw = random.Random(f"applies:{principle.id}:{framing}:{seed}")
+def _worked_cases(principle: Principle, framing: Framing, seed: str) -> str:
+    assert principle.matched is not None
+    draw = random.Random(seed)
     columns = [
         [(text, answer) for text in texts[:WORKED_PAIRS]]
-        for texts, answer in zip((principle.matched.applies, principle.matched.does_not), CHOICES, strict=True)
+        for texts, answer in zip((principle.matched.applies, principle.matched.does_not), framing.choices, strict=True)
     ]
     for column in columns:
         draw.shuffle(column)
     draw.shuffle(columns)
     turns = [turn for pair in zip(*columns, strict=True) for turn in pair]
-    return "".join(f"{case(principle, text)}{answer}\n\n" for text, answer in turns)
+    return "".join(f"{framing.case(text)}{answer}\n\n" for text, answer in turns)
 
 
-def _margins(
+def _columns(
     engine: Engine, principle: Principle, prompts: Sequence[Prompt], seed: int, progress: Progress | None
-) -> dict[str, float]:
-    """The summed z-scored margin by prompt id, rounded so that the last bits of a device decide nothing."""
-    rows: list[list[float]] = []
+) -> list[list[float]]:
+    """For each framing, the margin (nats) of each prompt. Nothing is asked where there are no prompts."""
+    if not prompts:
+        return []
+    ways = framings(principle)
+    columns: list[list[float]] = [[] for _ in ways]
     for start in range(0, len(prompts), CHUNK):
         chunk = prompts[start : start + CHUNK]
-        texts = applicability_prompts(principle, [prompt.text for prompt in chunk], seed)
-        differences = [yes - no for yes, no in engine.choice_logprobs(texts, CHOICES)]
-        if not all(map(isfinite, differences)):
-            raise EngineError(f"principle '{principle.id}': the model's yes/no margins are not finite numbers")
-        rows.extend(differences[at : at + len(FRAMINGS)] for at in range(0, len(differences), len(FRAMINGS)))
+        asked = applicability_prompts(principle, [prompt.text for prompt in chunk], seed)
+        for column, framing, texts in zip(columns, ways, asked, strict=True):
+            column.extend(yes - no for yes, no in engine.choice_logprobs(texts, framing.choices))
         if progress is not None:
             progress.advance(len(chunk))
-    scores = [_z_scores(column) for column in zip(*rows, strict=True)]
-    return {prompt.id: round(sum(score), 6) for prompt, score in zip(prompts, zip(*scores, strict=True), strict=True)}
+    if not all(isfinite(margin) for column in columns for margin in column):
+        raise EngineError(f"principle '{principle.id}': the margins of the model's choices are not finite numbers")
+    return columns
+
+
+def _without_shared(margins: Sequence[float], pairs: Sequence[str]) -> list[float]:
+    """Each margin less the mean of its pair; a prompt without a twin keeps no margin of its own, so that it is 0."""
+    of_pair: dict[str, list[float]] = {}
+    for margin, pair in zip(margins, pairs, strict=True):
+        of_pair.setdefault(pair, []).append(margin)
+    return [margin - fmean(of_pair[pair]) if pair else 0.0 for margin, pair in zip(margins, pairs, strict=True)]
+
+
+def _summed(columns: Sequence[Sequence[float]], prompts: Sequence[Prompt]) -> dict[str, float]:
+    """The z-scored margins summed over the framings, by prompt id. Rounded: a device's last bits decide nothing."""
+    scores = zip(*map(_z_scores, columns), strict=True)
+    return {prompt.id: round(sum(score), 6) for prompt, score in zip(prompts, scores, strict=True)}
 
 
 def _z_scores(values: Sequence[float]) -> list[float]:

@@ -1,9 +1,11 @@
-"""Demonstrations that carry what earlier principles added, so that a later revision does not lose it.
+"""The worked cases of a principle's turn: its flawed demonstrations, which carry what earlier principles added.
 
-A small model revises as it is shown. Where a demonstration's answer does not yet begin with thanks, the model drops the
-thanks of an earlier turn while it adds its own. So at a later turn each demonstration is shown as it would stand in
-the chain: its answer, and its better answer, with what a demonstration of each earlier principle added before and after
-its own.
+A demonstration in which nothing is wrong teaches a small model to leave the answer as it is: of 595 answers, eight
+demonstrations with two flawless ones among them revised 155 (docs/RESULTS.md). So only flawed ones are shown.
+
+And they carry what earlier principles added, so that a later revision does not lose it. Where no demonstration's answer
+begins with thanks, the model drops the thanks of an earlier turn while it adds its own. So each demonstration is shown
+as it would stand in the chain: answer and better answer with what a demonstration of each earlier principle added.
 
     answer: "A kite is a toy."                     better: "A kite is a toy. Mind the string."
     answer: "Thank you for asking. A kite is a toy."  better: "Thank you for asking. A kite is a toy. Mind the string."
@@ -14,6 +16,7 @@ from dataclasses import dataclass, replace
 from random import Random
 
 from cai_bootstrap.constitution import Demonstration, Principle
+from cai_bootstrap.generation.prompts import own_cases
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,25 @@ class Addition:
     def around(self, text: str) -> str:
         """The text with the addition around it."""
         return " ".join(part for part in (self.before, text, self.after) if part)
+
+
+def turn_cases(
+    principle: Principle,
+    earlier: Sequence[Principle],
+    *,
+    seed: int,
+    use: str,
+    exclude: str,
+    show_flawless: bool = False,
+) -> list[Demonstration]:
+    """A principle's own worked cases at its turn, after those of `earlier`, in an order that seed and `use` decide.
+
+    Empty if it has no demonstrations. A demonstration of the instruction at hand (`exclude`) is left out.
+    """
+    own = own_cases(principle, seed=seed, use=use, exclude=exclude)
+    if not show_flawless:
+        own = [d for d in own if not d.flawless] or own
+    return carried(own, earlier, Random(f"carried:{seed}:{use}"))
 
 
 def addition_of(demonstration: Demonstration) -> Addition | None:

@@ -9,7 +9,7 @@ Each turn is a pass of its own, chunk by chunk, as in `generation.passes`: a kil
 """
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache
@@ -25,7 +25,7 @@ from cai_bootstrap.constitution import Constitution, Principle
 from cai_bootstrap.events import Progress
 from cai_bootstrap.files import read_jsonl, write_jsonl
 from cai_bootstrap.generation.applicability import Applicability, applies_by_rule, auc, decide
-from cai_bootstrap.generation.carrying import carried
+from cai_bootstrap.generation.carrying import turn_cases
 from cai_bootstrap.generation.pass_runner import PassRunner
 from cai_bootstrap.generation.prompts import (
     NEXT_EXAMPLE,
@@ -33,7 +33,6 @@ from cai_bootstrap.generation.prompts import (
     Case,
     critique_prompt,
     one_paragraph,
-    own_cases,
     respond_prompt,
     revise_prompt,
     worked_examples,
@@ -119,7 +118,9 @@ class Reviser:
             for principle in self.constitution.principles:
                 own = [prompt for prompt in prompts if prompt.principle == principle.id]
                 if principle.matched is not None and own:
-                    choices += decide(self.engine, principle, own, seed=self.config.seed)
+                    choices += decide(
+                        self.engine, principle, own, seed=self.config.seed, by_twins=self.config.steering.by_twins
+                    )
         write_jsonl(path, choices)
         hashes.write_whole(path)
         return choices
@@ -288,13 +289,10 @@ class Reviser:
         """
         principle = self.constitution.principles[number - 1]
         seed, use = self.config.seed, f"{use}:{case.response_id}"
-        own = own_cases(principle, seed=seed, use=use, exclude=case.prompt.text)
-        if not self.config.steering.show_flawless:
-            own = [d for d in own if not d.flawless] or own
-        if own:
-            earlier = [p for p in self.constitution.principles[: number - 1] if p.id in case.revised_by]
-            return carried(own, earlier, Random(f"carried:{seed}:{use}"))
-        return worked_examples(Random(f"{seed}:{use}").sample(open_exemplars(), CRITIC_EXAMPLES), seed=seed)
+        earlier = [p for p in self.constitution.principles[: number - 1] if p.id in case.revised_by]
+        flawless, exclude = self.config.steering.show_flawless, case.prompt.text
+        own = turn_cases(principle, earlier, seed=seed, use=use, exclude=exclude, show_flawless=flawless)
+        return own or worked_examples(Random(f"{seed}:{use}").sample(open_exemplars(), CRITIC_EXAMPLES), seed=seed)
 
     def _untrained(self) -> AbstractContextManager[None]:
         return self.engine.without_adapter() if self.tuned else contextlib.nullcontext()
@@ -306,11 +304,16 @@ class Reviser:
         chosen_by_rule = self._choosing()
         pairs, rejected = build_pairs(
             chains, max_similarity=self.config.pairs.max_similarity, seed=self.config.seed,
-            rule_selected=bool(chosen_by_rule),
+            label="+".join(self._chosen_by(chosen_by_rule)),
         )  # fmt: skip
         write_jsonl(self.data.pairs, pairs)
         write_jsonl(self.data.rejected, rejected)
         return summarise_turns(chains, pairs, rejected, self.constitution, chosen_by_rule, areas)
+
+    def _chosen_by(self, checks: Collection[str]) -> list[str]:
+        """What had a say in which text of a pair is chosen, for its label."""
+        twins = self.config.steering.by_twins and any(p.matched is not None for p in self.constitution.principles)
+        return ["constitution", *(["rule"] if checks else []), *(["twins"] if twins else [])]
 
     def _choosing(self) -> frozenset[str]:
         """The principles whose checks decided which revisions were kept."""

@@ -86,18 +86,18 @@ class Chain:
 
 
 def build_pairs(
-    chains: Iterable[Chain], *, max_similarity: float, seed: int, rule_selected: bool
+    chains: Iterable[Chain], *, max_similarity: float, seed: int, label: str
 ) -> tuple[list[PreferencePair], list[RejectedPair]]:
     """One pair, or the reason why there is none, for each chain, in their order.
 
-    A conditional principle's pairs are cut so that it applies to as many as not, drawn by `seed`. `rule_selected`:
-    a check decided which revisions were kept, and the pairs' label says so.
+    A conditional principle's pairs are cut so that it applies to as many as not, drawn by `seed`. `label`
+    says what had a say in the choice: the constitution, a rule that decided which revisions were kept, twins.
     """
     pairs: dict[str, PreferencePair] = {}
     rejected: dict[str, RejectedPair] = {}
     chains = list(chains)
     for chain in chains:
-        pair = _pair(chain, rule_selected)
+        pair = _pair(chain, label)
         reason = chain.fault or _pair_fault(chain, pair, max_similarity)
         if reason is None:
             pairs[chain.prompt.id] = pair
@@ -108,7 +108,7 @@ def build_pairs(
     return list(pairs.values()), [rejected[c.prompt.id] for c in chains if c.prompt.id in rejected]
 
 
-def _pair(chain: Chain, rule_selected: bool) -> PreferencePair:
+def _pair(chain: Chain, label: str) -> PreferencePair:
     prompt, counter = chain.prompt, chain.counter
     by = "+".join(chain.revisions) or chain.forced_by or ""
     return PreferencePair(
@@ -124,7 +124,7 @@ def _pair(chain: Chain, rule_selected: bool) -> PreferencePair:
         rejected_id=chain.first.id if counter is None else counter.id,
         rejected_finished=chain.first.finished if counter is None else counter.finished,
         principle_id=by,
-        label_source="constitution+rule" if rule_selected else "constitution",
+        label_source=label,
     )
 
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from random import Random
 
 from cai_bootstrap.constitution import Constitution, Principle
+from cai_bootstrap.generation.carrying import turn_cases
 from cai_bootstrap.generation.prompts import (
     NEXT_EXAMPLE,
     Case,
     critique_prompt,
     one_paragraph,
-    own_cases,
     respond_prompt,
     revise_prompt,
     worked_examples,
@@ -116,7 +116,7 @@ def _attempt(asked: _Asked, critique: str, completion: Completion) -> Attempt:
 
 
 def _cases(principle: Principle, question: str, *, seed: int) -> Sequence[Case]:
-    own = own_cases(principle, seed=seed, use=f"try:{question}", exclude=question)
+    own = turn_cases(principle, (), seed=seed, use=f"try:{question}", exclude=question)
     return own or worked_examples(_exemplars(question, CRITIC_EXAMPLES, seed), seed=seed)
 
 

@@ -14,13 +14,13 @@ from cai_bootstrap.constitution import Demonstration, Principle
 from cai_bootstrap.errors import UsageError
 from cai_bootstrap.events import Elicited
 from cai_bootstrap.files import fingerprint
+from cai_bootstrap.generation.carrying import turn_cases
 from cai_bootstrap.generation.prompts import (
     NEXT_EXAMPLE,
     Case,
     critique_prompt,
     direct_prompt,
     one_paragraph,
-    own_cases,
     respond_prompt,
     revise_prompt,
     worked_examples,
@@ -129,7 +129,14 @@ class Prompting:
 
     def _cases(self, principle: Principle, prompt: Prompt, use: str) -> Sequence[Case]:
         """What stands before a case: the principle's own demonstrations, else shared worked examples."""
-        own = own_cases(principle, seed=self.seed, use=f"rival:{use}:{prompt.id}", exclude=prompt.text)
+        place = self.principles.index(principle)
+        earlier = [p for p in self.principles[:place] if not p.applies_to or prompt.kind in p.applies_to]
+        # Where a conditional principle applies, only its flawless demonstrations can tell.
+        flawless = principle.matched is not None
+        own = turn_cases(
+            principle, earlier, seed=self.seed, use=f"rival:{use}:{prompt.id}", exclude=prompt.text,
+            show_flawless=flawless,
+        )  # fmt: skip
         if own:
             return own
         seed = self._own_seed(prompt)
