@@ -16,8 +16,8 @@ from cai_bootstrap.errors import DataError, UntrustedResultError, UsageError
 from cai_bootstrap.events import TrainingEvent, TrainStep, newest_training, training_offsets
 from cai_bootstrap.measuring.declared import StoredRates
 from cai_bootstrap.pipeline import RunOutcome
-from cai_bootstrap.run.folder import RunFolder
-from cai_bootstrap.run.markers import read_typed
+from cai_bootstrap.run.folder import CONSTITUTION, RunFolder
+from cai_bootstrap.run.markers import read_typed, trained_folder
 
 PROJECT = "cai-bootstrap"
 PROJECT_VARIABLE = {"trackio": "TRACKIO_PROJECT", "wandb": "WANDB_PROJECT"}
@@ -42,7 +42,8 @@ def track_run(name: str, workspace: RunFolder, config: RunConfig, outcome: RunOu
         raise DataError(f"{workspace.logs}: no run's events are there; there is nothing to track")
     run = logs[-1].stem
     # An earlier run may have trained what this one went on with.
-    curves = list(training_curves(newest_training(logs))) if "train" in outcome.steps else []
+    adapter = trained_folder(workspace) if workspace.stage is CONSTITUTION else None  # a control is trained beside it
+    curves = list(training_curves(newest_training(logs, adapter))) if "train" in outcome.steps else []
     verdict = _verdict(outcome)
     settings = config.model_dump(mode="json")
     project = os.environ.get(PROJECT_VARIABLE[name], PROJECT)

@@ -319,6 +319,29 @@ def test_the_live_page_follows_the_newest_runs_stage(own: RunFolder) -> None:
     assert 'href="report.html"' not in live  # it is not served
 
 
+def test_the_run_that_the_steps_make_has_a_page_with_nothing_unbelieved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from test_constitution_stage import Workbench
+
+    monkeypatch.setenv("CAI_CACHE_DIR", str(tmp_path / "cache"))
+    bench = Workbench(tmp_path / "base", monkeypatch)
+    bench.run()
+    page = write_report(bench.workspace).read_text()
+    assert "Not believed" not in page
+    assert "Constitution thanks: 1 of 1 judged principles held" in page
+    assert len(records(page)["pairs"]) == 24
+    assert any("Revision: thanks" in name for name, _ in records(page)["pairs"][0]["t"])
+    control = [row[0] for row in cells(page, "Finished trainings")]
+    assert len(control) == 2
+    pairs = bench.workspace.round_data(1).pairs
+    pairs.write_text(pairs.read_text().replace("Thank you", "Cheers"))
+    assert "was changed after the step" in report_page(bench.workspace)
+    file = next(iter(bench.workspace.evaluations()))
+    file.rename(file.with_name("constitution_evaluation_20990101T000000Z.json"))
+    assert "no step of this base directory wrote this file" in report_page(bench.workspace)
+
+
 def test_mixed_answers_hold_what_the_tests_above_count() -> None:
     over = prompts()
     thanks = sum(mixed(prompt, at).startswith("Thanks") for at, prompt in enumerate(over[:60]))

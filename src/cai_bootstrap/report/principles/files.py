@@ -1,5 +1,6 @@
 """What a run of the constitution stage left on disk, read without trust: what is not there or not sound is named."""
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ from cai_bootstrap.report.money import Plan, Rental
 from cai_bootstrap.report.stage_files import Fault, StageFiles, logs_of
 from cai_bootstrap.run.counts import PreflightReport, SteeringSummary
 from cai_bootstrap.run.folder import RunFolder
-from cai_bootstrap.run.markers import read_outputs
+from cai_bootstrap.run.markers import read_outputs, trained_folder
 
 
 @dataclass
@@ -147,12 +148,15 @@ def _numbered(workspace: RunFolder) -> Iterator[Path]:
 
 
 def _trained_folder(run: SteeringFiles) -> str | None:
-    """The folder of the adapter whose training is shown: the evaluated one's; while none is, the one begun first.
+    """The folder of the adapter whose training is shown: the evaluated one's, else the one that the step left.
 
-    The step trains the constitution's adapter before the control's.
+    While the step goes on it is the one begun first: the constitution's adapter is trained before the control's.
     """
     if run.evaluated is not None:
         return run.evaluated.folder
+    with contextlib.suppress(UntrustedResultError):
+        if (folder := trained_folder(run.workspace)) is not None:
+            return folder
     for log in reversed(logs_of(run.workspace)):
         begun = [event.adapter for event in read_events(log)[0] if isinstance(event, TrainingStarted)]
         if begun:
