@@ -18,7 +18,7 @@ from cai_bootstrap.measuring.declared import StoredRates
 from cai_bootstrap.measuring.principles.declared import StoredPrincipleRates
 from cai_bootstrap.pipeline import RunOutcome
 from cai_bootstrap.run.folder import CONSTITUTION, RunFolder
-from cai_bootstrap.run.markers import read_outputs, read_typed
+from cai_bootstrap.run.markers import read_typed, trained_folder
 
 PROJECT = "cai-bootstrap"
 PROJECT_VARIABLE = {"trackio": "TRACKIO_PROJECT", "wandb": "WANDB_PROJECT"}
@@ -43,8 +43,8 @@ def track_run(name: str, workspace: RunFolder, config: RunConfig, outcome: RunOu
         raise DataError(f"{workspace.logs}: no run's events are there; there is nothing to track")
     run = logs[-1].stem
     # An earlier run may have trained what this one went on with.
-    training = newest_training(logs, _adapter(workspace)) if "train" in outcome.steps else []
-    curves = list(training_curves(training))
+    adapter = trained_folder(workspace) if workspace.stage is CONSTITUTION else None  # a control is trained beside it
+    curves = list(training_curves(newest_training(logs, adapter))) if "train" in outcome.steps else []
     verdict = _verdict(outcome)
     settings = config.model_dump(mode="json")
     project = os.environ.get(PROJECT_VARIABLE[name], PROJECT)
@@ -73,16 +73,6 @@ def track_run(name: str, workspace: RunFolder, config: RunConfig, outcome: RunOu
     return f"told {name}: project {project}, run {run}, {last - 1 if curves else 0} training steps" + (
         ", the report" if report else ""
     )
-
-
-def _adapter(workspace: RunFolder) -> str | None:
-    """The folder of the adapter that the constitution stage trained, beside the control's; None in Stage 1."""
-    if workspace.stage is not CONSTITUTION:
-        return None
-    with contextlib.suppress(UntrustedResultError):  # the run says so
-        outputs = read_outputs(workspace, "train")
-        return None if outputs is None else outputs.path("success").parent.name
-    return None
 
 
 def training_curves(training: Sequence[TrainingEvent]) -> Iterator[tuple[int, dict[str, float]]]:

@@ -2,11 +2,12 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from synthetic import generate, records, train
 
-from cai_bootstrap.events import EventLog, StepStarted, TrainStep
+from cai_bootstrap.events import EventLog, StepStarted, TrainingStarted, TrainStep, newest_training
 from cai_bootstrap.files import read_json
 from cai_bootstrap.judging.suite import load_suite
 from cai_bootstrap.report.build import report_page
@@ -32,6 +33,22 @@ def test_training_curves_go_on_after_an_interruption_and_start_again_with_a_new_
     assert losses() == [1.0] * 5 + [2.0] * 4
     log("20260103T000000Z", range(1, 4), 3.0)
     assert losses() == [3.0] * 3
+
+
+def test_of_several_trainings_in_a_step_each_has_its_own_steps(tmp_path: Path) -> None:
+    log = EventLog(tmp_path / "20261122T101500Z.jsonl", "20261122T101500Z")
+    log.emit(TrainStep(step="train", number=1, figures={"loss": 7.0}))  # of an older version: nobody knows whose
+    for folder, losses in (("a", (3.0, 2.0)), ("b", (6.0,)), ("a", (3.0,))):
+        log.emit(StepStarted(step="train", timeout=9))
+        log.emit(TrainingStarted(step="train", adapter=folder))
+        for number, loss in enumerate(losses, 1):
+            log.emit(TrainStep(step="train", number=number, figures={"loss": loss}))
+
+    def losses_of(folder: str) -> list[Any]:
+        return [row.event.figures["loss"] for row in newest_training([log.path], folder)]
+
+    assert losses_of("a") == [3.0]
+    assert losses_of("b") == [6.0]
 
 
 def test_rounds_follow_each_other_on_one_axis_and_their_data_are_added_up(tmp_path: Path) -> None:

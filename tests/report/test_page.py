@@ -12,7 +12,8 @@ from playwright.sync_api import expect
 from synthetic import baseline, make_run
 
 from cai_bootstrap.judging.suite import load_suite
-from cai_bootstrap.report.build import MOST_BYTES, build_report
+from cai_bootstrap.report.build import build_report
+from cai_bootstrap.report.rendering import MOST_BYTES
 from cai_bootstrap.run.folder import RunFolder
 
 Visit = Callable[..., Any]

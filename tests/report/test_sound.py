@@ -17,7 +17,7 @@ from cai_bootstrap.judging.suite import load_suite
 from cai_bootstrap.measuring.facts import flags
 from cai_bootstrap.measuring.rescore import rescored_path
 from cai_bootstrap.measuring.results import Output
-from cai_bootstrap.report import build, findings, provenance_tables
+from cai_bootstrap.report import findings, provenance_tables, rendering
 from cai_bootstrap.report.browse import principle_rows
 from cai_bootstrap.report.build import build_report, report_page
 from cai_bootstrap.report.data import REASONS
@@ -196,7 +196,7 @@ def test_texts_are_cut_until_the_page_fits(small: RunFolder, monkeypatch: pytest
     first = report_page(small)
     assert "[2,000 more characters]" in first
     for most in (260_000, 235_000):
-        monkeypatch.setattr(build, "MOST_BYTES", most)
+        monkeypatch.setattr(rendering, "MOST_BYTES", most)
         page = report_page(small)
         assert len(page.encode()) <= most < len(first.encode())
         assert len(records(page)["items"]) == 24
@@ -260,7 +260,7 @@ def test_the_command_writes_the_report_and_tells_where(
     assert run_command(["--base-dir", str(small.base), "--json", "--open"], report) == 0
     told = json.loads(capsys.readouterr().out)
     path = small.results / "report.html"
-    assert told == {"report": str(path), "bytes": path.stat().st_size}
+    assert told == {"report": str(path), "bytes": path.stat().st_size, "reports": [str(path)]}
     assert opened == [path.as_uri()]
 
 

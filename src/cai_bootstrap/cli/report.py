@@ -10,7 +10,7 @@ import click
 
 from cai_bootstrap.cli.options import HelpWithBase, json_option, print_json
 from cai_bootstrap.errors import CaiError, UsageError
-from cai_bootstrap.run.folder import RunFolder
+from cai_bootstrap.run.folder import STAGES, RunFolder
 
 if TYPE_CHECKING:
     from cai_bootstrap.report.money import Plan, Rental
@@ -20,7 +20,13 @@ _PATH = click.Path(path_type=Path)
 
 @click.command(cls=HelpWithBase)
 @click.option("--base-dir", type=_PATH, default=None, help="The run's base directory.")
-@click.option("--data-dir", type=_PATH, default=None, help="Where its data are, if not under BASE/data/stage1.")
+@click.option(
+    "--stage",
+    type=click.Choice(list(STAGES)),
+    default=None,
+    help="The stage whose page is written. [default: each that is there; with --live the newest run's]",
+)
+@click.option("--data-dir", type=_PATH, default=None, help="Where its data are, if not under BASE/data.")
 @click.option(
     "--checkpoint-dir", type=_PATH, default=None, help="Where its adapters are, if not under BASE/checkpoints."
 )
@@ -43,6 +49,7 @@ _PATH = click.Path(path_type=Path)
 @json_option
 def report(
     base_dir: Path | None,
+    stage: str | None,
     data_dir: Path | None,
     checkpoint_dir: Path | None,
     results_dir: Path | None,
@@ -55,8 +62,9 @@ def report(
     port: int | None,
     as_json: bool,
 ) -> None:
-    """Write results/report.html from a run's files; whatever is missing is named in it.
+    """Write results/report.html from a run's files, results/constitution_report.html from a constitution's.
 
+    Whatever is missing is named in the page; where both stages are there, each page links to the other.
     --compare refuses files measured under other conditions, with exit code 4, as `cai compare` does. --live reads only;
     through a tunnel: ssh -L 8765:127.0.0.1:8765 HOST.
     """
@@ -66,29 +74,70 @@ def report(
         raise UsageError("--side, --suite and --out belong to --compare")
     if port is not None and not live:
         raise UsageError("--port belongs to --live")
-    workspace = RunFolder.at(base_dir, data=data_dir, checkpoints=checkpoint_dir, results=results_dir)
     if compare:
-        path = _compare(*compare, out=out, side=side, suite_file=suite_file)
-    elif not workspace.base.is_dir():
-        raise UsageError(f"{workspace.base}: no such base directory; name the run's with --base-dir")
-    elif live:
-        _serve(workspace, port, open_page=open_page, as_json=as_json)
-        return
+        paths = [_compare(*compare, out=out, side=side, suite_file=suite_file)]
     else:
-        path = write_report(workspace)
+        folders = _folders(base_dir, stage, data_dir, checkpoint_dir, results_dir)
+        if live:
+            _serve(_newest(folders), port, open_page=open_page, as_json=as_json)
+            return
+        paths = [_write(folder) for folder in folders]
     if as_json:
-        print_json({"report": str(path), "bytes": path.stat().st_size})
+        print_json({"report": str(paths[-1]), "bytes": paths[-1].stat().st_size, "reports": list(map(str, paths))})
     else:
-        click.echo(path)
+        for path in paths:
+            click.echo(path)
     if open_page:
-        webbrowser.open(path.absolute().as_uri())
+        webbrowser.open(paths[-1].absolute().as_uri())
 
 
 def write_report(workspace: RunFolder) -> Path:
-    """The report, with what this user's ledger and the measured rates know of time and money."""
+    """The report of a stage, with what this user's ledger and the measured rates know of time and money.
+
+    If the other stage is there too and its page does not link to this one yet, that page is written anew.
+    """
+    from cai_bootstrap.report.stages import links_to, other_stage
+
+    path = _write(workspace)
+    other = other_stage(workspace)
+    if other is not None and not links_to(other.report, path):
+        _write(other)
+    return path
+
+
+def _write(workspace: RunFolder) -> Path:
     from cai_bootstrap.report.build import build_report
 
     return build_report(workspace, rentals=_rentals(), planned=_planned(workspace))
+
+
+def _folders(
+    base_dir: Path | None, stage: str | None, data: Path | None, checkpoints: Path | None, results: Path | None
+) -> list[RunFolder]:
+    """The stages whose pages are wanted: the named one, else each that is there, else Stage 1.
+
+    Raises UsageError if there is no base directory, or folders of one stage are named and it is not said of which.
+    """
+    from cai_bootstrap.report.stages import stages_of
+
+    base = RunFolder.at(base_dir, results=results)
+    if not base.base.is_dir():
+        raise UsageError(f"{base.base}: no such base directory; name the run's with --base-dir")
+    there = [folder.stage.name for folder in stages_of(base)]
+    names = [stage] if stage is not None else there or [base.stage.name]
+    if len(names) > 1 and (data or checkpoints):
+        raise UsageError("--data-dir and --checkpoint-dir belong to one stage, and two are there; add --stage")
+    return [
+        RunFolder.at(base_dir, data=data, checkpoints=checkpoints, results=results, stage=STAGES[name])
+        for name in names
+    ]
+
+
+def _newest(folders: Sequence[RunFolder]) -> RunFolder:
+    """The stage of the newest run."""
+    from cai_bootstrap.report.stage_files import logs_of
+
+    return max(folders, key=lambda folder: [log.name for log in logs_of(folder)[-1:]])
 
 
 def _planned(workspace: RunFolder) -> "Plan | None":

@@ -1,11 +1,9 @@
 """The report: one self-contained HTML file from a run's files. It needs nothing but them, and says what is missing."""
 
 from collections.abc import Iterator, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from cai_bootstrap import __version__
 from cai_bootstrap.events import utc_now
 from cai_bootstrap.files import write_atomic
 from cai_bootstrap.measuring.declared import Results
@@ -15,15 +13,13 @@ from cai_bootstrap.measuring.side_figures import NOTE, beside, beside_rows
 from cai_bootstrap.report import browse, data, findings, plots, provenance_tables, training
 from cai_bootstrap.report.files import RunFiles, load
 from cai_bootstrap.report.money import Plan, Rental
-from cai_bootstrap.report.safe import csp, script_json, visible
+from cai_bootstrap.report.principles.build import principles_page
+from cai_bootstrap.report.rendering import fitting
+from cai_bootstrap.report.stages import other_page
 from cai_bootstrap.report.tables import Table, number
 from cai_bootstrap.report.training import Picture
-from cai_bootstrap.run.folder import RunFolder
+from cai_bootstrap.run.folder import CONSTITUTION, RunFolder
 
-HERE = Path(__file__).with_name("page")
-MOST_BYTES = 6_000_000
-# Characters of a text, and records of a kind, that the page may hold; the next is tried when it would be too large.
-LIMITS = ((4000, 2000), (1500, 2000), (600, 2000), (200, 2000), (200, 400))
 TEST_HEAD = [
     "Comparison",
     "Before",
@@ -34,18 +30,20 @@ TEST_HEAD = [
     "Template p",
     "Cohen's h",
 ]
+
 BARS_HEAD = ["Items", "Model", "Scored by", "Followed", "Count", "95% interval"]
 
 
 def build_report(workspace: RunFolder, *, rentals: Sequence[Rental] = (), planned: Plan | None = None) -> Path:
-    """Write `results/report.html` atomically and give its path. Files that are missing or unsound are named in it.
+    """Write the page of the workspace's stage atomically and give its path (`results/report.html` for Stage 1).
+
+    Files that are missing or unsound are named in it.
 
     `rentals` are those of the pod's ledger; the one that this run was made in gives the plan and the price. `planned`
     is the estimate for a run that was made in none.
     """
-    path = workspace.results / "report.html"
-    write_atomic(path, report_page(workspace, rentals=rentals, planned=planned))
-    return path
+    write_atomic(workspace.report, report_page(workspace, rentals=rentals, planned=planned))
+    return workspace.report
 
 
 def report_page(
@@ -55,32 +53,14 @@ def report_page(
     rentals: Sequence[Rental] = (),
     planned: Plan | None = None,
 ) -> str:
-    """The report as HTML, at most 6 MB; `live` adds the panel that follows a run going on."""
+    """The stage's report as HTML, at most 6 MB; `live` adds the panel that follows a run going on."""
+    page = principles_page if workspace.stage is CONSTITUTION else _instructions_page
+    return page(workspace, live=live, rentals=rentals, planned=planned)
+
+
+def _instructions_page(workspace: RunFolder, *, live: bool, rentals: Sequence[Rental], planned: Plan | None) -> str:
     run = load(workspace, rentals, planned)
-    page = ""
-    fixed: dict[str, Any] | None = None
-    for limits in LIMITS:
-        payload = script_json(_payload(run, *limits))
-        fixed = fixed or _context(run)
-        if limits != LIMITS[-1] and len(payload.encode()) > MOST_BYTES * 0.85:
-            continue
-        page = render("report.html", payload=payload, live=live, **fixed)
-        if len(page.encode()) <= MOST_BYTES:
-            break
-    return page
-
-
-def render(template_name: str, *, payload: str, live: bool = False, **values: Any) -> str:
-    """Fill a page's template. Every text is made visible and escaped; scripts and styles are allowed by their hash."""
-    styles = _read("report.css")
-    scripts = [_read("report.js"), *([_read("live.js")] if live else [])]
-    policy = csp(scripts=[f"\n{script}" for script in scripts], styles=[f"\n{styles}"], live=live)
-    template = _environment().get_template(template_name)
-    return str(
-        template.render(
-            styles=styles, scripts=scripts, policy=policy, payload=payload, live=live, version=__version__, **values
-        )
-    )
+    return fitting("report.html", lambda limit, most: _payload(run, limit, most), lambda: _context(run), live=live)
 
 
 def rates_picture(bars: list[findings.Bar], names: dict[str, str]) -> Picture:
@@ -114,6 +94,7 @@ def _context(run: RunFiles) -> dict[str, Any]:
         "training_tables": training.tables(run),
         "trust_tables": provenance_tables.tables(run),
         "base_dir": str(run.workspace.base),
+        "other": other_page(run.workspace),
         "reuse": _reuse(run),
         "missing": run.missing,
         "faults": list(map(str, run.faults)),
@@ -201,20 +182,3 @@ def _payload(run: RunFiles, limit: int, most: int) -> dict[str, Any]:
     pairs, there = browse.pair_records(run, limit, most)
     names = [findings.SIDE_NAMES[side] for side in sides]
     return {"sides": names, "items": items[:most], "pairs": pairs, "there": {**there, "items": len(items)}}
-
-
-def _read(name: str) -> str:
-    return (HERE / name).read_text(encoding="utf-8")
-
-
-@cache
-def _environment() -> Any:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    def safe(value: Any) -> Any:
-        return visible(value) if type(value) is str else value
-
-    return Environment(
-        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, finalize=safe, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip

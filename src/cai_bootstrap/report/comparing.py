@@ -15,9 +15,9 @@ from cai_bootstrap.measuring.results import read_results
 from cai_bootstrap.measuring.side_figures import NOTE, beside_rows
 from cai_bootstrap.records import TASK_TYPES
 from cai_bootstrap.report import browse, findings
-from cai_bootstrap.report.build import LIMITS, MOST_BYTES, TEST_HEAD, rates_picture, render
+from cai_bootstrap.report.build import TEST_HEAD, rates_picture
 from cai_bootstrap.report.findings import Bar, Headline, down
-from cai_bootstrap.report.safe import script_json
+from cai_bootstrap.report.rendering import fitting
 from cai_bootstrap.report.tables import Table, condition_rows, number
 from cai_bootstrap.run.folder import RunFolder
 from cai_bootstrap.run.record import read_record
@@ -84,14 +84,12 @@ def _page(compared: Comparison, before: Results, after: Results, suite: Suite | 
         "n_items": len(before.items),
         "made_at": utc_now(),
     }
-    page = ""
-    for limit, most in LIMITS:
+
+    def payload(limit: int, most: int) -> dict[str, Any]:
         records = browse.compared_records(before, after, compared.side_a, compared.side_b, items, limit)
-        payload = {"sides": list(NAMES.values()), "items": records[:most], "there": {"items": len(records)}}
-        page = render("comparison.html", payload=script_json(payload), **values)
-        if len(page.encode()) <= MOST_BYTES:
-            break
-    return page
+        return {"sides": list(NAMES.values()), "items": records[:most], "there": {"items": len(records)}}
+
+    return fitting("comparison.html", payload, lambda: values)
 
 
 def _headline(compared: Comparison) -> Headline:

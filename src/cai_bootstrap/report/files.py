@@ -1,14 +1,11 @@
-"""What a run left on disk, read without trust and without failing: what is not there or not sound is named instead."""
+"""What a Stage 1 run left on disk, read without trust and without failing: what is missing or not sound is named."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
 
-from pydantic import ValidationError
-
-from cai_bootstrap.errors import CaiError, DataError, UntrustedResultError
-from cai_bootstrap.events import Event, TrainingEvent, newest_training, read_events, rows
+from cai_bootstrap.errors import CaiError, DataError
+from cai_bootstrap.events import newest_training
 from cai_bootstrap.judging.suite import NAMED_SUITES, Suite, load_suite
 from cai_bootstrap.measuring.declared import Results
 from cai_bootstrap.measuring.origin import foreign
@@ -19,49 +16,14 @@ from cai_bootstrap.records import (
     EvalItem,
     Instruction,
     PreferencePair,
-    Record,
     RejectedPair,
     Response,
     Revision,
 )
 from cai_bootstrap.report.money import Plan, Rental
-from cai_bootstrap.run.counts import Counts, Diversity, GenerationSummary, ModelRecord, PreflightReport, read_counts
+from cai_bootstrap.report.stage_files import Fault, RecordT, StageFiles, configured, logs_of, stage_named
+from cai_bootstrap.run.counts import Diversity, GenerationSummary
 from cai_bootstrap.run.folder import RunFolder
-from cai_bootstrap.run.markers import DATA_REMEDY, SuccessMarker, check_outputs, read_typed
-from cai_bootstrap.run.record import RunRecord, read_record
-
-CountsT = TypeVar("CountsT", bound=Counts)
-RecordT = TypeVar("RecordT", bound=Record)
-ADAPTER = "adapter_model.safetensors"
-
-
-@dataclass(frozen=True)
-class Fault:
-    """What is there and cannot be believed; `path` is None where the reason names its files itself."""
-
-    path: Path | None
-    reason: str
-
-    @classmethod
-    def of(cls, path: Path, error: Exception) -> "Fault":
-        """The fault of a file that could not be read."""
-        return cls(path, str(error).removeprefix(f"{path}: "))
-
-    def __str__(self) -> str:
-        return self.reason if self.path is None else f"{self.path}: {self.reason}"
-
-
-@dataclass(frozen=True)
-class Adapter:
-    """A finished training: its folder's name, and its marker."""
-
-    folder: str
-    marker: SuccessMarker
-
-    @property
-    def sha256(self) -> str | None:
-        """The hash of the adapter's weights."""
-        return self.marker.files.get(ADAPTER)
 
 
 @dataclass
@@ -77,32 +39,16 @@ class RunData:
 
 
 @dataclass
-class RunFiles:
-    """A run as its files tell it. `results` and `baseline` were scored again and are sound, or they are None.
+class RunFiles(StageFiles):
+    """A Stage 1 run. `results` and `baseline` were scored again and are sound, or they are None."""
 
-    `events` are those of the newest run, `training` the steps and looks of the newest training, which an earlier
-    run may have done. `missing` names what is not there, `faults` what is there and cannot be believed.
-    """
-
-    workspace: RunFolder
-    record: RunRecord | None = None
     results: Results | None = None
-    results_file: Path | None = None
     baseline: Results | None = None
     rescored: RescoredBlock | None = None
     items: dict[str, EvalItem] = field(default_factory=dict)
     data: RunData = field(default_factory=RunData)
     summary: GenerationSummary | None = None
     diversity: Diversity | None = None
-    preflight: PreflightReport | None = None
-    model: ModelRecord | None = None
-    adapters: list[Adapter] = field(default_factory=list)
-    events: list[Event] = field(default_factory=list)
-    training: list[TrainingEvent] = field(default_factory=list)
-    rentals: Sequence[Rental] = ()
-    planned: Plan | None = None
-    missing: list[str] = field(default_factory=list)
-    faults: list[Fault] = field(default_factory=list)
 
     @property
     def measured(self) -> Results | None:
@@ -111,20 +57,21 @@ class RunFiles:
 
     @property
     def evaluated_adapter(self) -> str | None:
-        """The hash of the adapter that was evaluated."""
         run = self.results.run if self.results is not None else None
         return None if run is None or run.adapter is None else run.adapter.sha256
 
     @property
-    def adapter(self) -> SuccessMarker | None:
-        """The marker of the adapter that was evaluated, or of the newest one."""
-        used = self.evaluated_adapter
-        own = (adapter.marker for adapter in self.adapters if used and adapter.sha256 == used)
-        return next(own, self.adapters[-1].marker if self.adapters else None)
+    def held_out_sha256(self) -> str | None:
+        return None if self.measured is None else self.measured.suite.sha256
 
-    def config(self, key: str) -> Any:
-        """A value of the run's configuration by its dotted name, or None."""
-        return None if self.record is None else self.record.config(key)
+    @property
+    def constitution_sha256(self) -> str | None:
+        return None if self.summary is None else self.summary.constitution_sha256
+
+    @property
+    def openings(self) -> set[int]:
+        blocks = (side.run for side in (self.results, self.baseline) if side is not None)
+        return {block.ledger_opening for block in blocks if block is not None and block.ledger_opening is not None}
 
 
 def load(workspace: RunFolder, rentals: Sequence[Rental] = (), planned: Plan | None = None) -> RunFiles:
@@ -133,50 +80,21 @@ def load(workspace: RunFolder, rentals: Sequence[Rental] = (), planned: Plan | N
     Raises nothing that the files could be the reason of.
     """
     run = RunFiles(workspace, rentals=rentals, planned=planned)
-    run.record = _record(run)
-    run.events = _newest_events(run)
+    run.read_record()
+    run.read_events()
     _measurements(run)
     run.data = _data(run)
     run.summary = _summary(run)
-    run.diversity = _counts(run, workspace.round_data(1).diversity, Diversity, None)
+    run.diversity = run.counts(workspace.round_data(1).diversity, Diversity, None)
     if run.diversity is None and run.summary is not None:
         run.diversity = run.summary.diversity
-    _data_faults(run)
-    run.preflight = _counts(run, workspace.preflight, PreflightReport, "the pairs were not checked on their tokens")
-    run.model = _counts(run, workspace.model, ModelRecord, "no model was prepared")
-    run.adapters = _adapters(run)
-    run.training = newest_training(workspace.event_files())
-    if not run.adapters:
-        run.missing.append(
-            f"{run.workspace.relative(workspace.checkpoints)}: no finished training (no TRAINING_SUCCESS)"
-        )
-    if not run.training:
-        run.missing.append(f"{run.workspace.relative(workspace.logs)}: no training step is recorded")
+    if run.changed_data():
+        run.summary = run.diversity = None
+    run.read_last_looks()
+    run.read_adapters()
+    run.training = newest_training(logs_of(workspace))
+    run.name_missing_training()
     return run
-
-
-def _record(run: RunFiles) -> RunRecord | None:
-    path = run.workspace.record
-    try:
-        record = read_record(run.workspace)
-    except DataError as error:
-        run.faults.append(Fault.of(path, error))
-        return None
-    if record is None:
-        run.missing.append(f"{run.workspace.relative(path)}: no run has ended here yet")
-    return record
-
-
-def _counts(run: RunFiles, path: Path, kind: type[CountsT], when_missing: str | None) -> CountsT | None:
-    if not path.exists():
-        if when_missing:
-            run.missing.append(f"{run.workspace.relative(path)}: {when_missing}")
-        return None
-    try:
-        return read_counts(path, kind)
-    except DataError as error:
-        run.faults.append(Fault.of(path, error))
-        return None
 
 
 def _data(run: RunFiles) -> RunData:
@@ -191,19 +109,9 @@ def _data(run: RunFiles) -> RunData:
 
 
 def _records(run: RunFiles, name: str, kind: type[RecordT]) -> list[tuple[int, RecordT]]:
-    """The records of one output over all rounds. A torn line is none; other objects are counted in a fault."""
-    records = []
-    for data in run.workspace.rounds():
-        path = data.outputs()[name]
-        others = 0
-        for value in rows(path)[0]:
-            try:
-                records.append((data.round, kind.model_validate(value)))
-            except ValidationError:
-                others += 1
-        if others:
-            run.faults.append(Fault(path, f"{others} lines are no {kind.__name__} records"))
-    return records
+    """The records of one output over all rounds."""
+    rounds = run.workspace.rounds()
+    return [(data.round, record) for data in rounds for record in run.records(data.outputs()[name], kind)]
 
 
 def _measurements(run: RunFiles) -> None:
@@ -228,51 +136,30 @@ def _measurements(run: RunFiles) -> None:
 
 
 def _results_file(run: RunFiles) -> Path | None:
-    folder = run.workspace.results
-    there = run.workspace.evaluations()
-    named = run.record.results_file if run.record is not None else None
-    if named is not None:
-        path = folder / Path(named).name
-        if not path.exists():
-            run.faults.append(Fault(path, "the results file that run.json names is not there"))
-            return None
-        again = rescored_path(path)
-        return again if again.exists() else path
-    if run.record is None and there:
-        run.missing.append(f"{there[0].name} is the newest evaluation; no run.json says which run it belongs to")
-        return there[0]
-    if there:
-        run.missing.append(f"{there[0].name} belongs to an earlier run and is not shown; this run has no evaluation")
-    else:
-        run.missing.append(f"{run.workspace.relative(folder)}: no trained model was evaluated")
-    return None
+    """The results file of the newest run, as it was scored again if it was."""
+    path = run.named_results()
+    if path is None or run.record is None or run.record.results_file is None:
+        return path
+    again = rescored_path(path)
+    return again if again.exists() else path
 
 
 def _summary(run: RunFiles) -> GenerationSummary | None:
     """The counts of all rounds together; diversity is the first round's."""
     first, *others = run.workspace.rounds()
-    whole = _counts(run, first.summary, GenerationSummary, "no data were generated")
+    whole = run.counts(first.summary, GenerationSummary, "no data were generated")
     for data in others:
-        later = _counts(run, data.summary, GenerationSummary, f"round {data.round} is not finished")
+        later = run.counts(data.summary, GenerationSummary, f"round {data.round} is not finished")
         if whole is not None and later is not None:
             whole = whole.with_round(later)
     return whole
 
 
-def _data_faults(run: RunFiles) -> None:
-    """Counts of data that were changed after they were made are named and not shown."""
-    for data in run.workspace.rounds():
-        try:
-            check_outputs(run.workspace, "generate", DATA_REMEDY, number=data.round)
-        except (CaiError, OSError) as error:
-            run.faults.append(Fault(None, str(error)))
-            run.summary = run.diversity = None
-
-
 def _own_suite(run: RunFiles) -> Suite | None:
     name = run.config("evaluation.suite")
     if name is None:
-        for path in run.workspace.configs()[-1:]:
+        own = [path for path in run.workspace.configs() if stage_named(path) in (None, run.workspace.stage.name)]
+        for path in own[-1:]:
             name = _configured_suite(path)
     if not isinstance(name, str) or name in NAMED_SUITES:
         return None
@@ -284,13 +171,8 @@ def _own_suite(run: RunFiles) -> Suite | None:
 
 
 def _configured_suite(path: Path) -> object:
-    import yaml
-
-    try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
-        return None
-    evaluation = config.get("evaluation") if isinstance(config, dict) else None
+    config = configured(path)
+    evaluation = None if config is None else config.get("evaluation")
     return evaluation.get("suite") if isinstance(evaluation, dict) else None
 
 
@@ -304,25 +186,3 @@ def _trusted(run: RunFiles, path: Path, suite: Suite | None) -> Results | None:
         run.faults.append(Fault(path, str(why).removeprefix(f"{path}: ")))
         return None
     return results
-
-
-def _newest_events(run: RunFiles) -> list[Event]:
-    logs = run.workspace.event_files()
-    if not logs:
-        run.missing.append(f"{run.workspace.relative(run.workspace.logs)}: no events file")
-        return []
-    events, bad = read_events(logs[-1])
-    if bad:
-        run.faults.append(Fault(logs[-1], f"{bad} lines are no events"))
-    return events
-
-
-def _adapters(run: RunFiles) -> list[Adapter]:
-    """The finished trainings, oldest first."""
-    adapters = []
-    for path in run.workspace.success_markers():
-        try:
-            adapters.append(Adapter(path.parent.name, read_typed(path, SuccessMarker, "it is not shown")))
-        except UntrustedResultError as error:
-            run.faults.append(Fault.of(path, error))
-    return sorted(adapters, key=lambda adapter: adapter.marker.finished_at)

@@ -25,6 +25,7 @@ from cai_bootstrap.events import (
 from cai_bootstrap.printable import duration
 from cai_bootstrap.report.build import report_page
 from cai_bootstrap.report.safe import shown
+from cai_bootstrap.report.stage_files import logs_of
 from cai_bootstrap.report.tables import number
 from cai_bootstrap.run.folder import RunFolder
 
@@ -58,7 +59,7 @@ def serve(workspace: RunFolder, port: int = PORT) -> ThreadingHTTPServer:
 def live_state(workspace: RunFolder) -> dict[str, Any]:
     """What the newest run does now, from its events: a line, the step's share done, steps, notices, and a stamp that
     changes whenever the report would."""
-    logs = workspace.event_files()
+    logs = logs_of(workspace)
     events = read_events(logs[-1])[0] if logs else []
     steps = [_step_line(event) for event in events if isinstance(event, StepFinished)]
     notices = [notice for event in events if (notice := _notice(event))]

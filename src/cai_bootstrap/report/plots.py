@@ -12,12 +12,20 @@ from typing import Any
 from xml.etree import ElementTree
 
 from cai_bootstrap.printable import visible
+from cai_bootstrap.records import TASK_TYPES
 from cai_bootstrap.report.findings import Bar
 
 INK, MUTED, GRID, PAPER = "#1f2328", "#59636e", "#d1d9e0", "#ffffff"
-BASE, RIVAL, TRAINED, BAD = "#6e7781", "#b35900", "#0b62c4", "#c4320a"
-SIDE_COLOURS = {"base": BASE, "rival": RIVAL, "trained": TRAINED, "a": RIVAL, "b": TRAINED}
-_NARROW_NAMES = {"base": "raw base", "rival": "prompted", "trained": "trained", "a": "A", "b": "B"}
+BASE, RIVAL, TRAINED, BAD, CONTROL = "#6e7781", "#b35900", "#0b62c4", "#c4320a", "#7a5195"
+SIDE_COLOURS = {"base": BASE, "rival": RIVAL, "trained": TRAINED, "control": CONTROL, "a": RIVAL, "b": TRAINED}
+_NARROW_NAMES = {
+    "base": "raw base",
+    "rival": "prompted",
+    "trained": "trained",
+    "control": "control",
+    "a": "A",
+    "b": "B",
+}
 _SVG = "http://www.w3.org/2000/svg"
 _KEPT_STYLES = {
     "fill", "stroke", "stroke-width", "stroke-linejoin", "stroke-linecap", "stroke-dasharray", "stroke-dashoffset",
@@ -44,8 +52,16 @@ _STYLE: Any = {
 }
 
 
-def rates_plot(bars: Sequence[Bar], names: dict[str, str], *, narrow: bool) -> str:
-    """Rates with 95% intervals: a block of rows for all items and one for each type, a row for each side."""
+RATES_TITLE = "Share of instructions followed, with 95% intervals; the table below has the numbers"
+
+
+def rates_plot(
+    bars: Sequence[Bar], names: dict[str, str], *, narrow: bool, gate: float = 0.95, title: str = RATES_TITLE
+) -> str:
+    """Rates with 95% intervals: a block of rows for each group, a row for each side in it; a dashed line at the gate.
+
+    `names` are the sides'; `title` is what a screen reader says of the picture.
+    """
     groups = list(dict.fromkeys(bar.group for bar in bars))
     sides = list(dict.fromkeys(bar.side for bar in bars))
     lines = len(groups) * (len(sides) + 1.1)
@@ -56,14 +72,16 @@ def rates_plot(bars: Sequence[Bar], names: dict[str, str], *, narrow: bool) -> s
         axes = figure.add_axes((left, 36 / height, 0.99 - left, 1 - 44 / height))
         axes.set_xlim(-0.02, 1.02)
         axes.set_ylim(lines - 0.2, -0.5)
-        axes.axvline(0.95, color=BAD, linewidth=1.2, dashes=(4, 3))
+        axes.axvline(gate, color=BAD, linewidth=1.2, dashes=(4, 3))
         for at, group in enumerate(groups):
             top = at * (len(sides) + 1.1)
-            title = "All items" if group == "all" else group.capitalize()
+            heading = (
+                "All items" if group == "all" else group.capitalize() if group in TASK_TYPES else _short(group, 60)
+            )
             total = next(bar.total for bar in bars if bar.group == group)
             place = -left / (0.99 - left)
             where = axes.get_yaxis_transform()
-            axes.text(place, top, f"{title} ({total})", transform=where, weight="bold", va="center")
+            axes.text(place, top, f"{heading} ({total})", transform=where, weight="bold", va="center")
             for n, side in enumerate(sides):
                 y = top + n + 0.9
                 own = [bar for bar in bars if bar.group == group and bar.side == side]
@@ -76,12 +94,11 @@ def rates_plot(bars: Sequence[Bar], names: dict[str, str], *, narrow: bool) -> s
                 axes.axhline(top - 0.62, color=GRID, linewidth=0.8)
         axes.set_yticks([])
         axes.spines["left"].set_visible(False)
-        ticks = (0, 0.25, 0.5, 0.75, 0.95)
+        ticks = sorted({0, 0.25, 0.5, *([] if abs(gate - 0.75) < 0.08 else [0.75]), gate})
         axes.set_xticks(ticks, [f"{tick:.0%}" for tick in ticks])
         axes.grid(axis="x")
         axes.set_axisbelow(True)
 
-    title = "Share of instructions followed, with 95% intervals; the table below has the numbers"
     return _svg(width, round(lines * row + 50), draw, title, key=f"rates{narrow}{len(bars)}")
 
 
@@ -93,7 +110,10 @@ def _mark(axes: Any, bar: Bar, y: float) -> None:
               markeredgecolor=colour, markerfacecolor=colour if whole else PAPER)  # fmt: skip
 
 
-def funnel_plot(steps: Sequence[tuple[str, int, bool]]) -> str:
+FUNNEL_TITLE = "From instructions to training pairs: what was dropped"
+
+
+def funnel_plot(steps: Sequence[tuple[str, int, bool]], title: str = FUNNEL_TITLE) -> str:
     """What is left and what falls away: (label, count, whether it is a loss), in order; losses hang off the rest."""
     most = max((count for _, count, _ in steps), default=1) or 1
 
@@ -116,7 +136,7 @@ def funnel_plot(steps: Sequence[tuple[str, int, bool]]) -> str:
         axes.set_xlim(0, most * 1.02)
         axes.axis("off")
 
-    return _svg(400, 26 * len(steps) + 16, draw, "From instructions to training pairs: what was dropped", key="funnel")
+    return _svg(400, 26 * len(steps) + 16, draw, title, key="funnel")
 
 
 def principles_plot(rows: Sequence[Sequence[Any]]) -> str:

@@ -3,22 +3,27 @@
 from collections.abc import Sequence
 
 from cai_bootstrap.errors import CaiError
-from cai_bootstrap.measuring.conditions import FACTORS
+from cai_bootstrap.measuring.conditions import FACTORS, Conditions
 from cai_bootstrap.measuring.ledger import openings
 from cai_bootstrap.printable import duration
 from cai_bootstrap.records import Instruction
 from cai_bootstrap.report.files import RunFiles
 from cai_bootstrap.report.findings import SIDE_NAMES, sides_of
 from cai_bootstrap.report.money import Plan, Rental
+from cai_bootstrap.report.stage_files import StageFiles
 from cai_bootstrap.report.tables import Table, condition_rows, number
 
 
 def tables(run: RunFiles) -> list[Table]:
     """Everything under "Trust", in the order of reading. What is not recorded gives no row."""
-    tables = [_factors(run), _leakage(run), _humans(run), _time(run), _conditions(run), _rescored(run)]
-    tables.append(_ledger(run))
-    tables += [_versions(run), _config(run), _hashes(run)]
-    return [table for table in tables if table is not None and table.rows]
+    tables = [_factors(run), _leakage(run), _humans(run), times(run)]
+    tables += [conditions(run.measured.conditions) if run.measured is not None else None, _rescored(run)]
+    return [table for table in (*tables, *of_any_stage(run)) if table is not None and table.rows]
+
+
+def of_any_stage(run: StageFiles) -> list[Table | None]:
+    """Openings of what is held out, versions, configuration and hashes: the last tables of every stage's page."""
+    return [ledger(run), versions(run), config(run), hashes(run)]
 
 
 def _factors(run: RunFiles) -> Table | None:
@@ -26,15 +31,14 @@ def _factors(run: RunFiles) -> Table | None:
         return None
     sides = sides_of(run.measured)
     factors = [side.factors for side in sides.values()]
-    rows = [[name.replace("_", " "), *(_plain(getattr(own, name)) for own in factors)] for name in FACTORS]
+    rows = [[name.replace("_", " "), *(plain(getattr(own, name)) for own in factors)] for name in FACTORS]
     note = "Only these may differ between the sides; every other condition is one and the same."
     return Table("Declared factors", ["Factor", *(SIDE_NAMES[side] for side in sides)], rows, note=note)
 
 
-def _conditions(run: RunFiles) -> Table | None:
-    if run.measured is None:
-        return None
-    rows = [[name, _plain(value)] for name, value in condition_rows(run.measured.conditions)]
+def conditions(measured: Conditions) -> Table:
+    """Every condition of a measurement."""
+    rows = [[name, plain(value)] for name, value in condition_rows(measured)]
     return Table("Conditions of the measurement, equal on all sides", ["Condition", "Value"], rows, folded=True)
 
 
@@ -47,7 +51,7 @@ def _rescored(run: RunFiles) -> Table | None:
     rows = [
         ["scored before by version", ", ".join(block.from_scorer_version for block in blocks)],
         ["scored again by version", run.measured.conditions.scorer_version],
-        ["the file that it was made from (SHA-256)", _plain(newest.source_sha256)],
+        ["the file that it was made from (SHA-256)", plain(newest.source_sha256)],
     ]
     for side, name in SIDE_NAMES.items():
         for change in (change for block in blocks for change in block.changed.get(side, ())):
@@ -82,12 +86,12 @@ def _humans(run: RunFiles) -> Table | None:
     known = sum(bool(instruction.gold) for instruction in instructions)
     rows = [
         ["instruction templates and topics", _templates(run)],
-        ["worked exemplars shown before an instruction", _plain(run.config("generation.shots"))],
+        ["worked exemplars shown before an instruction", plain(run.config("generation.shots"))],
         ["kinds of rule that can judge an answer", number(len(_rules(instructions))) if instructions else "–"],
         ["instructions with a known (gold) answer", f"{known:,} of {len(instructions):,}" if instructions else "–"],
         ["known answers used for training", "yes" if judges and "gold" in str(judges).split("+") else "no"],
         ["principles of the constitution", number(len(run.summary.by_principle))],
-        ["judges that chose the pairs", _plain(judges)],
+        ["judges that chose the pairs", plain(judges)],
         ["labels and texts written by a person for a pair", "none: every chosen and rejected text is the model's own"],
     ]
     return Table("What humans put in", ["What", "How much"], [row for row in rows if row[1] != "–"])
@@ -107,7 +111,7 @@ def _templates(run: RunFiles) -> str:
     return "–" if used is None else f"{number(used)} templates{written}"
 
 
-def _time(run: RunFiles) -> Table | None:
+def times(run: StageFiles) -> Table | None:
     """Seconds a step, planned and actual, its limit, and dollars where the run was made on a rented pod."""
     if run.record is None:
         return None
@@ -162,13 +166,13 @@ def _money(dollars: float | None) -> str:
     return "–" if dollars is None else f"{dollars:.2f} $"
 
 
-def _ledger(run: RunFiles) -> Table | None:
-    if run.measured is None:
+def ledger(run: StageFiles) -> Table | None:
+    """Every opening of these held-out items or prompts, this run's among them."""
+    sha256, own = run.held_out_sha256, run.openings
+    if sha256 is None:
         return None
-    blocks = (side.run for side in (run.results, run.baseline) if side is not None)
-    own = {block.ledger_opening for block in blocks if block is not None and block.ledger_opening is not None}
     try:
-        entries = openings(run.measured.suite.sha256)
+        entries = openings(sha256)
     except (CaiError, OSError):
         entries = []
     rows = [[number(e.number), e.what, e.opened_at, "yes" if e.number in own else ""] for e in entries]
@@ -180,36 +184,40 @@ def _ledger(run: RunFiles) -> Table | None:
     )
 
 
-def _versions(run: RunFiles) -> Table | None:
+def versions(run: StageFiles) -> Table | None:
+    """Which versions of what made the run."""
     rows: list[list[str]] = []
     if run.record is not None:
         manifest = run.record.manifest
         rows = [
             ["cai-bootstrap version", manifest.product.version],
-            ["cai-bootstrap commit", _plain(manifest.product.commit)],
+            ["cai-bootstrap commit", plain(manifest.product.commit)],
         ]
         rows += [["python", manifest.python], ["platform", manifest.platform], *map(list, manifest.versions.items())]
     return Table("Versions", ["What", "Version"], [row for row in rows if row[1] != "–"], folded=True)
 
 
-def _config(run: RunFiles) -> Table | None:
+def config(run: StageFiles) -> Table | None:
+    """Every setting with its origin."""
     config = run.record.manifest.config if run.record is not None else {}
-    rows = [[key, _plain(row.value), row.origin] for key, row in config.items()]
+    rows = [[key, plain(row.value), row.origin] for key, row in config.items()]
     return Table("Configuration, and where each value came from", ["Key", "Value", "From"], rows, folded=True)
 
 
-def _hashes(run: RunFiles) -> Table | None:
+def hashes(run: StageFiles) -> Table | None:
+    """What identifies the model, what was measured, the constitution, and the run's files."""
     rows = [
-        [f"model {name.removesuffix('_sha256')}", _plain(value)] for name, value in run.model or () if "sha256" in name
+        [f"model {name.removesuffix('_sha256')}", plain(value)] for name, value in run.model or () if "sha256" in name
     ]
-    rows += [["suite items", _plain(run.measured.suite.sha256 if run.measured is not None else None)]]
-    rows += [["constitution", _plain(run.summary.constitution_sha256 if run.summary is not None else None)]]
+    rows += [[run.held_out_name, plain(run.held_out_sha256)]]
+    rows += [["constitution", plain(run.constitution_sha256)]]
     files = run.record.manifest.files if run.record is not None else {}
     rows += [[name, sha256] for name, sha256 in files.items()]
     return Table("Hashes (SHA-256)", ["File", "Hash"], [row for row in rows if row[1] != "–"], folded=True)
 
 
-def _plain(value: object) -> str:
+def plain(value: object) -> str:
+    """A value in a cell: a dash for none, line feeds visible, a list with commas."""
     if value is None:
         return "–"
     if isinstance(value, str):

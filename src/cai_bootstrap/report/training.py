@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from cai_bootstrap.events import WATCH_FIGURES, Error, TrainingEvent, TrainStep, Watch, training_offsets
 from cai_bootstrap.report import plots
-from cai_bootstrap.report.files import RunFiles
+from cai_bootstrap.report.stage_files import Adapter, StageFiles
 from cai_bootstrap.report.tables import Table, number, thinned
 from cai_bootstrap.run.markers import LookRow
 
@@ -43,7 +43,7 @@ class Picture:
     note: str = ""
 
 
-def pictures(run: RunFiles) -> list[Picture]:
+def pictures(run: StageFiles) -> list[Picture]:
     """The training curves, each with its numbers. A curve without numbers is left out."""
     offsets = training_offsets(run.training)
     names = _names(run, offsets)
@@ -59,12 +59,12 @@ def pictures(run: RunFiles) -> list[Picture]:
     return made
 
 
-def tables(run: RunFiles) -> list[Table]:
+def tables(run: StageFiles) -> list[Table]:
     """The watch's looks and the finished trainings."""
     return [table for table in (_looks_table(run), _adapters_table(run)) if table is not None]
 
 
-def _looks_table(run: RunFiles) -> Table | None:
+def _looks_table(run: StageFiles) -> Table | None:
     """Where the collapse watch looked, and what it saw: by the events, or by the adapter's marker without them."""
     offsets = training_offsets(run.training)
     names = _names(run, offsets)
@@ -88,9 +88,8 @@ def _seen(look: Watch | LookRow) -> list[float | None]:
     return [getattr(look, name) for name in WATCH_FIGURES]
 
 
-def _adapters_table(run: RunFiles) -> Table | None:
+def _adapters_table(run: StageFiles) -> Table | None:
     """The finished trainings under the checkpoint folder, oldest first; the evaluated one is named by its hash."""
-    used = run.evaluated_adapter
     rows = []
     for adapter in run.adapters:
         marker = adapter.marker
@@ -104,16 +103,25 @@ def _adapters_table(run: RunFiles) -> Table | None:
                 number(marker.final_loss),
                 _share(marker.watch[-1].strict_rate if marker.watch else None),
                 marker.finished_at,
-                "–" if used is None else number(adapter.sha256 == used),
+                _use(run, adapter),
             ]
         )
     on = "Held back, followed" if _held_back(run) else "Dev followed"
     head = ["Adapter", "Round", "Method", "Pairs", "Epochs", "Final loss", on, "Finished", "Evaluated here"]
+    if run.control_adapter is not None:
+        return Table("Finished trainings", head, rows) if rows else None
     note = "Of several rounds the one that followed most at its last look is evaluated; never chosen on the test items."
     return Table("Finished trainings", head, rows, note=note if len(rows) > 1 else "") if rows else None
 
 
-def remarks(run: RunFiles) -> list[str]:
+def _use(run: StageFiles, adapter: Adapter) -> str:
+    """Whether this adapter was evaluated, or compared with."""
+    if run.control_adapter is not None and adapter.sha256 == run.control_adapter:
+        return "as control"
+    return "–" if run.evaluated_adapter is None else number(adapter.sha256 == run.evaluated_adapter)
+
+
+def remarks(run: StageFiles) -> list[str]:
     """What a reader must know about this training before looking at the curves."""
     lines = []
     steps = [row for row in run.training if isinstance(row.event, TrainStep)]
@@ -135,7 +143,7 @@ def remarks(run: RunFiles) -> list[str]:
     return lines
 
 
-def _held_back(run: RunFiles) -> bool:
+def _held_back(run: StageFiles) -> bool:
     """The training was watched on instructions of the pool, not on dev items."""
     return any(adapter.marker.watched != "dev" for adapter in run.adapters)
 
@@ -148,7 +156,7 @@ def _step(at: int, part: str) -> str:
     return f"{number(at)} ({part})" if part else number(at)
 
 
-def _names(run: RunFiles, offsets: Offsets) -> dict[Part, str]:
+def _names(run: StageFiles, offsets: Offsets) -> dict[Part, str]:
     """What the parts of a training are called, if it has several: rounds, and the phases of `sft+dpo`."""
     if len(offsets) < 2:
         return {}

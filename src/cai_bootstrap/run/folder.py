@@ -238,6 +238,11 @@ class RunFolder:
         return self.results / self.stage.record
 
     @property
+    def report(self) -> Path:
+        """The page that shows this stage."""
+        return self.results / f"{self.stage.prefix}report.html"
+
+    @property
     def baseline(self) -> Path:
         return self.results / self.stage.baseline
 

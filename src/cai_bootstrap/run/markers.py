@@ -160,6 +160,15 @@ def read_outputs(workspace: RunFolder, step: str, number: int = 1) -> Outputs | 
     return Outputs(step_name(step, number), marker, workspace)
 
 
+def trained_folder(workspace: RunFolder) -> str | None:
+    """The name of the folder of the adapter that a stage's training left, which is never its control's.
+
+    None if no training ended. Raises UntrustedResultError if the marker is no such marker.
+    """
+    outputs = read_outputs(workspace, "train")
+    return None if outputs is None else outputs.path("success").parent.name
+
+
 def check_outputs(
     workspace: RunFolder, step: str, remedy: str, *, number: int = 1, within: Collection[Path] | None = None
 ) -> None:

@@ -71,21 +71,69 @@
     return card;
   }
 
+  // What an answer does with the principles, in one line for each verdict: [as it should be, what is said].
+  function principleVerdicts(record, answer) {
+    const lines = [];
+    for (const applies of [true, false]) {
+      for (const obeys of [true, false]) {
+        const ids = Object.keys(answer.h).filter((id) => record.applies[id] === applies && answer.h[id] === obeys);
+        const ending = applies ? "" : ids.length > 1 ? ", which do not apply" : ", which does not apply";
+        if (ids.length) lines.push([obeys === applies, (obeys ? "obeys " : "does not obey ") + ids.join(", ") + ending]);
+      }
+    }
+    return lines;
+  }
+
+  function promptCard(record, arms) {
+    const card = element("article", "card");
+    const changes = record.f.change.filter((change) => change !== "unchanged");
+    card.append(heading(record.title));
+    card.append(tags(record, [[record.f.split[0]], [record.f.kind[0].replace(/_/g, " ")],
+      ...changes.map((change) => ["trained: " + change, ""])]));
+    const texts = element("div", "texts");
+    record.a.forEach((answer, at) => {
+      const verdicts = principleVerdicts(record, answer);
+      const box = element("div", "text " + (!verdicts.length ? "" : verdicts.every(([good]) => good) ? "yes" : "no"));
+      box.append(element("p", "", arms[at]));
+      for (const [good, said] of verdicts) box.append(element("p", "verdict " + (good ? "up" : "down"), (good ? "✓ " : "✗ ") + said));
+      const lost = Object.keys(answer.h).filter((id) => answer.h[id] && !answer.s[id]);
+      if (lost.length) box.append(element("p", "", "to its end not " + lost.join(", ") + (answer.finished ? "" : ": did not stop")));
+      box.append(...body(answer.text));
+      texts.append(box);
+    });
+    card.append(texts);
+    return card;
+  }
+
+  // The two filters of the prompts that depend on each other: an arm, and its verdict on the chosen principle or on all.
+  function verdictMatches(record, form) {
+    const verdict = form.elements.verdict.value;
+    const answer = record.a[Number(form.elements.arm.value)];
+    if (!verdict || !answer) return true;
+    const chosen = form.elements.principle.value;
+    const ids = Object.keys(answer.h).filter((id) => !chosen || id === chosen);
+    if (!ids.length) return false;
+    if (verdict === "yes") return ids.every((id) => answer.h[id]);
+    if (verdict === "no") return ids.some((id) => !answer.h[id]);
+    if (verdict === "strict") return ids.every((id) => answer.s[id]);
+    return ids.every((id) => answer.h[id] === record.applies[id]);
+  }
+
   function pairCard(record) {
     const card = element("article", "card");
     card.append(heading(record.title));
     const revision = record.f.revision[0];
     card.append(tags(record, [
       [record.kept ? "pair" : "dropped: " + record.f.outcome[0].replace(/_/g, " "), record.kept ? "up" : "down"],
-      [record.f.type[0]], [record.label && "labelled by " + record.label], [record.source && "chosen is a " + record.source],
+      [(record.f.type || record.f.kind)[0].replace(/_/g, " ")], [record.label && "labelled by " + record.label], [record.source && "chosen is a " + record.source],
       [revision && "revision: " + revision, revision === "broken" ? "down" : revision === "fixed" ? "up" : ""],
     ]));
     if (record.principle[0]) card.append(element("p", "wanted", "principle " + record.principle.filter(Boolean).join(": ")));
-    const halves = [["Chosen", "Rejected"], ["First answer", "Critique", "Revision"]];
-    for (const names of halves) {
+    const outcome = ["Chosen", "Rejected"];
+    for (const first of [true, false]) {
       const texts = element("div", "texts");
       for (const [name, text] of record.t) {
-        if (!names.includes(name)) continue;
+        if (outcome.includes(name) !== first) continue;
         const box = element("div", "text " + (name === "Chosen" ? "yes" : name === "Rejected" ? "no" : ""));
         box.append(element("p", "verdict", name), ...body(text));
         texts.append(box);
@@ -96,7 +144,8 @@
   }
 
   function textOf(record) {
-    const parts = record.s ? record.s.map((side) => side[0]) : record.t.map((pair) => pair[1]);
+    const parts = record.s ? record.s.map((side) => side[0]) : record.a ? record.a.map((answer) => answer.text)
+      : record.t.map((pair) => pair[1]);
     return [record.id, record.title, record.wanted || "", ...parts].join("\n").toLowerCase();
   }
 
@@ -109,14 +158,14 @@
     }
   }
 
-  function browse(id, records, card, total) {
+  function browse(id, records, card, total, matches) {
     const form = document.getElementById(id + "-filters");
     if (!form) return;
     const cards = document.getElementById(id + "-cards");
     const count = document.getElementById(id + "-count");
     const more = document.getElementById(id + "-more");
     const searched = records.map(textOf);
-    const selects = [...form.querySelectorAll("select")].filter((select) => select.name !== "order");
+    const selects = [...form.querySelectorAll("select[data-filled]")];
     selects.forEach((select) => fill(select, records));
     selects.forEach((select) => { select.parentElement.hidden = select.options.length < 3; });
     let found = [];
@@ -138,7 +187,7 @@
       found = [];
       records.forEach((record, at) => {
         if (chosen.every((select) => (record.f[select.name] || []).includes(select.value))
-          && wanted.every((word) => searched[at].includes(word))) found.push(at);
+          && wanted.every((word) => searched[at].includes(word)) && (!matches || matches(record, form))) found.push(at);
       });
       const order = form.elements.order;
       if (order && order.value === "id") found.sort((a, b) => (records[a].id < records[b].id ? -1 : 1));
@@ -161,7 +210,8 @@
 
   function start() {
     const data = JSON.parse(document.getElementById("records").textContent);
-    browse("items", data.items, (record) => itemCard(record, data.sides), data.there.items);
+    if (data.items) browse("items", data.items, (record) => itemCard(record, data.sides), data.there.items);
+    if (data.prompts) browse("prompts", data.prompts, (record) => promptCard(record, data.sides), data.there.items, verdictMatches);
     if (data.pairs) browse("pairs", data.pairs, pairCard, data.there.pairs + data.there.dropped);
   }
 
