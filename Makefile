@@ -7,6 +7,7 @@ BASE ?= ./cai-work
 .PHONY: run test test-long test-fast lint setup tuned docs clean
 run: setup
 	$(BIN)/cai run --quick-test --base-dir $(BASE)
+	$(BIN)/cai run --preset quick-constitution --base-dir $(BASE)
 
 test: setup tuned lint
 	$(BIN)/python -m pytest -n 4 --dist worksteal -m "not long"

@@ -23,6 +23,7 @@ from cai_bootstrap.shipped import shipped
 from cai_bootstrap.yaml_files import read_yaml
 
 SHIPPED = ("constitution.yaml", "constitution_v2.yaml")
+EXAMPLES = "examples/constitutions"
 VERSIONS = (1, 2)
 FIELDS = ("id", "text", "category")
 SHOWN_FIELDS = ("demonstrations", "check", "judge", "applies_to", "matched")  # of version 2 alone
@@ -147,10 +148,14 @@ def load_constitution(path: Path) -> Constitution:
 
 
 def located(path: Path) -> Path:
-    """The path, or the shipped file of that bare name where no such file lies in the working directory."""
-    if path.exists() or path != Path(path.name) or path.name not in SHIPPED:
+    """The path, or the shipped file of that name where no such file lies in the working directory.
+
+    Shipped are the constitutions at the root of a checkout, and those in `examples/constitutions`.
+    """
+    if path.exists() or path.is_absolute() or not (str(path) in SHIPPED or path.is_relative_to(EXAMPLES)):
         return path
-    return shipped(path.name)
+    own = shipped(str(path))
+    return own if own.exists() else path
 
 
 def _content(principle: Principle) -> dict[str, object]:

@@ -20,9 +20,16 @@ HEADINGS = {"base": "raw base", "rival": "best prompting", "trained": "trained",
 
 
 def principle_table(
-    results: PrincipleResults, steps: Mapping[str, StepRecord], files: list[Path], console: Console | None = None
+    results: PrincipleResults,
+    steps: Mapping[str, StepRecord],
+    files: list[Path],
+    constitution: Path,
+    console: Console | None = None,
 ) -> None:
-    """Print rates with intervals, a sentence for each principle, three answers, wall time, and where the files are."""
+    """Print rates with intervals, a sentence for each principle, three answers, wall time, and where the files are.
+
+    Last comes what to change in the file `constitution` to teach something else.
+    """
     console = console or Console(soft_wrap=True)
     if not console.is_terminal:
         console.width = max(console.width, 110)
@@ -42,6 +49,19 @@ def principle_table(
     console.print(f"wall time: {', '.join(times)}", highlight=False)
     for path in files:
         console.print(printed(f"  {path}"), highlight=False)
+    if (change := _line_to_change(constitution)) is not None:
+        console.print(printed(change), highlight=False)
+
+
+def _line_to_change(constitution: Path) -> str | None:
+    """Where the first demonstration stands: demonstrations are what steers; None for a constitution without any."""
+    lines = constitution.read_text(encoding="utf-8").splitlines()
+    place = next((number for number, text in enumerate(lines, 1) if text.strip() == "demonstrations:"), None)
+    if place is None:
+        return None
+    return (
+        f"to teach something else, copy {constitution}, change its demonstrations (line {place} and after), and run it"
+    )
 
 
 def _row(name: str, figures: PrincipleFigures, arms: Sequence[str]) -> list[str]:

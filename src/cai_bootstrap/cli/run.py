@@ -73,6 +73,7 @@ def evaluate(settings: Settings, as_json: bool) -> int:
 def _run(settings: Settings, steps: Sequence["Step"], as_json: bool) -> int:
     from cai_bootstrap.cli.principle_screen import principle_table
     from cai_bootstrap.cli.screen import Screen, final_table
+    from cai_bootstrap.constitution import located
     from cai_bootstrap.measuring.principles.results import read_principle_results
     from cai_bootstrap.measuring.results import read_results
     from cai_bootstrap.pipeline import run_pipeline
@@ -95,7 +96,8 @@ def _run(settings: Settings, steps: Sequence["Step"], as_json: bool) -> int:
             files = [outcome.results_file, workspace.record, workspace.data, workspace.checkpoints]
             files += [report] if report else []
             if workspace.stage is CONSTITUTION:
-                principle_table(read_principle_results(outcome.results_file), outcome.steps, files)
+                results = read_principle_results(outcome.results_file)
+                principle_table(results, outcome.steps, files, located(resolved.config.constitution))
             else:
                 final_table(read_results(outcome.results_file, own_suite(resolved.config)), outcome.steps, files)
         elif outcome.exit_code == 0 and outcome.verdict == "done":

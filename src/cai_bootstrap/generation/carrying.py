@@ -39,15 +39,16 @@ def turn_cases(
     use: str,
     exclude: str,
     show_flawless: bool = False,
+    most: int = 0,
 ) -> list[Demonstration]:
     """A principle's own worked cases at its turn, after those of `earlier`, in an order that seed and `use` decide.
 
-    Empty if it has no demonstrations. A demonstration of the instruction at hand (`exclude`) is left out.
+    Empty if it has no demonstrations; `most` is how many are shown, 0 all. A demonstration of the instruction at hand (`exclude`) is left out.
     """
     own = own_cases(principle, seed=seed, use=use, exclude=exclude)
     if not show_flawless:
         own = [d for d in own if not d.flawless] or own
-    return carried(own, earlier, Random(f"carried:{seed}:{use}"))
+    return carried(own[: most or None], earlier, Random(f"carried:{seed}:{use}"))
 
 
 def addition_of(demonstration: Demonstration) -> Addition | None:

@@ -290,8 +290,11 @@ class Reviser:
         principle = self.constitution.principles[number - 1]
         seed, use = self.config.seed, f"{use}:{case.response_id}"
         earlier = [p for p in self.constitution.principles[: number - 1] if p.id in case.revised_by]
-        flawless, exclude = self.config.steering.show_flawless, case.prompt.text
-        own = turn_cases(principle, earlier, seed=seed, use=use, exclude=exclude, show_flawless=flawless)
+        steering = self.config.steering
+        own = turn_cases(
+            principle, earlier, seed=seed, use=use, exclude=case.prompt.text,
+            show_flawless=steering.show_flawless, most=steering.shown,
+        )  # fmt: skip
         return own or worked_examples(Random(f"{seed}:{use}").sample(open_exemplars(), CRITIC_EXAMPLES), seed=seed)
 
     def _untrained(self) -> AbstractContextManager[None]:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from cai_bootstrap.measuring.declared import StoredConditions, StoredPart, StoredResults, StoredSide
+from cai_bootstrap.measuring.declared import Rescored, StoredConditions, StoredPart, StoredResults, StoredSide
 from cai_bootstrap.measuring.principles.declared import ConstitutionRun
 from cai_bootstrap.measuring.stages import is_principle_file, stage_of_file
 from cai_bootstrap.run.folder import CONSTITUTION
@@ -30,6 +30,7 @@ class StoredPrinciples(StoredPart):
     conditions: StoredConditions
     arms: StoredArms
     run: ConstitutionRun | None = None
+    rescored: Rescored | None = None
 
     @property
     def adapter(self) -> str | None:
@@ -38,8 +39,8 @@ class StoredPrinciples(StoredPart):
 
     @property
     def rescored_from(self) -> str | None:
-        """The hash of the file from whose answers this one was scored again: none is."""
-        return None
+        """The hash of the file from whose answers this one was scored again."""
+        return None if self.rescored is None else self.rescored.source_sha256
 
 
 Stored = StoredResults | StoredPrinciples

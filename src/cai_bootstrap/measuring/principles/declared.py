@@ -199,6 +199,28 @@ class PrincipleGate(Declared):
     reasons: list[str]
 
 
+class VerdictChange(Declared):
+    """One verdict that changed: `{"prompt": "q-9", "principle": "thanks", "scored": "first line", "before": true}`."""
+
+    prompt: Name
+    principle: Name
+    scored: Literal["first line", "whole output"]
+    before: bool
+
+
+class RescoredPrinciples(Declared):
+    """How a file was judged again by newer scorers: the file that it was made from, and by arm what changed.
+
+    `not_rescored` names figures of which the file holds no answers. `before` is the block of the source.
+    """
+
+    from_scorer_version: str
+    source_sha256: Sha256
+    changed: dict[Arm, list[VerdictChange]]
+    not_rescored: list[str]
+    before: "RescoredPrinciples | None" = None
+
+
 class PrincipleFile(BaseModel):
     """A whole file as it claims to be. `principles`, `joint` and `gate` are not read; they are computed again."""
 
@@ -218,6 +240,7 @@ class PrincipleFile(BaseModel):
     gate: dict[str, Any]
     run: ConstitutionRun | None
     items: list[PrincipleItem]
+    rescored: RescoredPrinciples | None = None
 
 
 class PrincipleResults(BaseModel):
@@ -239,6 +262,7 @@ class PrincipleResults(BaseModel):
     gate: PrincipleGate
     run: ConstitutionRun | None
     items: list[PrincipleItem]
+    rescored: RescoredPrinciples | None = None
 
     @property
     def trusted(self) -> dict[str, PrincipleFigures]:
@@ -246,8 +270,9 @@ class PrincipleResults(BaseModel):
         return {id: figures for id, figures in self.principles.items() if figures.judge != "not_judged"}
 
     def as_dict(self) -> JsonObject:
-        """The file's JSON object, its keys in the file's order."""
-        return self.model_dump(mode="json")
+        """The file's JSON object, its keys in the file's order; `rescored` only where it was judged again."""
+        whole = self.model_dump(mode="json")
+        return whole if self.rescored is not None else {key: value for key, value in whole.items() if key != "rescored"}
 
 
 class _StoredRate(BaseModel):

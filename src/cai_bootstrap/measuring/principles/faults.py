@@ -18,6 +18,7 @@ from cai_bootstrap.measuring.principles.declared import (
     Judging,
     PrincipleFile,
     PrincipleItem,
+    PrincipleResults,
     PromptsBlock,
 )
 from cai_bootstrap.measuring.principles.figures import ARMS, Arm
@@ -53,9 +54,10 @@ def answers_sha256(prompts: Sequence[Prompt], outputs: Sequence[Output]) -> str:
     return fingerprint([[p.id, o.text, o.finished] for p, o in zip(prompts, outputs, strict=True)])
 
 
-def condition_faults(conditions: Conditions, prompts: Sequence[Prompt]) -> Iterator[str]:
-    """Where recorded conditions are not those of these prompts and scorers."""
-    for name, value in (("scorer_version", SCORER_VERSION), ("item_order", prompt_order(prompts))):
+def condition_faults(conditions: Conditions, prompts: Sequence[Prompt], *, older: bool = False) -> Iterator[str]:
+    """Where recorded conditions are not those of these prompts and scorers; `older`: of whatever scorers."""
+    version = conditions.scorer_version if older else SCORER_VERSION
+    for name, value in (("scorer_version", version), ("item_order", prompt_order(prompts))):
         if (found := getattr(conditions, name)) != value:
             yield f"conditions.{name} is {short(found)}, for these prompts and scorers it is {value!r}"
 
@@ -105,8 +107,11 @@ def _trust_faults(id: str, judge: JudgeRecord) -> Iterator[str]:
         yield f"judges.{id}.kappa_lower is above its kappa"
 
 
-def claim_faults(claims: PrincipleFile, conditions: Conditions) -> Iterator[str]:
-    """What is wrong with the principles, judges, prompts, conditions and arms that a file claims."""
+def claim_faults(claims: PrincipleFile, conditions: Conditions, *, older: bool = False) -> Iterator[str]:
+    """What is wrong with the principles, judges, prompts, conditions and arms that a file claims.
+
+    `older`: its verdicts may be those of an older version of the scorers.
+    """
     ids = [principle.id for principle in claims.constitution.principles]
     if twice := next((id for id, count in Counter(ids).items() if count > 1), None):
         yield f"the principle {short(twice)} stands twice"
@@ -117,14 +122,14 @@ def claim_faults(claims: PrincipleFile, conditions: Conditions) -> Iterator[str]
     yield from judge_faults(judging)
     prompts = [item.prompt() for item in claims.items]
     yield from prompt_faults(dict(judging.principles), prompts)
-    yield from condition_faults(conditions, prompts)
+    yield from condition_faults(conditions, prompts, older=older)
     for field, value in prompts_block(conditions, prompts):
         if (stored := getattr(claims.prompts, field)) != value:
             yield f"prompts.{field} is {short(stored)}, the items and conditions give {short(value)}"
     yield from _arm_faults(claims, prompts)
 
 
-def judging_of(claims: PrincipleFile) -> Judging:
+def judging_of(claims: PrincipleFile | PrincipleResults) -> Judging:
     """How a file's answers are judged. A model's verdicts are those that stand with each answer."""
     return Judging({principle.id: principle for principle in claims.constitution.principles}, claims.judges)
 

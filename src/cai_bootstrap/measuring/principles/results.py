@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from cai_bootstrap.constitution import Constitution, Principle
 from cai_bootstrap.errors import DataError, UntrustedResultError
 from cai_bootstrap.files import read_json, write_json
+from cai_bootstrap.judging.scorers import SCORER_VERSION
 from cai_bootstrap.measuring.conditions import Conditions
 from cai_bootstrap.measuring.disagreements import differences
 from cai_bootstrap.measuring.principles.beside_block import Beside, beside_faults
@@ -64,7 +65,9 @@ __all__ = [
     "JudgeRecord",
     "Judges",
     "build_principle_results",
+    "derived",
     "is_principle_file",
+    "read_older_principle_results",
     "read_principle_results",
     "write_principle_results",
 ]
@@ -160,26 +163,59 @@ def read_principle_results(path: Path, constitution: Constitution | None = None)
     With `constitution` the file must be of it. Raises UntrustedResultError naming the first thing that disagrees.
     """
     claims, raw = _parse(path)
-    conditions = Conditions.model_validate(raw["conditions"])
-    _must_agree(path, claim_faults(claims, conditions))
     if constitution is not None:
         selected = {principle.id for principle in claims.constitution.principles if principle.rule_selected}
         described = _described(constitution, selected).model_dump(mode="json")
         _must_agree(path, differences("constitution", raw["constitution"], described))
+    return _believed(path, claims, raw)
+
+
+def read_older_principle_results(path: Path) -> PrincipleResults:
+    """Read a results file of an older scorer version. Its rules' verdicts cannot be derived again here.
+
+    Everything else is checked: judges, prompts, answers, conditions, and that all figures are those of the verdicts as
+    they stand. Raises UntrustedResultError naming the first thing that disagrees, or if the file is of these scorers.
+    """
+    claims, raw = _parse(path)
+    version = claims.conditions.scorer_version
+    if not version.isdigit() or not 1 <= int(version) < int(SCORER_VERSION):
+        raise UntrustedResultError(
+            f"{path}: was scored by version {version!r} of the scorers, here is {SCORER_VERSION!r}; only results of an "
+            "older version can be scored again"
+        )
+    return _believed(path, claims, raw, older=True)
+
+
+def _believed(path: Path, claims: PrincipleFile, raw: Mapping[str, Any], *, older: bool = False) -> PrincipleResults:
+    """The results whose figures the answers give, once nothing in the file disagrees with them."""
+    conditions = Conditions.model_validate(raw["conditions"])
+    _must_agree(path, claim_faults(claims, conditions, older=older))
     judging = judging_of(claims)
     _must_agree(path, beside_faults(claims.beside, judging.principles))
     _must_agree(path, missing_verdicts(judging, claims.items))
-    _must_agree(path, verdict_faults(judging, claims.items))
+    if not older:
+        _must_agree(path, verdict_faults(judging, claims.items))
     threshold, enforced = _gate_settings(path, raw["gate"])
-    principles = summarise(judging, claims.items, threshold)
-    for id in sorted(principles.keys() | raw["principles"].keys()):
-        if id not in principles or id not in raw["principles"]:
+    again = derived(claims, conditions, claims.items, threshold, enforced)
+    for id in sorted(again.principles.keys() | raw["principles"].keys()):
+        if id not in again.principles or id not in raw["principles"]:
             _must_agree(path, iter([f"principles.{id} is not one of the constitution's, or is missing"]))
-        _must_agree(path, differences(f"principles.{id}", raw["principles"][id], _json(principles[id])))
-    joint = joint_of(judging, claims.items)
-    _must_agree(path, differences("joint", raw["joint"], _json(joint)))
-    gate = gate_of(principles, threshold, enforced)
-    _must_agree(path, differences("gate", raw["gate"], _json(gate)))
+        _must_agree(path, differences(f"principles.{id}", raw["principles"][id], _json(again.principles[id])))
+    _must_agree(path, differences("joint", raw["joint"], _json(again.joint)))
+    _must_agree(path, differences("gate", raw["gate"], _json(again.gate)))
+    return again
+
+
+def derived(
+    claims: PrincipleFile | PrincipleResults,
+    conditions: Conditions,
+    items: Sequence[PrincipleItem],
+    threshold: float,
+    enforced: bool,
+) -> PrincipleResults:
+    """The results whose figures are those of these judged items; all that was measured otherwise is the claims'."""
+    judging = judging_of(claims)
+    principles = summarise(judging, items, threshold)
     return PrincipleResults(
         schema_version=claims.schema_version,
         conditions=conditions,
@@ -190,11 +226,12 @@ def read_principle_results(path: Path, constitution: Constitution | None = None)
         arms=claims.arms,
         rival=claims.rival,
         principles=principles,
-        joint=joint,
+        joint=joint_of(judging, items),
         beside=claims.beside,
-        gate=gate,
+        gate=gate_of(principles, threshold, enforced),
         run=claims.run,
-        items=claims.items,
+        items=list(items),
+        rescored=claims.rescored,
     )
 
 
