@@ -113,10 +113,10 @@ def test_a_judge_that_is_not_trusted_finds_nothing_and_says_why(own: RunFolder) 
 def test_each_principles_turn_is_counted_and_so_is_the_controls(path: Path) -> None:
     page = path.read_text()
     turns = {name: row for name, *row in cells(page, "What became of each principle&#39;s turn")}
-    assert turns["asks"] == ["24", "0", "0", "6", "6", "1", "lost what thanks had added 1", "0", "3", "–"]
-    assert turns["thanks"][8] == "15 (rule-selected)"
+    assert turns["asks"] == ["24", "0", "0", "6", "6", "1", "0", "3", "–", "lost what thanks had added 1"]
+    assert turns["thanks"][7] == "15 (rule-selected)"
     assert turns["warn"][:3] == ["8", "8", "8"]
-    assert turns["warn"][-1] == "0.61"
+    assert turns["warn"][-2] == "0.61"
     steps = [row[:2] for row in cells(page, "From prompts to pairs")]
     assert steps == [
         ["prompts", "24"], ["lost what thanks had added", "−1"], ["revision changed too little", "−8"],

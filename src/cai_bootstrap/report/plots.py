@@ -141,17 +141,28 @@ def funnel_plot(steps: Sequence[tuple[str, int, bool]], title: str = FUNNEL_TITL
 
 def principles_plot(rows: Sequence[Sequence[Any]]) -> str:
     """For each principle how many revisions it fixed (to the right) and broke (to the left), as rules judge them."""
-    reach = max((max(row[5], row[6]) for row in rows), default=1) or 1
+    title = "Revisions that fixed or broke an answer, by principle"
+    return _opposed([(str(row[0]), row[6], row[5]) for row in rows], "broken   ←   revisions   →   fixed", title)
+
+
+def turns_plot(rows: Sequence[tuple[str, int, int]]) -> str:
+    """For each principle (its name, answers dropped at its turn, pairs that it has a part in)."""
+    return _opposed(rows, "answers dropped   ←   →   pairs", "Answers dropped and pairs made, by principle")
+
+
+def _opposed(rows: Sequence[tuple[str, int, int]], label: str, title: str) -> str:
+    """Two counts for each name: the first to the left, as a loss, the second to the right."""
+    reach = max((max(lost, won) for _, lost, won in rows), default=1) or 1
 
     def draw(figure: Any) -> None:
         height = figure.bbox.height
         axes = figure.add_axes((0.43, 30 / height, 0.53, 1 - 38 / height))
-        for at, row in enumerate(rows):
-            axes.barh(at, row[5], color=TRAINED, height=0.6)
-            axes.barh(at, -row[6], color=BAD, height=0.6)
-            axes.text(row[5] + reach * 0.04, at, f"+{row[5]}", va="center", color=TRAINED)
-            axes.text(-row[6] - reach * 0.04, at, f"−{row[6]}", va="center", ha="right", color=BAD)
-            axes.text(-0.02, at, _short(str(row[0]), 21), transform=axes.get_yaxis_transform(), ha="right", va="center")
+        for at, (name, lost, won) in enumerate(rows):
+            axes.barh(at, won, color=TRAINED, height=0.6)
+            axes.barh(at, -lost, color=BAD, height=0.6)
+            axes.text(won + reach * 0.04, at, f"+{won}", va="center", color=TRAINED)
+            axes.text(-lost - reach * 0.04, at, f"−{lost}", va="center", ha="right", color=BAD)
+            axes.text(-0.02, at, _short(name, 21), transform=axes.get_yaxis_transform(), ha="right", va="center")
         axes.set_xlim(-reach * 1.35, reach * 1.35)
         axes.set_ylim(len(rows) - 0.5, -0.6)
         axes.axvline(0, color=MUTED, linewidth=1)
@@ -159,11 +170,9 @@ def principles_plot(rows: Sequence[Sequence[Any]]) -> str:
         axes.set_xticks([])
         for side in ("left", "bottom"):
             axes.spines[side].set_visible(False)
-        axes.set_xlabel("broken   ←   revisions   →   fixed")
+        axes.set_xlabel(label)
 
-    return _svg(
-        400, 27 * len(rows) + 40, draw, "Revisions that fixed or broke an answer, by principle", key="principles"
-    )
+    return _svg(400, 27 * len(rows) + 40, draw, title, key="principles")
 
 
 def curves_plot(

@@ -40,6 +40,7 @@ def _context(run: SteeringFiles) -> dict[str, Any]:
         "n_items": len(results.items) if results is not None else 0,
         "arms": _arms(results),
         "funnel": data.funnel(run),
+        "turns": data.turns(run),
         "data_tables": data.tables(run),
         "curves": training.pictures(run),
         "training_said": training.remarks(run),

@@ -26,16 +26,23 @@ TURN_HEAD = [
     "Revised",
     "Changed",
     "Drawn again",
-    "Dropped at this turn",
-    "Made to be rejected",
+    "To be rejected",
     "Pairs",
-    "AUC of the choice",
+    "AUC",
+    "Dropped at this turn",
 ]
 
 
 def funnel(run: SteeringFiles) -> Picture | None:
     """From prompts to the pairs that train, with every loss and its reason."""
     return None if run.summary is None else _funnel(run.summary, run.preflight, "From prompts to pairs")
+
+
+def turns(run: SteeringFiles) -> Picture | None:
+    """What each principle's turn dropped, and the pairs that it has a part in; the table below has the numbers."""
+    counts = run.summary.by_principle if run.summary is not None else {}
+    rows = [(name, sum(turn.faults.values()), turn.pairs) for name, turn in counts.items()]
+    return Picture(plots.turns_plot(rows), None) if rows else None
 
 
 def tables(run: SteeringFiles) -> list[Table]:
@@ -59,7 +66,7 @@ def turns_table(summary: SteeringSummary, caption: str, *, folded: bool = False)
     rows = [[name, *_turn(name, counts, summary)] for name, counts in summary.by_principle.items()]
     note = (
         "Each principle revises what the one before it left. Changed: the revision differs from the first answer. "
-        "Drawn again: the first draw was faulty. Made to be rejected: it does not apply, and the first answer is "
+        "Drawn again: the first draw was faulty. To be rejected: it does not apply, and the first answer is "
         "chosen over this text. AUC: how well the model's own choice of where it applies ranks prompts whose label "
         "is known."
     )
@@ -71,7 +78,7 @@ def _turn(name: str, counts: TurnCounts, summary: SteeringSummary) -> list[str]:
     faults = ", ".join(f"{reason(fault)} {count:,}" for fault, count in counts.faults.items())
     pairs = f"{counts.pairs:,}{' (rule-selected)' if name in summary.rule_selected else ''}"
     made = [number(count) for count in (counts.asked, counts.changed, counts.redrawn)]
-    return [*applies, *made, faults or "–", number(counts.forced), pairs, number(counts.auc)]
+    return [*applies, *made, number(counts.forced), pairs, number(counts.auc), faults or "–"]
 
 
 def _pairs_table(summary: SteeringSummary) -> Table:

@@ -93,7 +93,7 @@ def _learnt(results: PrincipleResults) -> tuple[str, str]:
 def _shown_rates(results: PrincipleResults) -> tuple[ArmRates | None, str]:
     """The rates that stand for the whole constitution: of all principles together, else of the only one."""
     if results.joint.base.total and len(results.joint.principles) > 1:
-        return results.joint, f"all {len(results.joint.principles)} principles together"
+        return results.joint, f"{len(results.joint.principles)} principles together"
     if len(results.principles) == 1:
         name = next(iter(results.principles))
         return results.principles[name], f"{name}, where it applies"
