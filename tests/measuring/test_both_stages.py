@@ -185,3 +185,34 @@ def test_the_opening_of_another_machines_prompts_is_noted_once(
     assert [(entry.what, entry.adapter) for entry in openings(sha256)] == [
         ("evaluation", raw["run"]["adapter"]["sha256"])
     ]
+
+
+def test_an_older_file_of_a_constitution_is_judged_again_and_names_what_changed(
+    cai: Run, files: dict[str, Path], tmp_path: Path
+) -> None:
+    from cai_bootstrap.measuring.principles.results import derived
+
+    whole = read_principle_results(files["held"])
+    first = whole.items[0]
+    assert first.trained is not None
+    spoilt = first.trained.model_copy(update={"holds": {**first.trained.holds, "thanks": False}})
+    items = [first.model_copy(update={"trained": spoilt}), *whole.items[1:]]
+    older = derived(whole, whole.conditions.model_copy(update={"scorer_version": "6"}), items, 0.8, True)
+    path, out = tmp_path / "older.json", tmp_path / "newer.json"
+    write_principle_results(path, older)
+    assert cai("gate", path)[0] == 4
+    code, said, err = cai("rescore", path, "--out", out, "--json")
+    assert code == 0, err
+    block = json.loads(said)
+    assert block["changed"]["trained"] == [
+        {"prompt": first.id, "principle": "thanks", "scored": "first line", "before": False}
+    ]
+    assert block["rates"]["trained"]["thanks"] == {"before": 59, "after": 60, "total": 60}
+    again = read_principle_results(out)
+    assert again.principles == whole.principles
+    assert again.rescored is not None
+    assert read_stored(out, "").rescored_from == again.rescored.source_sha256
+    assert cai("gate", out)[0] == 0
+    code, _, err = cai("rescore", files["held"])
+    assert code == 4
+    assert "only results of an older version" in err

@@ -129,15 +129,22 @@ def _compare_principles(a: Path, b: Path, arm: str | None, as_json: bool) -> Non
 @click.option("--suite", "suite_file", type=_FILE, help=_SUITE_HELP)
 @json_option
 def rescore(results: Path, out: Path | None, suite_file: Path | None, as_json: bool) -> None:
-    """Score the outputs in a results file of an older scorer version again.
+    """Score the outputs in a results file of an older scorer version again; of either stage.
 
     Rates, statistics and gate are computed anew from the present verdicts, on the same suite. The new file records what
     it was made from and every verdict that changed. Exit code 4 if the old file cannot be trusted.
     """
+    from cai_bootstrap.errors import UsageError
     from cai_bootstrap.judging.suite import load_suite
     from cai_bootstrap.measuring.rescore import rescore_file
     from cai_bootstrap.measuring.results import percent
+    from cai_bootstrap.measuring.stages import stage_of_file
 
+    if stage_of_file(results) is CONSTITUTION:
+        if suite_file is not None:
+            raise UsageError(f"--suite: {results} is of the constitution stage, which no suite decides; leave it out")
+        _rescore_principles(results, out, as_json)
+        return
     rescored = rescore_file(results, out, suite=load_suite(suite_file) if suite_file else None)
     block = rescored.block
     if as_json:
@@ -151,6 +158,35 @@ def rescore(results: Path, out: Path | None, suite_file: Path | None, as_json: b
             say(f"    {line(change.id)}, {change.scored}: {change.before} → {change.after}")
     for name in block.not_rescored:
         say(f"{name} is as it was: the file holds no outputs of it")
+
+
+def _rescore_principles(results: Path, out: Path | None, as_json: bool) -> None:
+    from cai_bootstrap.judging.scorers import SCORER_VERSION
+    from cai_bootstrap.measuring.principles.rescore import rescore_principle_file
+    from cai_bootstrap.measuring.results import percent
+
+    rescored = rescore_principle_file(results, out)
+    block, before, after = rescored.block, rescored.before.principles, rescored.results.principles
+    rates = {
+        arm: {
+            id: {"before": rate.successes, "after": after[id].present()[arm].successes, "total": rate.total}
+            for id, figures in before.items()
+            for rate in [figures.present()[arm]]
+        }
+        for arm in block.changed
+    }
+    if as_json:
+        print_json({"path": str(rescored.path), "rates": rates, **block.model_dump(mode="json")})
+        return
+    say(f"{rescored.path}: version {block.from_scorer_version} → {SCORER_VERSION}")
+    for arm, principles in rates.items():
+        for id, row in principles.items():
+            was, now = (percent(row[name], row["total"]) for name in ("before", "after"))
+            say(f"{arm}, {line(id)} (first line): {was} → {now} of {row['total']}")
+        for change in block.changed[arm]:
+            say(f"    {line(change.prompt)}, {line(change.principle)}, {change.scored}: was {change.before}")
+    for name in block.not_rescored:
+        say(f"{line(name)} is as it was: the file holds no answers of it")
 
 
 @click.command()
