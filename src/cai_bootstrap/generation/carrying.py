@@ -43,7 +43,8 @@ def turn_cases(
 ) -> list[Demonstration]:
     """A principle's own worked cases at its turn, after those of `earlier`, in an order that seed and `use` decide.
 
-    Empty if it has no demonstrations; `most` is how many are shown, 0 all. A demonstration of the instruction at hand (`exclude`) is left out.
+    Empty if it has no demonstrations; `most` is how many are shown, 0 all. A demonstration of the instruction at hand
+    (`exclude`) is left out.
     """
     own = own_cases(principle, seed=seed, use=use, exclude=exclude)
     if not show_flawless:

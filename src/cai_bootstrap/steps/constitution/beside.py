@@ -37,7 +37,9 @@ def measure_beside(measurement: PrincipleMeasurement, inputs: Inputs, asked: Ask
         base_perplexity = _perplexity(measurement, "base")
     perplexity = NeutralText(base=base_perplexity, trained=_perplexity(measurement, "trained"))
     bare = _rates(measurement, inputs, measurement.answers("trained", line_break=False))
-    opposite = _opposite(measurement, inputs)
+    opposite: dict[Arm, dict[str, Obeying]] = {"trained": _opposite(measurement, inputs, "trained")}
+    with measurement.untrained():
+        opposite["base"] = _opposite(measurement, inputs, "base")
     return Beside(
         content=Content.model_validate(content_kept(base, trained), from_attributes=True),
         perplexity=perplexity,
@@ -45,7 +47,7 @@ def measure_beside(measurement: PrincipleMeasurement, inputs: Inputs, asked: Ask
             arm: [Beginning(words=o.words, share=o.share) for o in openings(measured.outputs)]
             for arm, measured in asked.present().items()
         },
-        opposite={"trained": opposite} if opposite else None,
+        opposite=opposite if opposite["trained"] else None,
         line_break={"trained": bare} if bare else None,
     )
 
@@ -71,13 +73,13 @@ def _perplexity(measurement: PrincipleMeasurement, arm: Arm) -> float:
     return round(nats, 4)
 
 
-def _opposite(measurement: PrincipleMeasurement, inputs: Inputs) -> dict[str, Obeying]:
+def _opposite(measurement: PrincipleMeasurement, inputs: Inputs, arm: Arm) -> dict[str, Obeying]:
     """The rates where the prompt asks for the opposite: of principles that a rule decides, for all prompts alike."""
     general = [p for p in measurement.held_out.items if p.split == "test" and not p.principle][:OPPOSITE_PROMPTS]
     principles = [p for p in inputs.constitution.principles if p.matched is None and (p.judge or p.check)]
     if not principles or not general:
         return {}
-    rates = ask_opposite(measurement.asker(), "trained", principles, general, obeys=obeys)
+    rates = ask_opposite(measurement.asker(), arm, principles, general, obeys=obeys)
     return {name: Obeying(rate=r.rate, successes=r.successes, total=r.total) for name, r in rates.items()}
 
 

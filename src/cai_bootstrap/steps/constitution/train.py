@@ -18,6 +18,7 @@ from cai_bootstrap.steps.constitution.identities import both, pairs_file, replay
 from cai_bootstrap.steps.constitution.inputs import read_inputs, start_checkpoint
 from cai_bootstrap.steps.context import StepContext
 from cai_bootstrap.training.checkpoints import Checkpoint, find_checkpoint
+from cai_bootstrap.training.pairs import Asking
 from cai_bootstrap.training.preflight import Preflight, check_pairs
 from cai_bootstrap.training.train import TrainingRun
 
@@ -51,7 +52,8 @@ def preflight(context: StepContext, data: DataFolder, tokenizer: Any) -> tuple[P
     pairs = list(read_jsonl(pairs_file(data), PreferencePair))
     replayed = _replayed(context, len(pairs))
     limit = context.config.training.max_length
-    checked = check_pairs([*pairs, *replayed], tokenizer, max_length=limit, leaks=_leaks(context))
+    asking = Asking(context.config.training.bare_share, context.config.seed)
+    checked = check_pairs([*pairs, *replayed], tokenizer, max_length=limit, leaks=_leaks(context), asking=asking)
     return checked, len(replayed)
 
 
