@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from cai_bootstrap.config import RunConfig, resolve
-from cai_bootstrap.errors import UntrustedResultError, UsageError
+from cai_bootstrap.errors import DataError, UntrustedResultError, UsageError
+from cai_bootstrap.files import sha256_file, write_jsonl
 from cai_bootstrap.inference.engine import Completion, Sampling
 from cai_bootstrap.inference.open import OpenedModel
 from cai_bootstrap.measuring.principles.results import read_principle_results
@@ -22,7 +23,7 @@ from cai_bootstrap.steps.constitution import train as train_step
 from cai_bootstrap.steps.context import StepContext
 from cai_bootstrap.steps.run import run_step
 from cai_bootstrap.training.checkpoints import Checkpoint, mark_success
-from tests.stubs import Stage, StubEngine
+from tests.stubs import Stage, StubEngine, rows_of
 
 THANKS = shipped("examples/constitutions/thanks.yaml")
 STEPS = ("prepare", "baseline", "generate", "train", "evaluate")
@@ -230,3 +231,40 @@ def test_the_results_file_is_refused_after_an_answer_was_changed(bench: Workbenc
         results_file(bench.workspace)
     with pytest.raises(UntrustedResultError):
         read_principle_results(path)
+
+
+def stage1(base: Path, weights: str, pairs: int) -> RunFolder:
+    """A Stage 1 run that left an adapter and pairs."""
+    workspace = RunFolder.at(base).create()
+    FakeTraining(workspace.adapter("d" * 64), "d" * 64, {"base_weights_sha256": weights}).run([pair_of(0)])
+    write_jsonl(workspace.round_data(1).pairs, [pair_of(n) for n in range(pairs)])
+    return workspace
+
+
+def pair_of(number: int) -> PreferencePair:
+    return PreferencePair(
+        id=f"s{number}", instruction_id=f"i{number}", type="question", template="t", prompt=f"What is {number}?\n",
+        chosen=f"It is {number}.", rejected="It is.", chosen_source="response", chosen_id="a", rejected_id="b",
+        rejected_finished=True, principle_id="clear", label_source="constraint",
+    )  # fmt: skip
+
+
+def test_a_stage_1_adapter_is_gone_on_from_with_some_of_its_pairs(bench: Workbench, tmp_path: Path) -> None:
+    start = stage1(tmp_path / "stage1", "a" * 64, pairs=40)
+    bench.run("prepare", "generate", "train", start_from=str(start.base), control="none")
+    marker = json.loads(next(bench.workspace.checkpoints.glob("*/TRAINING_SUCCESS")).read_text())
+    own = len(bench.workspace.round_data(1).pairs.read_text().splitlines())
+    assert marker["replayed"] == round(own * 0.3 / 0.7)
+    assert marker["pairs"] == own + marker["replayed"]
+    assert marker["started_from"] == sha256_file(start.adapter("d" * 64) / "adapter_model.safetensors")
+    first = rows_of(bench.workspace.round_data(1).responses)[0]
+    assert first["prompting"] == "plain"  # the trained model answers as it was taught to be asked
+
+
+def test_an_adapter_of_another_base_or_none_is_refused(bench: Workbench, tmp_path: Path) -> None:
+    other = stage1(tmp_path / "other", "b" * 64, pairs=4)
+    with pytest.raises(UsageError, match="trained on another base"):
+        bench.run("prepare", "generate", start_from=str(other.base))
+    with pytest.raises(DataError, match="holds no finished Stage 1 training"):
+        bench.run("generate", start_from=str(tmp_path / "nothing"))
+    assert not list(bench.workspace.data.glob("*"))

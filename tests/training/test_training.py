@@ -137,6 +137,25 @@ def test_every_lora_parameter_changes(tmp_path: Path, prepared: PreparedModel, m
     assert [name for name in before if bool((before[name] == after[name]).all())] == []
 
 
+def test_a_training_that_starts_from_an_adapter_has_it_as_its_reference_and_changes_it(
+    tmp_path: Path, prepared: PreparedModel, trained: Checkpoint
+) -> None:
+    from safetensors.torch import load_file
+
+    folder = tmp_path / "on/run"
+    further = training(folder, prepared, training__learning_rate=1e-5)
+    further.start = trained.path
+    end = further.run(pairs_of())
+    before, after = (load_file(c.path / "adapter_model.safetensors") for c in (trained, end))
+    assert before.keys() == after.keys()
+    changes = [(after[name] - before[name]).abs().max().item() for name in before]
+    assert min(changes) > 0
+    assert max(changes) < 1e-3  # a few small steps: it began where the other ended, and not at new weights
+    assert (
+        abs(events(folder, "train_step")[0]["figures"]["rewards/margins"]) < 1e-3
+    )  # the reference is the adapter as it was
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["sft", "dpo", "sft+dpo", "joint"])
 def test_every_method_trains_and_lowers_its_loss(tmp_path: Path, prepared: PreparedModel, method: str) -> None:
