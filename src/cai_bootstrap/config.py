@@ -166,7 +166,7 @@ class Steering(Section):
     select: Literal["none", "earlier", "all"] = Field(
         "earlier", description="whose checks a revision must pass: nobody's, those of earlier principles, its own too"
     )
-    show_flawless: bool = Field(False, description="show, while revising, demonstrations in which nothing is wrong")
+    show_flawless: bool = Field(True, description="show demonstrations without a fault, but for conditional principles")
     shown: int = Field(0, ge=0, description="demonstrations in a prompt, drawn for each; 0 shows all")
     redraws: int = Field(3, ge=0, description="further draws of a revision that fails such a check")
     redraw_temperature: float = Field(0.8, gt=0)

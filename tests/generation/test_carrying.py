@@ -38,8 +38,8 @@ def test_nothing_is_carried_from_nobody_or_from_a_principle_that_rewrites() -> N
         assert carried(CAREFUL.demonstrations, earlier, Random(0)) == list(CAREFUL.demonstrations)
 
 
-def test_flawless_demonstrations_are_shown_on_request_alone() -> None:
-    shown = turn_cases(THANKS, (), seed=0, use="x", exclude="")
+def test_flawless_demonstrations_are_shown_unless_they_are_left_out() -> None:
+    assert len(turn_cases(THANKS, (), seed=0, use="x", exclude="")) == 3
+    shown = turn_cases(THANKS, (), seed=0, use="x", exclude="", show_flawless=False)
     assert len(shown) == 2
     assert not [d for d in shown if d.flawless]
-    assert len(turn_cases(THANKS, (), seed=0, use="x", exclude="", show_flawless=True)) == 3

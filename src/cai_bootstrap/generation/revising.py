@@ -293,7 +293,7 @@ class Reviser:
         steering = self.config.steering
         own = turn_cases(
             principle, earlier, seed=seed, use=use, exclude=case.prompt.text,
-            show_flawless=steering.show_flawless, most=steering.shown,
+            show_flawless=steering.show_flawless and principle.matched is None, most=steering.shown,
         )  # fmt: skip
         return own or worked_examples(Random(f"{seed}:{use}").sample(open_exemplars(), CRITIC_EXAMPLES), seed=seed)
 

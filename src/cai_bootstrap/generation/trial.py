@@ -116,7 +116,9 @@ def _attempt(asked: _Asked, critique: str, completion: Completion) -> Attempt:
 
 
 def _cases(principle: Principle, question: str, *, seed: int) -> Sequence[Case]:
-    own = turn_cases(principle, (), seed=seed, use=f"try:{question}", exclude=question)
+    own = turn_cases(
+        principle, (), seed=seed, use=f"try:{question}", exclude=question, show_flawless=principle.matched is None
+    )
     return own or worked_examples(_exemplars(question, CRITIC_EXAMPLES, seed), seed=seed)
 
 

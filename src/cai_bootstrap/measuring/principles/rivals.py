@@ -130,12 +130,8 @@ class Prompting:
         """What stands before a case: the principle's own demonstrations, else shared worked examples."""
         place = self.principles.index(principle)
         earlier = [p for p in self.principles[:place] if not p.applies_to or prompt.kind in p.applies_to]
-        # Where a conditional principle applies, only its flawless demonstrations can tell.
-        flawless = principle.matched is not None
-        own = turn_cases(
-            principle, earlier, seed=self.seed, use=f"rival:{use}:{prompt.id}", exclude=prompt.text,
-            show_flawless=flawless,
-        )  # fmt: skip
+        # Where a conditional principle applies, only its flawless demonstrations can tell: all are shown.
+        own = turn_cases(principle, earlier, seed=self.seed, use=f"rival:{use}:{prompt.id}", exclude=prompt.text)
         if own:
             return own
         seed = self._own_seed(prompt)

@@ -69,9 +69,9 @@ def _trained(
         context.progress.say(f"{len(checked.faults)} of {total} pairs do not train: {checked.fault_counts}")
     figures = {"sound": len(checked.sound), "faults": checked.fault_counts, **checked.figures.as_json()}
     write_json(report, PreflightReport.model_validate(figures).as_json())
-    found = find_checkpoint(context.workspace.checkpoints, expected)
-    if found is not None:
-        return found
+    checkpoint = find_checkpoint(context.workspace.checkpoints, expected)
+    if checkpoint is not None:
+        return checkpoint
     start = start_checkpoint(config, context.prepared())
     return TrainingRun(
         config=config,
