@@ -6,12 +6,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from stubs import Cai, StubEngine, config_of, progress_at
 
 from cai_bootstrap.errors import EngineError, UsageError
 from cai_bootstrap.inference import models
 from cai_bootstrap.inference.engine import Completion
+from cai_bootstrap.inference.gguf_reading import read_once
 from cai_bootstrap.inference.guard import SENTINELS, inspect_base
 from cai_bootstrap.inference.models import check_model, prepare, uncollected
 from cai_bootstrap.inference.transformers_engine import load
@@ -390,3 +392,24 @@ def test_garbage_is_collected_again_after_loading_also_when_loading_fails(folder
     with pytest.raises(UsageError, match="cannot be loaded"):
         load(prepared, precision="fp32")
     assert gc.isenabled()
+
+
+def test_a_gguf_file_is_read_once_and_as_the_library_reads_it(tmp_path: Path) -> None:
+    import gguf
+
+    path = tmp_path / "small.gguf"
+    writer = gguf.GGUFWriter(path, "gemma3")
+    writer.add_array("tokenizer.ggml.tokens", ["<bos>", "a", "ä"])
+    writer.add_tensor("token_embd.weight", np.arange(6, dtype=np.float32).reshape(3, 2))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    usual = gguf.GGUFReader(path)
+    with read_once():
+        reader = gguf.GGUFReader(path)
+        assert gguf.GGUFReader(path) is reader
+    assert gguf.GGUFReader is type(usual)
+    assert list(reader.fields) == list(usual.fields)
+    assert reader.fields["tokenizer.ggml.tokens"].contents() == ["<bos>", "a", "ä"]
+    assert reader.tensors[0].data.tolist() == usual.tensors[0].data.tolist()

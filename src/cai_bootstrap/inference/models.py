@@ -21,6 +21,7 @@ from filelock import FileLock
 
 from cai_bootstrap.errors import EngineError, UsageError
 from cai_bootstrap.files import fingerprint, sha256_file, write_atomic, write_json
+from cai_bootstrap.inference.gguf_reading import read_once
 from cai_bootstrap.inference.loading import load_reported, misfit, read_config, refuse_misfit, refuse_other_sources
 from cai_bootstrap.inference.weight_files import (
     Tensor,
@@ -162,15 +163,16 @@ def _convert(gguf: Path, folder: Path) -> bool:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name, trust_remote_code=False)
-        model, report = AutoModelForCausalLM.from_pretrained(
-            str(gguf.parent),
-            gguf_file=gguf.name,
-            dtype=torch.float32,
-            trust_remote_code=False,
-            ignore_mismatched_sizes=True,
-            output_loading_info=True,
-        )
+        with read_once(), uncollected():
+            tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name, trust_remote_code=False)
+            model, report = AutoModelForCausalLM.from_pretrained(
+                str(gguf.parent),
+                gguf_file=gguf.name,
+                dtype=torch.float32,
+                trust_remote_code=False,
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+            )
     except Exception as error:  # a damaged file fails in as many ways as its reader has steps
         raise UsageError(f"{gguf}: transformers cannot read this GGUF file: {error}") from error
     if fault := misfit(report, model.config):
