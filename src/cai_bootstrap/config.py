@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.fields import FieldInfo
 
 from cai_bootstrap.errors import UsageError
+from cai_bootstrap.processor import quick_precision
 from cai_bootstrap.shipped import shipped
 from cai_bootstrap.yaml_files import read_yaml
 
@@ -56,6 +57,7 @@ def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split("+") if name.strip()]
 
 
+AUTO = "auto"
 Count = Literal["auto"] | Annotated[int, Field(ge=1)]
 Precision = Annotated[Literal["fp32", "bf16", "fp16", "int8", "fp8"], BeforeValidator(_never_four_bit)]
 
@@ -171,6 +173,9 @@ class Steering(Section):
     redraws: int = Field(3, ge=0, description="further draws of a revision that fails such a check")
     redraw_temperature: float = Field(0.8, gt=0)
     by_twins: bool = Field(False, description="tell a conditional principle that it applies to one prompt of each pair")
+    chosen_share: float = Field(
+        1 / 3, gt=0, le=0.5, description="of a conditional principle's prompts, the clearest for each side, that train"
+    )
     outside: float = Field(0.25, ge=0, le=0.9, description="share of training prompts outside a principle's kinds")
     replay: float = Field(0.3, ge=0, le=1, description="share of Stage 1 pairs among those that train, with --from")
     threshold: float = Field(0.8, gt=0, lt=1, description="rate from which a principle counts as held")
@@ -204,7 +209,9 @@ class RunConfig(Section):
     start_from: Path | None = Field(None, description="base directory whose Stage 1 adapter is trained on")
     control: str = Field("shipped", description="another constitution, run through the same pipeline; none: without")
     seed: int = 0
-    precision: Precision = "fp32"
+    precision: Precision = Field(
+        "fp32", description="auto: bf16 on a GPU and on a processor that multiplies it, else fp32"
+    )
     engine: Literal["auto", "transformers", "vllm"] = "auto"
     workers: Count = Field("auto", description="processes that generate and evaluate; auto: one a GPU")
     threads: int = Field(0, ge=0, description="CPU threads; 0 takes all")
@@ -286,6 +293,10 @@ def resolve(
             # A number of instructions holds for every round, or `--count 200` would ask a preset's 12,000 later.
             values.pop("generation.later_count", None)
             origins["generation.later_count"] = "default"
+    if values.get("precision") == AUTO:
+        # What is recorded, compared and gone on with is a precision: on another machine, `auto` may be another one.
+        values["precision"], reason = quick_precision()
+        origins["precision"] += f", auto: {reason}"
     try:
         config = RunConfig.model_validate(_nest(values))
     except ValidationError as error:
