@@ -9,13 +9,13 @@ from stubs import Cai, StubEngine
 
 from cai_bootstrap.constitution import load_constitution
 from cai_bootstrap.errors import UsageError
-from cai_bootstrap.generation.draft import draft, reasons, write_draft
+from cai_bootstrap.generation.draft import draft, incomplete, reasons, write_draft
 from cai_bootstrap.generation.principles import load_checked
 from cai_bootstrap.generation.trial import QUESTIONS, attempts, first_answers
-from cai_bootstrap.inference.devices import quick_precision
 from cai_bootstrap.inference.engine import Completion, Sampling
 from cai_bootstrap.inference.models import PreparedModel
 from cai_bootstrap.inference.open import OpenedModel
+from cai_bootstrap.processor import quick_precision
 from cai_bootstrap.shipped import shipped
 
 ALONE = """\
@@ -113,6 +113,34 @@ def test_a_principle_with_fewer_than_two_proposals_stays_written_alone(path: Pat
     made = draft(engine, load_constitution(path), seed=0)
     assert made.too_few == ["thanks", "kind"]
     assert [p.demonstrations for p in write_draft(path, tmp_path / "new.yaml", made).principles] == [(), ()]
+
+
+def test_a_draft_goes_on_with_the_cases_that_a_principle_has(tmp_path: Path) -> None:
+    source = shipped("examples/constitutions/thanks.yaml")
+    whole = load_constitution(source).principles[0]
+    content = yaml.safe_load(source.read_text(encoding="utf-8"))
+    content["principles"][0]["demonstrations"] = content["principles"][0]["demonstrations"][:2]
+    short = tmp_path / "short.yaml"
+    short.write_text(yaml.safe_dump(content), encoding="utf-8")
+
+    def thanking(prompt: str, sampling: Sampling) -> Completion:
+        if not prompt.endswith("Critique:"):
+            return answering(prompt, sampling)
+        return Completion(" Thanks are missing.\nBetter answer: Thank you for asking. It is so.", "stop", 9)
+
+    engine = StubEngine(thanking)
+    made = draft(engine, load_constitution(short), seed=0, wanted=5)
+    assert (made.owned, len(made.kept["thanks"]), made.too_few) == ({"thanks": 2}, 3, [])
+    asked = [prompt for prompt in engine.prompts if prompt.endswith("Critique:")]
+    assert all(case.instruction in prompt for prompt in asked for case in whole.demonstrations[:2])
+    assert not any(
+        other.text in prompt
+        for prompt in asked
+        for other in load_constitution(shipped("constitution_v2.yaml")).principles
+    )
+    (written,) = write_draft(short, tmp_path / "new.yaml", made).principles
+    assert [case.by for case in written.demonstrations] == ["person"] * 2 + ["model"] * 3
+    assert not incomplete(load_constitution(tmp_path / "new.yaml"), 5)
 
 
 def test_a_draft_of_version_1_keeps_its_name(tmp_path: Path) -> None:
@@ -236,9 +264,11 @@ def test_draft_writes_a_file_that_check_takes(path: Path, tmp_path: Path, cai: C
     [("fpu sse2 avx512_bf16", "bf16"), ("fpu amx_bf16 sse2", "bf16"), ("fpu avx512f sse2", "fp32")],
 )
 def test_the_quick_precision_is_bf16_where_the_processor_multiplies_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: str, precision: str
+    tmp_path: Path, flags: str, precision: str
 ) -> None:
-    monkeypatch.setattr("cai_bootstrap.inference.devices.gpu_count", lambda: 0)
+    none = tmp_path / "no-driver"
     (tmp_path / "cpuinfo").write_text(f"processor : 0\nflags : {flags}\n")
-    assert quick_precision(tmp_path / "cpuinfo")[0] == precision
-    assert quick_precision(tmp_path / "absent")[0] == "fp32"
+    assert quick_precision(tmp_path / "cpuinfo", none)[0] == precision
+    assert quick_precision(tmp_path / "absent", none)[0] == "fp32"
+    none.touch()
+    assert quick_precision(tmp_path / "absent", none) == ("bf16", "on a GPU")

@@ -86,21 +86,30 @@ def attempt(file: Path, questions: tuple[str, ...], ids: tuple[str, ...], settin
 @constitution.command("draft", cls=HelpWithBase)
 @click.argument("file", type=_PATH)
 @click.option("--out", "target", type=_PATH, required=True, help="The new file.")
-@click.option("--wanted", default=6, show_default=True, type=click.IntRange(min=2, max=10), help="For each principle.")
+@click.option(
+    "--wanted",
+    default=6,
+    show_default=True,
+    type=click.IntRange(min=2, max=10),
+    help="Demonstrations for each principle, its own among them.",
+)
 @configured_by("--model", "--seed", "--precision")
 @json_option
 def draft(file: Path, target: Path, wanted: int, settings: Settings, as_json: bool) -> None:
-    """Let the model propose demonstrations for principles without any, marked `by: model`, for a person to read."""
+    """Let the model propose the demonstrations that principles lack, marked `by: model`, for a person to read.
+
+    From a text alone a small model proposes little that is of use. Write two demonstrations, and it goes on with them.
+    """
     from cai_bootstrap.errors import UsageError
     from cai_bootstrap.generation.draft import draft as propose
-    from cai_bootstrap.generation.draft import reasons, write_draft
-    from cai_bootstrap.generation.principles import load_checked, written_alone
+    from cai_bootstrap.generation.draft import incomplete, reasons, write_draft
+    from cai_bootstrap.generation.principles import load_checked
 
     loaded = load_checked(file)
     if target.exists():
         raise UsageError(f"{target}: is there already; name a new file with --out, so that nothing of yours is lost")
-    if not written_alone(loaded):
-        raise UsageError(f"{file}: each principle has demonstrations already, so there is nothing to draft")
+    if not incomplete(loaded, wanted):
+        raise UsageError(f"{file}: each principle has {wanted} demonstrations already, so there is nothing to draft")
     engine, precision = _engine(settings)
     made = propose(engine, loaded, seed=settings.resolve().config.seed, wanted=wanted)
     written = write_draft(file, target, made)
@@ -139,9 +148,9 @@ def _engine(settings: Settings) -> "tuple[Engine, str]":
     resolved = settings.resolve()
     config = resolved.config
 
-    from cai_bootstrap.inference.devices import quick_precision
     from cai_bootstrap.inference.models import prepare
     from cai_bootstrap.inference.open import open_model
+    from cai_bootstrap.processor import quick_precision
 
     def aside(message: str) -> None:
         say(message, err=True)

@@ -1,8 +1,9 @@
-"""The model proposes demonstrations for principles that have none, for a person to read and mend.
+"""The model proposes demonstrations for principles that have too few, for a person to read and mend.
 
-It is shown the shipped principles, each before one case of its own, and then the bare principle with a question and its
-own answer: it goes on with a critique and a better answer. Several draws, filtered; what is kept is marked `by: model`.
-On a small model many proposals are poor: the filters find what is no case at all, and only a person finds the rest.
+A principle that has none is asked for after the shipped ones, each before one case of its own; one that has some, after
+its own cases, which a small model goes on with far better. It is given a question and its own answer, and goes on with
+a critique and a better answer. Several draws, filtered; what is kept is marked `by: model`. On a small model many
+proposals are poor: the filters find what is no case at all, and only a person finds the rest.
 """
 
 import random
@@ -48,34 +49,48 @@ BETTER = "\nBetter answer:"
 
 @dataclass
 class Draft:
-    """What was proposed: the kept cases of each principle, and why others were dropped (reason: count)."""
+    """What was proposed: the kept cases of each principle, and why others were dropped (reason: count).
+
+    `owned` counts the cases that a principle had before.
+    """
 
     kept: dict[str, list[Demonstration]] = field(default_factory=dict)
     dropped: dict[str, Counter[str]] = field(default_factory=dict)
+    owned: dict[str, int] = field(default_factory=dict)
 
     @property
     def too_few(self) -> list[str]:
-        """The principles that got fewer cases than a constitution may hold; they stay written alone."""
-        return [id for id, cases in self.kept.items() if len(cases) < MIN_DEMONSTRATIONS]
+        """The principles that have fewer cases than a constitution may hold; they stay written alone."""
+        return [id for id, cases in self.kept.items() if self.owned[id] + len(cases) < MIN_DEMONSTRATIONS]
+
+
+def incomplete(constitution: Constitution, wanted: int = WANTED) -> list[Principle]:
+    """The principles with fewer than `wanted` demonstrations."""
+    return [p for p in constitution.principles if len(p.demonstrations) < wanted]
 
 
 def draft(engine: Engine, constitution: Constitution, *, seed: int, wanted: int = WANTED) -> Draft:
-    """Propose up to `wanted` demonstrations for each principle that has none.
+    """Propose as many demonstrations for each principle as it lacks of `wanted`.
 
     Raises EngineError if the engine fails for good.
     """
     questions = (*QUESTIONS, *MORE_QUESTIONS)
-    bare = [p for p in constitution.principles if not p.demonstrations]
-    made = Draft({p.id: [] for p in bare}, {p.id: Counter() for p in bare})
-    if not bare:
+    drafted = incomplete(constitution, wanted)
+    made = Draft(
+        {p.id: [] for p in drafted},
+        {p.id: Counter() for p in drafted},
+        {p.id: len(p.demonstrations) for p in drafted},
+    )
+    if not drafted:
         return made
     answers = first_answers(engine, questions, seed=seed)
     for draw in range(DRAWS):
         asked = [
             (p, q, a)
-            for p in bare
+            for p in drafted
             for q, a in zip(questions, answers, strict=True)
-            if len(made.kept[p.id]) < wanted and all(d.instruction != q for d in made.kept[p.id])
+            if len(p.demonstrations) + len(made.kept[p.id]) < wanted
+            and all(d.instruction != q for d in (*p.demonstrations, *made.kept[p.id]))
         ]
         prompts = [_prompt(p, q, a, seed=seed + draw) for p, q, a in asked]
         sampling = Sampling(
@@ -88,7 +103,7 @@ def draft(engine: Engine, constitution: Constitution, *, seed: int, wanted: int 
             fault = _fault(principle, case, ended=completion.ended_by != "length")
             if fault is not None:
                 made.dropped[principle.id][fault] += 1
-            elif len(made.kept[principle.id]) < wanted:
+            elif len(principle.demonstrations) + len(made.kept[principle.id]) < wanted:
                 made.kept[principle.id].append(case)
     return made
 
@@ -105,8 +120,9 @@ def write_draft(source: Path, target: Path, made: Draft) -> Constitution:
     content.pop("version", None)
     for row in content["principles"]:
         cases = made.kept.get(" ".join(str(row["id"]).split()), [])
-        if len(cases) >= MIN_DEMONSTRATIONS:
-            row["demonstrations"] = [asdict(case) for case in cases]
+        owned = row.get("demonstrations") or []
+        if cases and len(owned) + len(cases) >= MIN_DEMONSTRATIONS:
+            row["demonstrations"] = [*owned, *(asdict(case) for case in cases)]
     head = "# Demonstrations marked `by: model` are proposals: read each, mend it, and write your name or `person`.\n"
     whole = {"name": name, "version": 2, "principles": content["principles"]}
     write_atomic(target, head + yaml.safe_dump(whole, sort_keys=False, allow_unicode=True, width=100))
@@ -114,13 +130,20 @@ def write_draft(source: Path, target: Path, made: Draft) -> Constitution:
 
 
 def _prompt(principle: Principle, question: str, answer: str, *, seed: int) -> str:
-    """The shipped principles with one flawed case each, in seeded order, then the principle at hand, left open."""
+    """Worked cases in seeded order, then the principle at hand, left open.
+
+    The cases are the principle's own flawed ones; where it has none, one of each shipped principle.
+    """
     order = random.Random(f"draft:{seed}:{principle.id}:{question}")
+    own = [(principle, case) for case in principle.demonstrations if not case.flawless]
+    cases = own or [
+        (other, order.choice([d for d in other.demonstrations if not d.flawless]))
+        for other in _shipped()
+        if other.text != principle.text
+    ]
     shown = [
         f"{_open(other.text, case.instruction, case.answer)} {case.critique}{BETTER} {case.better}\n\n"
-        for other in order.sample(_shipped(), len(_shipped()))
-        if other.text != principle.text
-        for case in [order.choice([d for d in other.demonstrations if not d.flawless])]
+        for other, case in order.sample(cases, len(cases))
     ]
     return "".join(shown) + _open(principle.text, question, answer)
 

@@ -119,8 +119,9 @@ class Reviser:
                 own = [prompt for prompt in prompts if prompt.principle == principle.id]
                 if principle.matched is not None and own:
                     choices += decide(
-                        self.engine, principle, own, seed=self.config.seed, by_twins=self.config.steering.by_twins
-                    )
+                        self.engine, principle, own, seed=self.config.seed,
+                        share=self.config.steering.chosen_share, by_twins=self.config.steering.by_twins,
+                    )  # fmt: skip
         write_jsonl(path, choices)
         hashes.write_whole(path)
         return choices

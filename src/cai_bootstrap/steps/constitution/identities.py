@@ -13,7 +13,8 @@ from cai_bootstrap.steps.context import StepContext
 from cai_bootstrap.steps.data import stored_identity
 from cai_bootstrap.training.checkpoints import Checkpoint, find_checkpoint
 
-STEERING = ("select", "show_flawless", "shown", "redraws", "redraw_temperature", "outside", "by_twins")
+STEERING = ("select", "show_flawless", "shown", "redraws", "redraw_temperature", "outside", "by_twins",
+            "chosen_share")  # fmt: skip
 GENERATION = ("chunk", "max_new_tokens", "critique_tokens", "top_p")
 UNTRAINED = {"watch_every", "watch_items", "save_every", "rounds", "min_gain", "processes"}
 
