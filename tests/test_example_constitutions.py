@@ -1,6 +1,5 @@
 """The shipped conditional constitutions: enough matched pairs, each a topic of its own, that leak nothing."""
 
-from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -61,12 +60,11 @@ def test_no_demonstration_is_a_matched_prompt(principle: Principle) -> None:
     assert not prompts & {folded_words(case.instruction) for case in principle.demonstrations}
 
 
-def test_half_of_the_demonstrations_change_nothing_and_all_are_worded_differently(principle: Principle) -> None:
+def test_half_of_the_demonstrations_change_nothing_and_no_topic_stands_twice(principle: Principle) -> None:
     shown = principle.demonstrations
     assert len(shown) >= 6
     assert sum(case.flawless for case in shown) == len(shown) / 2
-    runs = [{words[at : at + 4] for at in range(len(words) - 3)} for words in (folded_words(c.critique) for c in shown)]
-    assert not [one & other for one, other in combinations(runs, 2) if one & other]
+    assert len({folded_words(case.instruction) for case in shown}) == len(shown)
 
 
 def test_check_and_judge_pass_what_was_mended_and_nothing_else(principle: Principle) -> None:
