@@ -120,6 +120,10 @@ def test_a_judge_that_excludes_its_check_is_refused(tmp_path: Path) -> None:
     assert "its check and its judge cannot hold together" in said
 
 
+def test_a_judge_that_is_the_check_is_refused(tmp_path: Path) -> None:
+    assert "its judge is its check once more" in refusal(written(tmp_path, {"check": THANKS, "judge": THANKS}))
+
+
 def test_what_is_written_alone_is_warned_about_once_with_its_ids(tmp_path: Path) -> None:
     constitution = load_checked(written(tmp_path, {"demonstrations": CASES}, {}, {}))
     assert written_alone(constitution) == ["p1", "p2"]

@@ -50,7 +50,7 @@ _FLAGS = (
     Flag("--control", "control", None, "Constitution stage: another constitution (YAML) to compare with, or none."),
     Flag("--count", "generation.count", int, "How many instructions to generate, in each round."),
     Flag("--seed", "seed", int, "Seed of everything that is drawn."),
-    Flag("--precision", "precision", None, "fp32, bf16, fp16, int8 or fp8; never 4-bit."),
+    Flag("--precision", "precision", None, "auto, fp32, bf16, fp16, int8 or fp8; never 4-bit."),
     Flag("--engine", "engine", None, "auto, transformers or vllm (the extra gpu)."),
     Flag("--select", "generation.select", None,
          "Judges that choose: critic, constraint, agreement, gold; joined by +."),

@@ -87,7 +87,9 @@ def _faults(principle: Principle) -> Iterator[str]:
             yield f"the check {fault}"
     if judge is not None and (fault := _blind(judge, principle)):
         yield f"the judge {fault}"
-    if check is not None and judge is not None and (reason := clash(check, judge)):
+    if check is not None and judge == check:
+        yield "its judge is its check once more, so nothing judges apart from what chooses; write another, or leave it out"
+    elif check is not None and judge is not None and (reason := clash(check, judge)):
         yield f"its check and its judge cannot hold together: {reason}"
 
 
