@@ -88,7 +88,7 @@ def _faults(principle: Principle) -> Iterator[str]:
     if judge is not None and (fault := _blind(judge, principle)):
         yield f"the judge {fault}"
     if check is not None and judge == check:
-        yield "its judge is its check once more, so nothing judges apart from what chooses; write another, or leave it out"
+        yield "its judge is its check once more, so nothing is judged apart; write another, or leave it out"
     elif check is not None and judge is not None and (reason := clash(check, judge)):
         yield f"its check and its judge cannot hold together: {reason}"
 
