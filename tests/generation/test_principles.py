@@ -97,7 +97,7 @@ def test_a_rule_that_tells_no_answer_from_another_is_refused(
 def test_a_rule_that_some_plausible_answer_keeps_and_another_breaks_is_taken(
     tmp_path: Path, rule: dict[str, Any]
 ) -> None:
-    load_checked(written(tmp_path, {"check": rule, "judge": rule}))
+    load_checked(written(tmp_path, {"check": rule}, {"judge": rule}))
 
 
 def test_two_checks_that_cannot_hold_together_are_refused(tmp_path: Path) -> None:
