@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cai_bootstrap.config import RunConfig, resolve
-from cai_bootstrap.errors import DataError, UntrustedResultError, UsageError
+from cai_bootstrap.errors import CaiError, DataError, UntrustedResultError, UsageError
 from cai_bootstrap.files import sha256_file, write_jsonl
 from cai_bootstrap.inference.engine import Completion, Sampling
 from cai_bootstrap.inference.open import OpenedModel
@@ -207,6 +207,22 @@ def test_without_a_control_nothing_is_said_of_steering(bench: Workbench) -> None
     assert results.principles["thanks"].steers is None
     assert results.principles["thanks"].control is None
     assert not bench.workspace.control_data.path.exists()
+
+
+def test_too_few_pairs_are_told_before_anything_trains(bench: Workbench, tmp_path: Path) -> None:
+    bench.run("prepare", "baseline")
+    with pytest.raises(CaiError, match=r"the constitution 'thanks' kept \d+ pairs of 24 prompts, at least 1000 are"):
+        bench.run("generate", pairs__min_pairs=1000)
+    control = tmp_path / "control.yaml"
+    cases = [
+        {"instruction": f"What is a {thing}?", "answer": "It is nice.", "critique": "No zebra.", "better": "A zebra."}
+        for thing in ("kite", "box")
+    ]
+    check = {"check": "contains", "words": ["zebra"]}
+    zebra = {"id": "zebra", "category": "helpful", "text": "Zebras.", "check": check, "demonstrations": cases}
+    control.write_text(json.dumps({"name": "control", "version": 2, "principles": [zebra]}), encoding="utf-8")
+    with pytest.raises(CaiError, match=r"the control 'control' kept 0 pairs of 24 prompts.*--control none"):
+        bench.run("generate", steering__select="all", control=str(control), force_data=True)
 
 
 def test_a_control_that_shares_a_check_is_refused(bench: Workbench) -> None:

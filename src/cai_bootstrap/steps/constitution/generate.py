@@ -5,11 +5,12 @@ from pathlib import Path
 
 from cai_bootstrap.batches import ChunkHashes
 from cai_bootstrap.constitution import Constitution
-from cai_bootstrap.errors import UntrustedResultError
-from cai_bootstrap.files import fingerprint, write_json, write_jsonl
+from cai_bootstrap.errors import CaiError, UntrustedResultError
+from cai_bootstrap.files import fingerprint, read_json, write_json, write_jsonl
 from cai_bootstrap.generation.revising import Reviser
 from cai_bootstrap.inference.open import OpenedModel, open_model
 from cai_bootstrap.records import Prompt
+from cai_bootstrap.run.counts import SteeringSummary
 from cai_bootstrap.run.folder import DataFolder
 from cai_bootstrap.run.markers import Outputs
 from cai_bootstrap.steps.constitution.identities import both, data_identity
@@ -31,10 +32,10 @@ def run(context: StepContext, _: str) -> dict[str, Path]:
     for data, constitution in both(context, inputs):
         decided_by = data_identity(context, inputs, constitution)
         _begin(context, data, decided_by, len(inputs.training(context.config, constitution)))
-        if data.summary.exists():
-            continue
-        opened = opened or _open(context, inputs)
-        _revise(context, opened, inputs, data, constitution, fingerprint(decided_by))
+        if not data.summary.exists():
+            opened = opened or _open(context, inputs)
+            _revise(context, opened, inputs, data, constitution, fingerprint(decided_by))
+        _must_train(context, data, constitution)
     write_jsonl(context.data.prompts, _frozen(context, inputs))
     outputs = context.data.steering_outputs(len(inputs.constitution.principles))
     if inputs.control is not None:
@@ -92,6 +93,19 @@ def _revise(
     summary = reviser.run(prompts, data_fingerprint)
     counted = summary.model_copy(update={"requested": len(prompts), "prompts_sha256": inputs.prompts.sha256})
     write_json(data.summary, counted.as_json())
+
+
+def _must_train(context: StepContext, data: DataFolder, constitution: Constitution) -> None:
+    """Refuse too few pairs here, before one of the two constitutions has trained for nothing."""
+    summary, needed = SteeringSummary.model_validate(read_json(data.summary)), context.config.pairs.min_pairs
+    if summary.pairs >= needed:
+        return
+    control = data == context.workspace.control_data
+    remedy = "give another control (--control FILE), or none (--control none)" if control else "ask for more (--count)"
+    raise CaiError(
+        f"{'the control' if control else 'the constitution'} '{constitution.name}' kept {summary.pairs} pairs of "
+        f"{summary.produced} prompts, at least {needed} are needed to train; {data.rejected} has the reasons; {remedy}"
+    )
 
 
 def _frozen(context: StepContext, inputs: Inputs) -> list[Prompt]:
