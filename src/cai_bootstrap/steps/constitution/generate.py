@@ -98,7 +98,7 @@ def _revise(
 def _must_train(context: StepContext, data: DataFolder, constitution: Constitution) -> None:
     """Refuse too few pairs here, before one of the two constitutions has trained for nothing."""
     summary, needed = SteeringSummary.model_validate(read_json(data.summary)), context.config.pairs.min_pairs
-    if summary.pairs >= needed:
+    if (summary.pairs or 0) >= needed:
         return
     control = data == context.workspace.control_data
     remedy = "give another control (--control FILE), or none (--control none)" if control else "ask for more (--count)"
