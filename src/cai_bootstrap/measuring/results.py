@@ -9,16 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from cai_bootstrap.errors import DataError, UntrustedResultError
-from cai_bootstrap.files import read_json, write_json
+from cai_bootstrap.files import write_json
 from cai_bootstrap.judging.scorers import SCORER_VERSION, judge
 from cai_bootstrap.judging.statistics import THRESHOLD_PERCENT, meets_gate
 from cai_bootstrap.judging.suite import NAMED_SUITES, Suite, load_suite
 from cai_bootstrap.measuring.conditions import Conditions
 from cai_bootstrap.measuring.declared import (
-    SIDES,
     Factors,
     Gate,
     ItemRow,
@@ -43,9 +40,9 @@ from cai_bootstrap.measuring.disagreements import (
     verdict_faults,
 )
 from cai_bootstrap.measuring.figures import SideFigures
-from cai_bootstrap.measuring.stages import other_stage
+from cai_bootstrap.measuring.parsing import parse_results_file
 from cai_bootstrap.measuring.summary import Answers, compute_statistics, summarise
-from cai_bootstrap.measuring.wording import one_line, short
+from cai_bootstrap.measuring.wording import one_line
 from cai_bootstrap.records import Answer, EvalItem
 from cai_bootstrap.run.folder import INSTRUCTIONS
 
@@ -141,7 +138,7 @@ def read_results(path: Path, suite: Suite | None = None) -> Results:
 
     `suite` is needed for a user's own suite. Raises UntrustedResultError naming the first thing that disagrees.
     """
-    claims, raw = _parse(path)
+    claims, raw = parse_results_file(path, ResultsFile, INSTRUCTIONS, SCHEMA_VERSION)
     suite = suite or _suite_of(path, claims)
     return _believed(path, claims, raw, suite)
 
@@ -154,7 +151,7 @@ def read_older_results(path: Path, suite: Suite | None = None) -> tuple[Results,
 
     Raises UntrustedResultError naming the first thing that disagrees, or if the file is of these scorers.
     """
-    claims, raw = _parse(path)
+    claims, raw = parse_results_file(path, ResultsFile, INSTRUCTIONS, SCHEMA_VERSION)
     suite = suite or _suite_of(path, claims)
     version = claims.conditions.scorer_version
     if not 1 <= int(version) < int(SCORER_VERSION):
@@ -197,37 +194,6 @@ def _believed(path: Path, claims: ResultsFile, raw: Mapping[str, Any], suite: Su
 def _must_agree(path: Path, faults: Iterator[str]) -> None:
     if (fault := next(faults, None)) is not None:
         raise UntrustedResultError(f"{path}: {one_line(fault)}; the file cannot be trusted, evaluate again")
-
-
-def _parse(path: Path) -> tuple[ResultsFile, dict[str, Any]]:
-    try:
-        raw = read_json(path)
-    except DataError as error:
-        raise UntrustedResultError(f"{error}; a results file must be there, whole and untouched") from error
-    if not isinstance(raw, dict):
-        raise UntrustedResultError(f"{path}: not a results file: it holds no JSON object")
-    if why := other_stage(raw, INSTRUCTIONS):
-        raise UntrustedResultError(f"{path}: {why}")
-    if raw.get("schema_version") != SCHEMA_VERSION or isinstance(raw["schema_version"], bool):
-        version = raw.get("schema_version")
-        raise UntrustedResultError(f"{path}: schema_version is {short(version)}, this version reads {SCHEMA_VERSION}")
-    try:
-        claims = ResultsFile.model_validate(raw, strict=True)
-    except ValidationError as error:
-        raise UntrustedResultError(f"{path}: {one_line(_first_problem(error))}") from error
-    return claims, raw
-
-
-def _first_problem(error: ValidationError) -> str:
-    problem = error.errors()[0]
-    where = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] != "extra_forbidden":
-        value = problem["input"]
-        shown = "" if isinstance(value, dict | list) else f", not {short(value)}"
-        return f"{where}: {problem['msg']}{shown}"
-    if where.startswith("models.") and where.count(".") == 1:
-        return f"{where} is no side; the sides are {', '.join(SIDES)}"
-    return f"{where} is not part of a results file"
 
 
 def _suite_of(path: Path, claims: ResultsFile) -> Suite:

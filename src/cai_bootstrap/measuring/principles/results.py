@@ -14,10 +14,11 @@ from pydantic import ValidationError
 
 from cai_bootstrap.constitution import Constitution, Principle
 from cai_bootstrap.errors import DataError, UntrustedResultError
-from cai_bootstrap.files import read_json, write_json
+from cai_bootstrap.files import write_json
 from cai_bootstrap.judging.scorers import SCORER_VERSION
 from cai_bootstrap.measuring.conditions import Conditions
 from cai_bootstrap.measuring.disagreements import differences
+from cai_bootstrap.measuring.parsing import first_problem, parse_results_file
 from cai_bootstrap.measuring.principles.beside_block import Beside, beside_faults
 from cai_bootstrap.measuring.principles.declared import (
     Arms,
@@ -52,7 +53,7 @@ from cai_bootstrap.measuring.principles.judged import judge_answer
 from cai_bootstrap.measuring.principles.kinds import added_words
 from cai_bootstrap.measuring.principles.summary import THRESHOLD, summarise
 from cai_bootstrap.measuring.results import Measured
-from cai_bootstrap.measuring.stages import is_principle_file, other_stage
+from cai_bootstrap.measuring.stages import is_principle_file
 from cai_bootstrap.measuring.wording import one_line, short
 from cai_bootstrap.records import Prompt
 from cai_bootstrap.run.folder import CONSTITUTION
@@ -162,7 +163,7 @@ def read_principle_results(path: Path, constitution: Constitution | None = None)
 
     With `constitution` the file must be of it. Raises UntrustedResultError naming the first thing that disagrees.
     """
-    claims, raw = _parse(path)
+    claims, raw = parse_results_file(path, PrincipleFile, CONSTITUTION, SCHEMA_VERSION)
     if constitution is not None:
         selected = {principle.id for principle in claims.constitution.principles if principle.rule_selected}
         described = _described(constitution, selected).model_dump(mode="json")
@@ -176,7 +177,7 @@ def read_older_principle_results(path: Path) -> PrincipleResults:
     Everything else is checked: judges, prompts, answers, conditions, and that all figures are those of the verdicts as
     they stand. Raises UntrustedResultError naming the first thing that disagrees, or if the file is of these scorers.
     """
-    claims, raw = _parse(path)
+    claims, raw = parse_results_file(path, PrincipleFile, CONSTITUTION, SCHEMA_VERSION)
     version = claims.conditions.scorer_version
     if not version.isdigit() or not 1 <= int(version) < int(SCORER_VERSION):
         raise UntrustedResultError(
@@ -292,30 +293,11 @@ def _must_belong(judging: Judging, prompts: Sequence[Prompt], conditions: Condit
         try:
             arm_factors(arm, measured.factors)
         except ValidationError as error:
-            raise DataError(f"{arm}: these are no declared factors of it: {_first_problem(error)}") from error
+            raise DataError(f"{arm}: these are no declared factors of it: {first_problem(error)}") from error
     if (asked.prompting is None) != (asked.rival is None):
         raise DataError("the rival needs both its answers and a description of its prompting")
     if (asked.control_constitution is None) != (asked.control is None):
         raise DataError("the control needs both its answers and the constitution that it was made by")
-
-
-def _parse(path: Path) -> tuple[PrincipleFile, dict[str, Any]]:
-    try:
-        raw = read_json(path)
-    except DataError as error:
-        raise UntrustedResultError(f"{error}; a results file must be there, whole and untouched") from error
-    if not isinstance(raw, dict):
-        raise UntrustedResultError(f"{path}: not a results file: it holds no JSON object")
-    if why := other_stage(raw, CONSTITUTION):
-        raise UntrustedResultError(f"{path}: {why}")
-    if raw.get("schema_version") != SCHEMA_VERSION or isinstance(raw["schema_version"], bool):
-        version = raw.get("schema_version")
-        raise UntrustedResultError(f"{path}: schema_version is {short(version)}, this version reads {SCHEMA_VERSION}")
-    try:
-        claims = PrincipleFile.model_validate(raw, strict=True)
-    except ValidationError as error:
-        raise UntrustedResultError(f"{path}: {_first_problem(error)}") from error
-    return claims, raw
 
 
 def _gate_settings(path: Path, gate: Mapping[str, Any]) -> tuple[float, bool]:
@@ -331,16 +313,6 @@ def _gate_settings(path: Path, gate: Mapping[str, Any]) -> tuple[float, bool]:
 def _must_agree(path: Path, faults: Any) -> None:
     if (fault := next(faults, None)) is not None:
         raise UntrustedResultError(f"{path}: {one_line(fault)}; the file cannot be trusted, evaluate again")
-
-
-def _first_problem(error: ValidationError) -> str:
-    problem = error.errors()[0]
-    where = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        return one_line(f"{where} is not part of a results file")
-    value = problem["input"]
-    shown = "" if isinstance(value, dict | list) else f", not {short(value)}"
-    return one_line(f"{where}: {problem['msg']}{shown}")
 
 
 def _json(block: Any) -> dict[str, Any]:
