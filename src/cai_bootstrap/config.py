@@ -4,9 +4,8 @@ Precedence: command line > environment (CAI_*) > --config file > preset > defaul
 (`training.epochs`); in the environment dots become two underscores (`CAI_TRAINING__EPOCHS`).
 """
 
-import difflib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -17,6 +16,7 @@ from pydantic.fields import FieldInfo
 from cai_bootstrap.errors import UsageError
 from cai_bootstrap.processor import quick_precision
 from cai_bootstrap.shipped import shipped
+from cai_bootstrap.unknown_keys import nearest, refusal
 from cai_bootstrap.yaml_files import read_yaml
 
 FOUR_BIT = {"4bit", "4-bit", "int4", "nf4", "fp4", "q4", "4"}
@@ -124,7 +124,7 @@ class Training(Section):
     precision: Precision | None = Field(None, description="of the frozen base; None follows `precision`")
     epochs: float = Field(3.0, gt=0)
     max_steps: int = Field(-1, ge=-1, description="-1: as many as the epochs need")
-    batch_size: int = Field(8, ge=1, description="pairs a step on one device")
+    batch_size: int = Field(8, ge=1, description="pairs in a step, all devices together, where `accumulate` is 1")
     accumulate: int = Field(1, ge=1, description="steps whose gradients are added up")
     processes: Count = Field("auto", description="each has a GPU, and they share a step's pairs; auto: one a GPU")
     learning_rate: float = Field(2e-4, gt=0)
@@ -248,6 +248,11 @@ class Resolved(BaseModel):
     origins: dict[str, str]
 
 
+def known_keys() -> list[str]:
+    """Every configuration key by its dotted path, in the order of the model."""
+    return [key for key, _ in _leaves(RunConfig)]
+
+
 def preset_names() -> list[str]:
     """The presets that ship with the product."""
     return sorted(path.stem for path in shipped("configs").glob("*.yaml"))
@@ -280,15 +285,14 @@ def resolve(
     layers.append(("environment", _from_environment(environment)))
     layers.append(("command line", dict(overrides or {})))
 
-    keys = [key for key, _ in _leaves(RunConfig)]
+    keys = known_keys()
     values: Values = {}
     origins = dict.fromkeys(keys, "default")
     for origin, layer in layers:
-        for key, value in layer.items():
-            if key not in keys:
-                raise UsageError(f"{origin}: unknown key '{key}'{_nearest(key, keys)}")
-            values[key] = value
-            origins[key] = origin
+        if unknown := [key for key in layer if key not in keys]:
+            raise UsageError(f"{origin}: {refusal(unknown, keys)}")
+        values |= layer
+        origins |= dict.fromkeys(layer, origin)
         if "generation.count" in layer and "generation.later_count" not in layer:
             # A number of instructions holds for every round, or `--count 200` would ask a preset's 12,000 later.
             values.pop("generation.later_count", None)
@@ -341,7 +345,7 @@ def _leaves(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, F
 def _read_preset(name: str) -> Values:
     path = shipped("configs") / f"{name}.yaml"
     if not path.is_file():
-        raise UsageError(f"unknown preset '{name}'{_nearest(name, preset_names())}; known: {', '.join(preset_names())}")
+        raise UsageError(f"unknown preset '{name}'{nearest(name, preset_names())}; known: {', '.join(preset_names())}")
     return _flatten(_read_yaml(path), f"preset {name}")
 
 
@@ -380,10 +384,3 @@ def _nest(flat: Mapping[str, object]) -> Values:
 def _from_environment(environment: Mapping[str, str]) -> Values:
     names = sorted(name for name in environment if name.startswith("CAI_") and name not in NOT_CONFIG)
     return {name[4:].lower().replace("__", "."): parse_value(environment[name], name) for name in names}
-
-
-def _nearest(key: str, names: Sequence[str]) -> str:
-    # A bare `epochs` means `training.epochs`; compare with whole keys and with their last parts.
-    last_parts = {name.rsplit(".", 1)[-1]: name for name in names}
-    match = difflib.get_close_matches(key, [*names, *last_parts], n=1, cutoff=0.5)
-    return f"; did you mean '{last_parts.get(match[0], match[0])}'?" if match else ""

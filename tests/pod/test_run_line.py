@@ -164,3 +164,8 @@ def test_the_dry_run_shows_the_model_that_will_be_fetched(pod: Pod) -> None:
     ]
     (prepare,) = (line for line in pod.json(*words)["plan"] if "prepare" in line)
     assert prepare.endswith("--preset gemma-270m-gpu --model x/y --set revision=r")
+
+
+def test_an_option_by_trls_name_is_answered_before_it_costs() -> None:
+    with pytest.raises(UsageError, match=r"'--num-train-epochs'\. Here it is training\.epochs\. Give it as `--set "):
+        read_run(settings(), ["--num-train-epochs", "2"])

@@ -16,7 +16,8 @@ from tiny import make_model
 from cai_bootstrap.files import read_json, write_json
 
 CHECKOUT = Path(__file__).parents[2]
-PAGES = [CHECKOUT / "README.md", CHECKOUT / "CONTRIBUTING.md", *sorted((CHECKOUT / "docs").glob("*.md"))]
+ROOT_PAGES = [CHECKOUT / name for name in ("README.md", "CONTRIBUTING.md", "AGENTS.md")]
+PAGES = [*ROOT_PAGES, *sorted((CHECKOUT / "docs").glob("*.md"))]
 # Comments before a block. What cannot be run by a test says what it needs; the rest runs.
 NEEDS = {"gpu", "pod", "the hub", "the network", "a constitution's run"}
 CI = "ci"  # .ci/run does it

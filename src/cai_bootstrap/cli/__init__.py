@@ -110,7 +110,9 @@ def run_command(arguments: list[str], command: click.Command = cli, name: str = 
     except click.Abort:
         return EXIT_INTERRUPTED
     except click.ClickException as error:
-        error.show()
+        from cai_bootstrap.cli.unknown_options import explained
+
+        explained(error).show()
         return EXIT_USAGE
     except SystemExit as error:
         return error.code if isinstance(error.code, int) else 1

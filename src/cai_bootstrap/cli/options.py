@@ -67,6 +67,7 @@ _FLAGS = (
     Flag("--allow-instruct", "allow_instruct", bool, "Do not warn about a base model that looks chat-tuned."),
     Flag("--force-data", "force_data", bool, "Make the data again instead of reusing or refusing them."),
 )  # fmt: skip
+_BASE_DIR = "--base-dir"
 # `--timeout` is no `Flag`, because it sets the key of the step that it names.
 _TIMEOUT = "--timeout"
 
@@ -99,7 +100,7 @@ def _with_flags(command: CommandT, names: set[str]) -> CommandT:
         click.option("--preset", help="A whole run that ships with the product (see `cai config presets`)."),
         click.option("--quick-test", is_flag=True, help="The same as --preset quick-test."),
         click.option("--config", "config_file", type=_FOLDER, help="A YAML file with configuration keys."),
-        click.option("--base-dir", type=_FOLDER, help="Everything a run writes lies under it."),
+        click.option(_BASE_DIR, type=_FOLDER, help="Everything a run writes lies under it."),
     ]
     if _TIMEOUT in names:
         about = "Time limit of a step; may be repeated."
@@ -120,6 +121,14 @@ def _with_flags(command: CommandT, names: set[str]) -> CommandT:
         decorated = option(decorated)
     result: CommandT = decorated
     return result
+
+
+def flag_of(key: str) -> tuple[str, ...]:
+    """The words by which a shared flag sets a configuration key: `("--model", "VALUE")`; none without such a flag."""
+    if key == "paths.base_dir":
+        return _BASE_DIR, "VALUE"
+    found = next((flag for flag in (*_FOLDERS, *_FLAGS) if flag.key == key), None)
+    return () if found is None else (found.name,) if found.kind is bool else (found.name, "VALUE")
 
 
 def _refused(name: str, key: str, *, switch: bool) -> Callable[[Any], Any]:

@@ -10,6 +10,7 @@ import click
 
 from cai_bootstrap.cli.options import Settings, take_settings
 from cai_bootstrap.cli.pod_inputs import own_inputs
+from cai_bootstrap.cli.unknown_options import explained
 from cai_bootstrap.errors import UsageError
 from cai_bootstrap.pod.job import job_argv, job_environment
 from cai_bootstrap.pod.push import pushed_files
@@ -74,7 +75,7 @@ def _parse(command: click.Command, call: Call) -> Settings:
         with command.make_context(call.name, list(call.words)) as context:
             return take_settings(dict(context.params))
     except click.ClickException as error:
-        raise UsageError(f"the pod would refuse these arguments: {error.format_message()}") from None
+        raise UsageError(f"the pod would refuse these arguments: {explained(error).format_message()}") from None
     except click.exceptions.Exit:
         raise UsageError(f"the arguments ask `cai {call.name}` for its help, which needs no pod") from None
 
