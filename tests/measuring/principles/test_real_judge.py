@@ -12,6 +12,7 @@ from cai_bootstrap.inference.models import prepare
 from cai_bootstrap.inference.open import open_model
 from cai_bootstrap.measuring.principles.beside import neutral_perplexity
 from cai_bootstrap.measuring.principles.model_judge import Case, ModelJudge
+from cai_bootstrap.processor import quick_precision
 
 REAL_CACHE = Path(os.environ.get("CAI_CACHE_DIR") or Path.home() / ".cache" / "cai-bootstrap")
 
@@ -22,8 +23,9 @@ def test_yes_and_no_are_single_words_and_the_neutral_text_is_plain(
 ) -> None:
     monkeypatch.setenv("CAI_CACHE_DIR", str(REAL_CACHE))
     engine = open_model(
-        prepare("gemma-3-270m"), engine="transformers", precision="fp32", batch_size=4, tokens_asked=0, say=print
-    ).engine
+        prepare("gemma-3-270m"), engine="transformers", precision=quick_precision()[0], batch_size=4, tokens_asked=0,
+        say=print,
+    ).engine  # fmt: skip
     judge = ModelJudge(engine, thanks(2))
     kept, broken = judge.margins(
         [Case("a", "What is a hat?", "Thanks! A hat is a thing."), Case("b", "What is a hat?", "A hat is a thing.")]
