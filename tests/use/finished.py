@@ -86,7 +86,9 @@ def _make_adapter(folder: Path, context: StepContext, prepared: PreparedModel) -
     from transformers import AutoModelForCausalLM
 
     torch.manual_seed(1)
-    settings = LoraConfig(r=4, lora_alpha=64, target_modules="all-linear", init_lora_weights=False)
+    settings = LoraConfig(
+        r=4, lora_alpha=64, target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM"
+    )
     model = get_peft_model(AutoModelForCausalLM.from_pretrained(prepared.path), settings)
     model.save_pretrained(folder)
     pairs = context.workspace.data / "preference_pairs.jsonl"

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from test_constitution_stage import STEPS, THANKS, FakeTraining, Workbench, config
+from tiny import make_model
 
 from cai_bootstrap.cli import run_command
 from cai_bootstrap.config import dump_yaml, resolve
@@ -33,7 +34,9 @@ Edit = Callable[[dict[str, Any]], None]
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workbench:
     monkeypatch.setenv("CAI_CACHE_DIR", str(tmp_path / "cache"))
-    return Workbench(tmp_path / "base", monkeypatch)
+    bench = Workbench(tmp_path / "base", monkeypatch)
+    bench.stage.model_path = make_model(tmp_path / "stub")  # for its tokenizer, which an export takes along
+    return bench
 
 
 @pytest.fixture
@@ -44,7 +47,8 @@ def run(bench: Workbench) -> Workbench:
 
 
 def prepared(bench: Workbench) -> PreparedModel:
-    return PreparedModel("stub", bench.workspace.base, "r1", "a" * 64, "b" * 64)
+    assert bench.stage.model_path is not None
+    return PreparedModel("stub", bench.stage.model_path, "r1", "a" * 64, "b" * 64)
 
 
 def own_and_control(bench: Workbench) -> tuple[Path, Path]:

@@ -73,12 +73,15 @@ def chat(sides: tuple[str, ...], settings: Settings) -> None:
 @click.command(cls=HelpWithBase)
 @click.option("--to", "target", type=click.Path(path_type=Path), required=True, help="A new folder.")
 @click.option("--merge", is_flag=True, help="Add the adapter into the base's weights, so that PEFT is not needed.")
-@click.option("--licence", "license_id", default=None, help="The base model's licence, as the hub's id for it.")
+@click.option(
+    "--licence", "--license", "license_id", default=None, help="The base model's licence, as the hub's id for it."
+)
 @configured_by("--model", "--stage", "--adapter", "--precision", "--suite")
 @json_option
 def export(target: Path, merge: bool, license_id: str | None, settings: Settings, as_json: bool) -> None:
     """Write the trained model with its tokenizer and card, and the pairs with theirs.
 
+    The tokenizer's chat template shows the model the last user message as `cai ask` does.
     The cards' figures come from the newest evaluation of this very adapter, scored again; a file that is not true is
     refused with exit code 4.
     """

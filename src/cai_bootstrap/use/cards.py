@@ -32,8 +32,8 @@ SHOWN_CONDITIONS = (
 )  # fmt: skip
 NOT_MEASURED = "Not measured: no evaluation of this adapter was found when it was exported."
 LIMITS = """\
-- Short, single-turn instructions in English only: one instruction, one answer. It has no memory of a conversation
-  and no chat format; ask it plainly, with a line break after the instruction.
+- Short, single-turn instructions in English only: one instruction, one answer. It has no memory of a conversation:
+  it was trained on single turns, and is shown no other.
 - `checks` measure form (length, keywords, order, format). Whether a sentence makes sense is not judged by rule.
 - It was trained to follow instructions, not to be safe: nothing here measures harmlessness, and what the base model
   got wrong about the world it still gets wrong.
@@ -43,10 +43,12 @@ LIMITS = """\
 
 _EXAMPLE = """\
 from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 folder = "."  # where this card lies
-model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("{base}"), folder)
+base = AutoModelForCausalLM.from_pretrained("{base}")
+base.generation_config = GenerationConfig.from_pretrained(folder)
+model = PeftModel.from_pretrained(base, folder)
 """
 _EXAMPLE_MERGED = """\
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -56,9 +58,29 @@ model = AutoModelForCausalLM.from_pretrained(folder)
 """
 _EXAMPLE_ASK = """\
 tokenizer = AutoTokenizer.from_pretrained(folder)
-prompt = tokenizer("Name three colours.\\n", return_tensors="pt")
-print(tokenizer.decode(model.generate(**prompt, do_sample=False, max_new_tokens=48)[0], skip_special_tokens=True))
+{prompt}
+answer = model.generate(**prompt)[0, prompt["input_ids"].shape[1] :]
+print(tokenizer.decode(answer, skip_special_tokens=True))
 """
+_CHAT_PROMPT = """\
+messages = [{"role": "user", "content": "Name three colours."}]
+prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True, return_tensors="pt")"""
+_PLAIN_PROMPT = 'prompt = tokenizer("Name three colours.\\n", return_tensors="pt")'
+_PLAINLY = (
+    "Ask plainly: the instruction, a line break, greedy decoding, until EOS. If a tokenizer has a BOS token, it must "
+    "be added, as this one does by itself. `generation_config.json` says where an answer ends."
+)
+_BY_TEMPLATE = (
+    "The chat template renders the last user message so, and nothing else: earlier turns of a conversation are not "
+    "shown, because the model was trained on single turns. A system message, tools, and a conversation whose last "
+    "message is not the user's are refused."
+)
+_NO_TEMPLATE = (
+    "There is no chat template: with this tokenizer none gives the same tokens. A program that chats asks this model "
+    "wrongly."
+)
+# The hub's values are adapter, finetune, merge (of several models) and quantized.
+RELATIONS = ("adapter", "finetune", "merge", "quantized")
 
 
 @dataclass(frozen=True)
@@ -74,7 +96,10 @@ class Terms:
 
 @dataclass(frozen=True)
 class Subject:
-    """What a card is about. `base` is a hub id or a plain name; `hub_id` is set only if it is one."""
+    """What a card is about. `base` is a hub id or a plain name; `hub_id` is set only if it is one.
+
+    `templated`: a chat template that asks it plainly lies beside the weights.
+    """
 
     name: str
     base: str
@@ -82,6 +107,7 @@ class Subject:
     merged: str | None
     weights_note: str
     terms: Terms
+    templated: bool
 
 
 def terms_of(base: str, license: str | None) -> Terms:
@@ -132,13 +158,14 @@ def card_of_model(
 
     data = ModelCardData(
         base_model=subject.hub_id,
+        base_model_relation=_relation(subject),
         license=subject.terms.license,
         license_name=subject.terms.name,
         license_link=subject.terms.link,
         language="en",
         library_name="transformers" if subject.merged else "peft",
         pipeline_tag="text-generation",
-        tags=["cai-bootstrap", tag, "constitutional-ai", "dpo", "lora"],
+        tags=["cai-bootstrap", tag, "constitutional-ai", "rlaif", "dpo", "lora", "trl"],
         model_name=subject.name,
         eval_results=list(figures) or None,
     )
@@ -147,9 +174,8 @@ def card_of_model(
         f"# {subject.name}",
         f"{about} {merged}",
         "## How to use it",
-        f"```python\n{_EXAMPLE_MERGED if subject.merged else _EXAMPLE.format(base=subject.base)}{_EXAMPLE_ASK}```",
-        "Ask plainly: the instruction, a line break, greedy decoding, until EOS. No chat template. If a tokenizer has "
-        "a BOS token, it must be added, as this one does by itself.",
+        f"```python\n{_example(subject)}```",
+        f"{_PLAINLY} {_BY_TEMPLATE if subject.templated else _NO_TEMPLATE}",
         subject.weights_note,
         "## Measured",
         measured,
@@ -163,6 +189,18 @@ def card_of_model(
     text = f"---\n{data.to_yaml()}\n---\n\n" + "\n\n".join(part.rstrip() for part in parts if part) + "\n"
     check_card(text, "model")
     return text
+
+
+def _relation(subject: Subject) -> str | None:
+    """What the model is to its base, as the hub names it; None where no base is named."""
+    if subject.hub_id is None:
+        return None
+    return "finetune" if subject.merged else "adapter"
+
+
+def _example(subject: Subject) -> str:
+    loaded = _EXAMPLE_MERGED if subject.merged else _EXAMPLE.format(base=subject.base)
+    return loaded + _EXAMPLE_ASK.replace("{prompt}", _CHAT_PROMPT if subject.templated else _PLAIN_PROMPT)
 
 
 def trained_on(training: SuccessMarker) -> str:
@@ -249,8 +287,8 @@ def check_card(text: str, kind: str) -> None:
 
     huggingface_hub parses the card and, for a model, its `model-index` (every result needs task, dataset and metric);
     the metadata survive being written and read again; licence and language have the form of the hub's ids, `other` has
-    a name; a base model is a valid repository id; a data file is named. The hub's own service also compares ids with
-    its lists.
+    a name; a base model is a valid repository id, and its relation one that the hub knows; a data file is named. The
+    hub's own service also compares ids with its lists.
     """
     import yaml
     from huggingface_hub import DatasetCard, ModelCard
@@ -261,7 +299,7 @@ def check_card(text: str, kind: str) -> None:
     except (ValueError, TypeError, AttributeError, yaml.YAMLError) as error:
         raise DataError(f"the {kind} card is not valid: {error}") from error
     found = card.data.to_dict()
-    base = found.get("base_model")
+    base, relation = found.get("base_model"), found.get("base_model_relation")
     faults = [
         fault
         for wrong, fault in (
@@ -269,6 +307,7 @@ def check_card(text: str, kind: str) -> None:
             (found.get("license") == "other" and not found.get("license_name"), "license other needs license_name"),
             (not LANGUAGE.fullmatch(str(found.get("language"))), "language is no ISO 639 code"),
             (base is not None and not HUB_ID.fullmatch(str(base)), "base_model is no repository id"),
+            (relation is not None and relation not in RELATIONS, "base_model_relation is none of the hub's"),
             (reader(str(card)).data.to_dict() != found, "the metadata do not survive being written"),
             (not card.text.strip().startswith("# "), "the text has no heading"),
             (kind == "dataset" and not found.get("configs"), "no data file is named"),

@@ -1,4 +1,4 @@
-"""Take a trained model elsewhere: adapter or merged weights, tokenizer, pairs, and a card for each."""
+"""Take a trained model elsewhere: adapter or merged weights, a tokenizer that asks it rightly, pairs, and cards."""
 
 import shutil
 import tempfile
@@ -11,7 +11,8 @@ from cai_bootstrap.config import RunConfig
 from cai_bootstrap.errors import DataError, UsageError
 from cai_bootstrap.files import read_json, read_jsonl, sha256_file, write_atomic, write_json
 from cai_bootstrap.inference.merge import save_merged
-from cai_bootstrap.inference.models import EMBEDDED, TOKENIZER_FILES, PreparedModel
+from cai_bootstrap.inference.models import EMBEDDED, TOKENIZER_FILES, PreparedModel, load_tokenizer
+from cai_bootstrap.inference.plain_chat import GENERATION_FILE, TEMPLATE_FILE, generation_settings, plain_template
 from cai_bootstrap.judging.suite import load_suite
 from cai_bootstrap.measuring.declared import Results
 from cai_bootstrap.measuring.principles.declared import PrincipleResults
@@ -32,6 +33,7 @@ from cai_bootstrap.use.trained import (
 )
 
 RECORD = "provenance.json"
+TOKENIZER_CONFIG = "tokenizer_config.json"
 EMBEDDED_HUB_ID = "google/gemma-3-270m"
 Measured = Measurement | PrincipleMeasurement
 
@@ -82,9 +84,12 @@ def export(
         model = whole / "model"
         model.mkdir(parents=True)
         stored = _write_weights(config, prepared, checkpoint, model, merge)
-        subject = _subject(prepared, workspace.stage, stored, license)
+        templated = _write_tokenizer(prepared, model, _tokens_measured(config, measurement))
+        if not templated:
+            say(f"no chat template is written: with {prepared.name}'s tokenizer none gives the plain prompt's tokens")
+        subject = _subject(prepared, workspace.stage, stored, license, templated=templated)
         _write_model_card(config, workspace.stage, subject, checkpoint, measurement, model)
-        write_json(model / RECORD, _record(prepared, subject, checkpoint, measurement, merge))
+        write_json(model / RECORD, _record(prepared, subject, checkpoint, measurement, model, merge))
         if rounds:
             _write_dataset(rounds, workspace.stage, subject, checkpoint, whole / "dataset")
         if target.exists():
@@ -135,10 +140,17 @@ def _write_model_card(
 
 
 def _record(
-    prepared: PreparedModel, subject: Subject, checkpoint: Checkpoint, measurement: Measured | None, merge: bool
+    prepared: PreparedModel,
+    subject: Subject,
+    checkpoint: Checkpoint,
+    measurement: Measured | None,
+    folder: Path,
+    merge: bool,
 ) -> dict[str, object]:
-    """Which base, which training and which evaluation the exported weights come from, by their hashes."""
+    """Which base, which training and which evaluation the exported weights come from, and how they are asked, by
+    hashes."""
     path = None if measurement is None else measurement.path
+    asked = {file: sha256_file(folder / file) for file in (TEMPLATE_FILE, GENERATION_FILE) if (folder / file).exists()}
     return {
         "cai_bootstrap": __version__,
         "kind": "merged" if merge else "adapter",
@@ -149,6 +161,7 @@ def _record(
         "base_weights_sha256": prepared.weights_sha256,
         "results": None if path is None else {"file": path.name, "sha256": sha256_file(path)},
         "pairs_sha256": checkpoint.marker.pairs_sha256,
+        "asked_by": asked,
     }
 
 
@@ -164,7 +177,7 @@ def _of_constitution(checkpoint: Checkpoint) -> dict[str, object]:
 def _write_weights(
     config: RunConfig, prepared: PreparedModel, checkpoint: Checkpoint, folder: Path, merge: bool
 ) -> str | None:
-    """Write weights and tokenizer; returns the stored type of a merged model, None for an adapter."""
+    """Write the weights; returns the stored type of a merged model, None for an adapter."""
     stored = None
     if merge:
         stored = save_merged(prepared, checkpoint.path, folder, precision=config.evaluation_precision)
@@ -174,10 +187,32 @@ def _write_weights(
         # The path of a cache folder on this machine means nothing elsewhere.
         adapter = read_json(checkpoint.path / settings)
         write_json(folder / settings, {**adapter, "base_model_name_or_path": public_name(prepared)})
+    return stored
+
+
+def _write_tokenizer(prepared: PreparedModel, folder: Path, max_new_tokens: int) -> bool:
+    """Write the base's tokenizer, with how the model is asked: chat template and generation settings.
+
+    A template of the base's own is left out: the model was not trained with it. Returns whether there is one now.
+    """
     for name in TOKENIZER_FILES:
         if (prepared.path / name).is_file():
             shutil.copyfile(prepared.path / name, folder / name)
-    return stored
+    settings = folder / TOKENIZER_CONFIG
+    if settings.exists() and "chat_template" in (known := read_json(settings, foreign=True)):
+        write_json(settings, {name: value for name, value in known.items() if name != "chat_template"})
+    tokenizer = load_tokenizer(prepared)
+    generation = generation_settings(prepared.path, tokenizer, max_new_tokens=max_new_tokens)
+    write_json(folder / GENERATION_FILE, generation)
+    template = plain_template(tokenizer)
+    if template is not None:
+        write_atomic(folder / TEMPLATE_FILE, template)
+    return template is not None
+
+
+def _tokens_measured(config: RunConfig, measurement: Measured | None) -> int:
+    """How many tokens an answer may have: as it was measured, else as `cai ask` allows."""
+    return config.evaluation.max_new_tokens if measurement is None else measurement.results.conditions.max_new_tokens
 
 
 def _write_dataset(
@@ -229,7 +264,9 @@ def public_name(prepared: PreparedModel) -> str:
     return Path(prepared.name).name if Path(prepared.name).expanduser().exists() else prepared.name
 
 
-def _subject(prepared: PreparedModel, stage: Stage, stored: str | None, license: str | None) -> Subject:
+def _subject(
+    prepared: PreparedModel, stage: Stage, stored: str | None, license: str | None, *, templated: bool
+) -> Subject:
     name = public_name(prepared)
     note = f"The base weights' sha256 is `{prepared.weights_sha256}`."
     if prepared.name == EMBEDDED:
@@ -240,7 +277,7 @@ def _subject(prepared: PreparedModel, stage: Stage, stored: str | None, license:
     hub_id = name if prepared.name == EMBEDDED or "/" in name else None
     short = name.rsplit("/", 1)[-1]
     terms = terms_of(f"{name} {_model_type(prepared)}", license)
-    return Subject(f"{short}-cai-{stage.folder}", name, hub_id, stored, note, terms)
+    return Subject(f"{short}-cai-{stage.folder}", name, hub_id, stored, note, terms, templated)
 
 
 def _model_type(prepared: PreparedModel) -> str:

@@ -33,8 +33,8 @@ VERDICTS = {
     "baseline": "Not measured",
 }  # fmt: skip
 LIMITS = """\
-- Short, single-turn prompts in English only: one prompt, one answer. It has no memory of a conversation and no chat
-  format; ask it plainly, with a line break after the prompt.
+- Short, single-turn prompts in English only: one prompt, one answer. It has no memory of a conversation: it was
+  trained on single turns, and is shown no other.
 - What is measured is whether answers keep the principles as written rules and judges see it. Only a principle that is
   called learned as a principle holds where it applies and not elsewhere; a copied phrase is a phrase.
 - It was trained to keep these principles, not to be safe: nothing here measures harmlessness, and what the base model
