@@ -259,10 +259,11 @@ def card_of_pairs(subject: Subject, pairs: int, *, about: str, counts: str, limi
         f"# {subject.name}: preference pairs",
         about,
         "## Fields",
-        "`prompt`, `chosen`, `rejected`: plain text without EOS. `chosen_source`: `revision`, `response` or `imported`. "
-        "`principle_id`: the constitution's principle that the critique was written against. `label_source`: the "
-        "judges that preferred the chosen text. `rejected_finished`: false where the rejected text was cut at the "
-        "token limit, and no EOS is taught after it. `type`, `template` and ids trace a pair to its instruction.",
+        "`prompt`, `chosen`, `rejected`: plain text without EOS. `chosen_source`: `revision`, `response` or "
+        "`imported`. `principle_id`: the constitution's principle that the critique was written against. "
+        "`label_source`: the judges that preferred the chosen text. `rejected_finished`: false where the "
+        "rejected text was cut at the token limit, and no EOS is taught after it. "
+        "`type`, `template` and ids trace a pair to its instruction.",
         "## Counts",
         counts,
         "## Licence and terms",
