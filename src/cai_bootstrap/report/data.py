@@ -60,7 +60,10 @@ def funnel(run: RunFiles) -> Picture | None:
     summary, preflight = run.summary, run.preflight
     if summary is None:
         return None
-    first_stage = "instructions" if summary.imported is None else "rows of the imported pairs"
+    first_stage = "instructions"
+    if summary.imported is not None:
+        later = summary.produced != summary.imported.rows  # rounds after the first asked instructions
+        first_stage = "imported rows and instructions" if later else "imported rows"
     steps: list[tuple[str, int, bool]] = [(first_stage, summary.produced or 0, False)]
     steps += [(_reason(name), count, True) for name, count in summary.dropped.items()]
     steps.append(("preference pairs", summary.pairs or 0, False))
