@@ -183,11 +183,13 @@ Event = (
 
 
 class EventLog:
-    """Appends events to a file, each as one whole write, so that several processes may share it."""
+    """Appends events to a file, each as one whole write, so that several processes may share it.
+
+    The first event makes the file's folder: a command that ends before it leaves none behind.
+    """
 
     def __init__(self, path: Path, run: str) -> None:
         self.path, self.run = path, run
-        path.parent.mkdir(parents=True, exist_ok=True)
 
     def emit(self, event: Event) -> None:
         """Append one event. Values that JSON cannot hold (NaN, infinity) are written as null."""
@@ -195,7 +197,12 @@ class EventLog:
         values = {name: _finite(value) for name, value in fields.items() if value is not None}
         head = {"at": utc_now(), "event": event.event, "run": self.run}
         line = json.dumps({**head, **values}, ensure_ascii=False) + "\n"
-        handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+        try:
+            handle = os.open(self.path, flags, 0o644)
+        except FileNotFoundError:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            handle = os.open(self.path, flags, 0o644)
         try:
             os.write(handle, line.encode())
         finally:

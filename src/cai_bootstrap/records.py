@@ -23,13 +23,14 @@ class Instruction(Record):
 
     `scorer`, `args` and `gold` use the vocabulary of `judging.scorers`; `scorer` is None where nothing can be
     checked by rule. `gold` is empty unless a known answer exists; it is read only when `--select` names `gold`.
+    `source` is `imported` for the prompts of pairs that a person brought (`cai pairs import`).
     """
 
     id: str
     type: TaskType
     template: str
     instruction: str
-    source: Literal["template", "self"]
+    source: Literal["template", "self", "imported"]
     skill: str = ""
     scorer: str | None = None
     args: dict[str, Any] = Field(default_factory=dict)
@@ -103,8 +104,9 @@ class PreferencePair(Record):
     """One row for DPO, in TRL's prompt/chosen/rejected form. Texts are without EOS; the trainer adds it once.
 
     `chosen_source` says whether the chosen text is a `revision` or a first `response`; `label_source` names the
-    judges that preferred it (for example `critic+constraint`). `rejected_finished` is False where the rejected text
-    was cut off at the token limit, in which case no EOS may be taught after it.
+    judges that preferred it (for example `critic+constraint`). Both are `imported` for pairs that a person brought.
+    `rejected_finished` is False where the rejected text was cut off at the token limit, in which case no EOS may be
+    taught after it.
     """
 
     id: str
@@ -114,7 +116,7 @@ class PreferencePair(Record):
     prompt: str
     chosen: str
     rejected: str
-    chosen_source: Literal["revision", "response"]
+    chosen_source: Literal["revision", "response", "imported"]
     chosen_id: str
     rejected_id: str
     rejected_finished: bool

@@ -32,7 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "instructions": ("cai_bootstrap.cli.instructions:instructions", "Sample training instructions into a file."),
     "constitution": ("cai_bootstrap.cli.constitution:constitution", "Check, try and draft a constitution."),
     "prompts": ("cai_bootstrap.cli.inspect:prompts", "Print the exact prompts; check your own."),
-    "pairs": ("cai_bootstrap.cli.inspect:pairs", "Check preference pairs before training."),
+    "pairs": ("cai_bootstrap.cli.pairs:pairs", "Check preference pairs; import and export them."),
     "config": ("cai_bootstrap.cli.inspect:config", "Show the configuration and where each value came from."),
     "plan": ("cai_bootstrap.cli.plan:plan", "GPU memory, hours and dollars of a run, before anything is loaded."),
     "pod": ("cai_bootstrap.cli.pod:pod", "Use a rented GPU pod: deploy, watch, pull, stop."),

@@ -1,18 +1,12 @@
-"""`cai prompts`, `cai pairs` and `cai config`: looking at what a run would use, without running it."""
+"""`cai prompts` and `cai config`: looking at what a run would use, without running it."""
 
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
 
-from cai_bootstrap.cli.options import HelpWithBase, Settings, configured, configured_by, json_option, print_json
+from cai_bootstrap.cli.options import HelpWithBase, Settings, configured, json_option, print_json
 from cai_bootstrap.cli.printed import say, table
-from cai_bootstrap.run.folder import CONSTITUTION
-
-if TYPE_CHECKING:
-    from cai_bootstrap.steps.context import StepContext
-    from cai_bootstrap.training.preflight import Preflight
 
 
 @click.group()
@@ -112,97 +106,6 @@ def check_prompts(source: str | None, prompt_column: str | None, seed: int, as_j
     Console().print(table("prompts", ">count", rows=rows, title=loaded.name))
     for sentence in (*counts.remarks(), f"sha256 {loaded.sha256}"):
         say(sentence)
-
-
-@click.group()
-def pairs() -> None:
-    """Preference pairs, before they train."""
-
-
-# What decides the pairs of the constitution stage, and what is held out from them.
-_STAGE_KEYS = {
-    "--constitution": "constitution",
-    "--prompts": "prompts",
-    "--prompt-column": "prompt_column",
-    "--from": "start_from",
-    "--control": "control",
-}
-
-
-@pairs.command("check", cls=HelpWithBase)
-@configured_by("--model", "--suite", "--seed", "--stage", *_STAGE_KEYS)
-@json_option
-def check(settings: Settings, as_json: bool) -> int:
-    """Check every pair on its token ids: BOS, EOS, truncation, echoes, duplicates, leakage. Exit 1 if none is sound.
-
-    With --stage constitution the pairs of the constitution, those replayed from Stage 1, and those of the control.
-    """
-    from cai_bootstrap.inference.models import load_tokenizer
-
-    context = _context(settings)
-    looks = _looks(context, load_tokenizer(context.prepared()))
-    figures = {
-        name: {"checked": len(look.sound) + len(look.faults), "faults": look.fault_counts, **look.figures.as_json()}
-        for name, look in looks.items()
-    }
-    own, *others = figures
-    if as_json:
-        print_json({**figures[own], **{name: figures[name] for name in others}})
-    else:
-        for name in figures:
-            if others:
-                say(f"{name}:")
-            _print_preflight(figures[name])
-    return 0 if looks[own].sound else 1
-
-
-def _context(settings: Settings) -> "StepContext":
-    from cai_bootstrap.errors import UsageError
-    from cai_bootstrap.events import EventLog, Progress
-    from cai_bootstrap.steps.context import StepContext
-
-    resolved = settings.resolve()
-    workspace = settings.workspace(resolved)
-    given = [flag for flag, key in _STAGE_KEYS.items() if resolved.origins[key] == "command line"]
-    if workspace.stage is not CONSTITUTION and given:
-        raise UsageError(f"{given[0]} is read with --stage constitution alone: add that, or leave it out")
-    progress = Progress(EventLog(workspace.events("pairs_check"), "pairs-check"), "pairs")
-    return StepContext(resolved.config, workspace, progress, lambda: False, "pairs-check")
-
-
-def _looks(context: "StepContext", tokenizer: Any) -> "dict[str, Preflight]":
-    """The look at each set of pairs, the one that trains the model first."""
-    from cai_bootstrap.steps.constitution import train as constitution_train
-    from cai_bootstrap.steps.constitution.identities import both
-    from cai_bootstrap.steps.constitution.inputs import read_inputs
-    from cai_bootstrap.steps.train import preflight
-
-    if context.workspace.stage is not CONSTITUTION:
-        return {"pairs": preflight(context, tokenizer)}
-    folders = both(context, read_inputs(context.config))
-    names = ("constitution", "control")
-    return {
-        name: constitution_train.preflight(context, data, tokenizer)[0]
-        for name, (data, _) in zip(names, folders, strict=False)
-    }
-
-
-def _print_preflight(figures: dict[str, object]) -> None:
-    from rich.console import Console
-    from rich.text import Text
-
-    from cai_bootstrap.printable import visible
-
-    console = Console()
-    sample = figures.get("sample", [])
-    for name, value in figures.items():
-        if name != "sample":
-            console.print(f"{name}: {value}", highlight=False)
-    columns = ("prompt", "chosen", "rejected", "label")
-    pairs_to_read = sample if isinstance(sample, list) else []
-    # Line breaks of an answer stay.
-    rows = [[Text(visible(str(pair[column]))) for column in columns] for pair in pairs_to_read]
-    console.print(table(*columns, rows=rows, title="ten pairs to read", ruled=True))
 
 
 @click.group()

@@ -69,7 +69,7 @@ def planned_work(config: "RunConfig | None", settings: PodSettings, source: Path
     """
     if config is None or config.stage != CONSTITUTION.name:
         return None
-    from cai_bootstrap.instructions.prompt_file import hub_dataset
+    from cai_bootstrap.instructions.rows import hub_dataset
     from cai_bootstrap.planning.plan import work_of
 
     here: dict[str, Path] = {}
@@ -88,7 +88,7 @@ def planned_work(config: "RunConfig | None", settings: PodSettings, source: Path
 
 def _named(resolved: "Resolved", key: str) -> str | None:
     """The path under a key; None where nobody named one, or the name is none of a file."""
-    from cai_bootstrap.instructions.prompt_file import hub_dataset
+    from cai_bootstrap.instructions.rows import hub_dataset
 
     value: object = resolved.config
     for part in key.split("."):

@@ -17,7 +17,7 @@ SAMPLE = 50_000
 USER_ROLES = ("user", "human")
 # Control characters but blanks and line ends, half surrogate pairs, and what is invisible and without meaning in a
 # prompt: byte-order mark, zero-width space, word joiner, bidi controls. Joiners of emoji and of scripts stay.
-_HIDDEN = re.compile(
+HIDDEN = re.compile(
     "[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ud800-\udfff\ufeff\u200b\u2060\u200e\u200f\u202a-\u202e\u2066-\u2069]"
 )
 
@@ -70,7 +70,7 @@ def clean_prompts(
 
 def clean(text: str) -> str:
     """A text as one line: composed characters (NFC), no control characters, one space where there was any space."""
-    return " ".join(_HIDDEN.sub("", unicodedata.normalize("NFC", text)).split())
+    return " ".join(HIDDEN.sub("", unicodedata.normalize("NFC", text)).split())
 
 
 def prompt_in(cell: object) -> str:

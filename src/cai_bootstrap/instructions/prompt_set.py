@@ -13,10 +13,11 @@ from cai_bootstrap.files import fingerprint
 from cai_bootstrap.instructions.diversity import NEAR, KnownTexts, near_duplicates
 from cai_bootstrap.instructions.leakage import LeakageIndex
 from cai_bootstrap.instructions.prompt_clean import LONGEST, SAMPLE, Cleaned, clean_prompts
-from cai_bootstrap.instructions.prompt_file import choose_column, hub_dataset, read_prompt_file
+from cai_bootstrap.instructions.prompt_file import choose_column, read_prompt_file
 from cai_bootstrap.instructions.prompt_kind import kind_of
 from cai_bootstrap.instructions.prompt_pool import NAME, shipped_prompts
 from cai_bootstrap.instructions.prompt_split import Split, split_matched, split_texts
+from cai_bootstrap.instructions.rows import located
 from cai_bootstrap.instructions.text import word_list
 from cai_bootstrap.judging.suite import DEV_SUITE, WHOLE_SUITE, load_suite
 from cai_bootstrap.records import Prompt, Record
@@ -154,17 +155,12 @@ def load_prompt_set(source: str | None, *, column: str | None = None, seed: int)
 
 def _opened(source: str, column: str | None) -> tuple[str, Iterator[tuple[int, object]], bool]:
     """A source's name, its cells with their places, and whether a cell that is far too long is an error."""
-    path = Path(source).expanduser()
-    if path.is_file():
-        return path.name, read_prompt_file(path, column), True
-    if path.exists():
-        raise UsageError(f"{source}: a folder or a device, not a file of prompts; give one file")
-    dataset = hub_dataset(source)
-    if dataset is None:
-        raise UsageError(f"{source}: no such file, and no dataset of the hub, whose id is owner/name")
+    place = located(source, "prompt")
+    if isinstance(place, Path):
+        return place.name, read_prompt_file(place, column), True
     from cai_bootstrap.inference.hub_rows import hub_cells
 
-    cells = hub_cells(*dataset, choose=lambda names: choose_column(names, column, source))
+    cells = hub_cells(*place, choose=lambda names: choose_column(names, column, source))
     return source, enumerate(cells, 1), False
 
 

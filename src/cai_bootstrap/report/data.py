@@ -30,6 +30,13 @@ REASONS = {
     "run_on_chosen": "chosen text runs on",
     "echoing_chosen": "chosen text repeats the prompt",
     "duplicate": "the same pair again",
+    # imported pairs
+    "held_back": "training is watched on it",
+    "mixed_forms": "a text beside a list",
+    "not_text": "no text",
+    "no_shared_prompt": "no prompt in common",
+    "prompt_differs": "two different prompts",
+    "other_role": "a role but user, assistant",
 }
 _DIVERSITY = {
     "instructions": "Instructions",
@@ -53,7 +60,11 @@ def funnel(run: RunFiles) -> Picture | None:
     summary, preflight = run.summary, run.preflight
     if summary is None:
         return None
-    steps: list[tuple[str, int, bool]] = [("instructions", summary.produced or 0, False)]
+    first_stage = "instructions"
+    if summary.imported is not None:
+        later = summary.produced != summary.imported.rows  # rounds after the first asked instructions
+        first_stage = "imported rows and instructions" if later else "imported rows"
+    steps: list[tuple[str, int, bool]] = [(first_stage, summary.produced or 0, False)]
     steps += [(_reason(name), count, True) for name, count in summary.dropped.items()]
     steps.append(("preference pairs", summary.pairs or 0, False))
     if preflight is not None:
@@ -69,7 +80,12 @@ def funnel(run: RunFiles) -> Picture | None:
     ]
     return Picture(
         plots.funnel_plot(steps),
-        Table("From instructions to pairs", ["Stage", "Count", ""], [*first, *rows], folded=True),
+        Table(
+            "From instructions to pairs" if summary.imported is None else "From imported rows to pairs",
+            ["Stage", "Count", ""],
+            [*first, *rows],
+            folded=True,
+        ),
     )
 
 
@@ -89,7 +105,7 @@ def principles(run: RunFiles) -> tuple[Picture, Table] | tuple[None, None]:
 
 def tables(run: RunFiles) -> list[Table]:
     """Counts by type, labels, diversity, filters and the check on token ids."""
-    tables = [*_count_tables(run.summary)] if run.summary is not None else []
+    tables = [*_imported(run.summary), *_count_tables(run.summary)] if run.summary is not None else []
     if run.diversity is not None and (rows := _diversity_rows(run.diversity)):
         tables.append(Table("Diversity of the instructions", ["Figure", "Value"], rows))
     if run.preflight is not None and (tokens := run.preflight.tokens):
@@ -97,6 +113,19 @@ def tables(run: RunFiles) -> list[Table]:
         rows = [[name, *(number(lengths.get(key)) for key in keys)] for name, lengths in tokens.items()]
         tables.append(Table("Length in tokens", ["Text", "Mean", "5%", "Median", "95%", "Most"], rows))
     return tables
+
+
+def _imported(summary: GenerationSummary) -> Iterator[Table]:
+    """Where the pairs came from, if a person brought them."""
+    if (imported := summary.imported) is None:
+        return
+    rows = [["source", imported.source], ["sha256", imported.sha256], ["rows read", number(imported.rows)]]
+    optional = {"commit": imported.revision, "split": imported.split, "first rows alone": imported.limit}
+    rows += [[name, str(value)] for name, value in optional.items() if value is not None]
+    rows += [[f"column of {name}", column] for name, column in imported.columns.items()]
+    rows += [[f"form: {name.replace('_', ' ')}", number(count)] for name, count in imported.forms.items()]
+    note = "A person brought these pairs: the model made neither their answers nor their labels."
+    yield Table("Imported pairs", ["What", "Which"], rows, note=note)
 
 
 def _count_tables(summary: GenerationSummary) -> Iterator[Table]:

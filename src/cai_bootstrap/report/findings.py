@@ -104,6 +104,11 @@ def _label_words(run: RunFiles) -> str:
     if not labels:
         return "label source not recorded"
     judges = sorted({judge for label in labels for judge in label.split("+")})
+    if "imported" in judges:
+        others = f" and {sum(labels.values()) - labels['imported']:,} of its own" if len(labels) > 1 else ""
+        return (
+            f"trained on {labels['imported']:,} imported pairs{others}; the model made neither their answers nor labels"
+        )
     gold = "known answers were used" if "gold" in judges else "no known answers"
     return f"trained on {sum(labels.values()):,} pairs labelled by {_and(judges)} ({gold})"
 

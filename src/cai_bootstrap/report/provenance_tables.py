@@ -81,6 +81,12 @@ def _leakage(run: RunFiles) -> Table | None:
 def _humans(run: RunFiles) -> Table | None:
     if run.summary is None:
         return None
+    if run.summary.imported is not None:
+        rows = [
+            ["prompts, answers and labels", f"imported: {run.summary.imported.described()}"],
+            ["pairs that a person brought", number(run.summary.by_label_source.get("imported", 0))],
+        ]
+        return Table("What humans put in", ["What", "How much"], rows)
     judges = run.config("generation.select")
     instructions = [instruction for _, instruction in run.data.instructions]
     known = sum(bool(instruction.gold) for instruction in instructions)

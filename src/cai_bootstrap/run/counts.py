@@ -70,8 +70,35 @@ class SkillCounts(Counts):
     settled: int = 0
 
 
+class ImportedPairs(Counts):
+    """Where pairs that a person brought came from: `{"source": "pairs.jsonl", "sha256": "4c…", "rows": 500, …}`.
+
+    `source` is a file's path or a dataset's id; of a dataset `revision` (a commit), `split` and, where only the first
+    rows were read, `limit` say which. `sha256` is the file's, or covers a dataset's rows as they were read. `columns`
+    maps `prompt`, `chosen` and `rejected` to the source's names; `forms` counts the forms of the pairs that were read.
+    """
+
+    source: str
+    sha256: str
+    rows: int
+    columns: dict[str, str] = Field(default_factory=dict)
+    forms: dict[str, int] = Field(default_factory=dict)
+    revision: str | None = None
+    split: str | None = None
+    limit: int | None = None
+
+    def described(self) -> str:
+        """The source in a few words: `pairs.jsonl (sha256 4c1d…)`, `owner/name, train, commit 9f…`."""
+        where = [self.source, *([self.split] if self.split else [])]
+        where += [f"commit {self.revision[:12]}"] if self.revision else []
+        return f"{', '.join(where)} (sha256 {self.sha256[:12]}…)"
+
+
 class GenerationSummary(Counts):
-    """`generation_summary.json`: `{"requested": 1600, "produced": 1600, "pairs": 980, "dropped": {…}}`."""
+    """`generation_summary.json`: `{"requested": 1600, "produced": 1600, "pairs": 980, "dropped": {…}}`.
+
+    Of imported pairs, `requested` and `produced` count the rows that were read.
+    """
 
     requested: int | None = None
     produced: int | None = None
@@ -89,6 +116,7 @@ class GenerationSummary(Counts):
     rejected_finished: int | None = None
     critic: dict[str, int] = Field(default_factory=dict)
     diversity: Diversity | None = None
+    imported: ImportedPairs | None = None
 
     def with_round(self, later: "GenerationSummary") -> "GenerationSummary":
         """The counts of both together. Diversity is the first round's; how often a text repeats cannot be added up."""

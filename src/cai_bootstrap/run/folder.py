@@ -153,6 +153,11 @@ class DataFolder:
             "judgements": self.judgements,
         }
 
+    def imported_outputs(self) -> dict[str, Path]:
+        """The files of imported pairs, by the names that their marker gives them. The responses are empty."""
+        outputs = self.outputs()
+        return {name: outputs[name] for name in ("instructions", "responses", "pairs", "rejected", "summary")}
+
     @property
     def hashed(self) -> list[Path]:
         """The files of a manifest that are there: every JSONL file, the summary, the diversity."""

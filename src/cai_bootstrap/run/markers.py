@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from cai_bootstrap.errors import DataError, UntrustedResultError
 from cai_bootstrap.events import utc_now
 from cai_bootstrap.files import read_json, sha256_file, write_json
+from cai_bootstrap.run.counts import ImportedPairs
 from cai_bootstrap.run.folder import CONSTITUTION, INSTRUCTIONS, RunFolder, output_name, step_name
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
@@ -210,7 +211,8 @@ class SuccessMarker(BaseModel):
 
     What training adds beside the contract's fields is allowed, and typed where somebody reads it. The constitution
     stage adds its `stage`, the `constitution`, whether that is the `control`'s, the hash of the adapter that training
-    `started_from`, and how many pairs of it were `replayed`.
+    `started_from`, and how many pairs of it were `replayed`. `imported` says where pairs came from that a
+    person brought.
     """
 
     model_config = ConfigDict(extra="allow", strict=True, frozen=True)
@@ -232,6 +234,7 @@ class SuccessMarker(BaseModel):
     round: int = 1
     watched: str = "dev"
     labels: dict[str, int] | None = None
+    imported: ImportedPairs | None = None
     stage: str = INSTRUCTIONS.name
     constitution: TaughtConstitution | None = None
     control: bool = False

@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from cai_bootstrap.constitution import load_constitution
 from cai_bootstrap.errors import UntrustedResultError, UsageError
-from cai_bootstrap.files import fingerprint, write_json
+from cai_bootstrap.files import fingerprint, sha256_file, write_json
 from cai_bootstrap.generation.prompts import PROMPT_VERSION
 from cai_bootstrap.generation.select import LABEL_VERSION
 from cai_bootstrap.judging.suite import load_suite
@@ -15,6 +15,9 @@ from cai_bootstrap.run.folder import DataFolder
 from cai_bootstrap.run.markers import DATA_REMEDY, read_typed
 from cai_bootstrap.steps.adapter import answering_adapter
 from cai_bootstrap.steps.context import StepContext
+
+IMPORTED = "imported"  # what an identity holds in the place of the settings that decide generated data
+IMPORT_REMEDY = "restore the file, or import the pairs again with `cai pairs import --force-data`"
 
 
 class DataIdentity(BaseModel):
@@ -62,6 +65,21 @@ def stored_identity(data: DataFolder) -> DataIdentity | None:
     return stored
 
 
+def imported_identity(data: DataFolder) -> DataIdentity | None:
+    """The identity of the data if they are pairs that a person brought (`cai pairs import`), else None.
+
+    Raises UsageError if that import did not end, UntrustedResultError if the pairs are not those that it wrote.
+    """
+    stored = stored_identity(data)
+    if stored is None or IMPORTED not in stored.identity:
+        return None
+    if not data.summary.exists():
+        raise UsageError(f"{data.path}: holds an import of pairs that did not end; run `cai pairs import` again")
+    if not data.pairs.exists() or sha256_file(data.pairs) != stored.identity["pairs_sha256"]:
+        raise UntrustedResultError(f"{data.pairs}: is not what `cai pairs import` wrote; {IMPORT_REMEDY}")
+    return stored
+
+
 def write_identity(data: DataFolder, identity: Mapping[str, object], count: int) -> None:
     """Write down what decides the data that are about to be made."""
     write_json(data.identity, {"fingerprint": fingerprint(identity), "requested": count, "identity": identity})
@@ -77,6 +95,8 @@ def remove_data(data: DataFolder) -> None:
 def check_data(context: StepContext) -> Reuse:
     """Whether the data on disk may be used; how many instructions were asked for, and for how many data are there.
 
+    Imported pairs were asked for by hand: no setting decides them, and training checks them against what is held out.
+
     Raises UsageError naming what differs if they were made under another identity, or are unfinished with another
     count.
     """
@@ -84,6 +104,8 @@ def check_data(context: StepContext) -> Reuse:
     stored = stored_identity(data)
     if stored is None:
         return Reuse(requested=count, found=count)
+    if (imported := imported_identity(data)) is not None:
+        return Reuse(requested=imported.requested, found=imported.requested)
     identity = data_identity(context)
     changed = [name for name, value in identity.items() if stored.identity.get(name) != value]
     if changed:

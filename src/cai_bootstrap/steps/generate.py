@@ -18,11 +18,16 @@ from cai_bootstrap.run.counts import GenerationSummary, read_counts
 from cai_bootstrap.run.markers import Outputs
 from cai_bootstrap.steps.adapter import answering_adapter
 from cai_bootstrap.steps.context import StepContext
-from cai_bootstrap.steps.data import data_identity, remove_data, stored_identity, write_identity
+from cai_bootstrap.steps.data import data_identity, imported_identity, remove_data, stored_identity, write_identity
 
 
 def identity(context: StepContext) -> str:
-    """The data's identity and the number of instructions that are there, or are to be made."""
+    """The data's identity and the number of instructions that are there, or are to be made.
+
+    Imported pairs have their own identity: they stand in the place of generated ones until --force-data.
+    """
+    if not context.config.force_data and (imported := imported_identity(context.data)) is not None:
+        return imported.fingerprint
     made_with = fingerprint(data_identity(context))
     if context.config.force_data:
         _forget_unsound(context)
@@ -45,9 +50,11 @@ def run(context: StepContext, _: str) -> dict[str, Path]:
     """Instructions → responses → critiques → revisions → preference pairs.
 
     What is there is gone on with. Only `--force-data` removes it first, unless it is this very generation, killed
-    before its end.
+    before its end. Imported pairs are taken as they are.
     """
     data = context.data
+    if not context.config.force_data and imported_identity(data) is not None:
+        return data.imported_outputs()
     data.path.mkdir(parents=True, exist_ok=True)
     decided_by = data_identity(context)
     count = _count(context, decided_by)

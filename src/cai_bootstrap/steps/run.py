@@ -14,7 +14,7 @@ from cai_bootstrap.steps.constitution import generate as principle_generate
 from cai_bootstrap.steps.constitution import train as principle_train
 from cai_bootstrap.steps.constitution.identities import check_data as check_principle_data
 from cai_bootstrap.steps.context import StepContext
-from cai_bootstrap.steps.data import check_data
+from cai_bootstrap.steps.data import check_data, imported_identity
 from cai_bootstrap.steps.inputs import ADAPTER_REMEDY, check_inputs
 
 # What is not made again unasked when it was changed: it costs hours, and somebody may have changed it on purpose.
@@ -113,6 +113,10 @@ def _check_data(name: Step, context: StepContext) -> None:
         check_principle_data(context)
         return
     counts = check_data(context)
+    if name == "generate" and imported_identity(context.data) is not None:
+        context.progress.say(
+            "the pairs of this base directory were imported: nothing is generated (--force-data replaces them)"
+        )
     if counts.found != counts.requested:
         context.progress.say(
             f"WARNING: reusing data made from {counts.found} instructions, {counts.requested} were asked for; "

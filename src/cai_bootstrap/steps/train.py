@@ -8,11 +8,12 @@ from cai_bootstrap.files import read_jsonl, sha256_file, write_json
 from cai_bootstrap.inference.models import load_tokenizer
 from cai_bootstrap.judging.suite import load_suite
 from cai_bootstrap.records import Critique, PreferencePair, Revision
-from cai_bootstrap.run.counts import PreflightReport
+from cai_bootstrap.run.counts import GenerationSummary, PreflightReport, read_counts
 from cai_bootstrap.run.folder import SUCCESS
 from cai_bootstrap.run.markers import Outputs
 from cai_bootstrap.steps.adapter import pairs_files, training_identity, unbare_hint
 from cai_bootstrap.steps.context import StepContext
+from cai_bootstrap.steps.data import IMPORTED, imported_identity
 from cai_bootstrap.training.checkpoints import find_checkpoint
 from cai_bootstrap.training.pairs import Asking
 from cai_bootstrap.training.preflight import Preflight, check_pairs
@@ -48,6 +49,7 @@ def run(context: StepContext, expected: str) -> dict[str, Path]:
                 "pairs_sha256": [sha256_file(path) for path in pairs_files(context)],
                 "round": context.round,
                 "watched": "dev" if context.dev_items else "held-back instructions",
+                **_imported(context),
                 "labels": dict(sorted(Counter(pair.label_source for pair in checked.sound).items())),
             },
             tokenizer=tokenizer,
@@ -74,6 +76,15 @@ def preflight(context: StepContext, tokenizer: Any) -> Preflight:
         leaks=leaks.hit,
         critiques=critiques,
     )
+
+
+def _imported(context: StepContext) -> dict[str, object]:
+    """Where the pairs came from, if a person brought them: the first round's, since no later one is imported."""
+    data = context.workspace.round_data(1)
+    if imported_identity(data) is None:
+        return {}
+    imported = read_counts(data.summary, GenerationSummary).imported
+    return {} if imported is None else {IMPORTED: imported.as_json()}
 
 
 def _critiques(context: StepContext, revisions: set[str]) -> dict[str, str]:

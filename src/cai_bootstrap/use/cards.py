@@ -19,7 +19,7 @@ from cai_bootstrap.measuring.declared import Results, Side
 from cai_bootstrap.measuring.figures import FirstLine, SideFigures
 from cai_bootstrap.measuring.results import percent
 from cai_bootstrap.records import TASK_TYPES
-from cai_bootstrap.run.counts import GenerationSummary
+from cai_bootstrap.run.counts import GenerationSummary, ImportedPairs
 from cai_bootstrap.run.markers import SuccessMarker
 
 GEMMA_NOTICE = "Gemma is provided under and subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms"
@@ -138,8 +138,8 @@ def model_card(subject: Subject, results: Results | None, training: SuccessMarke
     """
     return card_of_model(
         subject,
-        about=f"`{subject.base}`, trained to follow short explicit instructions with preference pairs that it wrote, "
-        f"criticised and revised itself against a written constitution (cai-bootstrap {__version__}).",
+        about=f"`{subject.base}`, trained to follow short explicit instructions with {_pairs_of(training)} "
+        f"(cai-bootstrap {__version__}).",
         tag="instruction-following",
         figures=[] if results is None else [_eval_result(results, split)],
         measured=_measured(results),
@@ -147,6 +147,19 @@ def model_card(subject: Subject, results: Results | None, training: SuccessMarke
         "training, and leaks dropped.",
         limits=LIMITS,
     )
+
+
+def _pairs_of(training: SuccessMarker) -> str:
+    """Whose pairs trained a model."""
+    if training.imported is None:
+        return "preference pairs that it wrote, criticised and revised itself against a written constitution"
+    return f"preference pairs that were imported from {_public(training.imported)}"
+
+
+def _public(imported: ImportedPairs) -> str:
+    """Where imported pairs came from, without the folders of somebody's machine."""
+    source = imported.source.rsplit("/", 1)[-1] if imported.source.startswith("/") else imported.source
+    return imported.model_copy(update={"source": f"`{source}`"}).described()
 
 
 def card_of_model(
@@ -230,30 +243,44 @@ def _eval_result(results: Results, split: str) -> Any:
 
 def dataset_card(subject: Subject, summaries: Sequence[GenerationSummary], pairs: int) -> str:
     """The card of the preference pairs. `summaries` holds each round's `generation_summary.json`."""
+    imported = summaries[0].imported if summaries else None
+    about = (
+        f"Instructions come from templates, words and checked facts; all answers were written by `{subject.base}` "
+        "itself, criticised and revised against a written constitution, and chosen by the judges in `label_source`."
+    )
+    if imported is not None:
+        about = (
+            f"Those whose `label_source` is `imported` were imported from {_public(imported)}: their prompts, answers "
+            "and labels are not this tool's, and the terms of their source hold for them."
+        )
     return card_of_pairs(
         subject,
         pairs,
-        about=f"{pairs} preference pairs (`prompt`, `chosen`, `rejected`) for DPO. Instructions come from templates, "
-        f"words and checked facts; all answers were written by `{subject.base}` itself, criticised and revised against "
-        "a written constitution, and chosen by the judges in `label_source`.",
+        about=f"{pairs} preference pairs (`prompt`, `chosen`, `rejected`) for DPO. {about}",
         counts="\n\n".join(_round(number, summary) for number, summary in enumerate(summaries, 1)),
         limits="Short answers of a base model: some chosen texts are wrong in ways that no rule here sees. The pairs "
-        "teach one model's own way of following instructions; they are no general preference data.",
+        "teach one model's own way of following instructions; they are no general preference data."
+        if imported is None
+        else "Whether a chosen text is the better one was not checked here: its form, length and leaks were.",
+        imported=imported is not None,
     )
 
 
-def card_of_pairs(subject: Subject, pairs: int, *, about: str, counts: str, limits: str) -> str:
-    """A card of preference pairs, of either stage. Raises DataError if it does not pass `check_card`."""
+def card_of_pairs(subject: Subject, pairs: int, *, about: str, counts: str, limits: str, imported: bool = False) -> str:
+    """A card of preference pairs, of either stage. `imported`: their source's terms hold, which this tool cannot know.
+
+    Raises DataError if it does not pass `check_card`.
+    """
     from huggingface_hub import DatasetCardData
 
     data = DatasetCardData(
         license="other",
-        license_name="model-outputs",
+        license_name="same-as-source" if imported else "model-outputs",
         language="en",
         task_categories=["text-generation"],
         size_categories=[_size(pairs)],
         pretty_name=f"{subject.name} preference pairs",
-        tags=["cai-bootstrap", "preference", "dpo", "synthetic"],
+        tags=["cai-bootstrap", "preference", "dpo", *([] if imported else ["synthetic"])],
         configs=[{"config_name": "default", "data_files": "preference_pairs*.jsonl"}],
     )
     terms = (
@@ -262,14 +289,19 @@ def card_of_pairs(subject: Subject, pairs: int, *, about: str, counts: str, limi
         if subject.terms.notice
         else "The base model's terms may say what its outputs may be used for."
     )
+    if imported:
+        terms = (
+            f"The terms of the pairs' source are not known to this tool; look them up before passing them on. {terms}"
+        )
     parts = [
         f"# {subject.name}: preference pairs",
         about,
         "## Fields",
-        "`prompt`, `chosen`, `rejected`: plain text without EOS. `chosen_source`: `revision` or `response`. "
-        "`principle_id`: the constitution's principle that the critique was written against. `label_source`: the "
-        "judges that preferred the chosen text. `rejected_finished`: false where the rejected text was cut at the "
-        "token limit, and no EOS is taught after it. `type`, `template` and ids trace a pair to its instruction.",
+        "`prompt`, `chosen`, `rejected`: plain text without EOS. `chosen_source`: `revision`, `response` or "
+        "`imported`. `principle_id`: the constitution's principle that the critique was written against. "
+        "`label_source`: the judges that preferred the chosen text. `rejected_finished`: false where the "
+        "rejected text was cut at the token limit, and no EOS is taught after it. "
+        "`type`, `template` and ids trace a pair to its instruction.",
         "## Counts",
         counts,
         "## Licence and terms",
@@ -351,12 +383,15 @@ def _measured(results: Results | None) -> str:
         gate = f"{reached} on {undecided}, which does not decide Stage 1."
     labels = (results.run and results.run.labels) or {}
     supervised = any("gold" in name for name in labels)
+    imported = "imported" in labels
     lines = [
         f"{percent(trained.successes, trained.total)} of {trained.total} "
         f"{kind_of_items(suite.name)} instructions followed "
         f"(shown: ≥ {shown:.1f}%, the lower of the exact and the template-cluster one-sided 95% bound). {gate} "
         + (
-            "Verifier-supervised: gold answers chose training labels."
+            "The labels were imported; who chose them was not recorded."
+            if imported
+            else "Verifier-supervised: gold answers chose training labels."
             if supervised
             else "No gold answer chose a label."
         ),
@@ -371,7 +406,9 @@ def _measured(results: Results | None) -> str:
 def _round(number: int, summary: GenerationSummary) -> str:
     return "\n".join(
         [
-            f"- round {number}: instructions asked for {summary.requested}, made {summary.produced}",
+            f"- round {number}: instructions asked for {summary.requested}, made {summary.produced}"
+            if summary.imported is None
+            else f"- rows read {summary.produced}",
             f"- pairs by type: {counted(summary.pairs_by_type)}",
             f"- chosen by: {counted(summary.by_label_source)}",
             f"- chosen texts: {counted(summary.by_chosen_source)}",
