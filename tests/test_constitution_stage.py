@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from stubs import Stage, StubEngine, rows_of
 
 from cai_bootstrap.config import RunConfig, resolve
 from cai_bootstrap.errors import CaiError, DataError, UntrustedResultError, UsageError
@@ -23,7 +24,6 @@ from cai_bootstrap.steps.constitution import train as train_step
 from cai_bootstrap.steps.context import StepContext
 from cai_bootstrap.steps.run import run_step
 from cai_bootstrap.training.checkpoints import Checkpoint, mark_success
-from tests.stubs import Stage, StubEngine, rows_of
 
 THANKS = shipped("examples/constitutions/thanks.yaml")
 STEPS = ("prepare", "baseline", "generate", "train", "evaluate")

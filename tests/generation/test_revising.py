@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from stubs import KilledError, StubEngine, config_of, progress_at
 
 from cai_bootstrap.config import RunConfig
 from cai_bootstrap.constitution import Constitution, Demonstration, Matched, Principle
@@ -14,7 +15,6 @@ from cai_bootstrap.inference.engine import Completion, Sampling
 from cai_bootstrap.records import PreferencePair, Prompt, RedrawnRevision, RejectedPair
 from cai_bootstrap.run.counts import SteeringSummary
 from cai_bootstrap.run.folder import DataFolder
-from tests.stubs import KilledError, StubEngine, config_of, progress_at
 
 THANKS = Principle(
     "thanks",
