@@ -5,6 +5,7 @@ by default) that has labelled answers gets a row. A judge is believed from a low
 """
 
 import argparse
+import os
 import tempfile
 from pathlib import Path
 
@@ -21,7 +22,7 @@ def main() -> None:
     """Print one row a principle."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("constitution", type=Path, nargs="?", default=shipped("constitution_v2.yaml"))
-    parser.add_argument("--model", default=EMBEDDED)
+    parser.add_argument("--model", default=os.environ.get("CAI_MODEL", EMBEDDED))
     options = parser.parse_args()
     precision, _ = quick_precision()
     engine = open_model(
