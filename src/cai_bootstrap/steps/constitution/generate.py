@@ -103,7 +103,8 @@ def _must_train(context: StepContext, data: DataFolder, constitution: Constituti
         return
     summary, needed = read_counts(data.summary, SteeringSummary), context.config.pairs.min_pairs
     control = data == context.workspace.control_data
-    remedy = "give another control (--control FILE), or none (--control none)" if control else "ask for more (--count)"
+    another = "use another --base-dir with another control (--control FILE) or none (--control none)"
+    remedy = another if control else "ask for more (--count)"
     raise CaiError(
         f"{'the control' if control else 'the constitution'} '{constitution.name}' kept {summary.pairs} pairs of "
         f"{summary.produced} prompts, at least {needed} are needed to train; {data.rejected} has the reasons; {remedy}"
