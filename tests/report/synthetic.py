@@ -118,12 +118,15 @@ def evaluate(
     suite: Suite,
     trained: dict[str, Output],
     bare: dict[str, Output] | None = None,
+    labelled: dict[str, int] | None = None,
     **changes: Any,
 ) -> Path:
     """Write the results file; `bare` holds the trained model's outputs where it was asked without the line break."""
     measured = Measured(trained, factors("c" * 64))
     beside = None if bare is None else Measured(bare, bare_factors(measured.factors.model, "c" * 64))
-    run = Run.model_validate({"ledger_opening": 7, "labels": labels(workspace), "adapter": {"sha256": "c" * 64}})
+    run = Run.model_validate(
+        {"ledger_opening": 7, "labels": labelled or labels(workspace), "adapter": {"sha256": "c" * 64}}
+    )
     made = build_results(
         suite=suite, conditions=conditions(suite, **changes), trained=measured, trained_bare=beside, run=run,
         enforced=True, **sides(suite),

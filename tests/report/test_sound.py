@@ -2,13 +2,14 @@
 
 import json
 import math
+import random
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from synthetic import RESULTS, RUN, baseline, evaluate, finish, generate, records, right
+from synthetic import RESULTS, RUN, baseline, evaluate, finish, generate, outputs, records, right
 
 from cai_bootstrap.cli import run_command
 from cai_bootstrap.cli.report import report
@@ -246,6 +247,38 @@ def test_what_humans_put_in_is_counted_from_the_instructions(run: RunFolder) -> 
     assert int(rows["kinds of rule that can judge an answer"]) > 10
     assert rows["known answers used for training"] == "no"
     assert rows["principles of the constitution"] == "8"
+
+
+@pytest.mark.parametrize("gold", [True, False])
+def test_pairs_of_later_rounds_are_told_beside_imported_ones(tmp_path: Path, gold: bool) -> None:
+    workspace = RunFolder.at(tmp_path).create()
+    suite = load_suite("quick")
+    imported = {"source": "mine.jsonl", "sha256": "4c" * 32, "rows": 90}
+    first = {"produced": 90, "by_label_source": {"imported": 90, "constraint": 0}, "imported": imported}
+    write_json(workspace.data / "generation_summary.json", first)
+    own = {"gold+constraint": 7} if gold else {"agreement": 7}
+    labelled = {"imported": 90, **own}
+    write_json(workspace.round_data(2).summary, {"produced": 20, "by_label_source": own})
+    trained = outputs(suite, random.Random(3), 0.8, runs_on=0.0)
+    evaluate(workspace, suite, trained, labelled=labelled)
+    found = load(workspace)
+    judges = "constraint and gold (known answers were used)" if gold else "agreement (no known answers)"
+    sentence = findings.headline(found).sentence
+    assert "90 imported pairs, whose answers and labels are not the model's" in sentence
+    assert f"and on 7 of its own labelled by {judges}" in sentence
+    rows = {
+        row[0]: row[1]
+        for table in provenance_tables.tables(found)
+        if table.caption == "What humans put in"
+        for row in table.rows
+    }
+    assert rows["known answers used for training"].startswith("yes, " if gold else "no, ")
+    assert rows["pairs that a person brought"] == "90"
+    assert rows["pairs of the model's own, of later rounds"] == "7"
+    only = RunFolder.at(tmp_path / "only").create()
+    write_json(only.data / "generation_summary.json", first)
+    evaluate(only, suite, trained, labelled={"imported": 90})
+    assert "of its own" not in findings.headline(load(only)).sentence
 
 
 def test_the_funnel_shows_every_reason_in_full() -> None:

@@ -16,8 +16,10 @@ from cai_bootstrap.inference.engine import Sampling
 from cai_bootstrap.inference.transformers_engine import TransformersEngine, load
 from cai_bootstrap.judging.suite import load_suite
 from cai_bootstrap.measuring.declared import Results
+from cai_bootstrap.run.counts import GenerationSummary
+from cai_bootstrap.run.markers import SuccessMarker
 from cai_bootstrap.training.checkpoints import Checkpoint
-from cai_bootstrap.use.cards import GEMMA_NOTICE, _measured, check_card, terms_of
+from cai_bootstrap.use.cards import GEMMA_NOTICE, Subject, _measured, check_card, dataset_card, model_card, terms_of
 from cai_bootstrap.use.export import public_name
 from cai_bootstrap.use.trained import chosen_adapter
 
@@ -92,6 +94,40 @@ def test_the_card_of_a_subset_says_that_it_decides_nothing(finished: Finished) -
     said = _measured(Results.model_validate(results))
     assert "100.0% of 8 dev instructions followed (shown: ≥ 95.1%, " in said
     assert "95% reached on the subset 'stage1-dev', which does not decide Stage 1." in said
+
+
+@pytest.mark.parametrize(
+    ("labels", "said", "unsaid"),
+    [
+        ({"imported": 9}, "The labels were imported; who chose them was not recorded.", "gold"),
+        ({"imported": 9, "gold": 4}, "Verifier-supervised: gold answers chose training labels.", "No gold"),
+        ({"imported": 9, "agreement+gold": 4}, "4 pairs are the model's own, of later rounds", "No gold"),
+        ({"imported": 9, "agreement": 4}, "No gold answer chose the label of one of these.", "Verifier"),
+        ({"agreement": 4}, "No gold answer chose a label.", "imported"),
+        ({"gold": 4}, "Verifier-supervised: gold answers chose training labels.", "imported"),
+    ],
+)
+def test_the_card_tells_gold_answers_beside_imported_labels(
+    finished: Finished, labels: dict[str, int], said: str, unsaid: str
+) -> None:
+    results = read_json(finished.results_file)
+    results["run"] = {**(results.get("run") or {}), "labels": labels}
+    card = _measured(Results.model_validate(results))
+    assert said in card
+    assert unsaid not in card
+
+
+def test_the_cards_tell_the_pairs_of_later_rounds_beside_imported_ones(finished: Finished) -> None:
+    imported = {"source": "mine.jsonl", "sha256": "4c" * 32, "rows": 9}
+    marker = {**read_json(finished.checkpoint.path / "TRAINING_SUCCESS"), "imported": imported}
+    subject = Subject("x", "base", None, None, "", terms_of("base", None), templated=False)
+    for labels in ({"imported": 9}, {"imported": 9, "gold": 4}):
+        card = model_card(subject, None, SuccessMarker.model_validate({**marker, "labels": labels}))
+        assert ("4 pairs of later rounds that it wrote itself" in card) == ("gold" in labels)
+    first = GenerationSummary.model_validate({"imported": imported, "by_label_source": {"imported": 9}})
+    later = GenerationSummary(by_label_source={"gold": 4})
+    assert "and chosen by gold 4." in dataset_card(subject, [first, later], 13)
+    assert "The others" not in dataset_card(subject, [first], 9)
 
 
 def test_the_card_gives_the_measured_figures_with_their_conditions(

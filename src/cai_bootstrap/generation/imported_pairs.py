@@ -14,9 +14,8 @@ from cai_bootstrap.instructions.prompt_clean import LONGEST
 from cai_bootstrap.instructions.prompt_kind import kind_of
 from cai_bootstrap.instructions.text import word_list
 from cai_bootstrap.records import Instruction, PreferencePair, RejectedPair
-from cai_bootstrap.run.counts import GenerationSummary, ImportedPairs
+from cai_bootstrap.run.counts import IMPORTED_LABEL, GenerationSummary, ImportedPairs
 
-LABEL = "imported"
 LONGEST_ANSWER = 10_000  # characters; the tokens that train are counted by the preflight
 
 
@@ -61,7 +60,7 @@ class SortedPairs:
     def summary(self, imported: ImportedPairs) -> GenerationSummary:
         """The counts as `generation_summary.json` holds them; they add up to the rows."""
         rows: list[PreferencePair | RejectedPair] = [*self.pairs, *self.rejected]
-        labels = {LABEL: len(self.pairs)} if self.pairs else {}
+        labels = {IMPORTED_LABEL: len(self.pairs)} if self.pairs else {}
         return GenerationSummary(
             requested=self.rows,
             produced=self.rows,
@@ -132,7 +131,9 @@ def _length_fault(row: PairRow) -> str | None:
 def _instruction(place: int, row: PairRow) -> Instruction:
     """The row's prompt; its type is told by its words, as for a user's own prompts."""
     kind = kind_of(row.instruction[:LONGEST])
-    return Instruction(id=f"i{place}", type=TYPES[kind], template=LABEL, instruction=row.instruction, source="imported")
+    return Instruction(
+        id=f"i{place}", type=TYPES[kind], template=IMPORTED_LABEL, instruction=row.instruction, source="imported"
+    )
 
 
 def _candidate(text: str) -> Candidate:
@@ -144,7 +145,7 @@ def _pair(instruction: Instruction, row: PairRow) -> PreferencePair:
         id=f"{instruction.id}.pair",
         instruction_id=instruction.id,
         type=instruction.type,
-        template=LABEL,
+        template=IMPORTED_LABEL,
         prompt=plain_prompt(instruction.instruction),
         chosen=row.chosen,
         rejected=row.rejected,
@@ -153,5 +154,5 @@ def _pair(instruction: Instruction, row: PairRow) -> PreferencePair:
         rejected_id=f"{instruction.id}.rejected",
         rejected_finished=True,
         principle_id="",
-        label_source=LABEL,
+        label_source=IMPORTED_LABEL,
     )

@@ -14,6 +14,7 @@ from cai_bootstrap.measuring.results import percent
 from cai_bootstrap.measuring.side_figures import bare_line
 from cai_bootstrap.records import TASK_TYPES
 from cai_bootstrap.report.files import RunFiles
+from cai_bootstrap.run.counts import judges_of, own_labels
 
 SIDE_NAMES = {"base": "Raw base", "rival": "Best prompted base", "trained": "Trained"}
 
@@ -103,14 +104,14 @@ def _label_words(run: RunFiles) -> str:
     labels = (block and block.labels) or (run.adapter and run.adapter.labels)
     if not labels:
         return "label source not recorded"
-    judges = sorted({judge for label in labels for judge in label.split("+")})
-    if "imported" in judges:
-        others = f" and {sum(labels.values()) - labels['imported']:,} of its own" if len(labels) > 1 else ""
-        return (
-            f"trained on {labels['imported']:,} imported pairs{others}; the model made neither their answers nor labels"
-        )
+    own = own_labels(labels)
+    judges, count = judges_of(own), sum(own.values())
+    imported = sum(labels.values()) - count
     gold = "known answers were used" if "gold" in judges else "no known answers"
-    return f"trained on {sum(labels.values()):,} pairs labelled by {_and(judges)} ({gold})"
+    if not imported:
+        return f"trained on {count:,} pairs labelled by {_and(judges)} ({gold})"
+    others = f", and on {count:,} of its own labelled by {_and(judges)} ({gold})" if own else ""
+    return f"trained on {imported:,} imported pairs, whose answers and labels are not the model's{others}"
 
 
 def _against_rival(results: Results, trained: Side) -> list[str]:

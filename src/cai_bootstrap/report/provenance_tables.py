@@ -12,6 +12,7 @@ from cai_bootstrap.report.findings import SIDE_NAMES, sides_of
 from cai_bootstrap.report.money import Plan, Rental
 from cai_bootstrap.report.stage_files import StageFiles
 from cai_bootstrap.report.tables import Table, condition_rows, number
+from cai_bootstrap.run.counts import IMPORTED_LABEL, GenerationSummary, ImportedPairs, judges_of, own_labels
 
 
 def tables(run: RunFiles) -> list[Table]:
@@ -82,11 +83,7 @@ def _humans(run: RunFiles) -> Table | None:
     if run.summary is None:
         return None
     if run.summary.imported is not None:
-        rows = [
-            ["prompts, answers and labels", f"imported: {run.summary.imported.described()}"],
-            ["pairs that a person brought", number(run.summary.by_label_source.get("imported", 0))],
-        ]
-        return Table("What humans put in", ["What", "How much"], rows)
+        return Table("What humans put in", ["What", "How much"], _imported_rows(run.summary, run.summary.imported))
     judges = run.config("generation.select")
     instructions = [instruction for _, instruction in run.data.instructions]
     known = sum(bool(instruction.gold) for instruction in instructions)
@@ -101,6 +98,24 @@ def _humans(run: RunFiles) -> Table | None:
         ["labels and texts written by a person for a pair", "none: every chosen and rejected text is the model's own"],
     ]
     return Table("What humans put in", ["What", "How much"], [row for row in rows if row[1] != "–"])
+
+
+def _imported_rows(summary: GenerationSummary, imported: ImportedPairs) -> list[list[str]]:
+    """What humans put into imported pairs, and into the model's own of later rounds."""
+    own = own_labels(summary.by_label_source)
+    judges = judges_of(own)
+    known = "of imported labels it is not recorded"
+    if own:
+        known = f"{'yes' if 'gold' in judges else 'no'}, in later rounds; {known}"
+    rows = [
+        ["prompts, answers and labels", f"imported: {imported.described()}"],
+        ["pairs that a person brought", number(summary.by_label_source.get(IMPORTED_LABEL, 0))],
+        ["known answers used for training", known],
+    ]
+    if own:
+        rows.append(["pairs of the model's own, of later rounds", number(sum(own.values()))])
+        rows.append(["judges that chose these", ", ".join(judges)])
+    return rows
 
 
 def _rules(instructions: Sequence[Instruction]) -> set[str]:

@@ -4,6 +4,7 @@ Every field may be absent, since an older version may not have counted it; a fie
 unreadable. What a newer version adds is kept.
 """
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,6 +14,7 @@ from cai_bootstrap.errors import DataError
 from cai_bootstrap.files import JsonObject, read_json
 
 CountsT = TypeVar("CountsT", bound="Counts")
+IMPORTED_LABEL = "imported"  # the label source of pairs that a person brought
 Number = int | float  # a count stays a count in the file: 60, not 60.0
 
 
@@ -92,6 +94,16 @@ class ImportedPairs(Counts):
         where = [self.source, *([self.split] if self.split else [])]
         where += [f"commit {self.revision[:12]}"] if self.revision else []
         return f"{', '.join(where)} (sha256 {self.sha256[:12]}…)"
+
+
+def own_labels(labels: Mapping[str, int]) -> dict[str, int]:
+    """The counts of label sources without those of pairs that a person brought."""
+    return {source: count for source, count in labels.items() if source != IMPORTED_LABEL}
+
+
+def judges_of(labels: Iterable[str]) -> list[str]:
+    """The judges that label sources name: `gold+agreement` names two."""
+    return sorted({judge for source in labels for judge in source.split("+")})
 
 
 class GenerationSummary(Counts):

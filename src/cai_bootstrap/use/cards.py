@@ -6,6 +6,7 @@ validation that needs no network; the hub itself validates again when a card is 
 
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +20,7 @@ from cai_bootstrap.measuring.declared import Results, Side
 from cai_bootstrap.measuring.figures import FirstLine, SideFigures
 from cai_bootstrap.measuring.results import percent
 from cai_bootstrap.records import TASK_TYPES
-from cai_bootstrap.run.counts import GenerationSummary, ImportedPairs
+from cai_bootstrap.run.counts import GenerationSummary, ImportedPairs, judges_of, own_labels
 from cai_bootstrap.run.markers import SuccessMarker
 
 GEMMA_NOTICE = "Gemma is provided under and subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms"
@@ -153,7 +154,9 @@ def _pairs_of(training: SuccessMarker) -> str:
     """Whose pairs trained a model."""
     if training.imported is None:
         return "preference pairs that it wrote, criticised and revised itself against a written constitution"
-    return f"preference pairs that were imported from {_public(training.imported)}"
+    own = sum(own_labels(training.labels or {}).values())
+    later = f", and {own} pairs of later rounds that it wrote itself" if own else ""
+    return f"preference pairs that were imported from {_public(training.imported)}{later}"
 
 
 def _public(imported: ImportedPairs) -> str:
@@ -253,6 +256,12 @@ def dataset_card(subject: Subject, summaries: Sequence[GenerationSummary], pairs
             f"Those whose `label_source` is `imported` were imported from {_public(imported)}: their prompts, answers "
             "and labels are not this tool's, and the terms of their source hold for them."
         )
+        labels = sum((Counter(summary.by_label_source) for summary in summaries), Counter[str]())
+        if own := own_labels(labels):
+            about += (
+                f" The others are of later rounds: their answers were written by the trained `{subject.base}` "
+                f"itself, and chosen by {counted(own)}."
+            )
     return card_of_pairs(
         subject,
         pairs,
@@ -382,25 +391,34 @@ def _measured(results: Results | None) -> str:
         reached = f"95% {'reached' if met else 'NOT reached'}" if shipped_name(suite.sha256) else gate.rstrip(".")
         gate = f"{reached} on {undecided}, which does not decide Stage 1."
     labels = (results.run and results.run.labels) or {}
-    supervised = any("gold" in name for name in labels)
-    imported = "imported" in labels
     lines = [
         f"{percent(trained.successes, trained.total)} of {trained.total} "
         f"{kind_of_items(suite.name)} instructions followed "
         f"(shown: ≥ {shown:.1f}%, the lower of the exact and the template-cluster one-sided 95% bound). {gate} "
-        + (
-            "The labels were imported; who chose them was not recorded."
-            if imported
-            else "Verifier-supervised: gold answers chose training labels."
-            if supervised
-            else "No gold answer chose a label."
-        ),
+        + _labelled(labels),
         "\n".join(rows),
         "Strict: the whole output up to EOS satisfies every check; the lift over the raw base therefore includes "
         "learning to stop. The prompted base is cut at its first line and compared with the trained one's.",
         f"{conditions_of(results.conditions)} Suite version {suite.version}, {suite.n} items.",
     ]
     return "\n\n".join(lines)
+
+
+def _labelled(labels: Mapping[str, int]) -> str:
+    """Who chose the labels: of imported pairs nobody knows, and of its own the judges are told beside."""
+    own = own_labels(labels)
+    imported = sum(labels.values()) - sum(own.values())
+    supervised = "gold" in judges_of(own)
+    gold = "Verifier-supervised: gold answers chose training labels." if supervised else "No gold answer chose a label."
+    if not imported:
+        return gold
+    if not own:
+        return "The labels were imported; who chose them was not recorded."
+    return (
+        f"The labels of {imported} pairs were imported; who chose them was not recorded. {sum(own.values())} pairs are "
+        f"the model's own, of later rounds: chosen by {counted(own)}. "
+        f"{gold if supervised else 'No gold answer chose the label of one of these.'}"
+    )
 
 
 def _round(number: int, summary: GenerationSummary) -> str:
