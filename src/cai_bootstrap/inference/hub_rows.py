@@ -22,11 +22,11 @@ class HubSplit:
     _stream: Any
 
     def rows(self, columns: Sequence[str]) -> Iterator[dict[str, object]]:
-        """These columns, row by row; one that is not there reads as None. Raises UsageError if the hub fails."""
+        """These columns, row by row; one that is not there is left out. Raises UsageError if the hub fails."""
         present = [name for name in columns if name in self.columns]
         try:
             for row in self._stream.select_columns(present):
-                yield {name: row.get(name) for name in columns}
+                yield {name: row[name] for name in present if name in row}
         except (OSError, ValueError, RuntimeError) as error:
             raise UsageError(_failed(self.dataset, error)) from error
 
@@ -60,7 +60,7 @@ def hub_cells(dataset: str, configuration: str | None, *, choose: Callable[[Sequ
     """
     opened = hub_split(dataset, configuration)
     column = choose(opened.columns)
-    return (row[column] for row in opened.rows([column]))
+    return (row.get(column) for row in opened.rows([column]))
 
 
 def _newest_commit(dataset: str) -> str | None:

@@ -69,14 +69,15 @@ class _Message:
 def read_pair(row: Mapping[str, object], columns: Columns) -> PairRow:
     """What a row of these columns says.
 
-    The last user message is the instruction. Faults: `missing_chosen`, `missing_rejected`, `mixed_forms` (one answer is
+    The last user message is the instruction. A row without the prompt's column is implicit; one whose prompt is there
+    and empty is not. Faults: `missing_chosen`, `missing_rejected`, `empty_prompt`, `mixed_forms` (one answer is
     a text and the other a list, or the prompt is a list beside texts), `no_shared_prompt`, `prompt_differs` (a prompt
     that is not the one in the messages), `not_text` (a cell or a message that is no text, as an image), `more_turns`,
     `system_message`, `other_role`, `no_user_message`, `no_answer`.
     """
     prompt, chosen, rejected = (row.get(name) for name in columns)
     try:
-        form, instruction, first, second = _texts(prompt, chosen, rejected)
+        form, instruction, first, second = _texts(prompt, chosen, rejected, prompted=columns.prompt in row)
     except _Unfit as fault:
         return PairRow(None, _legible(prompt), _legible(chosen), _legible(rejected), str(fault))
     return PairRow(form, clean_text(instruction), clean_text(first), clean_text(second))
@@ -88,12 +89,13 @@ def clean_text(text: str) -> str:
     return "\n".join(line.rstrip() for line in HIDDEN.sub("", unified).split("\n")).strip()
 
 
-def _texts(prompt: object, chosen: object, rejected: object) -> tuple[Form, str, str, str]:
-    """The form; instruction, chosen and rejected. Raises _Unfit."""
+def _texts(prompt: object, chosen: object, rejected: object, *, prompted: bool) -> tuple[Form, str, str, str]:
+    """The form; instruction, chosen and rejected. `prompted`: the row has a prompt, be it empty. Raises _Unfit."""
     for name, cell in (("missing_chosen", chosen), ("missing_rejected", rejected)):
         if cell is None:
             raise _Unfit(name)
-    prompt = None if prompt in ("", []) else prompt
+    if prompted and (prompt is None or prompt == [] or (isinstance(prompt, str) and not clean_text(prompt))):
+        raise _Unfit("empty_prompt")
     if isinstance(chosen, str) and isinstance(rejected, str):
         if prompt is None:
             return _implicit(chosen, rejected)

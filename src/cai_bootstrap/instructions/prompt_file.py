@@ -41,7 +41,7 @@ def read_prompt_file(path: Path, column: str | None) -> Cells:
 
 def _cell(row: str | Mapping[str, object], column: str | None, where: str) -> object:
     if not isinstance(row, str):
-        return next(iter(row.values()))
+        return next(iter(row.values()), None)
     if column is not None:
         raise UsageError(f"{where}: a text alone, which has no column '{column}'; leave --prompt-column out")
     return row

@@ -28,8 +28,9 @@ class Wanted:
     """What is looked for in a source of rows.
 
     `choose` gets the names of the columns and the place where they stand, and gives those to read; what it raises goes
-    through. A column that it gives and that is not there reads as None. `what` is one row's content for error messages
-    (`prompt`), `example` a row as JSON, `texts` whether a row may be a text alone, `fewest` how many rows are needed.
+    through. A column that it gives and that a row lacks is left out of it. `what` is one row's content for error
+    messages (`prompt`), `example` a row as JSON, `texts` whether a row may be a text alone, `fewest` how many rows are
+    needed.
     """
 
     choose: Callable[[Sequence[str], str], Sequence[str]]
@@ -166,7 +167,7 @@ def _row(
         kinds = "neither a text nor an object" if wanted.texts else "no object"
         raise UsageError(f"{where}: {kinds} with a {wanted.what}; expected e.g. {wanted.example}")
     chosen = chosen or wanted.choose([str(name) for name in value], where)
-    return {name: value.get(name) for name in chosen}, chosen
+    return {name: value[name] for name in chosen if name in value}, chosen
 
 
 def _table(path: Path, wanted: Wanted) -> Rows:
@@ -185,8 +186,7 @@ def _table(path: Path, wanted: Wanted) -> Rows:
                     "put quotation marks around a text with a separator in it"
                 )
             if row:
-                cells = {name: row[place] if place < len(row) else "" for name, place in places.items()}
-                yield rows.line_num + 1, {name: cells.get(name) for name in chosen}
+                yield rows.line_num + 1, {n: row[place] if place < len(row) else "" for n, place in places.items()}
     except csv.Error as error:
         raise UsageError(f"{path}: not valid as a table: {error}; is a quotation mark left open?") from error
 
@@ -205,6 +205,6 @@ def _parquet(path: Path, wanted: Wanted) -> Rows:
         for batch in source.iter_batches(batch_size=1_000, columns=[name for name in chosen if name in names]):
             for row in batch.to_pylist():
                 number += 1
-                yield number, {name: row.get(name) for name in chosen}
+                yield number, row
     except (ArrowException, OSError) as error:
         raise UsageError(f"{path}: not readable as Parquet: {error}") from error
