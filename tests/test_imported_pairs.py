@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stubs import Cai, Stage, config_of
+from stubs import Cai, KilledError, Stage, config_of
 
 from cai_bootstrap.errors import UntrustedResultError, UsageError
 from cai_bootstrap.events import EventLog, Progress
@@ -18,6 +18,7 @@ from cai_bootstrap.instructions.held_back import held_back
 from cai_bootstrap.judging.suite import load_suite
 from cai_bootstrap.run.folder import RunFolder
 from cai_bootstrap.run.lock import hold
+from cai_bootstrap.run.markers import write_marker
 from cai_bootstrap.steps import import_pairs as module
 from cai_bootstrap.steps.context import StepContext
 from cai_bootstrap.steps.run import run_step
@@ -259,6 +260,46 @@ def test_every_row_that_may_not_train_is_kept_with_its_reason_and_the_counts_add
     assert rejected[f"i{reasons['too_long']}"]["chosen"].startswith("kelp kelp")
 
 
+CAT = {"chosen": "The cat sat down.", "rejected": "The cat ran off."}
+EMPTY: dict[str, Any] = {"nothing": "", "null": None, "blanks": " \n", "hidden": "\u200b", "no messages": []}
+
+
+@pytest.mark.parametrize("name", EMPTY)
+def test_a_prompt_that_is_there_and_empty_is_never_guessed_from_the_answers(
+    tmp_path: Path, base: Path, cai: Cai, name: str
+) -> None:
+    lacking = implicit({"prompt": "Describe the kelp.", "chosen": "Calm.", "rejected": "No"})  # the key, too
+    source = write(tmp_path / "p.jsonl", [*explicit(), {"prompt": EMPTY[name], **CAT}, lacking])
+    assert cai("pairs", "import", source, "--base-dir", base)[0] == 0
+    rejected = records(base, "rejected_pairs.jsonl")
+    assert [(row["instruction_id"], row["reason"]) for row in rejected] == [("i11", "empty_prompt")]
+    assert records(base, "preference_pairs.jsonl")[-1]["prompt"] == "Describe the kelp.\n"
+
+
+def test_a_row_without_the_prompt_that_was_named_is_not_guessed_either(tmp_path: Path, base: Path, cai: Cai) -> None:
+    source = write(tmp_path / "p.jsonl", [*explicit(), CAT])
+    assert cai("pairs", "import", source, "--base-dir", base, "--prompt-column", "prompt")[0] == 0
+    assert [row["reason"] for row in records(base, "rejected_pairs.jsonl")] == ["empty_prompt"]
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_a_blank_cell_of_a_table_is_an_empty_prompt(tmp_path: Path, base: Path, cai: Cai, ending: str) -> None:
+    rows = [*explicit(), {"prompt": None, **CAT}]
+    path = tmp_path / f"p.{ending}"
+    if ending == "csv":
+        with path.open("w", newline="", encoding="utf-8") as target:
+            table = csv.DictWriter(target, ("prompt", "chosen", "rejected"))
+            table.writeheader()
+            table.writerows(rows)
+    else:
+        import pyarrow
+        from pyarrow import parquet
+
+        parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    assert cai("pairs", "import", path, "--base-dir", base)[0] == 0
+    assert [row["reason"] for row in records(base, "rejected_pairs.jsonl")] == ["empty_prompt"]
+
+
 # --- bad input
 
 GOOD = "".join(json.dumps(row) + "\n" for row in explicit()).encode()
@@ -362,6 +403,144 @@ def test_generated_data_are_replaced_with_force_alone(tmp_path: Path, stubbed: S
     assert not made.critiques.exists()
 
 
+def second_round(workspace: RunFolder) -> dict[Path, bytes]:
+    """Pairs of the model's own in round 2, with their summary and marker."""
+    data = workspace.round_data(2)
+    data.path.mkdir(parents=True)
+    data.pairs.write_bytes(
+        workspace.round_data(1).pairs.read_bytes() if workspace.round_data(1).pairs.exists() else b""
+    )
+    data.summary.write_text("{}")
+    write_marker(workspace, "generate", 2, fingerprint="f", outputs={"pairs": data.pairs, "summary": data.summary})
+    return {path: path.read_bytes() for path in (data.pairs, data.summary, workspace.marker("generate", 2))}
+
+
+@pytest.mark.parametrize("name", ["mine.json", "mine.jsonl", "round-2/mine.jsonl"])
+def test_a_file_of_somebodys_needs_force_and_survives_it(tmp_path: Path, base: Path, cai: Cai, name: str) -> None:
+    mine = base / "data" / "stage1" / name
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    source = write(tmp_path / "p.jsonl", explicit())
+    code, _, err = cai("pairs", "import", source, "--base-dir", base)
+    assert (code, str(mine) in err, [path.name for path in mine.parent.iterdir()]) == (2, True, [mine.name])
+    assert cai("pairs", "import", source, "--base-dir", base, "--force-data")[0] == 0
+    assert mine.read_text() == "mine"
+    assert len(records(base, "preference_pairs.jsonl")) == 10
+
+
+def test_a_forced_generation_leaves_files_of_somebodys(stubbed: Stage) -> None:
+    run_step("generate", stubbed.context(config_of()))
+    data = stubbed.workspace.round_data(1)
+    (data.path / "mine.json").write_text("mine")
+    assert run_step("generate", stubbed.context(config_of(force_data=True, seed=7))) is True
+    assert (data.path / "mine.json").read_text() == "mine"
+
+
+@pytest.mark.parametrize("force", [(), ("--force-data",)])
+def test_a_source_in_the_data_folder_is_refused_always(
+    tmp_path: Path, base: Path, cai: Cai, force: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mydata").mkdir()
+    source = write(tmp_path / "mydata" / "pairs.json", explicit())
+    before = source.read_bytes()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to(tmp_path / "mydata")
+    for named in ("mydata/pairs.json", "link/pairs.json"):
+        code, _, err = cai("pairs", "import", named, "--base-dir", base, "--data-dir", "mydata", *force)
+        assert (code, "lies in the data folder" in err) == (2, True)
+    assert [path.name for path in (tmp_path / "mydata").iterdir()] == ["pairs.json"]
+    assert source.read_bytes() == before
+
+
+def test_a_later_rounds_data_are_removed_with_force_alone(tmp_path: Path, base: Path, cai: Cai) -> None:
+    kept = second_round(RunFolder.at(base).create())
+    source = write(tmp_path / "p.jsonl", explicit())
+    code, _, err = cai("pairs", "import", source, "--base-dir", base)
+    assert (code, "round-2" in err) == (2, True)
+    assert {path: path.read_bytes() for path in kept} == kept
+    assert cai("pairs", "import", source, "--base-dir", base, "--force-data")[0] == 0
+    assert [path for path in kept if path.exists()] == []
+
+
+@pytest.mark.parametrize("state", ["gone", "torn"])
+def test_a_lost_marker_is_written_again_and_nothing_else(tmp_path: Path, base: Path, cai: Cai, state: str) -> None:
+    source = write(tmp_path / "p.jsonl", [*explicit(), *DROPPED.values()])
+    workspace = RunFolder.at(base)
+    assert cai("pairs", "import", source, "--base-dir", base)[0] == 0
+    second_round(workspace)
+    marker = workspace.marker("generate")
+    files = [path for path in base.rglob("*") if path.is_file() and path.parent != workspace.logs and path != marker]
+    before = {path: path.stat().st_mtime_ns for path in files if path.name[0] != "."}
+    written = read_json(marker)
+    marker.write_text('{"step": ') if state == "torn" else marker.unlink()
+    moved = source.rename(tmp_path / "moved.jsonl")  # the same pairs, wherever they lie now
+    code, out, _ = cai("pairs", "import", moved, "--base-dir", base)
+    assert (code, "holds these pairs already" in out) == (0, True)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert {**read_json(marker), "finished_at": ""} == {**written, "finished_at": ""}
+
+
+@pytest.mark.parametrize("marked", [True, False])
+@pytest.mark.parametrize("name", ["instructions", "responses", "preference_pairs", "rejected_pairs", "summary", "gone"])
+def test_a_touched_file_is_never_overwritten_in_silence(
+    tmp_path: Path, base: Path, cai: Cai, name: str, marked: bool
+) -> None:
+    source = write(tmp_path / "p.jsonl", [*explicit(), CAT | {"prompt": ""}])
+    workspace = RunFolder.at(base)
+    assert cai("pairs", "import", source, "--base-dir", base)[0] == 0
+    kept, data = second_round(workspace), workspace.round_data(1)
+    if not marked:
+        workspace.marker("generate").unlink()
+    if name == "gone":
+        data.rejected.unlink()
+    elif name == "summary":
+        data.summary.write_text(json.dumps({**read_json(data.summary), "pairs": 11}))
+    else:
+        path = data.path / f"{name}.jsonl"
+        path.write_bytes(path.read_bytes() + b"\n")
+    before = {path: path.read_bytes() for path in data.path.iterdir() if path.is_file()}
+    code, _, err = cai("pairs", "import", source, "--base-dir", base)
+    assert (code, "is not what `cai pairs import` wrote" in err, "--force-data" in err) == (4, True, True)
+    assert {path: path.read_bytes() for path in data.path.iterdir() if path.is_file()} == before
+    assert {path: path.read_bytes() for path in kept} == kept
+    assert cai("pairs", "import", source, "--base-dir", base, "--force-data")[0] == 0
+    assert cai("pairs", "import", source, "--base-dir", base)[0] == 0
+
+
+@pytest.mark.parametrize("forced", [True, False])
+def test_a_killed_import_is_one_that_did_not_end_at_whatever_file(
+    tmp_path: Path, stubbed: Stage, cai: Cai, monkeypatch: pytest.MonkeyPatch, forced: bool
+) -> None:
+    folder, data = stubbed.workspace.base, stubbed.workspace.round_data(1)
+    force = ("--force-data",) if forced else ()
+    source = write(tmp_path / "p.jsonl", explicit())
+    writer = module.write_atomic
+
+    def killed_at(last: str) -> Callable[[Path, bytes], None]:
+        def write_or_die(path: Path, content: bytes) -> None:
+            if path.name == last:
+                raise KilledError
+            writer(path, content)
+
+        return write_or_die
+
+    for name in ("instructions.jsonl", "preference_pairs.jsonl", "rejected_pairs.jsonl"):
+        if forced:
+            shutil.rmtree(data.path, ignore_errors=True)
+            run_step("generate", stubbed.context(config_of()))
+        monkeypatch.setattr(module, "write_atomic", killed_at(name))
+        with pytest.raises(KilledError):
+            cai("pairs", "import", source, "--base-dir", folder, *force)
+        monkeypatch.setattr(module, "write_atomic", writer)
+        assert not data.summary.exists()
+        with pytest.raises(UsageError, match="did not end"):
+            run_step("generate", stubbed.context(config_of()))
+        code, _, err = cai("pairs", "export", tmp_path / "out.jsonl", "--base-dir", folder)
+        assert (code, "not whole" in err, (tmp_path / "out.jsonl").exists()) == (1, True, False)
+    assert cai("pairs", "import", source, "--base-dir", folder)[0] == 0
+    assert len(records(folder, "preference_pairs.jsonl")) == 10
+
+
 def test_generation_is_skipped_until_it_is_forced(tmp_path: Path, stubbed: Stage, cai: Cai) -> None:
     source = write(tmp_path / "p.jsonl", explicit())
     folder = stubbed.workspace.base
@@ -394,7 +573,10 @@ def test_changed_and_unfinished_imports_are_refused_by_what_follows(tmp_path: Pa
     for step in ("generate", "train"):
         with pytest.raises(UntrustedResultError, match="cai pairs import"):
             run_step(step, stubbed.context(config_of()))
-    assert cai("pairs", "import", source, "--base-dir", folder)[0] == 0  # its own import again mends it
+    touched = data.pairs.read_bytes()
+    code, _, err = cai("pairs", "import", source, "--base-dir", folder)  # it may have been touched on purpose
+    assert (code, "--force-data" in err, data.pairs.read_bytes()) == (4, True, touched)
+    assert cai("pairs", "import", source, "--base-dir", folder, "--force-data")[0] == 0
     data.summary.unlink()  # as a kill before the last file leaves it
     with pytest.raises(UsageError, match="did not end"):
         run_step("train", stubbed.context(config_of()))
@@ -414,6 +596,14 @@ def test_the_report_says_where_the_pairs_came_from(tmp_path: Path, base: Path, c
     assert str(source) in page
     assert sha256_file(source) in page
     assert "the model's own" not in page
+
+
+def test_a_generation_that_did_not_end_is_not_exported(tmp_path: Path, stubbed: Stage, cai: Cai) -> None:
+    run_step("generate", stubbed.context(config_of()))
+    stubbed.workspace.round_data(1).summary.unlink()
+    stubbed.workspace.marker("generate").unlink()
+    code, _, err = cai("pairs", "export", tmp_path / "out.jsonl", "--base-dir", stubbed.workspace.base)
+    assert (code, "cai generate" in err, (tmp_path / "out.jsonl").exists()) == (1, True, False)
 
 
 @pytest.mark.parametrize("form", ["plain", "messages"])

@@ -20,10 +20,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from cai_bootstrap.errors import DataError, UntrustedResultError
 from cai_bootstrap.files import JsonlWriter, jsonl_line, mend_jsonl, read_json, read_jsonl, write_json
 from cai_bootstrap.records import Record
+from cai_bootstrap.run.folder import CHUNKS, PLAN
 
 RecordT = TypeVar("RecordT", bound=Record)
 ModelT = TypeVar("ModelT", bound=BaseModel)
-CHUNKS, PLAN = "chunks.json", "generation_plan.json"
 Say = Callable[[str], None]
 
 

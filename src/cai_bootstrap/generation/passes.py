@@ -10,7 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from cai_bootstrap.batches import PLAN, BatchPlan, ChunkFile, Lockstep, seed_of
+from cai_bootstrap.batches import BatchPlan, ChunkFile, Lockstep, seed_of
 from cai_bootstrap.config import RunConfig
 from cai_bootstrap.constitution import Constitution, Principle
 from cai_bootstrap.events import Progress
@@ -67,7 +67,7 @@ class Generator:
         settings = self.config.generation
         remove_after_missing(self.data, self.say)
         chunks = [list(instructions[n : n + settings.chunk]) for n in range(0, len(instructions), settings.chunk)]
-        plan = BatchPlan(self.data.path / PLAN, batch_size=settings.batch_size, fingerprint=data_fingerprint)
+        plan = BatchPlan(self.data.plan, batch_size=settings.batch_size, fingerprint=data_fingerprint)
         plan.save()
         runner = PassRunner(self.config, self.engine, plan, self.progress, self.stopping, self.say)
         principles = dict(zip((i.id for i in instructions), self._assigned(len(instructions)), strict=True))
@@ -313,7 +313,7 @@ class Generator:
         Which skills have too many is known only at the end, so the pairs wait in files meanwhile, not in memory.
         """
         pairs, rejected = self.data.pairs, self.data.rejected
-        waiting, dropped = (path.with_suffix(".waiting") for path in (pairs, rejected))
+        waiting, dropped = self.data.waiting
         for path in (waiting, dropped):
             path.unlink(missing_ok=True)
         skills: dict[str, str] = {}

@@ -19,7 +19,7 @@ from random import Random
 
 import yaml
 
-from cai_bootstrap.batches import PLAN, BatchPlan, ChunkFile, ChunkHashes, RecordT, seed_of
+from cai_bootstrap.batches import BatchPlan, ChunkFile, ChunkHashes, RecordT, seed_of
 from cai_bootstrap.config import RunConfig
 from cai_bootstrap.constitution import Constitution, Principle
 from cai_bootstrap.events import Progress
@@ -87,7 +87,7 @@ class Reviser:
         Raises InterruptedRunError after the batch in progress when asked to stop; what is on disk is whole.
         """
         settings = self.config.generation
-        plan = BatchPlan(self.data.path / PLAN, batch_size=settings.batch_size, fingerprint=data_fingerprint)
+        plan = BatchPlan(self.data.plan, batch_size=settings.batch_size, fingerprint=data_fingerprint)
         plan.save()
         runner = PassRunner(self.config, self.engine, plan, self.progress, self.stopping, self.say)
         chunks = [list(prompts[n : n + settings.chunk]) for n in range(0, len(prompts), settings.chunk)]

@@ -11,6 +11,7 @@ from cai_bootstrap.errors import UsageError
 POD_BASE = Path("/workspace/cai-constitution-bootstrap")
 POD_CACHE = Path("/workspace/.cache")
 SUCCESS = "TRAINING_SUCCESS"
+CHUNKS, PLAN = "chunks.json", "generation_plan.json"
 _ROUND = "round-"
 _CONFIG = ".config.yaml"
 
@@ -119,6 +120,21 @@ class DataFolder:
         """The answers revised by the constitution's principle of that number, counted from 1."""
         return self.path / f"revisions-{number}.jsonl"
 
+    @property
+    def plan(self) -> Path:
+        """The batch sizes with which each pass is decoded."""
+        return self.path / PLAN
+
+    @property
+    def chunks(self) -> Path:
+        """The hashes of the chunks that are done."""
+        return self.path / CHUNKS
+
+    @property
+    def waiting(self) -> tuple[Path, Path]:
+        """Where the pairs, and those that were rejected, wait until all of them are known."""
+        return self.pairs.with_suffix(".waiting"), self.rejected.with_suffix(".waiting")
+
     def steering_outputs(self, principles: int) -> dict[str, Path]:
         """The files of finished data of the constitution stage, by the names that their marker gives them."""
         turns = range(1, principles + 1)
@@ -157,6 +173,22 @@ class DataFolder:
         """The files of imported pairs, by the names that their marker gives them. The responses are empty."""
         outputs = self.outputs()
         return {name: outputs[name] for name in ("instructions", "responses", "pairs", "rejected", "summary")}
+
+    def files(self) -> list[Path]:
+        """The files of this data that are there, of either stage: the summary first, the identity last.
+
+        Whoever removes them in this order never leaves data that look whole, or that nothing decided. A file of
+        another name is not a run's.
+        """
+        numbered = [
+            path
+            for kind in ("critiques", "revisions")
+            for path in sorted(self.path.glob(f"{kind}-*.jsonl"))
+            if path.stem.removeprefix(f"{kind}-").isdigit()
+        ]
+        between = [*self.outputs().values(), *self.steering_outputs(0).values(), *numbered]
+        named = [self.summary, *between, self.plan, self.chunks, *self.waiting, self.identity]
+        return [path for path in dict.fromkeys(named) if path.is_file() or path.is_symlink()]
 
     @property
     def hashed(self) -> list[Path]:

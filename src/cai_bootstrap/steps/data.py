@@ -1,6 +1,7 @@
 """What decides a round's data, and whether the data that are there may be used."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -85,10 +86,10 @@ def write_identity(data: DataFolder, identity: Mapping[str, object], count: int)
     write_json(data.identity, {"fingerprint": fingerprint(identity), "requested": count, "identity": identity})
 
 
-def remove_data(data: DataFolder) -> None:
-    """Remove every data file of a round."""
-    for path in data.path.iterdir():
-        if path.suffix in {".jsonl", ".json"}:
+def remove_data(data: DataFolder, *, but: Path | None = None) -> None:
+    """Remove the data of a round; files of other names, which a person may have put there, stay, and so does `but`."""
+    for path in data.files():
+        if path != but:
             path.unlink()
 
 

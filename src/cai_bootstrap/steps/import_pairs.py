@@ -5,25 +5,33 @@ Not a step of a run: `cai pairs import` does it once, and the steps after genera
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
 from cai_bootstrap.errors import UntrustedResultError, UsageError
-from cai_bootstrap.files import fingerprint, jsonl_line, sha256_file, write_atomic, write_json, write_jsonl
+from cai_bootstrap.files import fingerprint, jsonl_line, sha256_file, write_atomic, write_json
 from cai_bootstrap.generation.imported_pairs import SortedPairs, sort_pairs
 from cai_bootstrap.inference.hub_rows import hub_split
 from cai_bootstrap.inference.models import load_tokenizer
 from cai_bootstrap.instructions.held_back import held_back
 from cai_bootstrap.instructions.pair_rows import Columns
 from cai_bootstrap.instructions.rows import located, read_rows
+from cai_bootstrap.records import Record
 from cai_bootstrap.run.counts import GenerationSummary, ImportedPairs, read_counts
-from cai_bootstrap.run.folder import CONSTITUTION
+from cai_bootstrap.run.folder import CONSTITUTION, DataFolder
 from cai_bootstrap.run.lock import hold
-from cai_bootstrap.run.markers import read_outputs, write_marker
+from cai_bootstrap.run.markers import Outputs, read_outputs, write_marker
 from cai_bootstrap.steps.context import StepContext
-from cai_bootstrap.steps.data import IMPORTED, remove_data, stored_identity, write_identity
+from cai_bootstrap.steps.data import (
+    IMPORT_REMEDY,
+    IMPORTED,
+    imported_identity,
+    remove_data,
+    stored_identity,
+    write_identity,
+)
 from cai_bootstrap.training.pairs import Asking
 from cai_bootstrap.training.preflight import check_pairs
 
@@ -55,24 +63,53 @@ def import_pairs(context: StepContext, source: Source) -> Import:
     """Put a source's pairs into the data folder, where `cai train` and `cai run` find them as the product's own.
 
     Nothing is written before everything is read and checked. Raises UsageError for a source that cannot be read, for
-    fewer than `pairs.min_pairs` usable pairs, and for a folder that holds other data, unless `force_data`, which
-    removes the data of all rounds first; LockedError if a run holds the base directory.
+    fewer than `pairs.min_pairs` usable pairs, for a source that lies in the data folder, and for a folder that holds
+    other data or a file of somebody's, unless `force_data`, which removes the data of all rounds first and leaves other
+    files alone; UntrustedResultError if this very import was done here and its files were changed since; LockedError if
+    a run holds the base directory.
     """
     if context.workspace.stage is CONSTITUTION:
         raise UsageError("pairs are imported for Stage 1 alone: those of a constitution come from its principles")
+    _refuse_own_folder(context, source)
     _refuse_generated(context)
     found, imported = _sorted_pairs(context, source)
-    pairs = "".join(jsonl_line(pair) for pair in found.pairs).encode()
+    pairs = _lines(found.pairs)
     identity = {IMPORTED: imported.sha256, "pairs_sha256": hashlib.sha256(pairs).hexdigest()}
+    files = _Files(found, found.summary(imported), pairs, identity)
     what = f"cai pairs import {source.name}"
     workspace = context.workspace.create()
     with hold(workspace, what), hold(workspace, what, name="step"):
-        there_before = _is_there(context, identity)
+        there_before = not context.config.force_data and _is_there(context, files)
         if not there_before:
-            _refuse_generated(context)
-            _refuse_other_import(context, identity)
-            _write(context, found, found.summary(imported), pairs, identity)
-    return Import(found.summary(imported), found.first_places, there_before)
+            _write(context, files)
+    return Import(files.summary, found.first_places, there_before)
+
+
+@dataclass(frozen=True)
+class _Files:
+    """What an import writes."""
+
+    found: SortedPairs
+    summary: GenerationSummary
+    pairs: bytes
+    identity: Mapping[str, object]
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint(self.identity)
+
+    def contents(self, data: DataFolder) -> dict[Path, bytes]:
+        """Each file but the identity with what stands in it, in the order in which they are written."""
+        return {
+            data.instructions: _lines(self.found.instructions),
+            data.responses: b"",  # nobody was asked; the marker of data always lists them
+            data.pairs: self.pairs,
+            data.rejected: _lines(self.found.rejected),
+        }
+
+
+def _lines(rows: Iterable[Record]) -> bytes:
+    return "".join(map(jsonl_line, rows)).encode()
 
 
 class _Rows:
@@ -82,6 +119,7 @@ class _Rows:
         place = located(source.name, "pair")
         wanted = source.columns.wanted(prompt_given=source.prompt_named)
         self._path, self._seen, self._limit = None, hashlib.sha256(), source.limit
+        self._prompt = source.columns.prompt if source.prompt_named else None
         self.revision: str | None = None
         self.split: str | None = None
         if isinstance(place, Path):
@@ -98,6 +136,8 @@ class _Rows:
     def __iter__(self) -> Iterator[tuple[int, Mapping[str, object]]]:
         for place, row in islice(self._rows, self._limit):
             assert not isinstance(row, str)  # the reader gives texts where they are wanted alone
+            if self._prompt is not None and self._prompt not in row:  # a row without the prompt that a person named
+                row = {**row, self._prompt: None}
             if self._path is None:
                 self._seen.update(json.dumps(row, sort_keys=True, default=str).encode())
             yield place, row
@@ -146,60 +186,121 @@ def _too_few(source: Source, found: SortedPairs, needed: int) -> str:
     )
 
 
-def _refuse_generated(context: StepContext) -> None:
-    """Refuse to write over data that no import made; --force-data allows it."""
-    data = context.data
-    if context.config.force_data:
+def _refuse_own_folder(context: StepContext, source: Source) -> None:
+    """Refuse a source that lies where its pairs would be written."""
+    place, folder = Path(source.name).expanduser().absolute(), context.data.path
+    if not place.exists():  # a dataset of the hub
         return
-    stored = stored_identity(data)
-    if stored is None and not any(data.path.glob("*.jsonl")):
-        return
-    if stored is None or IMPORTED not in stored.identity:
+    if place.is_relative_to(folder) or place.resolve().is_relative_to(folder.resolve()):
         raise UsageError(
-            f"{data.path}: holds data already, which an import would replace; use another --base-dir, or --force-data "
-            "to remove them"
+            f"{source.name}: lies in the data folder {folder}, where the pairs are written; move it out of there, or "
+            "use another --base-dir"
         )
 
 
-def _refuse_other_import(context: StepContext, identity: Mapping[str, object]) -> None:
-    """Refuse to write over other imported pairs whose import ended; --force-data allows it."""
-    data, stored = context.data, stored_identity(context.data) if not context.config.force_data else None
-    if stored is None or stored.identity == identity or not data.summary.exists():
-        return
-    imported = read_counts(data.summary, GenerationSummary).imported
-    known = "another source" if imported is None else imported.described()
-    raise UsageError(
-        f"{data.path}: holds other pairs, imported from {known}; use another --base-dir, or --force-data to replace "
-        "them"
-    )
-
-
-def _is_there(context: StepContext, identity: Mapping[str, object]) -> bool:
-    """Whether this very import was done here and its files are as it left them."""
+def _refuse_generated(context: StepContext) -> None:
+    """Refuse to write beside data or files that no import made; --force-data allows it."""
     if context.config.force_data:
+        return
+    data = context.data
+    stored = stored_identity(data)
+    if stored is None:
+        _refuse_others(context, own=[])
+    elif IMPORTED not in stored.identity:
+        raise UsageError(
+            f"{data.path}: holds data already ({data.identity.name}), which an import would replace; use another "
+            "--base-dir, or --force-data to remove them"
+        )
+
+
+def _refuse_others(context: StepContext, own: Collection[Path]) -> None:
+    """Refuse to write beside files that are not this import's `own`."""
+    first, *later = context.workspace.rounds()
+    for data in (first, *later):
+        for path in sorted(data.path.glob("*.json*")):
+            if path.suffix in {".json", ".jsonl"} and path not in own and not path.is_dir():
+                raise UsageError(
+                    f"{path}: this import did not write it; use another --base-dir, or --force-data, which removes the "
+                    "data of all rounds and leaves files of other names"
+                )
+
+
+def _is_there(context: StepContext, files: _Files) -> bool:
+    """Whether this very import was done here and its files are as it left them; a lost marker is written again.
+
+    False if nothing is here, or this import, which did not end.
+    """
+    data, stored = context.data, stored_identity(context.data)
+    _refuse_generated(context)
+    if stored is None:
         return False
+    if stored.identity != files.identity:
+        raise UsageError(
+            f"{data.path}: holds other pairs, imported from {_known_source(data)}; use another --base-dir, or "
+            "--force-data to replace them"
+        )
+    if not data.summary.exists():
+        _refuse_others(context, own=[data.identity, *data.imported_outputs().values()])
+        return False
+    imported_identity(data)
+    marker = _own_marker(context, files)
+    changed = _changed(data, files) if marker is None else [*marker.changed(), *marker.missing()]
+    for path in changed:
+        raise UntrustedResultError(f"{path}: is not what `cai pairs import` wrote; {IMPORT_REMEDY}")
+    if marker is None:
+        _write_marker(context, files)
+    return True
+
+
+def _known_source(data: DataFolder) -> str:
+    imported = read_counts(data.summary, GenerationSummary).imported if data.summary.exists() else None
+    return "another source" if imported is None else imported.described()
+
+
+def _own_marker(context: StepContext, files: _Files) -> Outputs | None:
+    """The marker of this import, or None if it is gone, torn, or of data that lie elsewhere."""
     try:
         outputs = read_outputs(context.workspace, "generate")
     except UntrustedResultError:
-        return False
-    unchanged = outputs is not None and outputs.fingerprint == fingerprint(identity)
-    return unchanged and outputs is not None and not outputs.changed() and not outputs.missing()
+        return None
+    own = set(context.data.imported_outputs().values())
+    return outputs if outputs and outputs.fingerprint == files.fingerprint and set(outputs.hashes) == own else None
 
 
-def _write(
-    context: StepContext, found: SortedPairs, summary: GenerationSummary, pairs: bytes, identity: Mapping[str, object]
-) -> None:
-    """Write the files, the summary after all others and the marker last; a kill leaves an import that did not end."""
+def _changed(data: DataFolder, files: _Files) -> list[Path]:
+    """The files that are not what this import writes. The source may lie elsewhere by now."""
+    changed = [path for path, content in files.contents(data).items() if not _holds(path, content)]
+    summary = read_counts(data.summary, GenerationSummary)
+    same = summary.model_copy(update={"imported": files.summary.imported}) == files.summary
+    return changed if same else [*changed, data.summary]
+
+
+def _holds(path: Path, content: bytes) -> bool:
+    return path.exists() and path.read_bytes() == content
+
+
+def _write(context: StepContext, files: _Files) -> None:
+    """Write the files, the identity first, the summary after all others and the marker last.
+
+    With --force-data the data of all rounds are removed, the first round's once the identity says that this import
+    began: a kill leaves an import that did not end.
+    """
     workspace, data = context.workspace, context.data
-    for number in workspace.marked_rounds("generate"):
-        workspace.marker("generate", number).unlink()
-    for earlier in workspace.rounds():
-        if earlier.path.is_dir():
-            remove_data(earlier)
-    write_identity(data, identity, found.rows)
-    write_jsonl(data.instructions, found.instructions)
-    write_jsonl(data.responses, [])  # nobody was asked; the marker of data always lists them
-    write_atomic(data.pairs, pairs)
-    write_jsonl(data.rejected, found.rejected)
-    write_json(data.summary, summary.as_json())
-    write_marker(workspace, "generate", 1, fingerprint=fingerprint(identity), outputs=data.imported_outputs())
+    if context.config.force_data:
+        for number in reversed(workspace.marked_rounds("generate")):
+            workspace.marker("generate", number).unlink()
+        for later in reversed(workspace.rounds()[1:]):
+            remove_data(later)
+        data.summary.unlink(missing_ok=True)
+    write_identity(data, files.identity, files.found.rows)
+    if context.config.force_data:
+        remove_data(data, but=data.identity)
+    for path, content in files.contents(data).items():
+        write_atomic(path, content)
+    write_json(data.summary, files.summary.as_json())
+    _write_marker(context, files)
+
+
+def _write_marker(context: StepContext, files: _Files) -> None:
+    outputs = context.data.imported_outputs()
+    write_marker(context.workspace, "generate", 1, fingerprint=files.fingerprint, outputs=outputs)

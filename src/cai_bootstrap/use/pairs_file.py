@@ -17,13 +17,20 @@ def export_pairs(workspace: RunFolder, target: Path, form: PairsFormat) -> int:
 
     `plain` are texts as they train, the prompt ending with its line break. `messages` are lists of messages, the
     instruction being the user's: `{"prompt": [{"role": "user", "content": "What is a kite?"}], "chosen": …}`. Raises
-    UsageError if the target is there already, DataError without pairs, UntrustedResultError if they were changed.
+    UsageError if the target is there already, DataError without pairs or if a round's generation or import did not end,
+    UntrustedResultError if they were changed.
     """
     if target.exists():
         raise UsageError(f"{target}: is there already; give another file, or remove it")
     paths = []
     for data in workspace.rounds():
         check_outputs(workspace, "generate", DATA_REMEDY, number=data.round)
+        begun = data.identity.exists() or data.pairs.exists()
+        if begun and not data.summary.exists() and not workspace.marker("generate", data.round).exists():
+            raise DataError(
+                f"{data.path}: holds data that are not whole; end their generation (`cai generate`) or their import "
+                "(`cai pairs import`) first"
+            )
         paths += [data.pairs] if data.pairs.exists() else []
     if not paths:
         raise DataError(f"{workspace.data}: no pairs here; run `cai generate`, or `cai pairs import` your own")
