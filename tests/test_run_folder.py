@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cai_bootstrap.run.folder import CONSTITUTION, INSTRUCTIONS, RunFolder, is_measurement, output_name
+from cai_bootstrap.run.folder import CONSTITUTION, INSTRUCTIONS, DataFolder, RunFolder, is_measurement, output_name
 
 SRC = Path(__file__).parents[1] / "src" / "cai_bootstrap"
 # Names that other code must not spell: as a string, alone or at the end of a path.
@@ -80,3 +80,18 @@ def test_no_other_module_spells_a_file_of_a_run() -> None:
         if text != "cai_model.json" and any(name in text for name in NAMES)
     ]
     assert spelled == []
+
+
+def test_the_files_of_a_rounds_data_are_those_of_either_stage_and_nobody_elses(tmp_path: Path) -> None:
+    data = DataFolder(tmp_path)
+    own = {
+        *data.outputs().values(), *data.steering_outputs(3).values(), data.identity, data.plan, data.chunks,
+        *data.waiting, data.critiques_by(12),
+    }  # fmt: skip
+    others = {tmp_path / name for name in ("mine.json", "critiques-mine.jsonl", "revisions-1a.jsonl", "notes.jsonl")}
+    for path in own | others:
+        path.write_text("")
+    (tmp_path / "round-2").mkdir()
+    files = data.files()
+    assert set(files) == own
+    assert (files[0], files[-1]) == (data.summary, data.identity)
