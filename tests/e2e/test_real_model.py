@@ -34,6 +34,7 @@ def test_quick_test_on_the_real_model_and_again(
     base, command = tmp_path / "base", ["run", "--quick-test", "--base-dir", tmp_path / "base"]
     if MADE:
         shutil.copytree(MADE, base)
+        command += ["--precision", "auto", "--set", "pairs.min_pairs=4"]  # as `make run` made it
     else:  # two items choose the rival, which may well follow both
         command += ["--train-anyway", "--set", "evaluation.elicit_items=2"]
         code, said = run(*command, CAI_CACHE_DIR=str(cache))
