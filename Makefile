@@ -34,12 +34,13 @@ lint: setup
 setup: $(VENV)/.ready
 
 # torch comes first and by exact version: a range would pull a CUDA build of several GB.
-# pip compiles 20,000 files one after another (44 s of CPU); compileall takes every core. Some packages ship templates that do not compile.
+# pip compiles 20,000 files one after another (44 s of CPU); compileall takes every core, while the first step reads the model's file, which
+# keeps one core busy. Some packages ship templates that do not compile.
 $(VENV)/.ready: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --no-compile --quiet --disable-pip-version-check "$$(grep '^torch==' constraints.txt)"
 	$(BIN)/python -m pip install --no-compile --quiet --disable-pip-version-check -c constraints.txt -e ".[demo,dev]"
-	$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
+	nice -n 10 $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib >/dev/null 2>&1 &
 	touch $@
 
 docs: setup

@@ -217,7 +217,12 @@ def test_too_few_pairs_are_told_before_anything_trains(bench: Workbench, tmp_pat
         bench.run("generate", pairs__min_pairs=1000, generation__count=30)
     control = tmp_path / "control.yaml"
     cases = [
-        {"instruction": f"What is a {thing}?", "answer": "It is nice.", "critique": "No zebra.", "better": "A zebra."}
+        {
+            "instruction": f"Sing of the {thing} in Latin.",
+            "answer": "It is nice.",
+            "critique": "No zebra.",
+            "better": "A zebra.",
+        }
         for thing in ("kite", "box")
     ]
     check = {"check": "contains", "words": ["zebra"]}

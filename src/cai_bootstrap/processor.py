@@ -1,23 +1,36 @@
 """Which precision this machine multiplies quickest, found without loading torch."""
 
 import contextlib
+import importlib.util
+import os
+from collections.abc import Mapping
 from pathlib import Path
 
-NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 _BF16_FLAGS = (("amx_bf16", "AMX"), ("avx512_bf16", "AVX512-BF16"))
+_GPU_NODES = ("nvidia[0-9]*", "dxg")  # dxg: the GPU of the Windows under a WSL
 
 
-def quick_precision(cpu: Path = Path("/proc/cpuinfo"), driver: Path = NVIDIA_DRIVER) -> tuple[str, str]:
+def quick_precision(cpu: Path = Path("/proc/cpuinfo"), *, on_gpu: bool | None = None) -> tuple[str, str]:
     """The precision in which this machine answers quickest, and why.
 
     bf16 on an NVIDIA GPU, and on a processor that multiplies it itself (AVX512-BF16 or AMX: gemma-3-270m reads a prompt
-    in 0.37 to 0.57 of the time of fp32 there); else fp32, as bf16 without such instructions is slower.
+    in 0.37 to 0.57 of the time of fp32 there); else fp32, as bf16 without such instructions is slower. `on_gpu` None
+    looks for a GPU.
     """
-    if driver.exists():
-        return "bf16", "on a GPU"
+    if has_gpu() if on_gpu is None else on_gpu:
+        return "bf16", "an NVIDIA GPU is here"
     with contextlib.suppress(OSError):
         flags = set(cpu.read_text(encoding="utf-8").split())
         for flag, name in _BF16_FLAGS:
             if flag in flags:
                 return "bf16", f"this processor has {name}"
     return "fp32", "this processor has neither AMX nor AVX512-BF16"
+
+
+def has_gpu(devices: Path = Path("/dev"), environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether torch will see a CUDA GPU: one is here, none of them is hidden, and torch is built for it."""
+    if environment.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1"):
+        return False
+    torch = importlib.util.find_spec("torch")
+    built = torch is not None and torch.origin is not None and any(Path(torch.origin).parent.glob("lib/libtorch_cuda*"))
+    return built and any(True for node in _GPU_NODES for _ in devices.glob(node))

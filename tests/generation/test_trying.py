@@ -15,7 +15,7 @@ from cai_bootstrap.generation.trial import QUESTIONS, attempts, first_answers
 from cai_bootstrap.inference.engine import Completion, Sampling
 from cai_bootstrap.inference.models import PreparedModel
 from cai_bootstrap.inference.open import OpenedModel
-from cai_bootstrap.processor import quick_precision
+from cai_bootstrap.processor import has_gpu, quick_precision
 from cai_bootstrap.shipped import shipped
 
 ALONE = """\
@@ -266,9 +266,14 @@ def test_draft_writes_a_file_that_check_takes(path: Path, tmp_path: Path, cai: C
 def test_the_quick_precision_is_bf16_where_the_processor_multiplies_it(
     tmp_path: Path, flags: str, precision: str
 ) -> None:
-    none = tmp_path / "no-driver"
     (tmp_path / "cpuinfo").write_text(f"processor : 0\nflags : {flags}\n")
-    assert quick_precision(tmp_path / "cpuinfo", none)[0] == precision
-    assert quick_precision(tmp_path / "absent", none)[0] == "fp32"
-    none.touch()
-    assert quick_precision(tmp_path / "absent", none) == ("bf16", "on a GPU")
+    assert quick_precision(tmp_path / "cpuinfo", on_gpu=False)[0] == precision
+    assert quick_precision(tmp_path / "absent", on_gpu=False)[0] == "fp32"
+    assert quick_precision(tmp_path / "absent", on_gpu=True) == ("bf16", "an NVIDIA GPU is here")
+
+
+def test_a_gpu_that_is_hidden_or_not_there_is_none(tmp_path: Path) -> None:
+    assert not has_gpu(tmp_path, {})
+    (tmp_path / "nvidia0").touch()
+    assert not has_gpu(tmp_path, {"CUDA_VISIBLE_DEVICES": ""})
+    assert not has_gpu(tmp_path, {"CUDA_VISIBLE_DEVICES": "-1"})

@@ -158,6 +158,8 @@ def _engine(settings: Settings) -> "tuple[Engine, str]":
     precision, reason = (config.precision, "as asked")
     if resolved.origins.get("precision") == "default":
         precision, reason = quick_precision()  # type: ignore[assignment]
+    elif "auto" in resolved.origins["precision"]:
+        _, reason = quick_precision()
     aside(f"precision {precision}: {reason}")
     opened = open_model(
         prepare(config.model, revision=config.revision, say=aside), engine="transformers", precision=precision,

@@ -6,14 +6,14 @@ from pathlib import Path
 from cai_bootstrap.batches import ChunkHashes
 from cai_bootstrap.constitution import Constitution
 from cai_bootstrap.errors import CaiError, UntrustedResultError
-from cai_bootstrap.files import fingerprint, read_json, write_json, write_jsonl
+from cai_bootstrap.files import fingerprint, write_json, write_jsonl
 from cai_bootstrap.generation.revising import Reviser
 from cai_bootstrap.inference.open import OpenedModel, open_model
 from cai_bootstrap.records import Prompt
-from cai_bootstrap.run.counts import SteeringSummary
+from cai_bootstrap.run.counts import SteeringSummary, read_counts
 from cai_bootstrap.run.folder import DataFolder
 from cai_bootstrap.run.markers import Outputs
-from cai_bootstrap.steps.constitution.identities import both, data_identity
+from cai_bootstrap.steps.constitution.identities import both, data_identity, has_too_few
 from cai_bootstrap.steps.constitution.inputs import Inputs, read_inputs, start_checkpoint
 from cai_bootstrap.steps.context import StepContext
 from cai_bootstrap.steps.data import remove_data, stored_identity, write_identity
@@ -53,9 +53,11 @@ def is_here(before: Outputs, context: StepContext) -> bool:
 
 
 def _begin(context: StepContext, data: DataFolder, decided_by: Mapping[str, object], count: int) -> None:
-    """Make the folder ready: with --force-data, what another generation left is removed first."""
+    """Make the folder ready: what another generation left is removed first with --force-data, or if it cannot train."""
     data.path.mkdir(parents=True, exist_ok=True)
-    if context.config.force_data and not _is_own(context, data, decided_by):
+    stored = None if context.config.force_data else stored_identity(data)
+    replaced = stored is not None and stored.fingerprint != fingerprint(decided_by) and has_too_few(context, data)
+    if replaced or (context.config.force_data and not _is_own(context, data, decided_by)):
         remove_data(data)
     write_identity(data, decided_by, count)
 
@@ -97,9 +99,9 @@ def _revise(
 
 def _must_train(context: StepContext, data: DataFolder, constitution: Constitution) -> None:
     """Refuse too few pairs here, before one of the two constitutions has trained for nothing."""
-    summary, needed = SteeringSummary.model_validate(read_json(data.summary)), context.config.pairs.min_pairs
-    if (summary.pairs or 0) >= needed:
+    if not has_too_few(context, data):
         return
+    summary, needed = read_counts(data.summary, SteeringSummary), context.config.pairs.min_pairs
     control = data == context.workspace.control_data
     another = "use another --base-dir with another control (--control FILE) or none (--control none)"
     remedy = another if control else "ask for more (--count)"

@@ -7,6 +7,7 @@ from cai_bootstrap.errors import DataError, UsageError
 from cai_bootstrap.files import fingerprint, sha256_file
 from cai_bootstrap.generation import applicability
 from cai_bootstrap.generation.prompts import PROMPT_VERSION
+from cai_bootstrap.run.counts import SteeringSummary, read_counts
 from cai_bootstrap.run.folder import SUCCESS, DataFolder, RunFolder
 from cai_bootstrap.steps.constitution.inputs import Inputs, read_inputs, start_checkpoint
 from cai_bootstrap.steps.context import StepContext
@@ -55,11 +56,18 @@ def check_data(context: StepContext) -> None:
             continue
         identity = data_identity(context, inputs, constitution)
         changed = [name for name, value in identity.items() if stored.identity.get(name) != value]
-        if changed:
+        if changed and not has_too_few(context, data):
             raise UsageError(
                 f"{data.path}: holds data made with another {', '.join(changed)}; use another --base-dir, "
                 "the earlier settings, or --force-data to make them again"
             )
+
+
+def has_too_few(context: StepContext, data: DataFolder) -> bool:
+    """Whether these data were made whole and hold fewer pairs than can train: nothing is lost by making others."""
+    if not data.summary.exists():
+        return False
+    return (read_counts(data.summary, SteeringSummary).pairs or 0) < context.config.pairs.min_pairs
 
 
 def training_identity(context: StepContext, data: DataFolder) -> str:
