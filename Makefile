@@ -11,11 +11,11 @@ run: setup
 	$(BIN)/cai run --quick-test --precision auto --set pairs.min_pairs=4 --base-dir $(BASE)
 	$(BIN)/cai run --preset quick-constitution --precision auto --base-dir $(BASE)
 
-test: tools tuned lint
+test: tools lint
 	$(BIN)/python -m pytest -n 4 --dist worksteal -m "not long"
 
 # What enumerates everything, and whose smaller share `make test` runs.
-test-long: tools
+test-long: tools tuned
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m long
 
 # The weights of a chat-tuned model (89 MiB) for a test of the guard. What the package itself needs to run it is not wanted.

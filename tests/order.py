@@ -15,16 +15,12 @@ SECONDS = {
     "e2e/test_real_model.py": 400,
     "ablation/test_end_to_end.py": 133,
     "e2e/test_pod_deploy.py": 111,
-    "use/test_docs.py::test_shell_blocks_run_in_order[RESULTS.md]": 101,
     "e2e/test_tiny_run.py::test_interrupted": 101,
     "e2e/test_tiny_run.py::test_c5_killed": 90,
-    "use/test_docs.py::test_shell_blocks_run_in_order[model.md]": 80,
     "e2e/test_tiny_run.py::test_a_later_round": 76,
     "use/test_docs.py::test_shell_blocks_run_in_order[constitution.md]": 74,
-    "use/test_docs.py::test_shell_blocks_run_in_order[gpus.md]": 63,
     "pod/test_checklist.py::test_every_command_of_the_checklist": 62,
     "e2e/test_tiny_run.py::test_the_plain_path": 58,
-    "inference/test_base_model_guard.py": 47,
     "use/test_lm_eval.py": 45,
 }
 

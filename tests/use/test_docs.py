@@ -24,7 +24,7 @@ CI = "ci"  # .ci/run does it
 FINISHED = "a finished run"
 UNTIL_INTERRUPTED = "a finished run, until interrupted"
 SMALL = "a small model"  # ./my-base-model in place of gemma-3-270m, and one with a chat template for the peer
-LONG = "a small model, at length"  # whole runs: `make test-long` runs a page's blocks with these
+AT_LENGTH = ", at length"  # after a need: whole runs and other libraries, a page's blocks with these in `make test-long`
 PEER = "SmolLM2-135M-Instruct.Q4_1.gguf"
 SMALL_SETTINGS = {
     "CAI_PAIRS__MIN_PAIRS": "1", "CAI_GENERATION__COUNT": "32", "CAI_GENERATION__MAX_NEW_TOKENS": "8",
@@ -45,13 +45,20 @@ class Block:
     page: Path
     line: int
     needs: str | None
+    at_length: bool
     text: str
 
 
 def blocks(page: Path) -> list[Block]:
     text = page.read_text(encoding="utf-8")
     return [
-        Block(page, text[: found.start("body")].count("\n") + 1, found["needs"], found["body"])
+        Block(
+            page,
+            text[: found.start("body")].count("\n") + 1,
+            found["needs"] and found["needs"].removesuffix(AT_LENGTH),
+            (found["needs"] or "").endswith(AT_LENGTH),
+            found["body"],
+        )
         for found in BLOCK.finditer(text)
         if found["kind"] in SHELLS
     ]
@@ -63,7 +70,7 @@ def test_every_fence_has_a_kind_and_every_need_is_a_known_one(page: Path) -> Non
     plain = [found["body"] for found in BLOCK.finditer(text) if found["kind"] not in SHELLS]
     hidden = [line for body in plain for line in body.splitlines() if COMMAND.match(line)]
     assert hidden == [], "a command in a block that is not marked as a shell's"
-    assert {block.needs for block in blocks(page)} <= {None, CI, FINISHED, UNTIL_INTERRUPTED, SMALL, LONG, *NEEDS}
+    assert {block.needs for block in blocks(page)} <= {None, CI, FINISHED, UNTIL_INTERRUPTED, SMALL, *NEEDS}
     marks = re.findall(r"^ *<!-- needs:", text, re.M)
     assert len(marks) == sum(block.needs is not None for block in blocks(page)), "a mark that stands before no block"
 
@@ -78,12 +85,12 @@ def test_what_is_left_to_ci_is_done_there() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in PAGES if page.name not in RUN_ELSEWHERE], ids=lambda page: page.name)
 def test_shell_blocks_run_in_order(page: Path, tmp_path: Path, finished: Finished) -> None:
-    _run_blocks([block for block in blocks(page) if block.needs not in NEEDS | {CI, LONG}], tmp_path, finished)
+    _run_blocks([block for block in blocks(page) if block.needs not in NEEDS | {CI} and not block.at_length], tmp_path, finished)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize(
-    "page", [page for page in PAGES if any(block.needs == LONG for block in blocks(page))], ids=lambda page: page.name
+    "page", [page for page in PAGES if any(block.at_length for block in blocks(page))], ids=lambda page: page.name
 )
 def test_shell_blocks_with_whole_runs_run_in_order(page: Path, tmp_path: Path, finished: Finished) -> None:
     _run_blocks([block for block in blocks(page) if block.needs not in NEEDS | {CI}], tmp_path, finished)
@@ -125,7 +132,7 @@ def _run_blocks(chosen: list[Block], tmp_path: Path, finished: Finished) -> None
         write_json(tmp_path / "runs" / name / "results" / "run.json", ended)
     small = {**SMALL_SETTINGS, "CAI_MODEL": str(tmp_path / "my-base-model"), "CAI_BASE_DIR": str(tmp_path / "small")}
     of_the_run = {**finished.environment, "CAI_BASE_DIR": str(base)}
-    settings = {None: {}, FINISHED: of_the_run, UNTIL_INTERRUPTED: of_the_run, SMALL: small, LONG: small}
+    settings = {None: {}, FINISHED: of_the_run, UNTIL_INTERRUPTED: of_the_run, SMALL: small}
     for block in chosen:
         environment = {**plain, **settings[block.needs]}
         code, said = _run(block, tmp_path, environment, interrupt=block.needs == UNTIL_INTERRUPTED)

@@ -146,7 +146,7 @@ def test_a_constitutions_task_takes_no_suite(tmp_path: Path, capsys: pytest.Capt
     assert "leave out --suite" in capsys.readouterr().err
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_lm_eval_runs_a_constitutions_task(finished: Finished, principle_task: Path, tmp_path: Path) -> None:
     environment = {
         **os.environ, "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_HOME": str(tmp_path / "hf"),
