@@ -351,7 +351,10 @@ def test_c2_3_comparing_other_conditions_is_refused_naming_each_difference(
 @pytest.mark.parametrize(
     ("preset", "precision"),
     [
-        ("quick-test", "fp32"), ("gemma-270m-cpu", "fp32"), ("gemma-270m-gpu", "bf16"), ("gemma-270m-t4", "fp32"),
+        ("quick-test", "fp32"),
+        ("gemma-270m-cpu", "fp32"),
+        ("gemma-270m-gpu", "bf16"),
+        ("gemma-270m-t4", "fp32"),
         ("qwen2.5-32b-a100", "int8"),
     ],  # fmt: skip
 )

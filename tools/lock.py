@@ -30,9 +30,10 @@ def hosts(lock: str) -> set[str]:
 
 
 def pinned(project: str, constraints: str) -> str:
-    """pyproject.toml with every line of constraints.txt as a constraint of uv's."""
+    """pyproject.toml without vLLM, which needs versions of its own, and with constraints.txt as uv's constraints."""
     pins = [line.strip() for line in constraints.splitlines() if line.strip() and not line.startswith("#")]
     listed = ", ".join(f'"{pin}"' for pin in pins)
+    project = re.sub(r"^gpu = .*$", "gpu = []", project, count=1, flags=re.M)
     return project.replace("[tool.uv]\n", f"[tool.uv]\nconstraint-dependencies = [{listed}]\n", 1)
 
 
@@ -45,7 +46,7 @@ def lock(torch_index: str) -> str:
         for source in SOURCES:
             (folder / source).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(CHECKOUT / source, folder / source)
-        # Twice: the second time without the constraints, which keeps the versions that are locked.
+        # Twice: what the first time has locked is kept the second time, wherever it can be.
         for text in (pinned(project, constraints), project):
             (folder / "pyproject.toml").write_text(text, encoding="utf-8")
             subprocess.run(["uv", "lock", "--default-index", PYPI, "--project", name], check=True)
