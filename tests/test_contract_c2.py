@@ -356,7 +356,7 @@ def test_c2_3_comparing_other_conditions_is_refused_naming_each_difference(
         ("gemma-270m-gpu", "bf16"),
         ("gemma-270m-t4", "fp32"),
         ("qwen2.5-32b-a100", "int8"),
-    ],  # fmt: skip
+    ],
 )
 def test_c2_3_each_preset_names_its_precisions(preset: str, precision: str) -> None:
     assert preset in preset_names()
