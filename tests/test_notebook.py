@@ -105,7 +105,7 @@ def test_the_cells_run_in_order_on_a_cpu(tiny: Path, tiny_suites: tuple[Path, Pa
     ]
     command = [sys.executable, "-c", "\n".join(["import subprocess", *script])]
     done = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=300
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=900
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     assert (tmp_path / "cai-t4" / "results" / "report.html").exists()
