@@ -350,7 +350,13 @@ def test_c2_3_comparing_other_conditions_is_refused_naming_each_difference(
 
 @pytest.mark.parametrize(
     ("preset", "precision"),
-    [("quick-test", "fp32"), ("gemma-270m-cpu", "fp32"), ("gemma-270m-gpu", "bf16"), ("qwen2.5-32b-a100", "int8")],
+    [
+        ("quick-test", "fp32"),
+        ("gemma-270m-cpu", "fp32"),
+        ("gemma-270m-gpu", "bf16"),
+        ("gemma-270m-t4", "fp32"),
+        ("qwen2.5-32b-a100", "int8"),
+    ],
 )
 def test_c2_3_each_preset_names_its_precisions(preset: str, precision: str) -> None:
     assert preset in preset_names()

@@ -386,7 +386,7 @@ def sky(
     write_task(out, preset=preset, gpus=gpus, accelerator=accelerator, cloud=cloud)
     validated = validate(out)
     result = {"path": str(out), "validated": validated}
-    words = "validated by SkyPilot" if validated else "not validated: install the extra 'sky' for that"
+    words = "validated by SkyPilot" if validated else "not validated: SkyPilot is not in this environment"
     show(
         result,
         as_json,
