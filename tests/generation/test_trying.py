@@ -272,6 +272,19 @@ def test_the_quick_precision_is_bf16_where_the_processor_multiplies_it(
     assert quick_precision(tmp_path / "absent", on_gpu=True) == ("bf16", "an NVIDIA GPU is here")
 
 
+@pytest.mark.parametrize(
+    ("answer", "precision"), [("7.5", "fp32"), ("9.0\n7.5", "fp32"), ("9.0", "bf16"), ("N/A", "bf16")]
+)
+def test_the_quick_precision_of_a_gpu_without_bf16_is_fp32(
+    answer: str, precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text(f"#!/bin/sh\ncat <<'END'\n{answer}\nEND\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    assert quick_precision(tmp_path / "absent", on_gpu=True)[0] == precision
+
+
 def test_a_gpu_that_is_hidden_or_not_there_is_none(tmp_path: Path) -> None:
     assert not has_gpu(tmp_path, {})
     (tmp_path / "nvidia0").touch()

@@ -24,7 +24,9 @@ CI = "ci"  # .ci/run does it
 FINISHED = "a finished run"
 UNTIL_INTERRUPTED = "a finished run, until interrupted"
 SMALL = "a small model"  # ./my-base-model in place of gemma-3-270m, and one with a chat template for the peer
-AT_LENGTH = ", at length"  # after a need: whole runs and other libraries, a page's blocks with these in `make test-long`
+AT_LENGTH = (
+    ", at length"  # after a need: whole runs and other libraries, a page's blocks with these in `make test-long`
+)
 PEER = "SmolLM2-135M-Instruct.Q4_1.gguf"
 SMALL_SETTINGS = {
     "CAI_PAIRS__MIN_PAIRS": "1", "CAI_GENERATION__COUNT": "32", "CAI_GENERATION__MAX_NEW_TOKENS": "8",
@@ -85,7 +87,9 @@ def test_what_is_left_to_ci_is_done_there() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in PAGES if page.name not in RUN_ELSEWHERE], ids=lambda page: page.name)
 def test_shell_blocks_run_in_order(page: Path, tmp_path: Path, finished: Finished) -> None:
-    _run_blocks([block for block in blocks(page) if block.needs not in NEEDS | {CI} and not block.at_length], tmp_path, finished)
+    _run_blocks(
+        [block for block in blocks(page) if block.needs not in NEEDS | {CI} and not block.at_length], tmp_path, finished
+    )
 
 
 @pytest.mark.long
