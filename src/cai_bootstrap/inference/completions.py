@@ -13,7 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email.message import Message
 from functools import cached_property
 from typing import Any
@@ -36,6 +36,7 @@ PART = 1 << 20
 SAID = 300  # characters of a server's own words in a message
 PASSING = {408, 409, 425, 429}
 TOP = (20, 5)  # log-probabilities of the likeliest tokens: as many as vLLM gives unasked, or as OpenAI's own servers do
+_NEXT: Mapping[str, Any] = {"max_tokens": 1, "temperature": 0.0}
 
 
 class RequestRefusedError(EngineError):
@@ -124,6 +125,7 @@ class CompletionsServer:
     log: ServerLog
     option: str
     pause: Callable[[float], None] = time.sleep
+    _unserved: set[int] = field(default_factory=set)
 
     @property
     def endpoint(self) -> str:
@@ -155,18 +157,18 @@ class CompletionsServer:
         return self.listed.id
 
     def complete(
-        self, prompts: Sequence[str], settings: Mapping[str, Any], *, expected: Callable[[str], int] | None = None
+        self, prompts: Sequence[str], settings: Mapping[str, Any], *, lengths: Mapping[str, int] | None = None
     ) -> list[ServerAnswer]:
         """One answer to each prompt, in their order, under these settings of a request (`max_tokens`, …).
 
-        What was answered before is read back; all others are one request. `expected` counts a prompt's tokens: an
-        engine of the base refuses a server that counts otherwise. Raises EngineError if there is no usable answer, and
-        RequestRefusedError if the server does not serve such a request.
+        What was answered before is read back; all others are one request. `lengths` holds each prompt's tokens by the
+        base's own tokenizer: a server that counts otherwise is refused. Raises EngineError if there is no usable
+        answer, and RequestRefusedError if the server does not serve such a request.
         """
         keys = [self.key(prompt, settings) for prompt in prompts]
         missing = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if self.log.get(key) is None}
         if missing:
-            self._request(missing, settings, expected)
+            self._request(missing, settings, lengths)
         answers = [self.log.get(key) for key in keys]
         return [answer for answer in answers if answer is not None]
 
@@ -175,33 +177,39 @@ class CompletionsServer:
         return fingerprint([self.endpoint, self.model, dict(settings), prompt])
 
     def top(self, prompts: Sequence[str]) -> list[dict[str, float]] | None:
-        """Log-probabilities (nats) of the likeliest next tokens after each prompt; None if the server gives none."""
-        for count in TOP:
-            settings = {"max_tokens": 1, "temperature": 0.0, "logprobs": count}
+        """Log-probabilities (nats) of the likeliest next tokens after each prompt; None if the server gives none.
+
+        What it does not serve is asked for once, so that a judge never changes from one way of judging to the other.
+        """
+        refusals: dict[int, RequestRefusedError] = {}
+        tops: list[dict[str, float]] = []
+        for count in (count for count in TOP if count not in self._unserved):
             try:
-                answers = self.complete(prompts, settings)
+                answers = self.complete(prompts, {**_NEXT, "logprobs": count})
             except RequestRefusedError as error:
-                refusal = error
+                refusals[count] = error
                 continue
-            tops = [answer.top for answer in answers if answer.top]
-            return tops if len(tops) == len(answers) else None
-        if self._serves_plainly(prompts):
-            return None
-        raise refusal
+            tops = [answer.top or {} for answer in answers]
+            break
+        if refusals and not tops:
+            self._must_serve(prompts, next(iter(refusals.values())))
+        self._unserved.update(refusals if any(tops) else TOP)
+        return tops if any(tops) else None
 
     def note_unreadable(self, keys: Sequence[str]) -> None:
         """Count verdicts that nobody could read; the same key counts once."""
         if keys:
             self.log.add(Exchange(server=server_key(self.endpoint, self.model), unreadable=list(keys)))
 
-    def _serves_plainly(self, prompts: Sequence[str]) -> bool:
-        with contextlib.suppress(RequestRefusedError):
-            self.complete(prompts[:1], {"max_tokens": 1, "temperature": 0.0})
-            return True
-        return False
+    def _must_serve(self, prompts: Sequence[str], refusal: RequestRefusedError) -> None:
+        """Raise the refusal if these prompts are not served without log-probabilities either."""
+        try:
+            self.complete(prompts, _NEXT)
+        except RequestRefusedError:
+            raise refusal from None
 
     def _request(
-        self, missing: Mapping[str, str], settings: Mapping[str, Any], expected: Callable[[str], int] | None
+        self, missing: Mapping[str, str], settings: Mapping[str, Any], lengths: Mapping[str, int] | None
     ) -> None:
         body = {"model": self.model, "prompt": list(missing.values()), **settings}
         content, retries = self._ask("/v1/completions", body)
@@ -212,8 +220,9 @@ class CompletionsServer:
                 f"{self.endpoint} answered {len(missing)} prompts with {len(choices)} completions, which do not belong "
                 "to them one by one; is it an OpenAI-compatible completions server?"
             )
-        if expected is not None and parsed.usage is not None:
-            self._must_count_alike(parsed.usage.prompt_tokens, sum(map(expected, missing.values())), len(missing))
+        if lengths is not None and parsed.usage is not None:
+            own = sum(lengths[prompt] for prompt in missing.values())
+            self._must_count_alike(parsed.usage.prompt_tokens, own, len(missing))
         self.log.add(
             Exchange(
                 server=server_key(self.endpoint, self.model),

@@ -19,6 +19,7 @@ from cai_bootstrap.inference.parallel import ParallelEngine, Worker, start_worke
 from cai_bootstrap.inference.transformers_engine import TransformersEngine, load
 from cai_bootstrap.inference.vllm_engine import VllmEngine, vllm_version
 from cai_bootstrap.inference.vllm_parallel import ParallelVllm
+from cai_bootstrap.servers import NOT_CHECKED
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,8 @@ def open_model(
         adapter=adapter is not None,
         fast=fast,
     )
-    say(f"engine {choice.name}: {choice.reason}")
+    where = "" if server is None else f", {server.model} at {server.endpoint}, {precision}: {NOT_CHECKED}"
+    say(f"engine {choice.name}: {choice.reason}{where}")
     each, free = 1, engine
     if choice.name == "vllm":
         each, free = tensor_parallel(prepared_weights, precision, gpus), "auto"

@@ -6,10 +6,9 @@ server that reads them otherwise; its weights are declared, not checked.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from functools import lru_cache
 from typing import Any
 
 from cai_bootstrap.errors import EngineError, UsageError
@@ -22,7 +21,6 @@ from cai_bootstrap.inference.tokens import Tokens
 from cai_bootstrap.servers import NOT_CHECKED
 
 AT_ONCE = 32  # requests of drawn prompts that are under way together
-REMEMBERED = 4_096
 
 
 class OpenAIEngine:
@@ -42,7 +40,6 @@ class OpenAIEngine:
         self._server, self.batch_size = server, batch_size
         self._tokens = Tokens(tokenizer, None)
         self.has_chat_template = bool(getattr(tokenizer, "chat_template", None))
-        self._length = lru_cache(REMEMBERED)(lambda prompt: len(self._tokens.encode([prompt])[0]))
         self._info = EngineInfo(
             engine="openai",
             model=f"{listed.id} ({NOT_CHECKED})",
@@ -64,8 +61,11 @@ class OpenAIEngine:
     def stream(self, prompts: Sequence[str], sampling: Sampling) -> Iterator[Completion]:
         for start in range(0, len(prompts), self.batch_size):
             part = prompts[start : start + self.batch_size]
-            self._tokens.encode(part)  # refuses chat markers
-            answers = self._drawn(part, sampling, start) if sampling.temperature > 0 else self._greedy(part, sampling)
+            lengths = {text: len(ids) for text, ids in zip(part, self._tokens.encode(part), strict=True)}
+            if sampling.temperature > 0:
+                answers = self._drawn(part, sampling, start, lengths)
+            else:
+                answers = self._server.complete(part, _settings(sampling), lengths=lengths)
             yield from (self._completion(answer, sampling) for answer in answers)
 
     def complete_live(self, prompt: str, sampling: Sampling, on_text: Callable[[str], None]) -> Completion:
@@ -100,17 +100,16 @@ class OpenAIEngine:
     def close(self) -> None:
         """Nothing to end: the server is the user's."""
 
-    def _greedy(self, prompts: Sequence[str], sampling: Sampling) -> list[ServerAnswer]:
-        return self._server.complete(prompts, _settings(sampling), expected=self._length)
-
-    def _drawn(self, prompts: Sequence[str], sampling: Sampling, offset: int) -> list[ServerAnswer]:
+    def _drawn(
+        self, prompts: Sequence[str], sampling: Sampling, offset: int, lengths: Mapping[str, int]
+    ) -> list[ServerAnswer]:
         """Each prompt's seed belongs to its place, so that a resumed run draws what an uninterrupted one would."""
 
         def draw(place: int) -> ServerAnswer:
             digest = hashlib.sha256(f"{sampling.seed}:{offset + place}".encode()).digest()
             seed = int.from_bytes(digest[:4], "big") >> 1  # 31 bits: every server takes them
             settings = {**_settings(sampling), "top_p": sampling.top_p, "seed": seed}
-            return self._server.complete([prompts[place]], settings, expected=self._length)[0]
+            return self._server.complete([prompts[place]], settings, lengths=lengths)[0]
 
         with ThreadPoolExecutor(min(AT_ONCE, max(1, len(prompts))), thread_name_prefix="ask") as threads:
             return list(threads.map(draw, range(len(prompts))))

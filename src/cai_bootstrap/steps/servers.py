@@ -4,9 +4,9 @@ from pathlib import Path
 
 from cai_bootstrap.config import RunConfig
 from cai_bootstrap.errors import UsageError
-from cai_bootstrap.files import read_json
 from cai_bootstrap.inference.completions import CompletionsServer
 from cai_bootstrap.inference.server_log import ServerLog, served_model
+from cai_bootstrap.run.counts import GenerationSummary, read_counts
 from cai_bootstrap.run.folder import DataFolder, RunFolder
 from cai_bootstrap.servers import ModelServer, ServedModel
 from cai_bootstrap.steps.context import StepContext
@@ -79,9 +79,7 @@ def judge_key(config: RunConfig) -> list[object]:
 
 def generated_by(data: DataFolder) -> ServedModel | None:
     """The server that wrote the texts of finished data, with what it was asked; None if none did."""
-    content = read_json(data.summary) if data.summary.exists() else {}
-    stored = content.get("served_by") if isinstance(content, dict) else None
-    return None if stored is None else ServedModel.model_validate(stored)
+    return read_counts(data.summary, GenerationSummary).served_by if data.summary.exists() else None
 
 
 def served_counts(server: CompletionsServer | None) -> dict[str, ServedModel]:
