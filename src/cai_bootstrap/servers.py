@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from cai_bootstrap.errors import UsageError
 from cai_bootstrap.processor import Precision
 
-NOT_CHECKED = "declared, not checked"
+NOT_CHECKED: Literal["declared, not checked"] = "declared, not checked"
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _API = ("/v1/completions", "/v1")
 # Parts of a served model's name that say that its weights have 4 bits.

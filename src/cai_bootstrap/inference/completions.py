@@ -138,6 +138,7 @@ class CompletionsServer:
         """The model that is asked, as the server lists it: the declared one, or the only one that is served."""
         models = self._parsed(_Models, self._ask("/v1/models", None)[0], "the list of its models").data
         names = ", ".join(one_line(model.id, 80) for model in models) or "none"
+        listed: ListedModel
         if self.declared.model is None:
             if len(models) != 1:
                 raise UsageError(f"{self.endpoint} serves these models: {names}; say which: {self._setting('model')}")

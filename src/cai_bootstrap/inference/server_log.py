@@ -11,7 +11,7 @@ from pydantic import Field
 
 from cai_bootstrap.files import JsonlWriter, fingerprint, mend_jsonl, read_jsonl
 from cai_bootstrap.records import Record
-from cai_bootstrap.servers import ModelServer, ServedModel
+from cai_bootstrap.servers import NOT_CHECKED, ModelServer, ServedModel
 
 
 class ServerAnswer(Record):
@@ -89,6 +89,7 @@ def served_model(path: Path, server: ModelServer, model: str) -> ServedModel | N
         endpoint=server.endpoint or "",
         model=model,
         precision=server.precision,
+        checked=NOT_CHECKED,  # stated, since a summary leaves out what was not set
         requests=len(requests),
         retries=sum(exchange.retries for exchange in requests),
         uncounted=sum(exchange.prompt_tokens is None for exchange in requests),

@@ -139,6 +139,7 @@ def model_card(subject: Subject, results: Results | None, training: SuccessMarke
     `check_card`.
     """
     run = None if results is None else results.run
+    served = None if run is None else run.generated_by
     return card_of_model(
         subject,
         about=f"`{subject.base}`, trained to follow short explicit instructions with {_pairs_of(training)} "
@@ -146,7 +147,7 @@ def model_card(subject: Subject, results: Results | None, training: SuccessMarke
         tag="instruction-following",
         figures=[] if results is None else [_eval_result(results, split)],
         measured=_measured(results),
-        training=f"{trained_on(training)}{served_words(run and run.generated_by)} The pairs' instructions were checked "
+        training=f"{trained_on(training)}{served_words(served)} The pairs' instructions were checked "
         "against the held-out suite before training, and leaks dropped.",
         limits=LIMITS,
     )

@@ -51,6 +51,7 @@ def principle_card(subject: Subject, results: PrincipleResults | None, training:
     `training` is the adapter's marker. Raises DataError if the card does not pass `check_card`.
     """
     run = None if results is None else results.run
+    served = None if run is None else run.generated_by
     return card_of_model(
         subject,
         about=f"`{subject.base}`, trained to keep {_named(_taught(results, training))} by preference pairs that it "
@@ -58,7 +59,7 @@ def principle_card(subject: Subject, results: PrincipleResults | None, training:
         tag="principles",
         figures=[] if results is None else list(_eval_results(results)),
         measured=NOT_MEASURED if results is None else "\n\n".join(_measured(results)),
-        training=" ".join([f"{trained_on(training)}{served_words(run and run.generated_by)}", *_began(training)]),
+        training=" ".join([f"{trained_on(training)}{served_words(served)}", *_began(training)]),
         limits=LIMITS,
     )
 
