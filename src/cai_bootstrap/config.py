@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
 from cai_bootstrap.errors import UsageError
-from cai_bootstrap.processor import quick_precision
+from cai_bootstrap.processor import Precision, quick_precision
+from cai_bootstrap.servers import ModelServer
 from cai_bootstrap.shipped import shipped
 from cai_bootstrap.unknown_keys import nearest, refusal
 from cai_bootstrap.yaml_files import read_yaml
 
-FOUR_BIT = {"4bit", "4-bit", "int4", "nf4", "fp4", "q4", "4"}
 Step = Literal["prepare", "baseline", "generate", "train", "evaluate"]
 STEPS: tuple[Step, ...] = get_args(Step)  # in their order; gate and report belong to the last
 Judge = Literal["critic", "constraint", "agreement", "gold"]
@@ -36,15 +36,6 @@ NOT_CONFIG = {
 }
 
 
-def _never_four_bit(value: object) -> object:
-    if str(value).lower() in FOUR_BIT:
-        raise ValueError(
-            "4-bit is refused: its answers differ from those of the model that is trained and judged, so data made "
-            "in 4 bit teach the quantisation's faults; use int8, bf16, fp16 or fp32"
-        )
-    return value
-
-
 def _known_judges(text: str) -> str:
     names = _names(text)
     unknown = [name for name in names if name not in JUDGES]
@@ -59,7 +50,6 @@ def _names(text: str) -> list[str]:
 
 AUTO = "auto"
 Count = Literal["auto"] | Annotated[int, Field(ge=1)]
-Precision = Annotated[Literal["fp32", "bf16", "fp16", "int8", "fp8"], BeforeValidator(_never_four_bit)]
 
 
 # Configuration values by their dotted key, as their source has them: nothing is checked yet.
@@ -212,12 +202,16 @@ class RunConfig(Section):
     precision: Precision = Field(
         "fp32", description="auto: bf16 on a GPU and on a processor that multiplies it, else fp32"
     )
-    engine: Literal["auto", "transformers", "vllm"] = "auto"
+    engine: Literal["auto", "transformers", "vllm", "openai"] = Field(
+        "auto", description="openai: the base answers at `server`; what is measured stays in this process"
+    )
     workers: Count = Field("auto", description="processes that generate and evaluate; auto: one a GPU")
     threads: int = Field(0, ge=0, description="CPU threads; 0 takes all")
     fast: bool = Field(True, description="recorded steps, the fused head, a warm next process; false: the plain path")
     force_data: bool = Field(False, description="make data again instead of reusing or refusing them")
     track: Literal["trackio", "wandb"] | None = None
+    server: ModelServer = Field(ModelServer(), description="where the base answers, with engine: openai")
+    judge: ModelServer = Field(ModelServer(), description="constitution stage: who judges where no rule can")
     paths: Paths = Paths()
     generation: Generation = Generation()
     pairs: Pairs = Pairs()
@@ -225,6 +219,11 @@ class RunConfig(Section):
     evaluation: Evaluation = Evaluation()
     steering: Steering = Steering()
     timeouts: Timeouts = Timeouts()
+
+    @property
+    def local_engine(self) -> Literal["auto", "transformers", "vllm"]:
+        """The engine of what stays in this process: every measurement, and whatever needs an adapter."""
+        return "auto" if self.engine == "openai" else self.engine
 
     @property
     def generation_precision(self) -> Precision:
@@ -336,7 +335,7 @@ def dump_yaml(config: RunConfig) -> str:
 
 def _leaves(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
     for name, field in section.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             yield from _leaves(field.annotation, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", field

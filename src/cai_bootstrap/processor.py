@@ -1,4 +1,4 @@
-"""Which precision this machine multiplies quickest, found without loading torch."""
+"""The precisions that weights may have, and which of them this machine multiplies quickest, without loading torch."""
 
 import contextlib
 import importlib.util
@@ -6,11 +6,29 @@ import os
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator
 
 _BF16_FLAGS = (("amx_bf16", "AMX"), ("avx512_bf16", "AVX512-BF16"))
 _BF16_CAPABILITY = 8.0
 _CAPABILITY = ("nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader")
 _GPU_NODES = ("nvidia[0-9]*", "dxg")  # dxg: the GPU of the Windows under a WSL
+
+
+FOUR_BIT = {"4bit", "4-bit", "int4", "nf4", "fp4", "q4", "4"}
+
+
+def _never_four_bit(value: object) -> object:
+    if str(value).lower() in FOUR_BIT:
+        raise ValueError(
+            "4-bit is refused: its answers differ from those of the model that is trained and judged, so data made "
+            "in 4 bit teach the quantisation's faults; use int8, bf16, fp16 or fp32"
+        )
+    return value
+
+
+Precision = Annotated[Literal["fp32", "bf16", "fp16", "int8", "fp8"], BeforeValidator(_never_four_bit)]
 
 
 def quick_precision(cpu: Path = Path("/proc/cpuinfo"), *, on_gpu: bool | None = None) -> tuple[str, str]:

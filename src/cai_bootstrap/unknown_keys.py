@@ -56,7 +56,9 @@ def nearest(name: str, names: Collection[str]) -> str:
     """`; did you mean '…'?` with the most similar name, compared whole and by its last part; empty if none is."""
     last_parts = {_last_part(known): known for known in names}
     match = difflib.get_close_matches(name, [*names, *last_parts], n=1, cutoff=0.5)
-    return f"; {_did_you_mean(last_parts.get(match[0], match[0]))}" if match else ""
+    if not match:
+        return ""
+    return f"; {_did_you_mean(match[0] if match[0] in names else last_parts[match[0]])}"
 
 
 @functools.cache

@@ -135,10 +135,16 @@ def _track(config: "RunConfig", workspace: RunFolder, outcome: "RunOutcome", rep
 
 def _check_early(config: "RunConfig", steps: Sequence["Step"]) -> None:
     """Find bad input before a step is started or a folder is made."""
+    from cai_bootstrap.servers import ModelServer
+
     if config.track is not None:
         from cai_bootstrap.tracking import require_tracker
 
         require_tracker(config.track)
+    if config.engine == "openai" or config.server != ModelServer() or config.judge != ModelServer():
+        from cai_bootstrap.steps.servers import check_servers
+
+        check_servers(config)
     if config.stage == "constitution":
         from cai_bootstrap.generation.principles import alone_warning
         from cai_bootstrap.steps.constitution.inputs import read_inputs

@@ -4,9 +4,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from cai_bootstrap.inference.models import PreparedModel
+
+if TYPE_CHECKING:
+    from cai_bootstrap.inference.completions import CompletionsServer
 
 
 def plain_prompt(instruction: str) -> str:
@@ -72,7 +75,7 @@ class EngineSpec:
     """What `inference.open.open_engine` opens, here or in a worker process: one engine, with its settings.
 
     `merge` folds the adapter into the weights. `threads` 0 leaves torch's own number. `fast` allows recorded decoding
-    steps. `eager`, `exact` and `tensor_parallel` (GPUs for each copy of the model) are for vLLM.
+    steps. `eager`, `exact` and `tensor_parallel` (GPUs for each copy of the model) are for vLLM, `server` for openai.
     """
 
     engine: str
@@ -86,6 +89,7 @@ class EngineSpec:
     eager: bool = True
     exact: bool = False
     tensor_parallel: int = 1
+    server: "CompletionsServer | None" = None
 
 
 class Engine(Protocol):

@@ -8,15 +8,18 @@ from typing import Any, Literal
 
 from cai_bootstrap.errors import UsageError
 from cai_bootstrap.files import sha256_file
+from cai_bootstrap.inference.completions import CompletionsServer
 from cai_bootstrap.inference.devices import gpu_count, visible_gpus
 from cai_bootstrap.inference.engine import Engine, EngineSpec
 from cai_bootstrap.inference.engine_choice import choose_engine, tensor_parallel, weights_of
 from cai_bootstrap.inference.guard import BaseModelReport, inspect_base
 from cai_bootstrap.inference.models import PreparedModel
+from cai_bootstrap.inference.openai_engine import OpenAIEngine
 from cai_bootstrap.inference.parallel import ParallelEngine, Worker, start_workers
 from cai_bootstrap.inference.transformers_engine import TransformersEngine, load
 from cai_bootstrap.inference.vllm_engine import VllmEngine, vllm_version
 from cai_bootstrap.inference.vllm_parallel import ParallelVllm
+from cai_bootstrap.servers import NOT_CHECKED
 
 
 @dataclass(frozen=True)
@@ -59,8 +62,19 @@ def _open_vllm(spec: EngineSpec) -> VllmEngine:
     )
 
 
+def _open_server(spec: EngineSpec) -> OpenAIEngine:
+    """A server knows no adapter of ours, so it answers as the untrained base alone."""
+    if spec.server is None or spec.adapter is not None:
+        raise UsageError("--engine openai answers as the untrained base at an address: give one with --endpoint")
+    return OpenAIEngine(spec.server, spec.prepared, precision=spec.precision, batch_size=spec.batch_size)
+
+
 # How each engine is opened, by the name that `--engine` gives. Those with a pool can be had in several processes.
-OPENERS: dict[str, Callable[[EngineSpec], Engine]] = {"transformers": _open_transformers, "vllm": _open_vllm}
+OPENERS: dict[str, Callable[[EngineSpec], Engine]] = {
+    "transformers": _open_transformers,
+    "vllm": _open_vllm,
+    "openai": _open_server,
+}
 POOLS: dict[str, Callable[[Any, Sequence[Worker]], Engine]] = {"transformers": ParallelEngine, "vllm": ParallelVllm}
 
 
@@ -83,6 +97,7 @@ def open_model(
     workers: Literal["auto"] | int = 1,
     exact: bool = False,
     fast: bool = True,
+    server: CompletionsServer | None = None,
 ) -> OpenedModel:
     """Load a model into the engine that was asked for, or that `auto` chooses, which says why.
 
@@ -90,8 +105,8 @@ def open_model(
     (faster; only for generation, in 16 bit or more: an evaluation applies it unmerged). With several `workers` the
     batches are shared out to as many processes, each with a GPU and the whole model (with vLLM: with as many GPUs as
     the model needs). `exact`: the same call must give the same answers again, at the cost of speed (vLLM only; the
-    other engine always does). Without `fast` nothing is recorded, and `auto` weighs no engines. Raises UsageError if
-    the engine, or that many GPUs, are not there.
+    other engine always does). Without `fast` nothing is recorded, and `auto` weighs no engines. `server`: who answers
+    where the engine is openai. Raises UsageError if the engine, or that many GPUs, are not there.
     """
     prepared_weights, gpus = weights_of(prepared.path), visible_gpus()[1]
     choice = choose_engine(
@@ -104,7 +119,8 @@ def open_model(
         adapter=adapter is not None,
         fast=fast,
     )
-    say(f"engine {choice.name}: {choice.reason}")
+    where = "" if server is None else f", {server.model} at {server.endpoint}, {precision}: {NOT_CHECKED}"
+    say(f"engine {choice.name}: {choice.reason}{where}")
     each, free = 1, engine
     if choice.name == "vllm":
         each, free = tensor_parallel(prepared_weights, precision, gpus), "auto"
@@ -113,7 +129,7 @@ def open_model(
         say(f"{count} processes generate, each with the whole model" + (f" on {each} GPUs" if each > 1 else ""))
         threads = max(1, (threads or os.cpu_count() or 1) // count)
     spec = EngineSpec(
-        choice.name, prepared, precision, batch_size, adapter, merge, threads, fast, choice.eager, exact, each
+        choice.name, prepared, precision, batch_size, adapter, merge, threads, fast, choice.eager, exact, each, server
     )
     others = start_workers(count, spec)  # they load while this process does
     opened = open_engine(spec)

@@ -10,11 +10,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from cai_bootstrap.config import Precision
 from cai_bootstrap.files import JsonObject
 from cai_bootstrap.measuring.conditions import Conditions, StopRule
 from cai_bootstrap.measuring.figures import SideFigures, Statistics
+from cai_bootstrap.processor import Precision
 from cai_bootstrap.records import Answer
+from cai_bootstrap.servers import ServedModel
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, StringConstraints(pattern=r"\S", max_length=4000)]  # a rendering may be a whole chat template
@@ -211,7 +212,10 @@ class Gap(_Declared):
 
 
 class Run(_Declared):
-    """Where the file comes from, as the steps `baseline` and `evaluate` write it."""
+    """Where the file comes from, as the steps `baseline` and `evaluate` write it.
+
+    `generated_by`: the server that wrote the training data's texts, where one did.
+    """
 
     fingerprint: Name | None = None
     ledger_opening: Count | None = None
@@ -222,6 +226,7 @@ class Run(_Declared):
     base_from_baseline: bool | None = None
     base_model_check: dict[str, Any] | None = None
     gap: Gap | None = None
+    generated_by: ServedModel | None = None
 
 
 class Gate(_Declared):

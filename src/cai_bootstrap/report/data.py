@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from cai_bootstrap.report import plots
 from cai_bootstrap.report.browse import principle_rows
 from cai_bootstrap.report.files import RunFiles
-from cai_bootstrap.report.tables import Table, number
+from cai_bootstrap.report.tables import Table, number, served
 from cai_bootstrap.report.training import Picture
 from cai_bootstrap.run.counts import Diversity, GenerationSummary
 
@@ -106,6 +106,8 @@ def principles(run: RunFiles) -> tuple[Picture, Table] | tuple[None, None]:
 def tables(run: RunFiles) -> list[Table]:
     """Counts by type, labels, diversity, filters and the check on token ids."""
     tables = [*_imported(run.summary), *_count_tables(run.summary)] if run.summary is not None else []
+    if run.summary is not None and run.summary.served_by is not None:
+        tables.append(served("The base answered at an address", run.summary.served_by))
     if run.diversity is not None and (rows := _diversity_rows(run.diversity)):
         tables.append(Table("Diversity of the instructions", ["Figure", "Value"], rows))
     if run.preflight is not None and (tokens := run.preflight.tokens):

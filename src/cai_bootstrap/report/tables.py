@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cai_bootstrap.measuring.conditions import Conditions
+from cai_bootstrap.servers import ServedModel
 
 MOST_ROWS = 40
 
@@ -36,6 +37,12 @@ def number(value: Any) -> str:
     if isinstance(value, float):
         return (f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}").replace("-", "−")
     return str(value)
+
+
+def served(caption: str, model: ServedModel) -> Table:
+    """A model that answered at an address: what was declared of it, and what it was asked."""
+    note = "Tokens are as the server counted them. Of its model and precision nothing can be seen from outside."
+    return Table(caption, ["What", "Value"], model.rows(), note=note)
 
 
 def condition_rows(conditions: Conditions) -> list[tuple[str, object]]:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cai_bootstrap.errors import DataError
 from cai_bootstrap.files import JsonObject, read_json
+from cai_bootstrap.servers import ServedModel
 
 CountsT = TypeVar("CountsT", bound="Counts")
 IMPORTED_LABEL = "imported"  # the label source of pairs that a person brought
@@ -109,7 +110,8 @@ def judges_of(labels: Iterable[str]) -> list[str]:
 class GenerationSummary(Counts):
     """`generation_summary.json`: `{"requested": 1600, "produced": 1600, "pairs": 980, "dropped": {…}}`.
 
-    Of imported pairs, `requested` and `produced` count the rows that were read.
+    Of imported pairs, `requested` and `produced` count the rows that were read. `served_by`: who answered, where the
+    first round's texts came from a server.
     """
 
     requested: int | None = None
@@ -129,6 +131,7 @@ class GenerationSummary(Counts):
     critic: dict[str, int] = Field(default_factory=dict)
     diversity: Diversity | None = None
     imported: ImportedPairs | None = None
+    served_by: ServedModel | None = None
 
     def with_round(self, later: "GenerationSummary") -> "GenerationSummary":
         """The counts of both together. Diversity is the first round's; how often a text repeats cannot be added up."""
@@ -171,6 +174,7 @@ class SteeringSummary(Counts):
     dropped: dict[str, int] = Field(default_factory=dict)
     effective: dict[str, int] = Field(default_factory=dict)
     replayed: int = 0
+    served_by: ServedModel | None = None
 
 
 class PairFigures(Counts):

@@ -103,6 +103,16 @@ class DataFolder:
         return self.path / "diversity.json"
 
     @property
+    def server_answers(self) -> Path:
+        """What a model server answered while the data were made, where one did (`inference.server_log`)."""
+        return self.path / "server_answers.jsonl"
+
+    @property
+    def judge_answers(self) -> Path:
+        """What a judge at an address answered; no data are made from it."""
+        return self.path / "judge_answers.jsonl"
+
+    @property
     def prompts(self) -> Path:
         """The constitution stage's prompts, frozen: those that train and those that are held out."""
         return self.path / "prompts.jsonl"
@@ -187,7 +197,7 @@ class DataFolder:
             if path.stem.removeprefix(f"{kind}-").isdigit()
         ]
         between = [*self.outputs().values(), *self.steering_outputs(0).values(), *numbered]
-        named = [self.summary, *between, self.plan, self.chunks, *self.waiting, self.identity]
+        named = [self.summary, *between, self.plan, self.chunks, *self.waiting, self.server_answers, self.identity]
         return [path for path in dict.fromkeys(named) if path.is_file() or path.is_symlink()]
 
     @property

@@ -103,7 +103,7 @@ class StepContext:
         config = self.config
         return open_model(
             self.prepared(),
-            engine=engine or config.engine,
+            engine=engine or config.local_engine,
             precision=config.evaluation_precision,
             batch_size=config.evaluation.batch_size,
             adapter=adapter,

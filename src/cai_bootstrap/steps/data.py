@@ -16,6 +16,7 @@ from cai_bootstrap.run.folder import DataFolder
 from cai_bootstrap.run.markers import DATA_REMEDY, read_typed
 from cai_bootstrap.steps.adapter import answering_adapter
 from cai_bootstrap.steps.context import StepContext
+from cai_bootstrap.steps.servers import answering_key
 
 IMPORTED = "imported"  # what an identity holds in the place of the settings that decide generated data
 IMPORT_REMEDY = "restore the file, or import the pairs again with `cai pairs import --force-data`"
@@ -40,14 +41,15 @@ def data_identity(context: StepContext) -> dict[str, object]:
     settings = config.generation.model_dump(mode="json", exclude=other)
     adapter = answering_adapter(context)
     held_back = {"held_back": fingerprint(sorted(context.held_back))} if context.held_back else {}
+    model, precision = answering_key(context)
     plain_path = {} if config.fast else {"fast": False}
     return {
         **held_back,
         **plain_path,
         "answering adapter": [] if adapter is None else [adapter.sha256],
-        "model": context.model_key(),
+        "model": model,
         "constitution": load_constitution(config.constitution).sha256,
-        "precision": config.generation_precision,
+        "precision": precision,
         "seed": config.seed,
         "prompt_version": PROMPT_VERSION,
         "label_version": LABEL_VERSION,

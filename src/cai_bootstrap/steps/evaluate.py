@@ -14,6 +14,7 @@ from cai_bootstrap.steps.adapter import own_checkpoint
 from cai_bootstrap.steps.context import StepContext
 from cai_bootstrap.steps.data import check_all_data
 from cai_bootstrap.steps.measurement import Measurement, measurement_identity
+from cai_bootstrap.steps.servers import generated_by
 from cai_bootstrap.training.checkpoints import Checkpoint, read_success
 
 
@@ -66,6 +67,7 @@ def run(context: StepContext, expected: str) -> dict[str, Path]:
             pairs=checkpoint.marker.pairs,
             reuse=check_all_data(context) if context.config.adapter is None else None,
             base_from_baseline=baseline is not None,
+            generated_by=generated_by(context.workspace.round_data(1)) if context.config.adapter is None else None,
         ),
     )
     return {"results": path}

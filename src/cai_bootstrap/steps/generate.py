@@ -12,6 +12,7 @@ from cai_bootstrap.files import fingerprint, read_jsonl, write_json
 from cai_bootstrap.generation.make_instructions import make_instructions
 from cai_bootstrap.generation.passes import Generator
 from cai_bootstrap.generation.select import can_label
+from cai_bootstrap.inference.completions import CompletionsServer
 from cai_bootstrap.inference.open import OpenedModel, open_model
 from cai_bootstrap.records import Instruction
 from cai_bootstrap.run.counts import GenerationSummary, read_counts
@@ -19,6 +20,7 @@ from cai_bootstrap.run.markers import Outputs
 from cai_bootstrap.steps.adapter import answering_adapter
 from cai_bootstrap.steps.context import StepContext
 from cai_bootstrap.steps.data import data_identity, imported_identity, remove_data, stored_identity, write_identity
+from cai_bootstrap.steps.servers import generating_server, served_counts
 
 
 def identity(context: StepContext) -> str:
@@ -62,7 +64,8 @@ def run(context: StepContext, _: str) -> dict[str, Path]:
     config = context.config.model_copy(update={"generation": generation})
     constitution = load_constitution(config.constitution)
     write_identity(data, decided_by, count)
-    opened = _open(context, config)
+    server = generating_server(context, data)
+    opened = _open(context, config, server)
     try:
         instructions, diversity = make_instructions(
             config,
@@ -96,6 +99,7 @@ def run(context: StepContext, _: str) -> dict[str, Path]:
             "by_type": dict(Counter(i.type for i in instructions)),
             "constitution_sha256": constitution.sha256,
             "diversity": diversity,
+            **served_counts(server),
         }
     )
     write_json(data.summary, counted.as_json())
@@ -119,15 +123,15 @@ def _count(context: StepContext, decided_by: Mapping[str, object]) -> int:
     return count
 
 
-def _open(context: StepContext, config: RunConfig) -> OpenedModel:
+def _open(context: StepContext, config: RunConfig, server: CompletionsServer | None) -> OpenedModel:
     """The model that answers: the untrained base, or that of the round before."""
     checkpoint = answering_adapter(context)
     settings = config.generation
     answers = 1 + 2 * settings.samples if context.round > 1 else 3 + 2 * settings.candidates  # to one, at most
     return open_model(
         context.prepared(),
-        engine=config.engine,
-        precision=config.generation_precision,
+        engine=config.local_engine if server is None else config.engine,
+        precision=config.generation_precision if server is None else str(config.server.precision),
         batch_size=settings.batch_size,
         adapter=None if checkpoint is None else checkpoint.path,
         merge=True,
@@ -136,6 +140,7 @@ def _open(context: StepContext, config: RunConfig) -> OpenedModel:
         workers=config.workers,
         tokens_asked=settings.count * settings.max_new_tokens * answers,
         say=context.progress.say,
+        server=server,
     )
 
 

@@ -27,7 +27,7 @@ def measurement_identity(context: StepContext) -> str:
     if config.evaluation.dev_suite not in NAMED_SUITES:
         dev.append(load_suite(config.evaluation.dev_suite).sha256)  # a user's file may change under the same ids
     return fingerprint(
-        [context.model_key(), settings, config.evaluation_precision, config.engine, config.seed,
+        [context.model_key(), settings, config.evaluation_precision, config.local_engine, config.seed,
          context.suite.sha256, dev, SCORER_VERSION, SCHEMA_VERSION, config.allow_instruct, *context.path_key()]
     )  # fmt: skip
 

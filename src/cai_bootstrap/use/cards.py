@@ -22,6 +22,7 @@ from cai_bootstrap.measuring.results import percent
 from cai_bootstrap.records import TASK_TYPES
 from cai_bootstrap.run.counts import GenerationSummary, ImportedPairs, judges_of, own_labels
 from cai_bootstrap.run.markers import SuccessMarker
+from cai_bootstrap.servers import ServedModel
 
 GEMMA_NOTICE = "Gemma is provided under and subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms"
 LANGUAGE = re.compile(r"[a-z]{2,3}")
@@ -137,6 +138,8 @@ def model_card(subject: Subject, results: Results | None, training: SuccessMarke
     `training` is the adapter's marker, `split` that of the measured items. Raises DataError if the card does not pass
     `check_card`.
     """
+    run = None if results is None else results.run
+    served = None if run is None else run.generated_by
     return card_of_model(
         subject,
         about=f"`{subject.base}`, trained to follow short explicit instructions with {_pairs_of(training)} "
@@ -144,8 +147,8 @@ def model_card(subject: Subject, results: Results | None, training: SuccessMarke
         tag="instruction-following",
         figures=[] if results is None else [_eval_result(results, split)],
         measured=_measured(results),
-        training=f"{trained_on(training)} The pairs' instructions were checked against the held-out suite before "
-        "training, and leaks dropped.",
+        training=f"{trained_on(training)}{served_words(served)} The pairs' instructions were checked "
+        "against the held-out suite before training, and leaks dropped.",
         limits=LIMITS,
     )
 
@@ -157,6 +160,11 @@ def _pairs_of(training: SuccessMarker) -> str:
     own = sum(own_labels(training.labels or {}).values())
     later = f", and {own} pairs of later rounds that it wrote itself" if own else ""
     return f"preference pairs that were imported from {_public(training.imported)}{later}"
+
+
+def served_words(served: ServedModel | None) -> str:
+    """A sentence on the server that wrote the texts of the pairs; nothing where none did."""
+    return "" if served is None else f" The base answered as {served.public()}."
 
 
 def _public(imported: ImportedPairs) -> str:
@@ -251,6 +259,7 @@ def dataset_card(subject: Subject, summaries: Sequence[GenerationSummary], pairs
         f"Instructions come from templates, words and checked facts; all answers were written by `{subject.base}` "
         "itself, criticised and revised against a written constitution, and chosen by the judges in `label_source`."
     )
+    about += served_words(summaries[0].served_by if summaries else None)
     if imported is not None:
         about = (
             f"Those whose `label_source` is `imported` were imported from {_public(imported)}: their prompts, answers "

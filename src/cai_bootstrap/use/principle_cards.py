@@ -22,6 +22,7 @@ from cai_bootstrap.use.cards import (
     card_of_pairs,
     conditions_of,
     counted,
+    served_words,
     trained_on,
 )
 
@@ -49,6 +50,8 @@ def principle_card(subject: Subject, results: PrincipleResults | None, training:
 
     `training` is the adapter's marker. Raises DataError if the card does not pass `check_card`.
     """
+    run = None if results is None else results.run
+    served = None if run is None else run.generated_by
     return card_of_model(
         subject,
         about=f"`{subject.base}`, trained to keep {_named(_taught(results, training))} by preference pairs that it "
@@ -56,7 +59,7 @@ def principle_card(subject: Subject, results: PrincipleResults | None, training:
         tag="principles",
         figures=[] if results is None else list(_eval_results(results)),
         measured=NOT_MEASURED if results is None else "\n\n".join(_measured(results)),
-        training=" ".join([trained_on(training), *_began(training)]),
+        training=" ".join([f"{trained_on(training)}{served_words(served)}", *_began(training)]),
         limits=LIMITS,
     )
 
@@ -77,7 +80,8 @@ def principle_dataset_card(subject: Subject, summary: SteeringSummary, pairs: in
         subject,
         pairs,
         about=f"{pairs} preference pairs (`prompt`, `chosen`, `rejected`) for DPO. All answers were written by "
-        f"`{subject.base}` itself, then criticised and revised by {_named(training.constitution)}.",
+        f"`{subject.base}` itself, then criticised and revised by {_named(training.constitution)}."
+        f"{served_words(summary.served_by)}",
         counts="\n".join(counts),
         limits="Short answers of a base model, which often copy the words of the constitution's demonstrations. The "
         "pairs teach one model one constitution; they are no general preference data.",

@@ -46,3 +46,10 @@ def test_arms_that_never_vary_say_nothing() -> None:
 def test_sizes_that_differ_are_refused() -> None:
     with pytest.raises(ValueError, match="one label"):
         kappa_within([True], [True, False], ["a"])
+
+
+def test_the_bound_of_a_judge_who_is_always_wrong_is_no_better_than_he() -> None:
+    labels = [at % 2 == 0 for at in range(60)]
+    verdicts = [not label for label in labels]
+    arms = ["base" if at < 30 else "trained" for at in range(60)]
+    assert kappa_lower(labels, verdicts, arms) == kappa_within(labels, verdicts, arms) == -1.0

@@ -28,9 +28,11 @@ def kappa_within(labels: Sequence[bool], verdicts: Sequence[bool], arms: Sequenc
 def kappa_lower(labels: Sequence[bool], verdicts: Sequence[bool], arms: Sequence[str]) -> float | None:
     """One-sided 95% lower bound of `kappa_within`: the 5% quantile of 2,000 resamples of the answers of each arm.
 
-    The same answers give the same bound. A resample without any variation counts as 0. None where κ is None.
+    The same answers give the same bound, never above κ itself. A resample without any variation counts as 0. None where
+    κ is None.
     """
-    if kappa_within(labels, verdicts, arms) is None:
+    kappa = kappa_within(labels, verdicts, arms)
+    if kappa is None:
         return None
     random = np.random.Generator(np.random.PCG64(SEED))
     gained, possible = np.zeros(RESAMPLES), np.zeros(RESAMPLES)
@@ -42,7 +44,7 @@ def kappa_lower(labels: Sequence[bool], verdicts: Sequence[bool], arms: Sequence
         gained += more
         possible += most
     kappas = np.divide(gained, possible, out=np.zeros(RESAMPLES), where=possible > 0)
-    return float(np.quantile(kappas, 1 - CONFIDENCE))
+    return min(kappa, float(np.quantile(kappas, 1 - CONFIDENCE)))
 
 
 def _cells(labels: Sequence[bool], verdicts: Sequence[bool], arms: Sequence[str], arm: str) -> NDArray[Any]:

@@ -122,7 +122,7 @@ def _left_out(left: PrincipleResults, right: PrincipleResults) -> Iterator[tuple
             yield id, "only a has it"
         elif id not in left.trusted or id not in right.trusted:
             yield id, "not judged in both"
-        elif left.judges[id].kind == "model" or right.judges[id].kind == "model":
+        elif {left.judges[id].kind, right.judges[id].kind} & {"model", "server"}:
             yield id, "judged by a model, which may be another one"
         elif _rule(left, principle) != _rule(right, other):
             yield id, "judged by another rule"

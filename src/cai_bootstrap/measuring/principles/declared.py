@@ -27,9 +27,10 @@ from cai_bootstrap.measuring.declared import (
 from cai_bootstrap.measuring.principles.beside_block import Beside
 from cai_bootstrap.measuring.principles.figures import ARMS, Added, Arm, Joint, PrincipleFigures
 from cai_bootstrap.records import Prompt, PromptKind
+from cai_bootstrap.servers import ServedModel
 
 Threshold = Annotated[float, Field(gt=0, lt=1)]
-JudgeKind = Literal["check", "judge", "model"]
+JudgeKind = Literal["check", "judge", "model", "server"]
 Verdict = Literal["held", "not_held", "not_judged", "nothing_to_teach", "baseline"]
 ModelVerdicts = Mapping[str, Mapping[Arm, Mapping[str, bool]]]  # by principle, arm and prompt id
 
@@ -43,8 +44,9 @@ class Declared(BaseModel):
 class JudgeRecord(Declared):
     """Who decides whether an answer keeps a principle, and how far it agrees with people (Cohen's κ, within arms).
 
-    `check` and `judge` are the principle's rules of that name, `model` is the model's own yes or no. One that is not
-    `trusted` decides nothing; `why` says why. `{"kind": "judge", "kappa": 0.93, "kappa_lower": 0.86, "trusted": true}`
+    `check` and `judge` are the principle's rules of that name, `model` is the model's own yes or no, `server` that of
+    another model at an address (`ConstitutionRun.judge`). One that is not `trusted` decides nothing; `why` says why.
+    `{"kind": "judge", "kappa": 0.93, "kappa_lower": 0.86, "trusted": true}`
     """
 
     kind: JudgeKind
@@ -178,7 +180,10 @@ class Arms(Declared):
 
 
 class ConstitutionRun(Declared):
-    """Where the file comes from. Training began from `start_adapter`; `control_adapter` is the control's."""
+    """Where the file comes from. Training began from `start_adapter`; `control_adapter` is the control's.
+
+    `generated_by`: the server that wrote the training data's texts, where one did; `judge`: the one that judged.
+    """
 
     fingerprint: Name | None = None
     ledger_opening: Count | None = None
@@ -187,6 +192,8 @@ class ConstitutionRun(Declared):
     start_adapter: Sha256 | None = None
     pairs: Count | None = None
     pairs_by_principle: dict[Name, Count] | None = None
+    generated_by: ServedModel | None = None
+    judge: ServedModel | None = None
 
 
 class PrincipleGate(Declared):
@@ -314,9 +321,9 @@ class Judging:
     model_verdicts: ModelVerdicts = field(default_factory=dict)
 
     def rule(self, principle_id: str) -> Mapping[str, Any] | None:
-        """The rule that judges a principle, or None where its judge is the model."""
+        """The rule that judges a principle, or None where its judge is a model."""
         principle, kind = self.principles[principle_id], self.judges[principle_id].kind
-        return {"check": principle.check, "judge": principle.judge, "model": None}[kind]
+        return {"check": principle.check, "judge": principle.judge, "model": None, "server": None}[kind]
 
     def of(self, prompt: Prompt) -> Iterator[str]:
         """The principles that an answer to this prompt is judged by: a matched prompt by its own alone."""

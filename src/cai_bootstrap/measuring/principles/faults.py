@@ -99,7 +99,7 @@ def judge_faults(judging: Judging) -> Iterator[str]:
 
 
 def _trust_faults(id: str, judge: JudgeRecord) -> Iterator[str]:
-    if judge.trusted and judge.kind == "model" and judge.kappa_lower is None:
+    if judge.trusted and judge.kind in ("model", "server") and judge.kappa_lower is None:
         yield f"judges.{id} is trusted, but says nothing of how far the model agrees with people"
     if judge.trusted and judge.kappa_lower is not None and judge.kappa_lower < TRUSTED_KAPPA:
         yield f"judges.{id} is trusted with a kappa_lower of {judge.kappa_lower}; {TRUSTED_KAPPA} is needed"

@@ -103,7 +103,7 @@ class PrincipleFigures(ArmRates):
     those of kinds that never trained, where it applies and (`unseen_outside`) where not.
     """
 
-    judge: Literal["check", "judge", "model", "not_judged"]
+    judge: Literal["check", "judge", "model", "server", "not_judged"]
     rule_selected: bool
     lift_over_base: Lift | None
     lift_over_control: Lift | None

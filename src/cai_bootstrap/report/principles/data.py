@@ -2,7 +2,7 @@
 
 from cai_bootstrap.report import plots
 from cai_bootstrap.report.principles.files import SteeringFiles
-from cai_bootstrap.report.tables import Table, number
+from cai_bootstrap.report.tables import Table, number, served
 from cai_bootstrap.report.training import Picture
 from cai_bootstrap.run.counts import PreflightReport, SteeringSummary, TurnCounts
 
@@ -50,12 +50,16 @@ def tables(run: SteeringFiles) -> list[Table]:
     made: list[Table] = []
     if run.summary is not None:
         made += [turns_table(run.summary, "What became of each principle's turn"), _pairs_table(run.summary)]
+        if run.summary.served_by is not None:
+            made.append(served("The base answered at an address", run.summary.served_by))
     if run.preflight is not None and (tokens := run.preflight.tokens):
         keys = ("mean", "p05", "median", "p95", "max")
         rows = [[name, *(number(lengths.get(key)) for key in keys)] for name, lengths in tokens.items()]
         made.append(Table("Length in tokens", ["Text", "Mean", "5%", "Median", "95%", "Most"], rows))
     if run.control_summary is not None:
         made.append(turns_table(run.control_summary, "The control's turns", folded=True))
+        if run.control_summary.served_by is not None:
+            made.append(served("The base answered at an address, for the control", run.control_summary.served_by))
         steps = _steps(run.control_summary, run.control_preflight)
         made.append(Table("The control: from prompts to pairs", ["Stage", "Count", ""], _rows(steps), folded=True))
     return [table for table in made if table.rows]

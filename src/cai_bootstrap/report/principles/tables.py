@@ -13,7 +13,7 @@ from cai_bootstrap.report.findings import down, p_value, signed
 from cai_bootstrap.report.principles.files import SteeringFiles
 from cai_bootstrap.report.principles.findings import ARM_NAMES, KIND_NAMES, share
 from cai_bootstrap.report.provenance_tables import conditions, of_any_stage, plain, times
-from cai_bootstrap.report.tables import Table, number
+from cai_bootstrap.report.tables import Table, number, served
 
 _UNJUDGED = "not judged"
 
@@ -52,7 +52,9 @@ def trust_tables(run: SteeringFiles) -> list[Table]:
     """Everything under "Trust", in the order of reading."""
     tables: list[Table | None] = []
     if (results := run.measured) is not None:
-        tables += [_judges(results), _factors(results), _checked(run, results)]
+        judge = results.run.judge if results.run is not None else None
+        tables += [_judges(results), None if judge is None else served("The judge at an address", judge)]
+        tables += [_factors(results), _checked(run, results)]
     tables.append(times(run))
     if results is not None:
         tables.append(conditions(results.conditions))
@@ -239,6 +241,7 @@ def _judges(results: PrincipleResults) -> Table:
         "check": "the principle's check",
         "judge": "a second check, whose author had not seen the demonstrations",
         "model": "the model's own yes or no",
+        "server": "another model's yes or no, at an address",
     }
     rows = []
     for id, judge in results.judges.items():

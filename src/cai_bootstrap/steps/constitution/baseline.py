@@ -16,6 +16,7 @@ from cai_bootstrap.steps.constitution.inputs import read_inputs
 from cai_bootstrap.steps.constitution.judging import Jury, obeys
 from cai_bootstrap.steps.constitution.measurement import PrincipleMeasurement, measurement_identity
 from cai_bootstrap.steps.context import StepContext
+from cai_bootstrap.steps.servers import asked_of, judging_server
 
 
 def identity(context: StepContext) -> str:
@@ -29,6 +30,7 @@ def run(context: StepContext, expected: str) -> dict[str, Path]:
     """Ask the base plainly, then in the way of prompting that serves it best on dev; writes a results file."""
     config = context.config
     inputs = read_inputs(config)
+    judge = judging_server(context)  # before anything is loaded
     measurement = PrincipleMeasurement(context, "baseline", expected)
     guard = measurement.opened.inspect()
     if (notice := guard.warning(config.model) or guard.note(config.model)) and not config.allow_instruct:
@@ -49,8 +51,8 @@ def run(context: StepContext, expected: str) -> dict[str, Path]:
         prompts=held_out,
         conditions=measurement.conditions,
         asked=asked,
-        judges=Jury(measurement, inputs.constitution).judges(answers),
-        run=ConstitutionRun(fingerprint=expected, ledger_opening=measurement.opening),
+        judges=Jury(measurement, inputs.constitution, server=judge).judges(answers),
+        run=ConstitutionRun(fingerprint=expected, ledger_opening=measurement.opening, judge=asked_of(judge)),
         threshold=config.steering.threshold,
     )
     path = context.workspace.baseline

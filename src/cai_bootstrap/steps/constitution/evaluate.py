@@ -27,6 +27,7 @@ from cai_bootstrap.steps.constitution.inputs import Inputs, read_inputs, start_c
 from cai_bootstrap.steps.constitution.judging import Jury
 from cai_bootstrap.steps.constitution.measurement import PrincipleMeasurement, measurement_identity
 from cai_bootstrap.steps.context import StepContext
+from cai_bootstrap.steps.servers import asked_of, judging_server
 from cai_bootstrap.training.checkpoints import Checkpoint, read_success
 
 
@@ -45,6 +46,7 @@ def run(context: StepContext, expected: str) -> dict[str, Path]:
     config = context.config
     inputs = read_inputs(config)
     checkpoint, control = _checkpoint(context), _control(context)
+    judge = judging_server(context)  # before anything is loaded
     measurement = PrincipleMeasurement(context, "evaluate", expected, checkpoint)
     baseline = _baseline(context, measurement.conditions)
     asked_again = 2 if baseline is None else 1
@@ -64,7 +66,7 @@ def run(context: StepContext, expected: str) -> dict[str, Path]:
         prompts=measurement.held_out.items,
         conditions=measurement.conditions,
         asked=asked,
-        judges=Jury(measurement, inputs.constitution, frozenset(summary.rule_selected)).judges(answers),
+        judges=Jury(measurement, inputs.constitution, frozenset(summary.rule_selected), judge).judges(answers),
         beside=beside,
         run=ConstitutionRun(
             fingerprint=expected,
@@ -74,6 +76,8 @@ def run(context: StepContext, expected: str) -> dict[str, Path]:
             start_adapter=checkpoint.marker.started_from,
             pairs=checkpoint.marker.pairs,
             pairs_by_principle={id: counts.pairs for id, counts in summary.by_principle.items()},
+            generated_by=summary.served_by,
+            judge=asked_of(judge),
         ),
         threshold=config.steering.threshold,
         enforced=config.evaluation.enforce_gate,

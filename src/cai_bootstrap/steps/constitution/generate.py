@@ -8,6 +8,7 @@ from cai_bootstrap.constitution import Constitution
 from cai_bootstrap.errors import CaiError, UntrustedResultError
 from cai_bootstrap.files import fingerprint, write_json, write_jsonl
 from cai_bootstrap.generation.revising import Reviser
+from cai_bootstrap.inference.completions import CompletionsServer
 from cai_bootstrap.inference.open import OpenedModel, open_model
 from cai_bootstrap.records import Prompt
 from cai_bootstrap.run.counts import SteeringSummary, read_counts
@@ -17,6 +18,7 @@ from cai_bootstrap.steps.constitution.identities import both, data_identity, has
 from cai_bootstrap.steps.constitution.inputs import Inputs, read_inputs, start_checkpoint
 from cai_bootstrap.steps.context import StepContext
 from cai_bootstrap.steps.data import remove_data, stored_identity, write_identity
+from cai_bootstrap.steps.servers import generating_server, served_counts
 
 
 def identity(context: StepContext) -> str:
@@ -33,8 +35,9 @@ def run(context: StepContext, _: str) -> dict[str, Path]:
         decided_by = data_identity(context, inputs, constitution)
         _begin(context, data, decided_by, len(inputs.training(context.config, constitution)))
         if not data.summary.exists():
-            opened = opened or _open(context, inputs)
-            _revise(context, opened, inputs, data, constitution, fingerprint(decided_by))
+            server = generating_server(context, data)
+            opened = _open(context, inputs, server) if opened is None or server is not None else opened
+            _revise(context, opened, inputs, data, constitution, fingerprint(decided_by), server)
         _must_train(context, data, constitution)
     write_jsonl(context.data.prompts, _frozen(context, inputs))
     outputs = context.data.steering_outputs(len(inputs.constitution.principles))
@@ -80,6 +83,7 @@ def _revise(
     data: DataFolder,
     constitution: Constitution,
     data_fingerprint: str,
+    server: CompletionsServer | None,
 ) -> None:
     prompts = inputs.training(context.config, constitution)
     reviser = Reviser(
@@ -93,7 +97,9 @@ def _revise(
         tuned=context.config.start_from is not None,
     )
     summary = reviser.run(prompts, data_fingerprint)
-    counted = summary.model_copy(update={"requested": len(prompts), "prompts_sha256": inputs.prompts.sha256})
+    counted = summary.model_copy(
+        update={"requested": len(prompts), "prompts_sha256": inputs.prompts.sha256, **served_counts(server)}
+    )
     write_json(data.summary, counted.as_json())
 
 
@@ -118,14 +124,14 @@ def _frozen(context: StepContext, inputs: Inputs) -> list[Prompt]:
     return [*rows.values(), *inputs.held_out(config).items]
 
 
-def _open(context: StepContext, inputs: Inputs) -> OpenedModel:
+def _open(context: StepContext, inputs: Inputs, server: CompletionsServer | None) -> OpenedModel:
     config, settings = context.config, context.config.generation
     start = start_checkpoint(config, context.prepared())
     turns = 1 + 2 * len(inputs.constitution.principles)
     return open_model(
         context.prepared(),
         engine=config.engine,
-        precision=config.generation_precision,
+        precision=config.generation_precision if server is None else str(config.server.precision),
         batch_size=settings.batch_size,
         adapter=None if start is None else start.path,
         fast=config.fast,
@@ -133,4 +139,5 @@ def _open(context: StepContext, inputs: Inputs) -> OpenedModel:
         workers=config.workers,
         tokens_asked=settings.count * settings.max_new_tokens * turns,
         say=context.progress.say,
+        server=server,
     )

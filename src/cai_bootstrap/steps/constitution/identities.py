@@ -12,6 +12,7 @@ from cai_bootstrap.run.folder import SUCCESS, DataFolder, RunFolder
 from cai_bootstrap.steps.constitution.inputs import Inputs, read_inputs, start_checkpoint
 from cai_bootstrap.steps.context import StepContext
 from cai_bootstrap.steps.data import stored_identity
+from cai_bootstrap.steps.servers import answering_key
 from cai_bootstrap.training.checkpoints import Checkpoint, find_checkpoint
 
 STEERING = ("select", "show_flawless", "shown", "redraws", "redraw_temperature", "outside", "by_twins",
@@ -24,12 +25,13 @@ def data_identity(context: StepContext, inputs: Inputs, constitution: Constituti
     """What decides the data of a constitution (the measured one or the control's), by name."""
     config = context.config
     start = start_checkpoint(config, context.prepared())
+    model, precision = answering_key(context)
     return {
         "answering adapter": [] if start is None else [start.sha256],
-        "model": context.model_key(),
+        "model": model,
         "constitution": constitution.sha256,
         "prompts": fingerprint([prompt.model_dump() for prompt in inputs.training(config, constitution)]),
-        "precision": config.generation_precision,
+        "precision": precision,
         "seed": config.seed,
         "prompt_version": [PROMPT_VERSION, applicability.PROMPT_VERSION],
         "settings": {

@@ -1,15 +1,27 @@
-"""Who judges each principle in a measurement: its rules, else the untrained base, measured against people first."""
+"""Who judges each principle in a measurement: its rules, else a model, which is measured against people first.
+
+That model is the untrained base, or the one at an address that `--judge` names.
+"""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from cai_bootstrap.constitution import Constitution, Principle
+from cai_bootstrap.inference.completions import CompletionsServer
 from cai_bootstrap.judging.rules import rule_holds
 from cai_bootstrap.judging.scorers import first_line
 from cai_bootstrap.measuring.principles.arms import ArmAnswers
 from cai_bootstrap.measuring.principles.figures import Arm
-from cai_bootstrap.measuring.principles.model_judge import Case, ModelJudge, calibrate, judge_answers, labels_for
+from cai_bootstrap.measuring.principles.model_judge import (
+    AnswerJudge,
+    Case,
+    ModelJudge,
+    calibrate,
+    judge_answers,
+    labels_for,
+)
 from cai_bootstrap.measuring.principles.results import JudgeRecord, Judges
+from cai_bootstrap.measuring.principles.server_judge import ServerJudge
 from cai_bootstrap.records import Prompt
 from cai_bootstrap.steps.constitution.measurement import PrincipleMeasurement
 
@@ -43,11 +55,12 @@ def rule_record(principle: Principle, rule_selected: Collection[str]) -> JudgeRe
 
 @dataclass(frozen=True)
 class Jury:
-    """The judges of a constitution. The model judges as the untrained base, within `measurement`'s engine."""
+    """The judges of a constitution. Without a `server` the untrained base judges, within `measurement`'s engine."""
 
     measurement: PrincipleMeasurement
     constitution: Constitution
     rule_selected: Collection[str] = ()
+    server: CompletionsServer | None = None
 
     def judges(self, answers: Mapping[Arm, ArmAnswers]) -> Judges:
         """The judge of each principle, and the verdicts of the model where it is one, on all arms' first lines."""
@@ -63,10 +76,15 @@ class Jury:
             records[principle.id] = record
         return Judges(records, verdicts, self.rule_selected)
 
+    def _judge(self, principle: Principle) -> AnswerJudge:
+        if self.server is not None:
+            return ServerJudge(self.server, principle)
+        return ModelJudge(self.measurement.opened.engine, principle)
+
     def _calibrated(self, principle: Principle) -> JudgeRecord:
         measurement = self.measurement
         return calibrate(
-            ModelJudge(measurement.opened.engine, principle),
+            self._judge(principle),
             labels_for(principle, ()),
             measurement.folder,
             progress=measurement.context.progress,
@@ -77,7 +95,7 @@ class Jury:
         self, principle: Principle, number: int, answers: Mapping[Arm, ArmAnswers]
     ) -> dict[Arm, dict[str, bool]]:
         measurement = self.measurement
-        judge = ModelJudge(measurement.opened.engine, principle)
+        judge = self._judge(principle)
         own = {principle.id} if principle.matched is not None else {""}
         prompts = {prompt.id: prompt for prompt in measurement.held_out.items if prompt.principle in own}
         return {

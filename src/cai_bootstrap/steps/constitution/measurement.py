@@ -14,6 +14,7 @@ from cai_bootstrap.measuring.principles.results import SCHEMA_VERSION
 from cai_bootstrap.measuring.results import Measured
 from cai_bootstrap.steps.constitution.inputs import read_inputs
 from cai_bootstrap.steps.context import StepContext
+from cai_bootstrap.steps.servers import judge_key
 from cai_bootstrap.training.checkpoints import Checkpoint
 
 
@@ -23,9 +24,9 @@ def measurement_identity(context: StepContext) -> str:
     inputs = read_inputs(config)
     settings = config.evaluation.model_dump(mode="json", include={"batch_size", "max_new_tokens"})
     return fingerprint(
-        [context.model_key(), settings, config.steering.threshold, config.evaluation_precision, config.engine,
+        [context.model_key(), settings, config.steering.threshold, config.evaluation_precision, config.local_engine,
          config.seed, inputs.constitution.sha256, inputs.held_out(config).sha256, SCORER_VERSION, SCHEMA_VERSION,
-         *context.path_key()]
+         *context.path_key(), *judge_key(config)]
     )  # fmt: skip
 
 
