@@ -477,6 +477,7 @@ def test_trackio_gets_settings_curves_verdict_and_report_in_one_run(
     assert [path.name for path in (tmp_path / "trackio").rglob("report*.html")]
 
 
+@pytest.mark.long
 def test_wandb_gets_them_offline_under_one_id(run_of_two: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     import wandb
 

@@ -7,10 +7,9 @@ from pathlib import Path
 from cai_bootstrap.errors import CaiError
 from cai_bootstrap.measuring.declared import StoredRates
 from cai_bootstrap.measuring.principles.declared import StoredPrincipleRates
-from cai_bootstrap.measuring.stage_verdicts import results_file
 from cai_bootstrap.run.counts import GenerationSummary, SteeringSummary, read_counts
 from cai_bootstrap.run.folder import CONSTITUTION, RunFolder
-from cai_bootstrap.run.markers import read_typed
+from cai_bootstrap.run.markers import read_outputs, read_typed
 
 Figures = dict[str, float | None]
 
@@ -21,8 +20,8 @@ def step_figures(workspace: RunFolder, step: str, number: int) -> Figures:
     with suppress(CaiError, OSError):  # whoever uses the file says what is wrong with it
         if step == "baseline":
             figures |= stated_rates(workspace.baseline, workspace)
-        elif step == "evaluate":
-            figures |= stated_rates(results_file(workspace), workspace)
+        elif step == "evaluate" and (outputs := read_outputs(workspace, "evaluate")) is not None:
+            figures |= stated_rates(outputs.path("results"), workspace)
         elif step == "generate":
             figures |= dict(_counts(workspace, number))
     return figures

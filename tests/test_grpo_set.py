@@ -2,30 +2,44 @@
 
 import json
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from stubs import Cai, Stage, config_of, rows_of
+from stubs import Cai, instructions_of, rows_of
 
 from cai_bootstrap.files import write_json, write_jsonl
 from cai_bootstrap.judging.scorers import check
 from cai_bootstrap.records import Instruction
 from cai_bootstrap.run.folder import RunFolder
 from cai_bootstrap.run.markers import write_marker
-from cai_bootstrap.steps.run import run_step
 
-PAGE = Path(__file__).parents[2] / "docs" / "pairs.md"
+PAGE = Path(__file__).parents[1] / "docs" / "pairs.md"
 COLUMNS = ["prompt", "id", "type", "skill", "instruction", "scorer", "args", "gold", "tier"]
 Reward = Callable[..., list[float]]
 
 
+def data_at(base: Path, instructions: list[Instruction]) -> RunFolder:
+    """What a generation that ended leaves of these instructions."""
+    workspace = RunFolder.at(base).create()
+    data = workspace.round_data(1)
+    write_jsonl(data.instructions, instructions)
+    write_json(data.summary, {"pairs": 0})
+    for path in (data.responses, data.pairs):
+        path.write_text("")
+    outputs = {"instructions": data.instructions, "responses": data.responses, "pairs": data.pairs}
+    write_marker(workspace, "generate", 1, fingerprint="f", outputs={**outputs, "summary": data.summary})
+    return workspace
+
+
 @pytest.fixture
-def generated(stage: Stage) -> RunFolder:
-    """A base directory with generated data, and an instruction that the model wrote itself."""
-    run_step("generate", stage.context(config_of()))
-    return stage.workspace
+def generated(tmp_path: Path) -> RunFolder:
+    """Instructions of the pool, and one that the model wrote itself."""
+    own = Instruction(id="q-own", type="question", template="self", instruction="Why is it so?", source="self")
+    return data_at(tmp_path / "work", [*instructions_of(80), own])
 
 
 @pytest.fixture
@@ -36,11 +50,8 @@ def exported(generated: RunFolder, tmp_path: Path, cai: Cai) -> Path:
     return target
 
 
-@pytest.fixture
-def reward(tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> Reward:
+def page_reward() -> Reward:
     """The function of the page, as it stands there."""
-    (tmp_path / "my-base-model").symlink_to(tiny)
-    monkeypatch.chdir(tmp_path)
     (block,) = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.M | re.S)
     assert len(block.strip().splitlines()) <= 16
     names: dict[str, Any] = {}
@@ -78,26 +89,27 @@ def test_the_set_loads_as_one_table_although_rules_differ(exported: Path, tmp_pa
     assert {str(kind.dtype) for kind in loaded.features.values()} == {"string"}
 
 
-def test_the_reward_of_the_page_pays_for_right_answers_that_end(exported: Path, reward: Reward) -> None:
+def test_the_reward_of_the_page_pays_for_right_answers_that_end(
+    exported: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a stand-in for the tokenizer, which is read for the number of its end alone."""
+    tokenizers = SimpleNamespace(from_pretrained=lambda _: SimpleNamespace(eos_token_id=2))
+    monkeypatch.setitem(sys.modules, "transformers", SimpleNamespace(AutoTokenizer=tokenizers))
+    reward = page_reward()
     rows = [row for row in rows_of(exported) if json.loads(row["gold"])]
     right, ended = [json.loads(row["gold"])[0] for row in rows], [[5, 2]] * len(rows)
     asked = {**columns(rows), "prompts": [row["prompt"] for row in rows], "trainer_state": None}
     assert reward(completions=right, completion_ids=ended, **asked) == [1.0] * len(rows)
     assert reward(completions=right, completion_ids=[[5, 6]] * len(rows), **asked) == [0.0] * len(rows)
     assert reward(completions=right, completion_ids=[[]] * len(rows), **asked) == [0.0] * len(rows)
-    assert reward(completions=["No."] * len(rows), completion_ids=ended, **asked) == [0.0] * len(rows)
+    assert reward(completions=["Some other words entirely."] * len(rows), completion_ids=ended, **asked) == [0.0] * len(
+        rows
+    )
 
 
 def test_what_no_rule_can_judge_is_left_out_and_nothing_else_is_an_error(tmp_path: Path, cai: Cai) -> None:
-    workspace = RunFolder.at(tmp_path / "work").create()
-    data = workspace.round_data(1)
     own = Instruction(id="q-1", type="question", template="imported", instruction="Why?", source="imported")
-    write_jsonl(data.instructions, [own])
-    write_json(data.summary, {"pairs": 0})
-    for path in (data.responses, data.pairs):
-        path.write_text("")
-    outputs = {"instructions": data.instructions, "responses": data.responses, "pairs": data.pairs}
-    write_marker(workspace, "generate", 1, fingerprint="f", outputs={**outputs, "summary": data.summary})
+    workspace = data_at(tmp_path / "work", [own])
     target = tmp_path / "prompts.jsonl"
     words = ("pairs", "export", target, "--format", "prompts", "--base-dir", workspace.base)
     code, _, err = cai(*words)
@@ -126,17 +138,19 @@ def test_a_generation_that_did_not_end_or_was_changed_gives_no_set(
 
 @pytest.mark.long
 def test_trl_trains_two_steps_on_the_set_with_that_reward(
-    exported: Path, reward: Reward, tiny: Path, tmp_path: Path
+    exported: Path, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from datasets import load_dataset
     from trl import GRPOConfig, GRPOTrainer
 
+    (tmp_path / "my-base-model").symlink_to(tiny)
+    monkeypatch.chdir(tmp_path)
     prompts = load_dataset("json", data_files=str(exported), split="train", cache_dir=str(tmp_path / "cache"))
     settings = GRPOConfig(
         output_dir=str(tmp_path / "out"), per_device_train_batch_size=4, num_generations=4, max_completion_length=8,
         max_steps=2, use_cpu=True, bf16=False, logging_steps=1, report_to=[], save_strategy="no", disable_tqdm=True,
     )  # fmt: skip
-    trainer = GRPOTrainer(str(tiny), reward_funcs=reward, args=settings, train_dataset=prompts)
+    trainer = GRPOTrainer(str(tiny), reward_funcs=page_reward(), args=settings, train_dataset=prompts)
     trainer.train()
     logged = [row for row in trainer.state.log_history if "rewards/follows/mean" in row]
     assert trainer.state.global_step == len(logged) == 2
