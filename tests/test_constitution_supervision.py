@@ -163,7 +163,9 @@ def test_a_tracker_is_told_each_principles_rates(bench: Workbench) -> None:
     rates = {name: told[f"thanks/{name}"] for name in ("base", "rival", "trained", "control")}
     assert (rates["base"], rates["trained"], rates["control"]) == (0.0, 1.0, 0.0)
     assert step_figures(bench.workspace, "baseline", 1) == {f"thanks/{arm}": rates[arm] for arm in ("base", "rival")}
-    assert made["data/pairs"] == made["thanks/pairs"] == len(bench.workspace.round_data(1).pairs.read_text().split())
+    assert (
+        made["data/pairs"] == made["thanks/pairs"] == len(bench.workspace.round_data(1).pairs.read_text().splitlines())
+    )
 
 
 def test_a_skipped_training_is_told_as_the_constitutions_and_the_controls(

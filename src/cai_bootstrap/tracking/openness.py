@@ -18,9 +18,9 @@ _SECRET_IN_URL = re.compile(r"([?&][\w\-]*(?:token|secret|password|key|auth|sign
 
 def public_settings(config: RunConfig, environment: Mapping[str, str] | None = None) -> JsonObject:
     """The settings of a run as a tracker gets them: without the folders of this machine, and without secrets."""
+    names = os.environ if environment is None else environment
     settings = config.model_dump(mode="json", exclude={"paths"})
-    public: JsonObject = _public(settings, os.environ if environment is None else environment)
-    return public
+    return {key: _public(value, names) for key, value in settings.items() if not _SECRET_NAME.search(key)}
 
 
 def without_secrets(text: str, environment: Mapping[str, str] | None = None) -> str:
