@@ -163,6 +163,10 @@ def test_imported_pairs_are_refused_before_the_pod_would_generate_others(pod: Po
     assert read_run(settings(), ["--data-dir", "/volume/data"]).inputs == ()
     refused = pod.cai("deploy", "--dry-run", "--into", str(tmp_path / "own"), code=2)
     assert f"{tmp_path}/own: holds imported pairs" in refused.stderr
+    record = tmp_path / "own" / "logs" / "pulled.json"
+    record.write_text("{}")  # the pod's own job has imported them
+    pod.cai("deploy", "--dry-run", "--into", str(tmp_path / "own"))
+    record.unlink()
     (folder / "generation_summary.json").write_text("{torn")  # whoever uses the data says so
     pod.cai("deploy", "--dry-run", "--into", str(tmp_path / "own"))
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from cai_bootstrap.errors import DataError, UsageError
 from cai_bootstrap.pod.inputs import Input, adapter_input, file_input, stage1_input
+from cai_bootstrap.pod.pull import RECORD
 from cai_bootstrap.pod.push import pushed_files
 from cai_bootstrap.pod.run_line import RunLine, source_of
 from cai_bootstrap.pod.settings import PodSettings
@@ -59,9 +60,11 @@ def own_inputs(resolved: "Resolved", settings: PodSettings, source: Path | None)
 def refuse_imported_into(target: Path) -> None:
     """Refuse to bring a pod's files to a base directory with imported pairs: the pod would train on pairs of its own.
 
-    Raises UsageError before the pod costs anything.
+    Those that a pod's job imported came from there. Raises UsageError before the pod costs anything.
     """
-    _refuse_imported(RunFolder.at(target).round_data(1), str(target))
+    workspace = RunFolder.at(target)
+    if not (workspace.logs / RECORD).exists():
+        _refuse_imported(workspace.round_data(1), str(target))
 
 
 def _refuse_imported(data: DataFolder, named: str) -> None:
