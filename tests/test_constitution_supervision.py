@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 from processes import alive, processes_of, run, start
+from recorder import Recorder
 from test_constitution_stage import Workbench, untrained
 from test_supervision import ready
 
-from cai_bootstrap.events import EventLog, StepStarted, TrainingStarted, TrainStep
+from cai_bootstrap.events import EventLog, StepSkipped, StepStarted, TrainingStarted, TrainStep
 from cai_bootstrap.files import sha256_file
 from cai_bootstrap.measuring.stage_verdicts import results_file
 from cai_bootstrap.run.folder import CONSTITUTION, RunFolder
@@ -155,37 +156,40 @@ def test_a_pulled_evaluation_of_the_stage_stands_in_this_ledger_once(
 
 
 def test_a_tracker_is_told_each_principles_rates(bench: Workbench) -> None:
-    from cai_bootstrap.pipeline import RunOutcome
-    from cai_bootstrap.tracking import _verdict
+    from cai_bootstrap.tracking.rates import step_figures
 
     bench.run(steering__beside=False)
-    told = _verdict(RunOutcome("held", 0, results_file=results_file(bench.workspace)))
+    made, told = (step_figures(bench.workspace, step, 1) for step in ("generate", "evaluate"))
     rates = {name: told[f"thanks/{name}"] for name in ("base", "rival", "trained", "control")}
     assert (rates["base"], rates["trained"], rates["control"]) == (0.0, 1.0, 0.0)
+    assert step_figures(bench.workspace, "baseline", 1) == {f"thanks/{arm}": rates[arm] for arm in ("base", "rival")}
+    assert (
+        made["data/pairs"] == made["thanks/pairs"] == len(bench.workspace.round_data(1).pairs.read_text().splitlines())
+    )
 
 
-def test_a_tracker_shows_the_constitutions_training_and_not_the_controls(
+def test_a_skipped_training_is_told_as_the_constitutions_and_the_controls(
     bench: Workbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cai_bootstrap.pipeline import RunOutcome
     from cai_bootstrap.run.markers import read_outputs
-    from cai_bootstrap.run.record import StepRecord
-    from cai_bootstrap.tracking import track_run
+    from cai_bootstrap.tracking import follow
 
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.setenv("WANDB_SILENT", "true")
     bench.run("prepare", "generate", "train")
     outputs = read_outputs(bench.workspace, "train")
     assert outputs is not None
     log = EventLog(bench.workspace.events("20261129T100000Z"), "20261129T100000Z")
     log.emit(StepStarted(step="train", timeout=9))
-    for adapter, steps in ((outputs.path("success").parent.name, 2), ("control", 5)):
-        log.emit(TrainingStarted(step="train", adapter=adapter))
+    for name, steps in (("success", 2), ("control-success", 5)):
+        log.emit(TrainingStarted(step="train", adapter=outputs.path(name).parent.name))
         for number in range(1, steps + 1):
             log.emit(TrainStep(step="train", number=number, phase=0, figures={"loss": 1.0}))
-    steps = {"train": StepRecord(status="done", seconds=1.0, skipped=False)}
-    said = track_run("wandb", bench.workspace, bench.context().config, RunOutcome("held", 0, steps), None)
-    assert "2 training steps" in said
+    newer = EventLog(bench.workspace.events("20261129T110000Z"), "20261129T110000Z")
+    newer.emit(StepStarted(step="train", timeout=9))
+    newer.emit(StepSkipped(step="train"))
+    recorder = Recorder().install(monkeypatch)
+    follow.Follower("trackio", bench.workspace, bench.context().config, "20261129T110000Z").tell()
+    assert [step for step, _ in recorder.curve("train/loss")] == [1, 2]
+    assert [step for step, _ in recorder.curve("control/train/loss")] == [3, 4, 5, 6, 7]
 
 
 def test_the_manifest_names_the_data_of_the_constitution_and_of_its_control(bench: Workbench) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from stubs import Cai, KilledError, Stage, config_of
+from test_constitution_stage import Workbench
 
 from cai_bootstrap.errors import UntrustedResultError, UsageError
 from cai_bootstrap.events import EventLog, Progress
@@ -582,6 +583,26 @@ def test_changed_and_unfinished_imports_are_refused_by_what_follows(tmp_path: Pa
         run_step("train", stubbed.context(config_of()))
     assert cai("pairs", "import", source, "--base-dir", folder)[0] == 0
     assert run_step("generate", stubbed.context(config_of())) is False
+
+
+@pytest.mark.parametrize("count", [8, 9])
+def test_a_constitution_neither_takes_imported_pairs_nor_writes_over_them(
+    tmp_path: Path, cai: Cai, monkeypatch: pytest.MonkeyPatch, tiny: Path, count: int
+) -> None:
+    """Of few pairs too, which would give way if they were its own."""
+    source = write(tmp_path / "p.jsonl", explicit(count))
+    monkeypatch.setenv("CAI_MODEL", str(tiny))
+    assert cai("pairs", "import", source, "--base-dir", tmp_path / "first")[0] == 0
+    monkeypatch.delenv("CAI_MODEL")
+    bench = Workbench(tmp_path / "work", monkeypatch)
+    shutil.copytree(tmp_path / "first" / "data" / "stage1", bench.workspace.data, dirs_exist_ok=True)
+    before = {path.name: path.read_bytes() for path in bench.workspace.data.iterdir()}
+    with pytest.raises(UsageError, match="holds imported pairs, and a constitution is taught on pairs that its"):
+        bench.run("generate", pairs__min_pairs=9)
+    assert {path.name: path.read_bytes() for path in bench.workspace.data.iterdir()} == before
+    assert cai("pairs", "import", source, "--base-dir", tmp_path / "work", "--stage", "constitution")[0] == 2
+    assert bench.run("generate", force_data=True) == [True]
+    assert "imported" not in read_json(bench.workspace.round_data(1).identity)["identity"]
 
 
 # --- the report, and other trainers

@@ -209,7 +209,7 @@ class RunConfig(Section):
     threads: int = Field(0, ge=0, description="CPU threads; 0 takes all")
     fast: bool = Field(True, description="recorded steps, the fused head, a warm next process; false: the plain path")
     force_data: bool = Field(False, description="make data again instead of reusing or refusing them")
-    track: Literal["trackio", "wandb"] | None = None
+    track: Literal["tensorboard", "trackio", "wandb"] | None = None
     server: ModelServer = Field(ModelServer(), description="where the base answers, with engine: openai")
     judge: ModelServer = Field(ModelServer(), description="constitution stage: who judges where no rule can")
     paths: Paths = Paths()

@@ -127,11 +127,15 @@ class Elicited(_Event):
 
 
 class TrainingStarted(_Event):
-    """A training begins, or goes on; `adapter` is the name of the folder that gets the adapter."""
+    """A training begins, or goes on; `adapter` is the name of the folder that gets the adapter.
+
+    `control` is True for that of a control constitution, else None.
+    """
 
     event: Literal["training_started"] = "training_started"
     step: str
     adapter: str
+    control: bool | None = None
 
 
 class TrainStep(_Event):

@@ -1,11 +1,14 @@
 """What a run reads beside the checkout gets to the pod by its content, and the run is told where it lies there."""
 
 import json
+import re
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from cai_bootstrap.cli.pod_inputs import planned_cost
 from cai_bootstrap.cli.pod_run import read_run
@@ -140,6 +143,65 @@ def test_what_is_nowhere_or_holds_a_secret_is_refused_before_it_costs(tmp_path: 
     (tmp_path / "prompts.txt").write_text("-----BEGIN OPENSSH PRIVATE KEY-----\nabc\n")
     with pytest.raises(UsageError, match="looks like a key or a secret"):
         sent(["--prompts", str(tmp_path / "prompts.txt")])
+
+
+def imported(base: Path) -> Path:
+    """A base directory with imported pairs; gives its data folder."""
+    data = RunFolder.at(base).create().round_data(1)
+    data.pairs.write_text("{}\n")
+    source = {"source": "mine.jsonl", "sha256": "4c" * 32, "rows": 9}
+    data.summary.write_text(json.dumps({"requested": 9, "pairs": 9, "imported": source}))
+    return data.path
+
+
+def test_imported_pairs_are_refused_before_the_pod_would_generate_others(pod: Pod, tmp_path: Path) -> None:
+    folder = imported(tmp_path / "own")
+    with pytest.raises(UsageError, match=f"--data-dir {folder}: holds imported pairs, which are not sent to a pod"):
+        read_run(settings(), ["--data-dir", str(folder)])
+    with pytest.raises(UsageError, match="Let the pod's job import them"):
+        sent(["--set", f"paths.data_dir={folder}"])
+    assert read_run(settings(), ["--data-dir", "/volume/data"]).inputs == ()
+    refused = pod.cai("deploy", "--dry-run", "--into", str(tmp_path / "own"), code=2)
+    assert f"{tmp_path}/own: holds imported pairs" in refused.stderr
+    record = tmp_path / "own" / "logs" / "pulled.json"
+    record.write_text("{}")  # the pod's own job has imported them
+    pod.cai("deploy", "--dry-run", "--into", str(tmp_path / "own"))
+    record.unlink()
+    (folder / "generation_summary.json").write_text("{torn")  # whoever uses the data says so
+    pod.cai("deploy", "--dry-run", "--into", str(tmp_path / "own"))
+
+
+def test_imported_pairs_of_stage_1_go_along_with_from(tmp_path: Path) -> None:
+    base = stage1_run(tmp_path / "own").base
+    imported(base)
+    (given,) = sent(["--from", str(base)]).inputs
+    assert "data/stage1/preference_pairs.jsonl" in given.names
+
+
+@pytest.mark.long
+def test_the_pages_job_imports_pairs_on_the_pod_and_trains_on_them(
+    pod: Pod, tmp_path: Path, tiny: Path, tiny_suites: tuple[Path, Path]
+) -> None:
+    """The script of docs/pairs.md, with the tiny model, and `train` in the place of a whole run."""
+    page = (Path(__file__).parents[2] / "docs" / "pairs.md").read_text(encoding="utf-8")
+    (script,) = re.findall(r"^```text\n# own\.sh\n(.*?)^```", page, re.M | re.S)
+    (job,) = re.findall(r"`job: (\[sh, own\.sh.*?\])`", page)
+    source = stand_in_checkout(tmp_path / "own checkout")
+    (source / "own.sh").write_text(script.replace("run --preset gemma-270m-gpu", "train"))
+    nouns = ("amber", "birch", "cedar", "dune", "ember", "fjord", "grove", "heath")
+    rows = [{"prompt": f"Say {n}.", "chosen": f"A calm {n}.", "rejected": f"No {n * 2}"} for n in nouns]
+    (source / "own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    variables = {
+        "CAI_MODEL": tiny, "CAI_EVALUATION__SUITE": tiny_suites[0], "CAI_EVALUATION__DEV_SUITE": tiny_suites[1],
+        "CAI_TRAINING__MAX_STEPS": 2, "CAI_TRAINING__WATCH_EVERY": 0, "CAI_THREADS": 1, "CAI_FAST": "false",
+        "CAI_CACHE_DIR": tmp_path / "cache",
+    }  # fmt: skip
+    pod.write(job=yaml.safe_load(job), python=sys.executable, env={name: str(v) for name, v in variables.items()})
+    pod.cai("deploy", "--yes", "--source", str(source), "--into", str(pod.target))
+    lines = (pod.target / "data/stage1/preference_pairs.jsonl").read_text().splitlines()
+    assert {json.loads(line)["label_source"] for line in lines} == {"imported"}
+    (success,) = (pod.target / "checkpoints/stage1").glob("*/TRAINING_SUCCESS")
+    assert json.loads(success.read_text())["imported"]["rows"] == len(nouns)
 
 
 def test_the_price_is_that_of_the_constitution_and_prompts_that_will_be_read(tmp_path: Path) -> None:

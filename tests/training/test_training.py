@@ -10,6 +10,7 @@ import pytest
 from stubs import config_of, progress_at
 
 from cai_bootstrap.errors import CaiError, InterruptedRunError, TrainingCollapsedError, UsageError
+from cai_bootstrap.events import TrainingStarted, read_events
 from cai_bootstrap.inference.models import PreparedModel, load_tokenizer, prepare
 from cai_bootstrap.records import EvalItem, PreferencePair
 from cai_bootstrap.training.checkpoints import Checkpoint, find_checkpoint, read_success
@@ -61,6 +62,19 @@ def training(
         stopping=stopping,
         dev_items=dev_items(),
     )
+
+
+@pytest.mark.parametrize("control", [True, False, None])
+def test_a_training_says_when_it_begins_whether_it_is_a_controls(
+    tmp_path: Path, prepared: PreparedModel, monkeypatch: pytest.MonkeyPatch, control: bool | None
+) -> None:
+    monkeypatch.setattr(TrainingRun, "_train", lambda *_: None)
+    run = training(tmp_path / "run", prepared)
+    run.details = {} if control is None else {"control": control}
+    run.run(pairs_of())
+    (begun,) = read_events(run.progress.log.path)[0]
+    assert isinstance(begun, TrainingStarted)
+    assert (begun.adapter, begun.control) == ("run", control or None)
 
 
 def test_a_tokenizer_that_was_read_already_is_not_read_again(

@@ -64,7 +64,7 @@ _FLAGS = (
     Flag("--rounds", "training.rounds", int, "Rounds of generation and training."),
     Flag("--min-gain", "training.min_gain", float, "Dev gain below which no further round is made."),
     Flag("--suite", "evaluation.suite", None, "A named suite, or a suite file of your own."),
-    Flag("--track", "track", None, "Log to trackio or wandb."),
+    Flag("--track", "track", None, "Show the run while it goes on: tensorboard, trackio or wandb."),
     Flag("--enforce-gate", "evaluation.enforce_gate", bool,
          "Fail with exit code 3 below the threshold, also in a quick test."),
     Flag("--train-anyway", "evaluation.train_anyway", bool, "Train although prompting alone reaches the threshold."),

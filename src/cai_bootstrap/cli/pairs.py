@@ -173,18 +173,24 @@ def _print_import(done: "Import", context: "StepContext") -> None:
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["plain", "messages"]),
+    type=click.Choice(["plain", "messages", "prompts"]),
     default="plain",
     show_default=True,
-    help="Texts, or lists of messages.",
+    help="Pairs as texts, or as lists of messages; or the instructions as prompts with their verifiers.",
 )
 @json_option
 def export_command(file: Path, settings: Settings, form: Any, as_json: bool) -> None:
-    """Write the pairs of all rounds to FILE as JSON lines that TRL loads: `prompt`, `chosen`, `rejected`."""
-    from cai_bootstrap.use.pairs_file import export_pairs
+    """Write the pairs of all rounds to FILE as JSON lines that TRL loads: `prompt`, `chosen`, `rejected`.
 
-    count = export_pairs(settings.workspace(settings.resolve()), file, form)
+    With --format prompts the instructions that a rule can judge, for TRL's GRPO: `prompt`, and what the rule needs.
+    """
+    from cai_bootstrap.use.pairs_file import export_pairs
+    from cai_bootstrap.use.prompts_file import export_prompts
+
+    workspace = settings.workspace(settings.resolve())
+    count = export_prompts(workspace, file) if form == "prompts" else export_pairs(workspace, file, form)
+    unit = "prompts" if form == "prompts" else "pairs"
     if as_json:
-        print_json({"file": str(file), "format": form, "pairs": count})
+        print_json({"file": str(file), "format": form, unit: count})
     else:
-        say(f"{count:,} pairs in {file}")
+        say(f"{count:,} {unit} in {file}")

@@ -301,7 +301,7 @@ def deploy(
     as_json: bool,
 ) -> None:
     """Check, push, set up, run, watch, pull, then stop or remind. Put -- before the run's ARGUMENTS."""
-    from cai_bootstrap.cli.pod_inputs import planned_cost
+    from cai_bootstrap.cli.pod_inputs import planned_cost, refuse_imported_into
     from cai_bootstrap.cli.pod_run import read_run
     from cai_bootstrap.pod.tables import print_estimate
 
@@ -312,6 +312,7 @@ def deploy(
     planned = planned_cost(line, pod_settings, source.absolute(), price)
     stop_when_done = stop_when_done or pod_settings.stop.when_done
     target = resolve_base_dir(into)
+    refuse_imported_into(target)
     plan = deploying.plan(pod_settings, line, source.absolute(), target, stop_when_done)
     if not as_json:
         print_estimate(Console(stderr=True), planned, price, pod_settings.budget)

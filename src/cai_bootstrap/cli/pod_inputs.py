@@ -5,12 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cai_bootstrap.errors import UsageError
+from cai_bootstrap.errors import DataError, UsageError
 from cai_bootstrap.pod.inputs import Input, adapter_input, file_input, stage1_input
+from cai_bootstrap.pod.pull import RECORD
 from cai_bootstrap.pod.push import pushed_files
 from cai_bootstrap.pod.run_line import RunLine, source_of
 from cai_bootstrap.pod.settings import PodSettings
-from cai_bootstrap.run.folder import CONSTITUTION
+from cai_bootstrap.run.counts import GenerationSummary, read_counts
+from cai_bootstrap.run.folder import CONSTITUTION, DataFolder, RunFolder
 
 if TYPE_CHECKING:
     from cai_bootstrap.config import Resolved, RunConfig
@@ -36,6 +38,8 @@ def own_inputs(resolved: "Resolved", settings: PodSettings, source: Path | None)
     a relative one that is neither here nor pushed, and what the makers of `pod.inputs` raise.
     """
     inputs = []
+    if (data := _named(resolved, "paths.data_dir")) is not None:
+        _refuse_imported(DataFolder(Path(data).expanduser()), f"--data-dir {data}")
     for key, make in KEYS.items():
         value = _named(resolved, key)
         if value is None or value.startswith(f"{settings.remote_base}/") or value == settings.remote_base:
@@ -51,6 +55,28 @@ def own_inputs(resolved: "Resolved", settings: PodSettings, source: Path | None)
                 "here, or on the pod by its absolute path"
             )
     return inputs
+
+
+def refuse_imported_into(target: Path) -> None:
+    """Refuse to bring a pod's files to a base directory with imported pairs: the pod would train on pairs of its own.
+
+    Those that a pod's job imported came from there. Raises UsageError before the pod costs anything.
+    """
+    workspace = RunFolder.at(target)
+    if not (workspace.logs / RECORD).exists():
+        _refuse_imported(workspace.round_data(1), str(target))
+
+
+def _refuse_imported(data: DataFolder, named: str) -> None:
+    try:
+        imported = read_counts(data.summary, GenerationSummary).imported if data.summary.is_file() else None
+    except DataError:  # whoever uses these data says so
+        imported = None
+    if imported is not None:
+        raise UsageError(
+            f"{named}: holds imported pairs, which are not sent to a pod: there, others would be generated. Let the "
+            "pod's job import them (docs/pairs.md, On a pod), and name another folder"
+        )
 
 
 def planned_cost(line: RunLine, settings: PodSettings, source: Path, price: float) -> "Estimate":

@@ -11,8 +11,10 @@ from cai_bootstrap.cli.printed import say
 from cai_bootstrap.run.folder import CONSTITUTION, RunFolder
 
 if TYPE_CHECKING:
-    from cai_bootstrap.config import RunConfig, Step
+    from cai_bootstrap.config import Resolved, RunConfig, Step
+    from cai_bootstrap.events import Event
     from cai_bootstrap.pipeline import RunOutcome
+    from cai_bootstrap.tracking.live import Tracking
 
 
 @click.command(cls=HelpWithBase)
@@ -71,6 +73,40 @@ def evaluate(settings: Settings, as_json: bool) -> int:
 
 
 def _run(settings: Settings, steps: Sequence["Step"], as_json: bool) -> int:
+    from cai_bootstrap.tracking.live import Tracking
+
+    resolved = settings.resolve()
+    _check_early(resolved.config, steps)
+    workspace = settings.workspace(resolved)
+    with Tracking(resolved.config, workspace, screen=not as_json) as tracking:
+        if as_json:
+            outcome, report = _printed(resolved, workspace, steps, tracking)
+        else:
+            outcome, report = _shown(resolved, workspace, steps, tracking)
+        if (sentence := tracking.finish(report)) is not None:
+            say(sentence, err=True)
+    failed = outcome.exit_code != 0
+    if outcome.message and (failed or not as_json):
+        say(f"error: {outcome.message}" if failed else outcome.message, err=failed)
+    return outcome.exit_code
+
+
+def _printed(
+    resolved: "Resolved", workspace: RunFolder, steps: Sequence["Step"], tracking: "Tracking"
+) -> tuple["RunOutcome", Path | None]:
+    """Run the steps and print how they ended as JSON; the outcome, and the report of a whole run."""
+    from cai_bootstrap.pipeline import run_pipeline
+
+    outcome = run_pipeline(resolved, workspace, steps, on_event=tracking.see)
+    report = _report(workspace) if _is_whole(steps) else None
+    print_json({**outcome.as_json(), "report": report})
+    return outcome, report
+
+
+def _shown(
+    resolved: "Resolved", workspace: RunFolder, steps: Sequence["Step"], tracking: "Tracking"
+) -> tuple["RunOutcome", Path | None]:
+    """The same for people: the steps as they go on, then a table of what was measured."""
     from cai_bootstrap.cli.principle_screen import principle_table
     from cai_bootstrap.cli.screen import Screen, final_table
     from cai_bootstrap.constitution import located
@@ -79,34 +115,29 @@ def _run(settings: Settings, steps: Sequence["Step"], as_json: bool) -> int:
     from cai_bootstrap.pipeline import run_pipeline
     from cai_bootstrap.use.trained import own_suite
 
-    resolved = settings.resolve()
-    _check_early(resolved.config, steps)
-    workspace = settings.workspace(resolved)
-    whole = set(steps) >= {"baseline", "evaluate"}
-    report: Path | None = None
-    if as_json:
-        outcome = run_pipeline(resolved, workspace, steps)
-        report = _report(workspace) if whole else None
-        print_json({**outcome.as_json(), "report": report})
-    else:
-        with Screen() as screen:
-            outcome = run_pipeline(resolved, workspace, steps, on_event=screen.show)
-        report = _report(workspace) if whole else None
-        if outcome.results_file is not None and outcome.exit_code in {0, 3}:
-            files = [outcome.results_file, workspace.record, workspace.data, workspace.checkpoints]
-            files += [report] if report else []
-            if workspace.stage is CONSTITUTION:
-                results = read_principle_results(outcome.results_file)
-                principle_table(results, outcome.steps, files, located(resolved.config.constitution))
-            else:
-                final_table(read_results(outcome.results_file, own_suite(resolved.config)), outcome.steps, files)
-        elif outcome.exit_code == 0 and outcome.verdict == "done":
-            say(f"done; files are under {workspace.base}")
-    _track(resolved.config, workspace, outcome, report)
-    failed = outcome.exit_code != 0
-    if outcome.message and (failed or not as_json):
-        say(f"error: {outcome.message}" if failed else outcome.message, err=failed)
-    return outcome.exit_code
+    with Screen() as screen:
+
+        def show(event: "Event") -> None:
+            tracking.see(event)
+            screen.show(event)
+
+        outcome = run_pipeline(resolved, workspace, steps, on_event=show)
+    report = _report(workspace) if _is_whole(steps) else None
+    if outcome.results_file is not None and outcome.exit_code in {0, 3}:
+        files = [outcome.results_file, workspace.record, workspace.data, workspace.checkpoints]
+        files += [report] if report else []
+        if workspace.stage is CONSTITUTION:
+            results = read_principle_results(outcome.results_file)
+            principle_table(results, outcome.steps, files, located(resolved.config.constitution))
+        else:
+            final_table(read_results(outcome.results_file, own_suite(resolved.config)), outcome.steps, files)
+    elif outcome.exit_code == 0 and outcome.verdict == "done":
+        say(f"done; files are under {workspace.base}")
+    return outcome, report
+
+
+def _is_whole(steps: Sequence["Step"]) -> bool:
+    return set(steps) >= {"baseline", "evaluate"}
 
 
 def _report(workspace: RunFolder) -> Path | None:
@@ -120,25 +151,12 @@ def _report(workspace: RunFolder) -> Path | None:
         return None
 
 
-def _track(config: "RunConfig", workspace: RunFolder, outcome: "RunOutcome", report: Path | None) -> None:
-    """Tell the run to the tracker, if the user named one. That it fails changes no verdict, and is said."""
-    if config.track is None:
-        return
-    from cai_bootstrap.tracking import track_run
-
-    try:
-        message = track_run(config.track, workspace, config, outcome, report)
-    except Exception as error:
-        message = f"WARNING: the run could not be told to {config.track} ({type(error).__name__}: {error})"
-    say(message, err=True)
-
-
 def _check_early(config: "RunConfig", steps: Sequence["Step"]) -> None:
     """Find bad input before a step is started or a folder is made."""
     from cai_bootstrap.servers import ModelServer
 
     if config.track is not None:
-        from cai_bootstrap.tracking import require_tracker
+        from cai_bootstrap.tracking.trackers import require_tracker
 
         require_tracker(config.track)
     if config.engine == "openai" or config.server != ModelServer() or config.judge != ModelServer():

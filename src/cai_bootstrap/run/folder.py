@@ -377,6 +377,18 @@ class RunFolder:
     def standby_log(self, run: str) -> Path:
         return self.logs / f"{run}.standby.log"
 
+    def tracking(self, tracker: str) -> Path:
+        """What a tracker was told of this stage's run."""
+        return self.logs / f"{self.stage.prefix}tracking_{tracker}.json"
+
+    def tracking_log(self, run: str) -> Path:
+        """What a tracker's library prints."""
+        return self.logs / f"{run}.tracking.log"
+
+    def tensorboard(self, run: str) -> Path:
+        """The folder of a run's event files for TensorBoard."""
+        return self.logs / "tensorboard" / run
+
     def step_log(self, run: str, step: str, number: int) -> Path:
         """What a step's process prints: `logs/RUN.generate-2.log` in round 2."""
         return self.logs / f"{run}.{step_name(step, number)}.log"

@@ -38,7 +38,7 @@ def training_arguments(config: RunConfig, work: Path, share: Share) -> OneGpuArg
         save_strategy="steps",
         save_steps=settings.save_every,
         save_total_limit=None,  # `StepCallback` removes older ones, after the new one is marked whole
-        report_to=[],  # the curves are told from the events, once (`tracking`)
+        report_to=[],  # the curves are told from the events (`tracking`)
         ddp_backend="gloo" if share.processes > 1 and not cuda else None,
         ddp_find_unused_parameters=False,
         remove_unused_columns=False,

@@ -92,7 +92,8 @@ class TrainingRun:
         processes = process_count(self.config.training)
         self.folder.mkdir(parents=True, exist_ok=True)
         if self.share is None:
-            self.progress.log.emit(TrainingStarted(step=self.progress.step, adapter=self.folder.name))
+            control = self.details.get("control") is True or None
+            self.progress.log.emit(TrainingStarted(step=self.progress.step, adapter=self.folder.name, control=control))
         if processes > 1 and self.share is None:
             return launch(self._job(pairs, processes), self.progress.say, self.stopping)
         return self._train(pairs)

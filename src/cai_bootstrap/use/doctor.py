@@ -23,6 +23,7 @@ NEEDED_MEMORY_GIB, NEEDED_DISK_GIB = 4.0, 3.0
 OPTIONAL = {
     "vllm": "--engine vllm",
     "bitsandbytes": "--precision int8",
+    "tensorboard": "--track tensorboard",
     "trackio": "--track trackio",
     "wandb": "--track wandb",
 }

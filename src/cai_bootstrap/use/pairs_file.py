@@ -1,12 +1,13 @@
 """The pairs of a run as one file for other trainers, in either of TRL's forms."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
 from cai_bootstrap.errors import DataError, UsageError
 from cai_bootstrap.files import JsonObject, read_jsonl, write_jsonl
 from cai_bootstrap.records import PreferencePair
-from cai_bootstrap.run.folder import RunFolder
+from cai_bootstrap.run.folder import DataFolder, RunFolder
 from cai_bootstrap.run.markers import DATA_REMEDY, check_outputs
 
 PairsFormat = Literal["plain", "messages"]
@@ -20,9 +21,24 @@ def export_pairs(workspace: RunFolder, target: Path, form: PairsFormat) -> int:
     UsageError if the target is there already, DataError without pairs or if a round's generation or import did not end,
     UntrustedResultError if they were changed.
     """
+    refuse_existing(target)
+    paths = [data.pairs for data in whole_rounds(workspace) if data.pairs.exists()]
+    if not paths:
+        raise DataError(f"{workspace.data}: no pairs here; run `cai generate`, or `cai pairs import` your own")
+    return write_jsonl(target, (_row(pair, form) for path in paths for pair in read_jsonl(path, PreferencePair)))
+
+
+def refuse_existing(target: Path) -> None:
+    """Raise UsageError if the file that is to be written is there already."""
     if target.exists():
         raise UsageError(f"{target}: is there already; give another file, or remove it")
-    paths = []
+
+
+def whole_rounds(workspace: RunFolder) -> Iterator[DataFolder]:
+    """The data of each round, the first one first.
+
+    Raises DataError if a round's generation or import did not end, UntrustedResultError if its data were changed.
+    """
     for data in workspace.rounds():
         check_outputs(workspace, "generate", DATA_REMEDY, number=data.round)
         begun = data.identity.exists() or data.pairs.exists()
@@ -31,10 +47,7 @@ def export_pairs(workspace: RunFolder, target: Path, form: PairsFormat) -> int:
                 f"{data.path}: holds data that are not whole; end their generation (`cai generate`) or their import "
                 "(`cai pairs import`) first"
             )
-        paths += [data.pairs] if data.pairs.exists() else []
-    if not paths:
-        raise DataError(f"{workspace.data}: no pairs here; run `cai generate`, or `cai pairs import` your own")
-    return write_jsonl(target, (_row(pair, form) for path in paths for pair in read_jsonl(path, PreferencePair)))
+        yield data
 
 
 def _row(pair: PreferencePair, form: PairsFormat) -> JsonObject:

@@ -11,7 +11,7 @@ from cai_bootstrap.run.counts import SteeringSummary, read_counts
 from cai_bootstrap.run.folder import SUCCESS, DataFolder, RunFolder
 from cai_bootstrap.steps.constitution.inputs import Inputs, read_inputs, start_checkpoint
 from cai_bootstrap.steps.context import StepContext
-from cai_bootstrap.steps.data import stored_identity
+from cai_bootstrap.steps.data import IMPORTED, stored_identity
 from cai_bootstrap.steps.servers import answering_key
 from cai_bootstrap.training.checkpoints import Checkpoint, find_checkpoint
 
@@ -56,6 +56,12 @@ def check_data(context: StepContext) -> None:
         stored = stored_identity(data)
         if stored is None:
             continue
+        if IMPORTED in stored.identity and not context.config.force_data:
+            raise UsageError(
+                f"{data.path}: holds imported pairs, and a constitution is taught on pairs that its principles make; "
+                "use another --data-dir (with --from, Stage 1's imported pairs are replayed), or --force-data to "
+                "replace them"
+            )
         identity = data_identity(context, inputs, constitution)
         changed = [name for name, value in identity.items() if stored.identity.get(name) != value]
         if changed and not has_too_few(context, data):
