@@ -159,6 +159,7 @@ def _check_instructions(config: "RunConfig", steps: Sequence["Step"]) -> None:
     from cai_bootstrap.errors import UsageError
     from cai_bootstrap.generation.principles import alone_warning, load_checked
     from cai_bootstrap.instructions.sampler import pool_size
+    from cai_bootstrap.judging.own.trial import must_answer
     from cai_bootstrap.judging.suite import USER_VERSION, load_suite
 
     if given := _of_the_constitution_stage(config):
@@ -170,8 +171,9 @@ def _check_instructions(config: "RunConfig", steps: Sequence["Step"]) -> None:
             if count > pool_size():
                 raise UsageError(f"--count {count}: the pool holds {pool_size()} instructions; ask for fewer")
     if {"baseline", "evaluate", "train", "generate"} & set(steps):
-        suite = load_suite(config.evaluation.suite)
-        load_suite(config.evaluation.dev_suite)
+        suite, dev = load_suite(config.evaluation.suite), load_suite(config.evaluation.dev_suite)
+        must_answer(suite.items)
+        must_answer(dev.items)
         if suite.version == USER_VERSION and any(item.split != "test" for item in suite.items):
             raise UsageError(
                 f"{config.evaluation.suite}: holds dev items, which the gate does not judge; give them as "
