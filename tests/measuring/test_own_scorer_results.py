@@ -179,6 +179,14 @@ def test_a_check_without_its_source_in_a_constitutions_results_is_refused(tmp_pa
         read_principle_results(results)
 
 
+def test_a_name_in_results_leads_to_no_other_folder(tmp_path: Path) -> None:
+    results = principle_file(tmp_path / "a.json", tmp_path / "own")
+    text = results.read_text().replace("mine.py:shouts@", "../../mine.py:shouts@")
+    results.write_text(text)
+    with pytest.raises(UntrustedResultError, match="leads out of the folder"):
+        read_principle_results(results)
+
+
 def test_a_principle_judged_by_another_source_is_left_out_by_name(tmp_path: Path) -> None:
     a = principle_file(tmp_path / "a.json", tmp_path / "own")
     b = principle_file(tmp_path / "b.json", tmp_path / "own", OTHER)
@@ -213,6 +221,14 @@ def test_a_task_for_lm_eval_carries_the_module_and_scores_by_it(tmp_path: Path) 
     assert scoring["followed"](items[3], ["HAT 3!"]) == {"followed": 1.0}
     assert scoring["followed"](items[3], ["hat 3!"]) == {"followed": 0.0}
     assert load_suite(task.folder / "items.jsonl").sha256 == suite.sha256
+
+
+def test_a_module_never_takes_the_place_of_a_tasks_own(tmp_path: Path) -> None:
+    path = suite_file(tmp_path / "own", SHOUTS, row(scorer="scoring.py:shouts"))
+    (tmp_path / "own" / "mine.py").rename(tmp_path / "own" / "scoring.py")
+    with pytest.raises(UsageError, match="give your module another name"):
+        write_task(load_suite(path), tmp_path / "task", max_new_tokens=8)
+    assert not (tmp_path / "task").exists()
 
 
 def test_a_draft_is_written_where_its_checks_are_found(tmp_path: Path) -> None:

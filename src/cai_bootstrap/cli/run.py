@@ -147,8 +147,12 @@ def _check_early(config: "RunConfig", steps: Sequence["Step"]) -> None:
         check_servers(config)
     if config.stage == "constitution":
         from cai_bootstrap.generation.principles import alone_warning
+        from cai_bootstrap.judging.own.trial import must_answer
+        from cai_bootstrap.judging.suite import load_suite
         from cai_bootstrap.steps.constitution.inputs import read_inputs
 
+        if config.start_from is not None:  # its evaluation asks the suite too
+            must_answer(load_suite(config.evaluation.suite).items)
         if warning := alone_warning(read_inputs(config).constitution):
             say(warning, err=True)
     else:

@@ -14,7 +14,7 @@ from typing import Any
 from cai_bootstrap.errors import UsageError
 from cai_bootstrap.files import jsonl_lines
 from cai_bootstrap.judging.own import FORM, Declaration, process
-from cai_bootstrap.judging.own.names import OwnName, names_in, own_name
+from cai_bootstrap.judging.own.names import OwnName, names_in, own_name, path_fault
 from cai_bootstrap.judging.own.sources import Source, must_be_trusted, source_of, trusted_source
 from cai_bootstrap.judging.scorers.registry import CHECKS, SCORERS, Arguments, Check, Need, Scorer
 from cai_bootstrap.records import EvalItem
@@ -84,11 +84,13 @@ def enter(name: OwnName, folder: Path) -> str:
 def enter_pinned(name: str) -> bool:
     """Enter a pinned name that a results file holds, if its source is trusted here; whether it is. False for others.
 
-    Raises what `enter` raises of a function.
+    Raises what `enter` raises of a function, and UsageError for a path that leads elsewhere.
     """
     own = own_name(name)
     if own is None or own.sha256 is None:
         return False
+    if fault := path_fault(own.path):
+        raise UsageError(f"{own}: {fault}")
     source = trusted_source(own.sha256, own.path)
     if source is not None:
         _enter(own, source)

@@ -30,7 +30,7 @@ WORDS: dict[Kind, str] = {
 }
 MOST_OTHERS = 20  # answers of other items, for each item
 _LONG, _REPEATED = 1000, 100  # words; accepted answers in a row
-_QUICK = ("accepted", "refusal", "odd")  # what a run looks at before it begins
+_QUICK = ("accepted", "refusal", "long", "odd")  # what a run looks at before it begins
 _REFUSALS = (
     "I'm sorry, but I can't help with that.",
     "As an AI language model, I am not able to do this.",
