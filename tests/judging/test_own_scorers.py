@@ -90,7 +90,9 @@ def test_consent_is_to_the_very_source_and_lost_with_a_change(
     module.write_text(SHOUTS + "# another line\n", encoding="utf-8")
     assert "not trusted" in refused(path)
     assert run_command(["trust", str(module)]) == EXIT_OK
-    assert load_suite(path).sha256 != before.sha256, "another source is another suite"
+    after = load_suite(path)
+    assert after.sha256 != before.sha256, "another source is another suite"
+    assert after.asked_sha256 == before.asked_sha256, "and asks the same"
     assert run_command(["trust", "--forget", str(module)]) == EXIT_OK
     assert "not trusted" in refused(path)
 

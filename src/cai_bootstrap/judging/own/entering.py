@@ -14,7 +14,7 @@ from typing import Any
 from cai_bootstrap.errors import UsageError
 from cai_bootstrap.files import jsonl_lines
 from cai_bootstrap.judging.own import FORM, Declaration, process
-from cai_bootstrap.judging.own.names import OwnName, names_in, own_name, path_fault
+from cai_bootstrap.judging.own.names import OwnName, names_in, own_name, path_fault, plain
 from cai_bootstrap.judging.own.sources import Source, must_be_trusted, source_of, trusted_source
 from cai_bootstrap.judging.scorers.registry import CHECKS, SCORERS, Arguments, Check, Need, Scorer
 from cai_bootstrap.records import EvalItem
@@ -112,6 +112,15 @@ def sources_of(items: Iterable[EvalItem]) -> dict[str, str]:
     """The modules that judge these items, with the hash of each: `{"my_scorers.py": "1f2e…"}`."""
     names = [name for item in items for name in map(own_name, own_scorers_of(item)) if name is not None]
     return {name.path: name.sha256 for name in names if name.sha256 is not None}
+
+
+def without_sources(item: EvalItem) -> EvalItem:
+    """The item with its own functions' names as a person wrote them."""
+    checks = item.args.get("checks")
+    if own_name(item.scorer) is None and isinstance(checks, list):
+        named = [{**check, "check": plain(str(check.get("check")))} for check in checks]
+        return item.model_copy(update={"args": {**item.args, "checks": named}})
+    return item.model_copy(update={"scorer": plain(item.scorer)})
 
 
 def entered_sources(value: Any) -> list[Source]:

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from cai_bootstrap.errors import UntrustedResultError, UsageError
 from cai_bootstrap.files import canonical_json, fingerprint, jsonl_lines, read_json, sha256_file
 from cai_bootstrap.judging.closed_sets import closed_set_names
-from cai_bootstrap.judging.own.entering import entered_item
+from cai_bootstrap.judging.own.entering import entered_item, sources_of, without_sources
 from cai_bootstrap.judging.own.names import plain
 from cai_bootstrap.judging.scorers import label_tier
 from cai_bootstrap.judging.suite.format import item_fault
@@ -67,6 +67,11 @@ class Suite:
     sha256: str
     version: str
     items: tuple[EvalItem, ...]
+
+    @property
+    def asked_sha256(self) -> str:
+        """`sha256` but for the sources of own scorers: to mend a scorer changes nothing of what a model may not see."""
+        return self.sha256 if not sources_of(self.items) else items_sha256([without_sources(i) for i in self.items])
 
 
 def load_suite(name_or_path: str | Path) -> Suite:
