@@ -71,7 +71,7 @@ class Suite:
     @property
     def asked_sha256(self) -> str:
         """`sha256` but for the sources of own scorers: to mend a scorer changes nothing of what a model may not see."""
-        return self.sha256 if not sources_of(self.items) else items_sha256([without_sources(i) for i in self.items])
+        return asked_sha256(self.items) if sources_of(self.items) else self.sha256
 
 
 def load_suite(name_or_path: str | Path) -> Suite:
@@ -147,9 +147,14 @@ def read_suite_file(path: Path) -> tuple[EvalItem, ...]:
     return tuple(items)
 
 
-def items_sha256(items: Sequence[EvalItem]) -> str:
+def items_sha256(items: Iterable[EvalItem]) -> str:
     """SHA-256 (hex) of the items' canonical lines, in order."""
     return fingerprint([item.model_dump() for item in items])
+
+
+def asked_sha256(items: Iterable[EvalItem]) -> str:
+    """`items_sha256` but for the sources of own scorers."""
+    return items_sha256(without_sources(item) for item in items)
 
 
 def canonical_line(item: EvalItem) -> str:
