@@ -256,3 +256,29 @@ def test_deploy_of_the_stage_sends_inputs_brings_its_files_back_and_hands_its_ex
     pod.cai(*words, code=3)
     seen = json.loads((pod.target / "results/seen.json").read_text())
     assert seen["prompts"] == {"questions.txt": "\n".join(asked[::-1])}
+
+
+@pytest.mark.slow
+@pytest.mark.long
+@pytest.mark.usefixtures("nothing_trusted")
+def test_a_job_on_the_pod_runs_own_scorers_that_are_trusted_here(pod: Pod, tmp_path: Path) -> None:
+    job = """
+import os, subprocess, sys
+from pathlib import Path
+words = sys.argv[1:]
+base = Path(words[words.index("--base-dir") + 1])
+suite = next(word.partition("=")[2] for word in words if word.startswith("evaluation.suite="))
+done = subprocess.run(["PYTHON", "-m", "cai_bootstrap", "suite", "verify", "--suite", suite.strip('"')],
+                      env={**os.environ, "XDG_CONFIG_HOME": str(base / "no-config")}, capture_output=True, text=True)
+(base / "results").mkdir(parents=True, exist_ok=True)
+(base / "results/verified.txt").write_text(f"{done.returncode} {done.stdout}{done.stderr}")
+"""
+    source = stand_in_checkout(tmp_path / "stage")
+    (source / "scripts").mkdir()
+    (source / "scripts" / "run_stage1_pipeline.py").write_text(job.replace("PYTHON", sys.executable))
+    pod.write(job=["{python}", "{code}/scripts/run_stage1_pipeline.py", "{args}", "--base-dir", "{base}"])
+    suite = suite_file(tmp_path / "own", SHOUTS)
+    pod.cai("deploy", "--yes", "--source", str(source), "--into", str(pod.target), "--", "--suite", str(suite))
+    verified = (pod.target / "results/verified.txt").read_text()
+    assert verified.startswith("0 mine ("), verified
+    assert "own scorers mine.py" in verified
