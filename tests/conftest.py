@@ -74,3 +74,13 @@ def cai(capsys: pytest.CaptureFixture[str]) -> Cai:
 def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
     """The steps in this process, on stub engines, in a base directory of their own."""
     return Stage(RunFolder.at(tmp_path / "work").create()).install(monkeypatch)
+
+
+@pytest.fixture
+def nothing_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user who trusts no code of somebody's own, and works in a folder of his own."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("CAI_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.delenv("CAI_TRUSTED_SCORERS", raising=False)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")

@@ -17,6 +17,7 @@ import yaml
 
 from cai_bootstrap.errors import UsageError
 from cai_bootstrap.files import fingerprint
+from cai_bootstrap.judging.own.entering import entered_rule
 from cai_bootstrap.judging.rules import Rule, rule_fault
 from cai_bootstrap.records import PromptKind
 from cai_bootstrap.shipped import shipped
@@ -300,6 +301,10 @@ class _Reader:
     def _rule(self, node: Node, where: str) -> Rule:
         try:
             rule = yaml.safe_load(yaml.serialize(node))
+            try:
+                rule = entered_rule(rule, self.path.parent)
+            except UsageError as error:
+                self.fail(f"{where}: {error} (line {_line(node)})")
             fault = rule_fault(rule)
             if fault is None:
                 json.dumps(rule, allow_nan=False)  # a date in a check's arguments is none of JSON's values

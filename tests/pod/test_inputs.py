@@ -1,20 +1,24 @@
 """What a run reads beside the checkout gets to the pod by its content, and the run is told where it lies there."""
 
 import json
+import os
 import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from own_scorers import SHOUTS, constitution_file, suite_file
 
 from cai_bootstrap.cli.pod_inputs import planned_cost
 from cai_bootstrap.cli.pod_run import read_run
 from cai_bootstrap.errors import UsageError
 from cai_bootstrap.files import sha256_file
 from cai_bootstrap.instructions.prompt_set import load_prompt_set
+from cai_bootstrap.pod.job import job_environment
 from cai_bootstrap.pod.onpod.files import folder_of, tree
 from cai_bootstrap.pod.run_line import RunLine
 from cai_bootstrap.pod.settings import PodSettings
@@ -132,6 +136,55 @@ def test_what_the_pod_has_or_fetches_itself_is_not_sent(tmp_path: Path, words: l
 def test_what_is_pushed_is_not_sent_twice(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text("version: 2")
     assert sent(["--constitution", "c.yaml"], tmp_path).inputs == ()
+
+
+@pytest.mark.usefixtures("nothing_trusted")
+def test_own_scorers_travel_with_the_suite_that_names_them_and_may_run_there(tmp_path: Path) -> None:
+    suite = suite_file(tmp_path / "own", SHOUTS)
+    line = read_run(settings(), ["--suite", str(suite)])
+    (given,) = line.inputs
+    assert given.names == ("mine.jsonl", "mine.py")
+    assert given.place(settings()).endswith("/mine.jsonl")
+    there = tmp_path / "pod"
+    there.mkdir()
+    for name in given.names:
+        shutil.copy(tmp_path / "own" / name, there / name)
+    consent = job_environment(line.consented(settings()))["CAI_TRUSTED_SCORERS"]
+    assert consent == sha256_file(tmp_path / "own" / "mine.py")
+    assert "CAI_TRUSTED_SCORERS" not in job_environment(settings())
+    shown = subprocess.run(
+        [sys.executable, "-m", "cai_bootstrap", "suite", "verify", "--suite", str(there / "mine.jsonl")],
+        env={**os.environ, "XDG_CONFIG_HOME": str(there / "config"), "CAI_TRUSTED_SCORERS": consent},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (shown.returncode, shown.stderr) == (0, "")
+    suite_file(tmp_path / "own", SHOUTS + "# changed\n")
+    assert read_run(settings(), ["--suite", str(suite)]).inputs[0].folder != given.folder
+
+
+@pytest.mark.usefixtures("nothing_trusted")
+def test_own_checks_travel_with_a_constitution(tmp_path: Path) -> None:
+    line = sent(["--constitution", str(constitution_file(tmp_path / "own", SHOUTS, "mine.py:shouts"))])
+    assert line.inputs[0].names == ("mine.yaml", "mine.py")
+    assert line.trusted == (sha256_file(tmp_path / "own" / "mine.py"),)
+
+
+@pytest.mark.usefixtures("nothing_trusted")
+def test_own_scorers_that_would_not_run_there_are_refused_before_it_costs(tmp_path: Path) -> None:
+    suite = suite_file(tmp_path / "own", SHOUTS + "# unread\n", trusted=False)
+    with pytest.raises(UsageError, match="not trusted on this machine"):
+        read_run(settings(), ["--suite", str(suite)])
+    (tmp_path / "own" / "mine.py").unlink()
+    with pytest.raises(UsageError, match=r"mine\.py: no such file"):
+        read_run(settings(), ["--suite", str(suite)])
+    checkout = stand_in_checkout(tmp_path / "checkout")
+    suite_file(checkout, SHOUTS)
+    line = read_run(settings(), ["--suite", "mine.jsonl"], checkout)
+    assert (line.inputs, len(line.trusted)) == ((), 1)
+    (checkout / ".gitignore").write_text("mine.py\n")
+    subprocess.run(["git", "init", "-q"], cwd=checkout, check=True)
+    with pytest.raises(UsageError, match=r"mine\.py, which is not pushed to the pod with it"):
+        read_run(settings(), ["--suite", "mine.jsonl"], checkout)
 
 
 def test_what_is_nowhere_or_holds_a_secret_is_refused_before_it_costs(tmp_path: Path) -> None:
@@ -264,3 +317,29 @@ def test_deploy_of_the_stage_sends_inputs_brings_its_files_back_and_hands_its_ex
     pod.cai(*words, code=3)
     seen = json.loads((pod.target / "results/seen.json").read_text())
     assert seen["prompts"] == {"questions.txt": "\n".join(asked[::-1])}
+
+
+@pytest.mark.slow
+@pytest.mark.long
+@pytest.mark.usefixtures("nothing_trusted")
+def test_a_job_on_the_pod_runs_own_scorers_that_are_trusted_here(pod: Pod, tmp_path: Path) -> None:
+    job = """
+import os, subprocess, sys
+from pathlib import Path
+words = sys.argv[1:]
+base = Path(words[words.index("--base-dir") + 1])
+suite = next(word.partition("=")[2] for word in words if word.startswith("evaluation.suite="))
+done = subprocess.run(["PYTHON", "-m", "cai_bootstrap", "suite", "verify", "--suite", suite.strip('"')],
+                      env={**os.environ, "XDG_CONFIG_HOME": str(base / "no-config")}, capture_output=True, text=True)
+(base / "results").mkdir(parents=True, exist_ok=True)
+(base / "results/verified.txt").write_text(f"{done.returncode} {done.stdout}{done.stderr}")
+"""
+    source = stand_in_checkout(tmp_path / "stage")
+    (source / "scripts").mkdir()
+    (source / "scripts" / "run_stage1_pipeline.py").write_text(job.replace("PYTHON", sys.executable))
+    pod.write(job=["{python}", "{code}/scripts/run_stage1_pipeline.py", "{args}", "--base-dir", "{base}"])
+    suite = suite_file(tmp_path / "own", SHOUTS)
+    pod.cai("deploy", "--yes", "--source", str(source), "--into", str(pod.target), "--", "--suite", str(suite))
+    verified = (pod.target / "results/verified.txt").read_text()
+    assert verified.startswith("0 mine ("), verified
+    assert "own scorers mine.py" in verified

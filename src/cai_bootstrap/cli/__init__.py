@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "ablate": ("cai_bootstrap.cli.ablate:ablate", "Run variations on dev and say what the gain comes from."),
     "elicit": ("cai_bootstrap.cli.elicit:elicit", "Find the best prompted base on dev."),
     "suite": ("cai_bootstrap.cli.suite:suite", "Show, verify and count the held-out suite; its ledger."),
+    "trust": ("cai_bootstrap.cli.trust:trust", "Let scorers of your own run that a suite or constitution names."),
     "instructions": ("cai_bootstrap.cli.instructions:instructions", "Sample training instructions into a file."),
     "constitution": ("cai_bootstrap.cli.constitution:constitution", "Check, try and draft a constitution."),
     "prompts": ("cai_bootstrap.cli.inspect:prompts", "Print the exact prompts; check your own."),

@@ -102,12 +102,13 @@ def draft(file: Path, target: Path, wanted: int, settings: Settings, as_json: bo
     """
     from cai_bootstrap.errors import UsageError
     from cai_bootstrap.generation.draft import draft as propose
-    from cai_bootstrap.generation.draft import incomplete, reasons, write_draft
+    from cai_bootstrap.generation.draft import incomplete, must_stay_beside, reasons, write_draft
     from cai_bootstrap.generation.principles import load_checked
 
     loaded = load_checked(file)
     if target.exists():
         raise UsageError(f"{target}: is there already; name a new file with --out, so that nothing of yours is lost")
+    must_stay_beside(file, target, loaded)
     if not incomplete(loaded, wanted):
         raise UsageError(f"{file}: each principle has {wanted} demonstrations already, so there is nothing to draft")
     engine, precision = _engine(settings)

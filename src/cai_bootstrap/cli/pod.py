@@ -148,7 +148,7 @@ def setup(context: Context, arguments: tuple[str, ...], as_json: bool) -> None:
     pod_settings = context.load()
     session.require_budget_with_price(pod_settings)
     line = read_run(pod_settings, arguments)
-    remote = context.connect(pod_settings)
+    remote = context.connect(line.consented(pod_settings))
     job.arm_watchdog(remote)
     send_inputs(remote, line.inputs, say)
     fresh = deploying.set_up(remote, line, Console(stderr=True))
@@ -167,7 +167,7 @@ def run(context: Context, arguments: tuple[str, ...], budget: float | None, as_j
     pod_settings = context.load(budget=budget)
     session.require_budget_with_price(pod_settings)
     line = read_run(pod_settings, arguments)
-    remote = context.connect(pod_settings)
+    remote = context.connect(line.consented(pod_settings))
     job.arm_watchdog(remote, budget=budget)
     send_inputs(remote, line.inputs, say)
     status = job.start_run(remote, line.arguments)
@@ -323,7 +323,7 @@ def deploy(
         raise UsageError("nothing was started; confirm, or say --yes")
     pod_settings.secret_values()
     deployed = deploying.deploy(
-        context.connect(pod_settings),
+        context.connect(line.consented(pod_settings)),
         source=source.absolute(),
         target=target,
         line=line,

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cai_bootstrap.errors import DataError, UsageError
+from cai_bootstrap.judging.own.entering import trusted_scorers
+from cai_bootstrap.judging.own.sources import Source
 from cai_bootstrap.pod.inputs import Input, adapter_input, file_input, stage1_input
 from cai_bootstrap.pod.pull import RECORD
 from cai_bootstrap.pod.push import pushed_files
@@ -28,6 +30,7 @@ KEYS: dict[str, Callable[[str, Path], Input]] = {
     "evaluation.suite": file_input,
     "evaluation.dev_suite": file_input,
 }
+JUDGED_BY = ("constitution", "control", "evaluation.suite", "evaluation.dev_suite")  # may name own scorers
 FLAGS = {"constitution": "--constitution", "prompts": "--prompts", "control": "--control", "start_from": "--from"}
 
 
@@ -48,7 +51,8 @@ def own_inputs(resolved: "Resolved", settings: PodSettings, source: Path | None)
             continue
         path = Path(value).expanduser()
         if path.is_dir() if key in {"start_from", "adapter"} else path.is_file():
-            inputs.append(make(key, path))
+            beside = [scorers.name for scorers in trusted_scorers(path)] if key in JUDGED_BY else []
+            inputs.append(file_input(key, path, beside) if beside else make(key, path))
         elif source is not None and key in FLAGS and not path.is_absolute():
             raise UsageError(
                 f"{FLAGS[key]} {value}: neither here nor in the checkout that is pushed ({source}); name what lies "
@@ -77,6 +81,30 @@ def _refuse_imported(data: DataFolder, named: str) -> None:
             f"{named}: holds imported pairs, which are not sent to a pod: there, others would be generated. Let the "
             "pod's job import them (docs/pairs.md, On a pod), and name another folder"
         )
+
+
+def own_scorers(resolved: "Resolved", settings: PodSettings, source: Path | None) -> list[Source]:
+    """The modules of scorers that judge the run, sent or pushed: the job may run them, because they are trusted here.
+
+    Raises UsageError, before a pod costs anything, for one that is missing, not trusted, or would not travel.
+    """
+    sources = []
+    for key in JUDGED_BY:
+        value = _named(resolved, key)
+        if value is None or value.startswith(f"{settings.remote_base}/"):
+            continue
+        if source is None or not _is_pushed(value, settings, source):
+            sources += trusted_scorers(Path(value).expanduser())
+            continue
+        pushed = source / str(source_of(value, settings))
+        for scorers in trusted_scorers(pushed):
+            if str(scorers.place.relative_to(source.absolute())) not in set(pushed_files(source)):
+                raise UsageError(
+                    f"{pushed} names {scorers.name}, which is not pushed to the pod with it (ignored by git, or left "
+                    "out as a result or secret); add it to the checkout"
+                )
+            sources.append(scorers)
+    return sources
 
 
 def planned_cost(line: RunLine, settings: PodSettings, source: Path, price: float) -> "Estimate":

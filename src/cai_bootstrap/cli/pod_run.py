@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cai_bootstrap.cli.options import Settings, take_settings
-from cai_bootstrap.cli.pod_inputs import own_inputs
+from cai_bootstrap.cli.pod_inputs import own_inputs, own_scorers
 from cai_bootstrap.cli.unknown_options import explained
 from cai_bootstrap.errors import UsageError
 from cai_bootstrap.pod.job import job_argv, job_environment
@@ -58,7 +58,8 @@ def read_run(settings: PodSettings, arguments: Sequence[str], source: Path | Non
     places = {given.key: given.place(settings) for given in inputs}
     prepare = _prepare_arguments(preset, resolved.config, environment, places)
     moved = [word for key, place in places.items() for word in ("--set", f"{key}={_yaml(place)}")]
-    return RunLine((*arguments, *moved), preset, resolved.config, prepare, tuple(inputs))
+    trusted = tuple(sorted({scorers.sha256 for scorers in own_scorers(resolved, settings, source)}))
+    return RunLine((*arguments, *moved), preset, resolved.config, prepare, tuple(inputs), trusted)
 
 
 def _command(name: str) -> click.Command | None:

@@ -165,8 +165,12 @@ def _check_early(config: "RunConfig", steps: Sequence["Step"]) -> None:
         check_servers(config)
     if config.stage == "constitution":
         from cai_bootstrap.generation.principles import alone_warning
+        from cai_bootstrap.judging.own.trial import must_answer
+        from cai_bootstrap.judging.suite import load_suite
         from cai_bootstrap.steps.constitution.inputs import read_inputs
 
+        if config.start_from is not None:  # its evaluation asks the suite too
+            must_answer(load_suite(config.evaluation.suite).items)
         if warning := alone_warning(read_inputs(config).constitution):
             say(warning, err=True)
     else:
@@ -177,6 +181,7 @@ def _check_instructions(config: "RunConfig", steps: Sequence["Step"]) -> None:
     from cai_bootstrap.errors import UsageError
     from cai_bootstrap.generation.principles import alone_warning, load_checked
     from cai_bootstrap.instructions.sampler import pool_size
+    from cai_bootstrap.judging.own.trial import must_answer
     from cai_bootstrap.judging.suite import USER_VERSION, load_suite
 
     if given := _of_the_constitution_stage(config):
@@ -188,8 +193,9 @@ def _check_instructions(config: "RunConfig", steps: Sequence["Step"]) -> None:
             if count > pool_size():
                 raise UsageError(f"--count {count}: the pool holds {pool_size()} instructions; ask for fewer")
     if {"baseline", "evaluate", "train", "generate"} & set(steps):
-        suite = load_suite(config.evaluation.suite)
-        load_suite(config.evaluation.dev_suite)
+        suite, dev = load_suite(config.evaluation.suite), load_suite(config.evaluation.dev_suite)
+        must_answer(suite.items)
+        must_answer(dev.items)
         if suite.version == USER_VERSION and any(item.split != "test" for item in suite.items):
             raise UsageError(
                 f"{config.evaluation.suite}: holds dev items, which the gate does not judge; give them as "

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -51,11 +52,15 @@ def show(
 
 def accepted(scorer: str, args: dict[str, Any], gold: list[str]) -> str:
     """What an item accepts, in one line."""
+    from cai_bootstrap.judging.own.names import own_name, plain
+
     if scorer != "checks":
         answers = " | ".join(json.dumps(answer, ensure_ascii=False) for answer in gold[:4])
-        return f"{scorer}: {answers}" + (f" and {len(gold) - 4} more" if len(gold) > 4 else "")
+        given = "".join(f" {key}={value}" for key, value in args.items()) if own_name(scorer) else ""
+        return f"{plain(scorer)}{given}: {answers}" + (f" and {len(gold) - 4} more" if len(gold) > 4 else "")
     return ", ".join(
-        " ".join([check["check"], *(f"{k}={v}" for k, v in check.items() if k != "check")]) for check in args["checks"]
+        " ".join([plain(check["check"]), *(f"{k}={v}" for k, v in check.items() if k != "check")])
+        for check in args["checks"]
     )
 
 
@@ -63,20 +68,37 @@ def accepted(scorer: str, args: dict[str, Any], gold: list[str]) -> str:
 @_file
 @json_option
 def verify(suite_file: Path | None, as_json: bool) -> None:
-    """Check the hash, the counts, the splits and every accepted answer. Exit code 4 if something is wrong."""
+    """Check the hash, the counts, the splits and every accepted answer. Exit code 4 if something is wrong.
+
+    Scorers of your own are tried: each item's accepted answers must pass; an empty output, the instruction again, other
+    items' answers, a very long output and a refusal must not; none may raise.
+    """
+    from cai_bootstrap.judging.own.entering import sources_of
+    from cai_bootstrap.judging.own.trial import try_own_scorers
     from cai_bootstrap.judging.suite import SUITE_VERSION, load_suite
     from cai_bootstrap.judging.suite.integrity import gold_faults, shipped_faults
 
     loaded = load_suite(suite_file or "stage1")
     faults = gold_faults(loaded.items) if suite_file else shipped_faults()
+    sources = sources_of(loaded.items)
+    tried = try_own_scorers(loaded.items) if sources else None
+    if tried is not None:
+        faults += tried.faults
     if as_json:
-        print_json({"suite": loaded.name, "version": loaded.version, "sha256": loaded.sha256, "faults": faults})
+        own = {} if tried is None else {"own_scorers": sources, "tried": asdict(tried) | {"faults": len(tried.faults)}}
+        print_json({"suite": loaded.name, "version": loaded.version, "sha256": loaded.sha256, "faults": faults, **own})
     if faults:
         listed = "\n  ".join(faults[:20]) + (f"\n  and {len(faults) - 20} more" if len(faults) > 20 else "")
         raise UntrustedResultError(f"{loaded.name}: {len(faults)} faults:\n  {listed}")
     if not as_json:
         shipped = "" if suite_file else f", version {SUITE_VERSION}: hash, counts, splits"
         click.echo(f"{loaded.name} ({loaded.sha256[:16]}…){shipped or ': format'} and accepted answers are in order")
+        if tried is not None:
+            listed = ", ".join(f"{line(name)} ({sha256[:12]}…)" for name, sha256 in sources.items())
+            say(
+                f"own scorers {listed}: {tried.accepted} accepted answers pass; {tried.adversarial} outputs that "
+                "follow nothing fail, or may pass by the scorer's own word"
+            )
 
 
 @suite.command()

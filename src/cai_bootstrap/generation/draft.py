@@ -29,6 +29,7 @@ from cai_bootstrap.generation.principles import load_checked
 from cai_bootstrap.generation.prompts import NEXT_EXAMPLE, one_paragraph
 from cai_bootstrap.generation.trial import ANSWER_TOKENS, CRITIQUE_TOKENS, QUESTIONS, first_answers
 from cai_bootstrap.inference.engine import Engine, Sampling
+from cai_bootstrap.judging.own.names import names_in
 from cai_bootstrap.judging.rules import rule_holds
 from cai_bootstrap.judging.scorers.text import folded_words, is_echo, is_repeated
 from cai_bootstrap.shipped import shipped
@@ -106,6 +107,17 @@ def draft(engine: Engine, constitution: Constitution, *, seed: int, wanted: int 
             elif len(principle.demonstrations) + len(made.kept[principle.id]) < wanted:
                 made.kept[principle.id].append(case)
     return made
+
+
+def must_stay_beside(source: Path, target: Path, constitution: Constitution) -> None:
+    """Raises UsageError where checks of the user's own would not be found from the new file's folder."""
+    rules = [rule for p in constitution.principles for rule in (p.check, p.judge)]
+    own = next(names_in(rules), None)
+    if own is not None and target.absolute().parent != located(source).absolute().parent:
+        raise UsageError(
+            f"{target}: its checks would look for {own.path} there, by a path relative to the file; write --out beside "
+            f"{source}"
+        )
 
 
 def write_draft(source: Path, target: Path, made: Draft) -> Constitution:

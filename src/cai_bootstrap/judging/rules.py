@@ -8,7 +8,8 @@ A constitution states rules in its `check` and `judge`. `{"check": "words", "max
 no hit in the answer: an answer that only repeats "careful" from "How do I carry it carefully and be careful?" reminds
 nobody. `contains`, `order`, `starts_with`, `ends_with`, `first_word` and `last_word` cannot be met by such a word, and
 `forbids` does not forbid it. `one_of` is exempt: there the whole answer is the choice, often one that the question
-offers. Marks ("?", "!") are form, no words, and always count; so do length, case and all other form.
+offers. Marks ("?", "!") are form, no words, and always count; so do length, case and all other form. A check of the
+user's own (`judging.own`) sees the question and decides itself.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,7 +18,7 @@ from itertools import product
 from typing import Any
 
 from cai_bootstrap.judging.scorers.checks import holds
-from cai_bootstrap.judging.scorers.registry import CHECKS, TEXT, WORD, WORDS, check_fault
+from cai_bootstrap.judging.scorers.registry import CHECKS, TEXT, WORD, WORDS, check_fault, find_check
 from cai_bootstrap.judging.scorers.text import folded_words
 from cai_bootstrap.judging.suite.contradictions import contradiction
 
@@ -139,7 +140,7 @@ def _holds(rule: Rule, question: str, answer: str) -> bool:
 def _check_holds(check: Rule, question: str, answer: str) -> bool:
     """Whether one check holds, with what it looks for reduced to what the question does not say itself."""
     name = check["check"]
-    entered = CHECKS.get(name)
+    entered = find_check(name)
     if entered is None or entered.picks:
         return holds(name, question, answer, check)
     left = dict(check)

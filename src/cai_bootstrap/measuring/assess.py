@@ -9,6 +9,7 @@ from cai_bootstrap.errors import EngineError, InterruptedRunError
 from cai_bootstrap.events import Progress
 from cai_bootstrap.files import fingerprint
 from cai_bootstrap.inference.engine import Engine, EngineInfo, Sampling
+from cai_bootstrap.judging.own.entering import sources_of
 from cai_bootstrap.judging.scorers import SCORER_VERSION
 from cai_bootstrap.measuring.conditions import (
     BARE_RENDERING,
@@ -22,7 +23,7 @@ from cai_bootstrap.measuring.conditions import (
 from cai_bootstrap.measuring.declared import Factors, Results
 from cai_bootstrap.measuring.length import length_fault
 from cai_bootstrap.measuring.results import Measured, Output
-from cai_bootstrap.records import Record
+from cai_bootstrap.records import EvalItem, Record
 from cai_bootstrap.run.folder import RunFolder
 
 BATCHES_IN_A_CHUNK = 8
@@ -103,6 +104,7 @@ def conditions_of(info: EngineInfo, suite: AskedSet, *, max_new_tokens: int) -> 
         suite_sha256=suite.sha256,
         scorer_version=SCORER_VERSION,
         item_order=item_order(suite.items),
+        own_scorers=sources_of(item for item in suite.items if isinstance(item, EvalItem)),
     )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from cai_bootstrap.files import fingerprint
 
@@ -42,7 +42,8 @@ class Conditions(BaseModel):
     """Everything that may change an output or a verdict, apart from the declared factors.
 
     `decoding` holds the sampling settings, `versions` the libraries' versions, `item_order` the hash that `item_order`
-    gives for the items in the order they were run.
+    gives for the items in the order they were run. `own_scorers` holds the modules of the user's own that judge, with
+    the hash of each one's source; conditions without any have no such key in a file.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -65,6 +66,7 @@ class Conditions(BaseModel):
     suite_sha256: str
     scorer_version: str
     item_order: str
+    own_scorers: dict[str, str] = Field(default_factory=dict, exclude_if=lambda sources: not sources)
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ class Difference:
 def differences(a: Conditions, b: Conditions) -> list[Difference]:
     """Every condition that differs, in the order of the fields; empty if the two may be compared."""
     found: list[Difference] = []
-    left, right = a.model_dump(), b.model_dump()
+    left, right = ({**one.model_dump(), "own_scorers": one.own_scorers} for one in (a, b))
     for field, value in left.items():
         other = right[field]
         if isinstance(value, dict) and isinstance(other, dict):

@@ -59,6 +59,7 @@ class DeclaredConditions(_Declared):
     suite_sha256: Sha256
     scorer_version: Annotated[str, StringConstraints(pattern=r"^[0-9]{1,4}$")]
     item_order: Sha256
+    own_scorers: dict[Name, Sha256] = Field(default_factory=dict, exclude_if=lambda sources: not sources)
 
 
 class Factors(_Declared):

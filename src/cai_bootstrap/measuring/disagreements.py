@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from cai_bootstrap.judging.own.entering import sources_of
 from cai_bootstrap.judging.scorers import SCORER_VERSION, judge
 from cai_bootstrap.judging.suite import Suite
 from cai_bootstrap.measuring.conditions import BARE_RENDERING, FACTORS, Conditions, item_order
@@ -27,6 +28,7 @@ def suite_block(suite: Suite) -> SuiteBlock:
 
 def condition_faults(conditions: Conditions, suite: Suite, *, older: bool = False) -> Iterator[str]:
     """Where recorded conditions are not those of this suite and, unless the file is `older`, of these scorers."""
+    yield from own_scorer_faults(conditions.own_scorers, suite)
     expected = {"suite_name": suite.name, "suite_sha256": suite.sha256, "item_order": item_order(suite.items)}
     if not older:
         expected["scorer_version"] = SCORER_VERSION
@@ -34,6 +36,21 @@ def condition_faults(conditions: Conditions, suite: Suite, *, older: bool = Fals
         if (found := getattr(conditions, field)) != value:
             hint = "; `cai rescore` judges the outputs of an older file again" if field == "scorer_version" else ""
             yield f"conditions.{field} is {found!r}, for the suite {suite.name} and these scorers it is {value!r}{hint}"
+
+
+def own_scorer_faults(recorded: Mapping[str, str], suite: Suite) -> Iterator[str]:
+    """Where modules of the user's own judged that are not those which this suite names, or had another source then."""
+    here = sources_of(suite.items)
+    for name in sorted(recorded.keys() | here.keys()):
+        was, now = recorded.get(name), here.get(name)
+        if was is None or now is None:
+            who = "this suite names" if was is None else "the results were judged by"
+            yield f"conditions.own_scorers: {who} {name}, and {'they were not' if was is None else 'it does not'}"
+        elif was != now:
+            yield (
+                f"conditions.own_scorers: {name} has the source {short(was)}, the file that is here {short(now)}: it "
+                "changed since, so these are other verdicts"
+            )
 
 
 def stored_answers(claims: ResultsFile) -> dict[str, dict[str, Answer]]:
@@ -47,6 +64,7 @@ def stored_answers(claims: ResultsFile) -> dict[str, dict[str, Answer]]:
 
 def claim_faults(claims: ResultsFile, raw: Mapping[str, Any], suite: Suite, *, older: bool) -> Iterator[str]:
     """What is wrong with the suite, conditions and items that the file claims, most telling first."""
+    yield from own_scorer_faults(claims.conditions.own_scorers, suite)
     for field, value in suite_block(suite):
         if (stored := getattr(claims.suite, field)) != value:
             yield f"suite.{field} is {stored!r}, of the suite that is here ({suite.name}) it is {value!r}"

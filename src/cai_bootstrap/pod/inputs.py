@@ -29,7 +29,7 @@ class Input:
     """Local files for one key of the run's configuration: `names` below the folder `root`.
 
     `{"key": "prompts", "root": "/home/me", "names": ["questions.jsonl"], "sha256": "4c…"}`. A folder's input stands for
-    the folder, any other for its one file. `sha256` covers names and contents.
+    the folder, any other for its first file. `sha256` covers names and contents.
     """
 
     key: str
@@ -59,9 +59,12 @@ class Input:
         return sum((self.root / name).stat().st_size for name in self.names)
 
 
-def file_input(key: str, path: Path) -> Input:
-    """One file. Raises UsageError for what looks like a key or a secret."""
-    return _input(key, path.absolute().parent, [path.name], is_folder=False)
+def file_input(key: str, path: Path, beside: Sequence[str] = ()) -> Input:
+    """One file, with the files that it names by paths relative to itself (its own scorers).
+
+    Raises UsageError for what looks like a key or a secret.
+    """
+    return _input(key, path.absolute().parent, [path.name, *beside], is_folder=False)
 
 
 def adapter_input(key: str, folder: Path) -> Input:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from cai_bootstrap.config import RunConfig
+from cai_bootstrap.judging.own.sources import TRUSTED_VARIABLE
 from cai_bootstrap.pod.inputs import Input
 from cai_bootstrap.pod.settings import PodSettings
 
@@ -21,6 +22,7 @@ class RunLine:
     `config` is None where only the pod can tell: the job is no `cai` command, or its --config file lies there alone.
     `inputs` are local files that the run reads; `arguments` and `prepare` name their places on the pod, `config` those
     here. `prepare` holds the arguments by which `cai prepare` fetches the same model; None where that cannot be said.
+    `trusted` are the hashes of own scorers that are trusted here, and so may run there.
     """
 
     arguments: tuple[str, ...] = ()
@@ -28,6 +30,13 @@ class RunLine:
     config: RunConfig | None = None
     prepare: tuple[str, ...] | None = None
     inputs: tuple[Input, ...] = ()
+    trusted: tuple[str, ...] = ()
+
+    def consented(self, settings: PodSettings) -> PodSettings:
+        """The settings with that consent in the job's environment; the pod has no configuration of the user's."""
+        if not self.trusted:
+            return settings
+        return settings.model_copy(update={"env": {**settings.env, TRUSTED_VARIABLE: ",".join(self.trusted)}})
 
 
 @dataclass(frozen=True)

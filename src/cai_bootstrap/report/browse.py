@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from cai_bootstrap.errors import CaiError, DataError
+from cai_bootstrap.judging.own.names import own_name, plain
 from cai_bootstrap.judging.scorers import check
 from cai_bootstrap.measuring.declared import ItemRow, Results
 from cai_bootstrap.records import (
@@ -264,11 +265,12 @@ def _rank(flips: list[str]) -> int:
 
 def _wanted(item: EvalItem) -> str:
     if item.scorer != "checks":
-        return f"accepted: {' | '.join(item.gold)}"
+        return f"{plain(item.scorer)}; " * bool(own_name(item.scorer)) + f"accepted: {' | '.join(item.gold)}"
     checks = []
     for entry in item.args.get("checks", []):
         details = ", ".join(f"{key} {_plain(value)}" for key, value in entry.items() if key != "check")
-        checks.append(f"{entry['check']} ({details})" if details else str(entry["check"]))
+        name = plain(str(entry["check"]))
+        checks.append(f"{name} ({details})" if details else name)
     return f"checks: {'; '.join(checks)}"
 
 

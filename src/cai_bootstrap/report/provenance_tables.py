@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from cai_bootstrap.errors import CaiError
+from cai_bootstrap.judging.suite import asked_sha256
 from cai_bootstrap.measuring.conditions import FACTORS, Conditions
 from cai_bootstrap.measuring.ledger import openings
 from cai_bootstrap.printable import duration
@@ -67,7 +68,8 @@ def _leakage(run: RunFiles) -> Table | None:
     if run.adapter is not None:
         checked = run.adapter.leakage_checked or []
         if run.measured is not None:
-            answer = "yes" if run.measured.suite.sha256 in checked else "NO"
+            asked = asked_sha256(run.items.values()) if run.items else run.measured.suite.sha256
+            answer = "yes" if asked in checked else "NO"
             rows.append(["training data were checked against this suite before training", answer])
         rows.append(["held-out sets they were checked against", number(len(checked))])
     for name, count in (run.diversity.dropped_by_sampler if run.diversity is not None else {}).items():

@@ -22,7 +22,7 @@ def _checkpoint(context: StepContext) -> Checkpoint:
     """The adapter to evaluate: the one that was named, else this run's newest finished one."""
     named = context.config.adapter
     checkpoint = own_checkpoint(context) if named is None else read_success(Path(named))
-    if context.suite.sha256 not in (checkpoint.marker.leakage_checked or []):
+    if context.suite.asked_sha256 not in (checkpoint.marker.leakage_checked or []):
         raise UntrustedResultError(
             f"{checkpoint.path}: its training data were not checked against the suite '{context.suite.name}'; train "
             "again with this suite configured, so that leaks are dropped first"

@@ -45,7 +45,7 @@ def run(context: StepContext, expected: str) -> dict[str, Path]:
             stopping=context.stopping,
             dev_items=context.watched_items,
             details={
-                "leakage_checked": [context.suite.sha256, load_suite(config.evaluation.dev_suite).sha256],
+                "leakage_checked": [context.suite.asked_sha256, load_suite(config.evaluation.dev_suite).asked_sha256],
                 "pairs_sha256": [sha256_file(path) for path in pairs_files(context)],
                 "round": context.round,
                 "watched": "dev" if context.dev_items else "held-back instructions",

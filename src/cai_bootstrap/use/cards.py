@@ -372,7 +372,9 @@ def conditions_of(conditions: Conditions) -> str:
     """The conditions of a measurement, in a sentence."""
     shown = ", ".join(f"{key} `{getattr(conditions, key)}`" for key in SHOWN_CONDITIONS)
     versions = ", ".join(f"{name} {number}" for name, number in conditions.versions.items())
-    return f"Conditions: {shown}; {versions}."
+    sources = conditions.own_scorers.items()
+    own = "".join(f"; judged by its user's own `{name}`, source `{sha256}`" for name, sha256 in sources)
+    return f"Conditions: {shown}; {versions}{own}."
 
 
 def _measured(results: Results | None) -> str:

@@ -7,11 +7,14 @@ text that was cut counts as finished there, and the harness's rate is an upper b
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cai_bootstrap.errors import UsageError
 from cai_bootstrap.files import write_atomic
+from cai_bootstrap.judging.own.entering import entered_sources
 from cai_bootstrap.judging.suite import Suite, canonical_line
 
+SCORING_FILE = "scoring.py"
 SCORING = '''"""Read the items beside this file, ask them plainly, and score with cai_bootstrap's own scorers."""
 
 import json
@@ -88,8 +91,9 @@ def write_task(suite: Suite, folder: Path, *, max_new_tokens: int) -> Task:
     name = task_name(suite.name)
     exact_items = sum(item.scorer == "exact" for item in suite.items)
     version = suite.version if suite.version.isdigit() else 0
+    write_own_scorers([item.model_dump() for item in suite.items], folder)
     write_atomic(folder / "items.jsonl", "".join(canonical_line(item) for item in suite.items))
-    write_atomic(folder / "scoring.py", SCORING)
+    write_atomic(folder / SCORING_FILE, SCORING)
     names = {name: "false"} | ({f"{name}_exact": "true"} if exact_items else {})
     for task, exact_only in names.items():
         text = TASK.format(
@@ -97,6 +101,18 @@ def write_task(suite: Suite, folder: Path, *, max_new_tokens: int) -> Task:
         )
         write_atomic(folder / f"{task}.yaml", text)
     return Task(folder, name, f"{name}_exact" if exact_items else None, len(suite.items), exact_items)
+
+
+def write_own_scorers(content: Any, folder: Path) -> None:
+    """Put the modules of own scorers beside the items that name them: another machine must trust them to score.
+
+    Raises UsageError for one that is called like the task's own module.
+    """
+    sources = entered_sources(content)
+    if any(source.name == SCORING_FILE for source in sources):
+        raise UsageError(f"{SCORING_FILE}: the task has a file of that name itself; give your module another name")
+    for source in sources:
+        write_atomic(folder / source.name, source.text.encode("utf-8"))
 
 
 def must_be_new(folder: Path) -> None:

@@ -12,7 +12,7 @@ from cai_bootstrap.errors import UsageError
 from cai_bootstrap.files import write_atomic
 from cai_bootstrap.judging.rules import Rule
 from cai_bootstrap.measuring.principles.declared import Judging, PrincipleItem, PrincipleResults
-from cai_bootstrap.use.lm_eval import Task, must_be_new, task_name
+from cai_bootstrap.use.lm_eval import SCORING_FILE, Task, must_be_new, task_name, write_own_scorers
 
 SCORING = '''"""Read the prompts beside this file, ask them plainly, and judge first lines by cai_bootstrap's rules."""
 
@@ -95,8 +95,9 @@ def write_principle_task(results: PrincipleResults, folder: Path) -> Task:
     if not metrics:
         raise UsageError(f"no rule judges a principle of {results.constitution.name}: there is nothing to measure")
     task = task_name(results.constitution.name)
+    write_own_scorers(kept, folder)
     write_atomic(folder / "items.jsonl", "".join(f"{json.dumps(row, ensure_ascii=True)}\n" for row in kept))
-    write_atomic(folder / "scoring.py", SCORING)
+    write_atomic(folder / SCORING_FILE, SCORING)
     lines = [METRIC.format(metric=m, better="false" if m.startswith("elsewhere_") else "true") for m in metrics]
     text = TASK.format(
         task=task,

@@ -10,9 +10,19 @@ from functools import cache
 from typing import Any
 
 from cai_bootstrap.errors import DataError
+from cai_bootstrap.judging.own.names import own_name, plain
 from cai_bootstrap.judging.scorers import answers as answers
 from cai_bootstrap.judging.scorers.checks import holds
-from cai_bootstrap.judging.scorers.registry import CHECKS, SCORERS, Scorer, Tier, label_tier, scorer
+from cai_bootstrap.judging.scorers.registry import (
+    CHECKS,
+    SCORERS,
+    Scorer,
+    Tier,
+    find_scorer,
+    label_tier,
+    scorer,
+    unknown,
+)
 from cai_bootstrap.judging.scorers.text import composed, folded_words, is_degenerate, is_echo, is_repeated, unquote
 from cai_bootstrap.records import Answer, EvalItem, Verdict
 
@@ -43,7 +53,7 @@ __all__ = ["SCORERS", "SCORER_VERSION", "Tier", "check", "first_line", "judge", 
 
 def reasons() -> frozenset[str]:
     """Every reason that a verdict may have."""
-    return _REASONS.union(CHECKS)
+    return _REASONS.union(map(plain, (*CHECKS, *(name for name in SCORERS if own_name(name)))))
 
 
 @cache
@@ -87,11 +97,11 @@ def check(instruction: str, scorer: str, args: Mapping[str, Any], gold: Sequence
 
 
 def _reason(instruction: str, scorer: str, args: Mapping[str, Any], gold: Sequence[str], text: str) -> str:
-    if scorer not in SCORERS:
-        raise DataError(f"unknown scorer {scorer!r}; one of {', '.join(SCORERS)}")
-    rule = SCORERS[scorer]
+    rule = find_scorer(scorer)
+    if rule is None:
+        raise DataError(unknown("scorer", scorer, SCORERS))
     if rule.needs_gold and not gold:
-        raise DataError(f"scorer {scorer!r} needs at least one accepted answer in 'gold'")
+        raise DataError(f"scorer {plain(scorer)!r} needs at least one accepted answer in 'gold'")
     written, text = text, composed(text)
     if not text.strip():
         return "empty"
@@ -148,4 +158,5 @@ def _checks(instruction: str, args: Mapping[str, Any], _: Sequence[str], text: s
     checks = args.get("checks")
     if not checks:
         raise DataError("scorer 'checks' needs a list of checks in args")
-    return next((entry["check"] for entry in checks if not holds(entry["check"], instruction, text, entry)), "ok")
+    failing = (entry["check"] for entry in checks if not holds(entry["check"], instruction, text, entry))
+    return plain(next(failing, "ok"))

@@ -20,8 +20,10 @@ from cai_bootstrap.judging.scorers.registry import (
     WORDS,
     Arguments,
     check,
+    find_check,
     is_count,
     one_of,
+    unknown,
 )
 from cai_bootstrap.judging.scorers.text import (
     BULLETS,
@@ -54,9 +56,9 @@ _ABBREVIATED = frozenset(["etc", "and so on", "and more", "others"])
 
 def holds(name: str, instruction: str, text: str, args: Arguments) -> bool:
     """Whether one check holds for an output. Raises DataError for a check that does not exist or lacks an argument."""
-    if name not in CHECKS:
-        raise DataError(f"unknown check {name!r}; one of {', '.join(sorted(CHECKS))}")
-    rule = CHECKS[name]
+    rule = find_check(name)
+    if rule is None:
+        raise DataError(unknown("check", name, sorted(CHECKS)))
     try:
         return rule.holds(composed(instruction), text if rule.as_written else composed(text), args)
     except KeyError as error:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, Literal
 
+from cai_bootstrap.errors import UsageError
+from cai_bootstrap.judging.own.names import FORM, own_name, plain
 from cai_bootstrap.judging.scorers.text import composed
 from cai_bootstrap.records import EvalItem, Instruction
 
@@ -53,7 +55,7 @@ class Scorer:
 
     `to_the_letter`: it sees outputs without any word, and decides itself what is an echo. `as_written`: it sees the
     output before Unicode composition. `knows_nothing`: the instruction alone decides what passes. `free_text(args)`:
-    the output is no pick from the instruction's own words.
+    the output is no pick from the instruction's own words. `needs` are the arguments that it cannot do without.
     """
 
     name: str
@@ -64,6 +66,7 @@ class Scorer:
     as_written: bool = False
     knows_nothing: bool = False
     free_text: Callable[[Arguments], bool] = lambda _: False
+    needs: tuple[str, ...] = ()
 
 
 CHECKS: dict[str, Check] = {}
@@ -105,6 +108,44 @@ def scorer(name: str, /, *arguments: str, **options: Any) -> Callable[[Judges], 
     return enter
 
 
+def find_check(name: object) -> Check | None:
+    """The check of that name; None if there is none. One of the user's own is entered if its source is trusted here.
+
+    Raises UsageError for one whose source is not.
+    """
+    if not isinstance(name, str):
+        return None
+    rule = CHECKS.get(name)
+    return CHECKS.get(name) if rule is None and _enters(name) else rule
+
+
+def find_scorer(name: str) -> Scorer | None:
+    """The scorer of that name, as `find_check` finds a check."""
+    rule = SCORERS.get(name)
+    return SCORERS.get(name) if rule is None and _enters(name) else rule
+
+
+def unknown(kind: str, name: object, names: Iterable[str]) -> str:
+    """What is said of a scorer or check that does not exist."""
+    shipped = ", ".join(known for known in names if own_name(known) is None)
+    return f"unknown {kind} {name!r}; one of {shipped}, or one of your own, {FORM}"
+
+
+def _enters(name: str) -> bool:
+    """Whether an own function is entered now. The room is imported here alone: it builds on this module."""
+    from cai_bootstrap.judging.own.entering import enter_pinned
+
+    own = own_name(name)
+    if own is None or own.sha256 is None:
+        return False
+    if not enter_pinned(name):
+        raise UsageError(
+            f"{plain(name)} is code of somebody's own (source {own.sha256[:12]}…) which is not trusted on this "
+            f"machine, and nothing of it was run; if you have {own.path} and trust it: cai trust {own.path}"
+        )
+    return True
+
+
 def unknown_argument(args: Arguments, names: Iterable[str], whose: str) -> str | None:
     """What is wrong where an argument is one that nothing reads: it would silently do nothing. None if all are read."""
     names = tuple(names)
@@ -120,9 +161,10 @@ def unknown_argument(args: Arguments, names: Iterable[str], whose: str) -> str |
 def check_fault(check: Arguments) -> str | None:
     """What keeps one check with its arguments (`{"check": "words", "max": 4}`) from being used, or None."""
     name = check.get("check")
-    if not isinstance(name, str) or name not in CHECKS:
-        return f"unknown check {name!r}; one of {', '.join(CHECKS)}"
-    rule = CHECKS[name]
+    rule = find_check(name)
+    if rule is None:
+        return unknown("check", name, CHECKS)
+    name = plain(rule.name)
     arguments = {key: value for key, value in check.items() if key != "check"}
     if fault := unknown_argument(arguments, (*rule.needs, *rule.options), f"check {name!r}"):
         return fault
@@ -137,7 +179,7 @@ def label_tier(record: Instruction | EvalItem) -> Tier:
     """`constraint`: decidable from the instruction alone; `gold`: needs a known answer; `none`: no rule exists."""
     if record.scorer is None:
         return "none"
-    rule = SCORERS.get(record.scorer)
+    rule = find_scorer(record.scorer)
     decided = rule is not None and (rule.knows_nothing or record.args.get("in_context") is True)
     return "constraint" if decided else "gold"
 

@@ -7,7 +7,7 @@ in the same format.
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,6 +17,8 @@ from pydantic import ValidationError
 from cai_bootstrap.errors import UntrustedResultError, UsageError
 from cai_bootstrap.files import canonical_json, fingerprint, jsonl_lines, read_json, sha256_file
 from cai_bootstrap.judging.closed_sets import closed_set_names
+from cai_bootstrap.judging.own.entering import entered_item, sources_of, without_sources
+from cai_bootstrap.judging.own.names import plain
 from cai_bootstrap.judging.scorers import label_tier
 from cai_bootstrap.judging.suite.format import item_fault
 from cai_bootstrap.records import TASK_TYPES, EvalItem, TaskType
@@ -65,6 +67,11 @@ class Suite:
     sha256: str
     version: str
     items: tuple[EvalItem, ...]
+
+    @property
+    def asked_sha256(self) -> str:
+        """`sha256` but for the sources of own scorers: to mend a scorer changes nothing of what a model may not see."""
+        return asked_sha256(self.items) if sources_of(self.items) else self.sha256
 
 
 def load_suite(name_or_path: str | Path) -> Suite:
@@ -125,6 +132,10 @@ def read_suite_file(path: Path) -> tuple[EvalItem, ...]:
             problem = error.errors()[0]
             field = ".".join(str(part) for part in problem["loc"]) or "the line"
             raise UsageError(f"{where}: {field}: {problem['msg']}; each line is one suite item as JSON") from error
+        try:
+            item = entered_item(item, path.parent)
+        except UsageError as error:
+            raise UsageError(f"{where} ({item.id}): {error}") from error
         if fault := item_fault(item, closed_set_names()):
             raise UsageError(f"{where} ({item.id}): {fault}")
         if item.id in seen:
@@ -136,9 +147,14 @@ def read_suite_file(path: Path) -> tuple[EvalItem, ...]:
     return tuple(items)
 
 
-def items_sha256(items: Sequence[EvalItem]) -> str:
+def items_sha256(items: Iterable[EvalItem]) -> str:
     """SHA-256 (hex) of the items' canonical lines, in order."""
     return fingerprint([item.model_dump() for item in items])
+
+
+def asked_sha256(items: Iterable[EvalItem]) -> str:
+    """`items_sha256` but for the sources of own scorers."""
+    return items_sha256(without_sources(item) for item in items)
 
 
 def canonical_line(item: EvalItem) -> str:
@@ -171,8 +187,9 @@ def counts(items: Iterable[EvalItem]) -> dict[str, Counter[str]]:
     }
     templates: dict[str, set[str]] = {kind: set() for kind in TASK_TYPES}
     for item in items:
-        for key in ("split", "type", "skill", "difficulty", "scorer"):
+        for key in ("split", "type", "skill", "difficulty"):
             table[key][getattr(item, key)] += 1
+        table["scorer"][plain(item.scorer)] += 1
         table["tier"][label_tier(item)] += 1
         templates[item.type].add(item.template)
     table["templates"] = Counter({kind: len(names) for kind, names in templates.items()})

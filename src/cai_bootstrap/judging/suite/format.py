@@ -2,8 +2,16 @@
 
 from collections.abc import Sequence
 
+from cai_bootstrap.judging.own.names import plain
 from cai_bootstrap.judging.scorers.answers import rivals_that_are_right
-from cai_bootstrap.judging.scorers.registry import SCORERS, are_texts, check_fault, unknown_argument
+from cai_bootstrap.judging.scorers.registry import (
+    SCORERS,
+    are_texts,
+    check_fault,
+    find_scorer,
+    unknown,
+    unknown_argument,
+)
 from cai_bootstrap.judging.scorers.text import composed, folded_words
 from cai_bootstrap.judging.suite.contradictions import contradiction
 from cai_bootstrap.records import EvalItem
@@ -15,12 +23,15 @@ def item_fault(item: EvalItem, known_sets: Sequence[str]) -> str | None:
         return "'id' and 'template' must not be empty"
     if not item.instruction.strip() or item.instruction != item.instruction.rstrip("\n"):
         return "'instruction' must be text without a newline at its end"
-    if item.scorer not in SCORERS:
-        return f"unknown scorer {item.scorer!r}; one of {', '.join(SCORERS)}"
+    rule = find_scorer(item.scorer)
+    if rule is None:
+        return unknown("scorer", item.scorer, SCORERS)
     if fault := _gold_fault(item):
         return fault
-    if fault := unknown_argument(item.args, SCORERS[item.scorer].arguments, f"scorer {item.scorer!r}"):
+    if fault := unknown_argument(item.args, rule.arguments, f"scorer {plain(item.scorer)!r}"):
         return fault
+    if missing := [name for name in rule.needs if item.args.get(name) is None]:
+        return f"scorer {plain(item.scorer)!r} needs {missing[0]!r} in 'args'"
     if not isinstance(item.args.get("in_context", False), bool):
         return "'in_context' must be true or false"
     if item.scorer == "checks":
@@ -32,7 +43,7 @@ def _gold_fault(item: EvalItem) -> str | None:
     if not SCORERS[item.scorer].needs_gold:
         return None
     if not item.gold or not all(composed(answer).strip() for answer in item.gold):
-        return f"scorer {item.scorer!r} needs at least one accepted answer in 'gold'"
+        return f"scorer {plain(item.scorer)!r} needs at least one accepted answer in 'gold'"
     if item.scorer == "yes_no" and item.gold not in (["yes"], ["no"]):
         return "scorer 'yes_no' needs 'gold' to be [\"yes\"] or [\"no\"]"
     return None

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
+from cai_bootstrap.judging.own.entering import own_scorers_of
 from cai_bootstrap.judging.scorers import judge
 from cai_bootstrap.judging.split import split_of
 from cai_bootstrap.judging.suite import (
@@ -101,10 +102,11 @@ def unscored_faults(items: Sequence[EvalItem]) -> list[str]:
 
 
 def gold_faults(items: Sequence[EvalItem]) -> list[str]:
-    """Accepted answers of a user's own suite that their own item's scorer fails."""
+    """Accepted answers of a user's own suite that their own item's scorer fails; own scorers are tried elsewhere."""
     return [
         f"{item.id}: its own gold {gold!r} fails: {answer.reason}"
         for item in items
+        if not own_scorers_of(item)
         for gold in item.gold
         if not (answer := judge(item, gold, True)).success
     ]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from cai_bootstrap.errors import UntrustedResultError
 from cai_bootstrap.files import JsonObject
+from cai_bootstrap.judging.own.names import names_in
 from cai_bootstrap.judging.statistics import CONFIDENCE
 from cai_bootstrap.measuring.conditions import FACTORS, Difference, differences
 from cai_bootstrap.measuring.principles.declared import DescribedPrinciple, PrincipleResults
@@ -125,10 +126,20 @@ def _left_out(left: PrincipleResults, right: PrincipleResults) -> Iterator[tuple
         elif {left.judges[id].kind, right.judges[id].kind} & {"model", "server"}:
             yield id, "judged by a model, which may be another one"
         elif _rule(left, principle) != _rule(right, other):
-            yield id, "judged by another rule"
+            yield id, _other_rule(_rule(left, principle), _rule(right, other))
         elif (principle.applies_to, principle.conditional) != (other.applies_to, other.conditional):
             yield id, "applies elsewhere"
     yield from ((id, "only b has it") for id in others)
+
+
+def _other_rule(left: object, right: object) -> str:
+    """How two rules differ: by the source of a module of the user's own, if they name the same one."""
+    sources = [{name.path: name.sha256 for name in names_in(rule)} for rule in (left, right)]
+    for path, sha256 in sources[0].items():
+        other = sources[1].get(path, sha256)
+        if other != sha256:
+            return f"judged by another source of {path}: {str(sha256)[:12]}… in a, {str(other)[:12]}… in b"
+    return "judged by another rule"
 
 
 def _rule(results: PrincipleResults, principle: DescribedPrinciple) -> object:

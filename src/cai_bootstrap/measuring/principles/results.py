@@ -13,9 +13,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from cai_bootstrap.constitution import Constitution, Principle
-from cai_bootstrap.errors import DataError, UntrustedResultError
+from cai_bootstrap.errors import DataError, UntrustedResultError, UsageError
 from cai_bootstrap.files import write_json
+from cai_bootstrap.judging.own.names import names_in
 from cai_bootstrap.judging.scorers import SCORER_VERSION
+from cai_bootstrap.judging.scorers.registry import find_check
 from cai_bootstrap.measuring.conditions import Conditions
 from cai_bootstrap.measuring.disagreements import differences
 from cai_bootstrap.measuring.parsing import first_problem, parse_results_file
@@ -187,9 +189,26 @@ def read_older_principle_results(path: Path) -> PrincipleResults:
     return _believed(path, claims, raw, older=True)
 
 
+def _must_be_judgeable(path: Path, claims: PrincipleFile) -> None:
+    """Raises UntrustedResultError where a check is code that is not trusted here: a file must not make it run."""
+    for principle in claims.constitution.principles:
+        for name in names_in([principle.check, principle.judge]):
+            try:
+                known = find_check(str(name))
+            except UsageError as error:
+                who = f"{path}: the principle {short(principle.id)}"
+                raise UntrustedResultError(f"{who}: {one_line(str(error))}") from error
+            if known is None:
+                raise UntrustedResultError(
+                    f"{path}: the principle {short(principle.id)} is judged by {short(str(name))}, whose source the "
+                    "file does not tell; the file cannot be trusted, evaluate again"
+                )
+
+
 def _believed(path: Path, claims: PrincipleFile, raw: Mapping[str, Any], *, older: bool = False) -> PrincipleResults:
     """The results whose figures the answers give, once nothing in the file disagrees with them."""
     conditions = Conditions.model_validate(raw["conditions"])
+    _must_be_judgeable(path, claims)
     _must_agree(path, claim_faults(claims, conditions, older=older))
     judging = judging_of(claims)
     _must_agree(path, beside_faults(claims.beside, judging.principles))
