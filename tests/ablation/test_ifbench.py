@@ -9,9 +9,9 @@ import pytest
 from stubs import Stage, StubEngine, config_of
 
 from cai_bootstrap.ablation import ifbench as benchmark
-from cai_bootstrap.ablation.measures import MissingExtraError
 from cai_bootstrap.ablation.outcome import Outcome
 from cai_bootstrap.inference.engine import Completion, Sampling
+from cai_bootstrap.measuring.benchmarks.checkers import MissingExtraError
 from cai_bootstrap.run.folder import RunFolder
 
 # A package of the same shape: it fetches while it is imported, and one of its checkers has no data.
@@ -21,6 +21,10 @@ from spacy.cli import download
 
 if download("en_core_web_sm") is not False:
     raise SystemExit(1)
+
+
+class instructions_registry:
+    INSTRUCTION_DICT = dict.fromkeys(["plain", "data", "broken", "late"])
 
 
 @dataclass
@@ -41,7 +45,7 @@ def test_instruction_following_strict(given, answers):
     if kind == "broken":
         return [][1]
     followed = given.kwargs[0]["word"] in answer
-    return type("Judged", (), {"follow_all_instructions": followed})()
+    return type("Judged", (), {"follow_instruction_list": [followed]})()
 """
 
 

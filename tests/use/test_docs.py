@@ -19,7 +19,9 @@ CHECKOUT = Path(__file__).parents[2]
 ROOT_PAGES = [CHECKOUT / name for name in ("README.md", "CONTRIBUTING.md", "AGENTS.md")]
 PAGES = [*ROOT_PAGES, *sorted((CHECKOUT / "docs").glob("*.md"))]
 # Comments before a block. What cannot be run by a test says what it needs; the rest runs.
-NEEDS = {"the real model", "gpu", "pod", "the hub", "the network", "a server", "a constitution's run"}
+NEEDS = {
+    "the real model", "gpu", "pod", "the hub", "the network", "a server", "a constitution's run", "an optional library"
+}  # fmt: skip
 CI = "ci"  # .ci/run does it
 FINISHED = "a finished run"
 UNTIL_INTERRUPTED = "a finished run, until interrupted"

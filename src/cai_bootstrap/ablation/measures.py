@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from cai_bootstrap.ablation.outcome import Outcome
-from cai_bootstrap.errors import UsageError
 from cai_bootstrap.generation.candidates import normalise
 from cai_bootstrap.inference.engine import Engine, Sampling
 from cai_bootstrap.judging.scorers import first_line, judge, label_tier
@@ -22,10 +21,6 @@ DRAWS = 8
 SLOPES = (0.1, 0.3, 1.0)
 FACTS = Rendering("same-skill-6-shot", "Instruction: {instruction}\nResponse:", shots=6)
 NEUTRAL = Path(__file__).parent / "neutral.txt"
-
-
-class MissingExtraError(UsageError):
-    """What an optional variation needs is not installed."""
 
 
 def _render(

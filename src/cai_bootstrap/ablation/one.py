@@ -32,6 +32,7 @@ from cai_bootstrap.events import Error, EventLog, Progress, read_events
 from cai_bootstrap.files import read_json, write_atomic
 from cai_bootstrap.inference.memory import lacks_memory
 from cai_bootstrap.judging.suite import held_out_skills, load_suite
+from cai_bootstrap.measuring.benchmarks.checkers import MissingExtraError
 from cai_bootstrap.measuring.results import read_results
 from cai_bootstrap.records import TASK_TYPES
 from cai_bootstrap.run.folder import RunFolder
@@ -111,7 +112,7 @@ def main(job_file: str) -> int:
     try:
         with hold(workspace, f"variation {outcome.name}"):
             _do(job)
-    except measures.MissingExtraError as error:
+    except MissingExtraError as error:
         optional = variation is not None and variation.optional
         outcome.status, outcome.message = ("left_out" if optional else "failed"), str(error)
         code = EXIT_OK if optional else error.exit_code

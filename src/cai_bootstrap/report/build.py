@@ -10,7 +10,7 @@ from cai_bootstrap.measuring.declared import Results
 from cai_bootstrap.measuring.figures import Statistics
 from cai_bootstrap.measuring.results import percent
 from cai_bootstrap.measuring.side_figures import NOTE, beside, beside_rows
-from cai_bootstrap.report import browse, data, findings, plots, provenance_tables, training
+from cai_bootstrap.report import benchmarks, browse, data, findings, plots, provenance_tables, training
 from cai_bootstrap.report.files import RunFiles, load
 from cai_bootstrap.report.money import Plan, Rental
 from cai_bootstrap.report.principles.build import principles_page
@@ -81,7 +81,7 @@ def _context(run: RunFiles) -> dict[str, Any]:
         "headline": findings.headline(run),
         "facts": list(_facts(measured)) if measured else [],
         "rates": rates_picture(findings.bars(measured), findings.SIDE_NAMES) if measured else None,
-        "result_tables": _result_tables(measured) if measured else [],
+        "result_tables": [*(_result_tables(measured) if measured else []), *benchmarks.tables(run)],
         "flips": _flips(measured.statistics) if measured else None,
         "sides": _sides(run),
         "n_items": len(measured.items) if measured else 0,

@@ -293,6 +293,10 @@ class RunFolder:
     def baseline(self) -> Path:
         return self.results / self.stage.baseline
 
+    def benchmark(self, name: str) -> Path:
+        """What a published benchmark gave before and after training: `ifeval.json`."""
+        return self.results / f"{self.stage.prefix}{name}.json"
+
     @property
     def elicitation(self) -> Path:
         return self.results / "elicitation.json"

@@ -15,6 +15,8 @@ from cai_bootstrap import __version__
 from cai_bootstrap.errors import DataError
 from cai_bootstrap.judging.statistics import meets_gate
 from cai_bootstrap.judging.suite import kind_of_items, shipped_name, undecided_on
+from cai_bootstrap.measuring.benchmarks import shown
+from cai_bootstrap.measuring.benchmarks.results import BenchmarkResults
 from cai_bootstrap.measuring.conditions import Conditions
 from cai_bootstrap.measuring.declared import Results, Side
 from cai_bootstrap.measuring.figures import FirstLine, SideFigures
@@ -132,11 +134,18 @@ def terms_of(base: str, license: str | None) -> Terms:
     )
 
 
-def model_card(subject: Subject, results: Results | None, training: SuccessMarker, *, split: str = "test") -> str:
+def model_card(
+    subject: Subject,
+    results: Results | None,
+    training: SuccessMarker,
+    *,
+    split: str = "test",
+    benchmarks: Sequence[BenchmarkResults] = (),
+) -> str:
     """The model card as text. `results` is a file that was read back; without one the card says "not measured".
 
-    `training` is the adapter's marker, `split` that of the measured items. Raises DataError if the card does not pass
-    `check_card`.
+    `training` is the adapter's marker, `split` that of the measured items, `benchmarks` what published ones gave.
+    Raises DataError if the card does not pass `check_card`.
     """
     run = None if results is None else results.run
     served = None if run is None else run.generated_by
@@ -146,7 +155,7 @@ def model_card(subject: Subject, results: Results | None, training: SuccessMarke
         f"(cai-bootstrap {__version__}).",
         tag="instruction-following",
         figures=[] if results is None else [_eval_result(results, split)],
-        measured=_measured(results),
+        measured="\n\n".join([_measured(results), *map(benchmark_part, benchmarks)]),
         training=f"{trained_on(training)}{served_words(served)} The pairs' instructions were checked "
         "against the held-out suite before training, and leaks dropped.",
         limits=LIMITS,
@@ -366,6 +375,13 @@ def check_card(text: str, kind: str) -> None:
     ]
     if faults:
         raise DataError(f"the {kind} card is not valid: {'; '.join(faults)}")
+
+
+def benchmark_part(results: BenchmarkResults) -> str:
+    """What a published benchmark gave before and after training."""
+    table = [shown.HEAD, ["---"] * len(shown.HEAD), *shown.rows(results)]
+    lines = "\n".join(f"| {' | '.join(row)} |" for row in table)
+    return f"### {shown.caption(results)}\n\n{lines}\n\n{shown.note(results)}"
 
 
 def conditions_of(conditions: Conditions) -> str:

@@ -26,6 +26,7 @@ from cai_bootstrap.use.principle_cards import principle_card, principle_dataset_
 from cai_bootstrap.use.trained import (
     Measurement,
     PrincipleMeasurement,
+    benchmarks_of,
     chosen_adapter,
     measured,
     measured_principles,
@@ -88,7 +89,7 @@ def export(
         if not templated:
             say(f"no chat template is written: with {prepared.name}'s tokenizer none gives the plain prompt's tokens")
         subject = _subject(prepared, workspace.stage, stored, license, templated=templated)
-        _write_model_card(config, workspace.stage, subject, checkpoint, measurement, model)
+        _write_model_card(config, workspace, subject, checkpoint, measurement, model)
         write_json(model / RECORD, _record(prepared, subject, checkpoint, measurement, model, merge))
         if rounds:
             _write_dataset(rounds, workspace.stage, subject, checkpoint, whole / "dataset")
@@ -120,7 +121,7 @@ def _split(config: RunConfig, results: Results | None) -> str:
 
 def _write_model_card(
     config: RunConfig,
-    stage: Stage,
+    workspace: RunFolder,
     subject: Subject,
     checkpoint: Checkpoint,
     measurement: Measured | None,
@@ -128,12 +129,14 @@ def _write_model_card(
 ) -> None:
     """Write the card, and the base's notice where its terms ask for one."""
     results = None if measurement is None else measurement.results
-    if stage is CONSTITUTION:
+    benchmarks = benchmarks_of(workspace, checkpoint)
+    if workspace.stage is CONSTITUTION:
         assert not isinstance(results, Results)
-        card = principle_card(subject, results, checkpoint.marker)
+        card = principle_card(subject, results, checkpoint.marker, benchmarks)
     else:
         assert not isinstance(results, PrincipleResults)
-        card = model_card(subject, results, checkpoint.marker, split=_split(config, results))
+        split = _split(config, results)
+        card = model_card(subject, results, checkpoint.marker, split=split, benchmarks=benchmarks)
     write_atomic(folder / "README.md", card)
     if subject.terms.notice is not None:
         write_atomic(folder / "NOTICE", f"{subject.terms.notice}\n\nThe weights were changed by training.\n")

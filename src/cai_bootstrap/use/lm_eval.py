@@ -122,5 +122,5 @@ def must_be_new(folder: Path) -> None:
 
 
 def task_name(name: str) -> str:
-    """The harness's name of the task of a suite or a constitution: `cai_stage1`."""
-    return "cai_" + "".join(c if c.isalnum() else "_" for c in name)
+    """The name of the task of a suite or a constitution elsewhere, which is a Python name too: `cai_stage1`."""
+    return "cai_" + "".join(c if c.isascii() and c.isalnum() else "_" for c in name)

@@ -4,10 +4,11 @@ Every figure and sentence comes from a results file that was read back and judge
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from cai_bootstrap import __version__
+from cai_bootstrap.measuring.benchmarks.results import BenchmarkResults
 from cai_bootstrap.measuring.principles.declared import Constituted, PrincipleResults
 from cai_bootstrap.measuring.principles.figures import Arm, ArmRates, Rate
 from cai_bootstrap.measuring.principles.findings import in_words, verdict_of
@@ -18,6 +19,7 @@ from cai_bootstrap.run.markers import SuccessMarker, TaughtConstitution
 from cai_bootstrap.use.cards import (
     NOT_MEASURED,
     Subject,
+    benchmark_part,
     card_of_model,
     card_of_pairs,
     conditions_of,
@@ -45,20 +47,27 @@ LIMITS = """\
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>|#])")
 
 
-def principle_card(subject: Subject, results: PrincipleResults | None, training: SuccessMarker) -> str:
+def principle_card(
+    subject: Subject,
+    results: PrincipleResults | None,
+    training: SuccessMarker,
+    benchmarks: Sequence[BenchmarkResults] = (),
+) -> str:
     """The model card as text. `results` is a file that was read back; without one the card says "not measured".
 
-    `training` is the adapter's marker. Raises DataError if the card does not pass `check_card`.
+    `training` is the adapter's marker, `benchmarks` what published ones gave. Raises DataError if the card does not
+    pass `check_card`.
     """
     run = None if results is None else results.run
     served = None if run is None else run.generated_by
+    measured = [NOT_MEASURED] if results is None else list(_measured(results))
     return card_of_model(
         subject,
         about=f"`{subject.base}`, trained to keep {_named(_taught(results, training))} by preference pairs that it "
         f"wrote, criticised and revised itself (cai-bootstrap {__version__}).",
         tag="principles",
         figures=[] if results is None else list(_eval_results(results)),
-        measured=NOT_MEASURED if results is None else "\n\n".join(_measured(results)),
+        measured="\n\n".join([*measured, *map(benchmark_part, benchmarks)]),
         training=" ".join([f"{trained_on(training)}{served_words(served)}", *_began(training)]),
         limits=LIMITS,
     )

@@ -11,6 +11,8 @@ from cai_bootstrap.config import RunConfig
 from cai_bootstrap.errors import UntrustedResultError
 from cai_bootstrap.inference.models import PreparedModel
 from cai_bootstrap.judging.suite import NAMED_SUITES, Suite, load_suite
+from cai_bootstrap.measuring.benchmarks.checkers import BENCHMARKS
+from cai_bootstrap.measuring.benchmarks.results import BenchmarkResults, read_benchmark
 from cai_bootstrap.measuring.declared import Results
 from cai_bootstrap.measuring.gate import must_meet_demands
 from cai_bootstrap.measuring.origin import foreign
@@ -123,6 +125,16 @@ def measured_principles(workspace: RunFolder, checkpoint: Checkpoint) -> Princip
     results = read_principle_results(path)
     must_be_own(path, results, workspace)
     return PrincipleMeasurement(path, results)
+
+
+def benchmarks_of(workspace: RunFolder, checkpoint: Checkpoint) -> list[BenchmarkResults]:
+    """What published benchmarks gave with this very adapter.
+
+    Raises UntrustedResultError if a file of them cannot be believed.
+    """
+    paths = [workspace.benchmark(name) for name in BENCHMARKS]
+    results = [read_benchmark(path) for path in paths if path.exists()]
+    return [benchmark for benchmark in results if benchmark.adapter == checkpoint.sha256]
 
 
 def principle_baseline(workspace: RunFolder) -> PrincipleResults | None:

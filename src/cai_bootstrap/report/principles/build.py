@@ -5,7 +5,7 @@ from typing import Any
 
 from cai_bootstrap.events import utc_now
 from cai_bootstrap.measuring.principles.declared import PrincipleResults
-from cai_bootstrap.report import plots, training
+from cai_bootstrap.report import benchmarks, plots, training
 from cai_bootstrap.report.money import Plan, Rental
 from cai_bootstrap.report.principles import browse, data, findings, tables
 from cai_bootstrap.report.principles.files import SteeringFiles, load_steering
@@ -36,7 +36,7 @@ def _context(run: SteeringFiles) -> dict[str, Any]:
         "threshold": f"{results.gate.threshold:.0%}" if results is not None else "",
         "rates": _rates(results) if results is not None else None,
         "rates_table": tables.rates_table(results) if results is not None else None,
-        "result_tables": tables.result_tables(results) if results is not None else [],
+        "result_tables": [*(tables.result_tables(results) if results is not None else []), *benchmarks.tables(run)],
         "n_items": len(results.items) if results is not None else 0,
         "arms": _arms(results),
         "funnel": data.funnel(run),
