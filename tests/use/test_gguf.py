@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,11 +12,10 @@ from finished import Finished, make_trained
 from tiny import make_gemma
 
 from cai_bootstrap.files import read_json, sha256_file, write_json
-from cai_bootstrap.inference.engine import Sampling, plain_prompt
 from cai_bootstrap.inference.gguf_vocabulary import sentencepiece_vocabulary
 from cai_bootstrap.inference.models import load_tokenizer
-from cai_bootstrap.inference.plain_chat import PROBES, plain_template
-from cai_bootstrap.inference.transformers_engine import TransformersEngine, load
+from cai_bootstrap.inference.plain_chat import plain_template
+from cai_bootstrap.inference.transformers_engine import load
 from cai_bootstrap.use.hub import _must_be_export
 
 Cai = Callable[..., tuple[int, str, str]]
@@ -128,13 +126,14 @@ def test_the_file_says_how_it_is_computed_and_where_an_answer_ends(
     tokenizer = load_tokenizer(gemma.prepared)
     said = {name: fields[name].contents() for name in fields}
     wanted = {
-        "general.architecture": "gemma3", "general.file_type": 7, "gemma3.block_count": 6, "gemma3.embedding_length": 64,
-        "gemma3.feed_forward_length": 96, "gemma3.context_length": 256, "gemma3.attention.head_count": 2,
-        "gemma3.attention.head_count_kv": 1, "gemma3.attention.key_length": 32, "gemma3.attention.value_length": 32,
-        "gemma3.attention.sliding_window": 8, "gemma3.rope.freq_base": 1e6, "gemma3.rope.freq_base_swa": 1e4,
-        "tokenizer.ggml.model": "llama", "tokenizer.ggml.bos_token_id": 2, "tokenizer.ggml.eos_token_id": 1,
-        "tokenizer.ggml.add_bos_token": True, "tokenizer.ggml.add_eos_token": False,
-        "tokenizer.ggml.add_space_prefix": False, "tokenizer.chat_template": plain_template(tokenizer),
+        "general.architecture": "gemma3", "general.file_type": 7, "gemma3.block_count": 6,
+        "gemma3.embedding_length": 64, "gemma3.feed_forward_length": 96, "gemma3.context_length": 256,
+        "gemma3.attention.head_count": 2, "gemma3.attention.head_count_kv": 1, "gemma3.attention.key_length": 32,
+        "gemma3.attention.value_length": 32, "gemma3.attention.sliding_window": 8, "gemma3.rope.freq_base": 1e6,
+        "gemma3.rope.freq_base_swa": 1e4, "tokenizer.ggml.model": "llama", "tokenizer.ggml.bos_token_id": 2,
+        "tokenizer.ggml.eos_token_id": 1, "tokenizer.ggml.add_bos_token": True,
+        "tokenizer.ggml.add_eos_token": False, "tokenizer.ggml.add_space_prefix": False,
+        "tokenizer.chat_template": plain_template(tokenizer),
     }  # fmt: skip
     assert {name: said.get(name) for name in wanted} == wanted
     assert math.isclose(said["gemma3.attention.layer_norm_rms_epsilon"], 1e-6, rel_tol=1e-6)

@@ -1,4 +1,4 @@
-"""llama.cpp itself answers an exported GGUF file as `cai ask` answers, on the embedded real model. Needs llama-cpp-python."""
+"""llama.cpp itself answers an exported GGUF file as `cai ask` does, on the embedded model. Needs llama-cpp-python."""
 
 import os
 from collections.abc import Callable

@@ -16,6 +16,7 @@ TOKENIZER = "tokenizer.json"
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6  # SentencePiece's types, as GGUF counts them
 SPLIT_OFF = -1000.0  # the score of tokens that are split off before pieces are joined
 SPACE = "▁"
+BYTES = {f"<0x{byte:02X}>" for byte in range(256)}
 _NORMALIZER = {"type": "Replace", "pattern": {"String": " "}, "content": SPACE}
 _NO_SPLIT = {"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious", "invert": False}
 
@@ -41,19 +42,19 @@ def sentencepiece_vocabulary(folder: Path, *, rows: int) -> Vocabulary:
     model = content["model"]
     _must_be_sentencepiece(content, model)
     ids: Mapping[str, int] = model["vocab"]
-    added = {token["content"]: token for token in content.get("added_tokens") or []}
-    unknown = model.get("unk_token")
-    placed = {**{token["content"]: token["id"] for token in added.values()}, **ids}
+    # An added token is split off a text as it was typed, where no space is written as "▁" yet: one of these is a piece
+    # like any other.
+    listed = content.get("added_tokens") or []
+    added = {token["content"]: token for token in listed if token["special"] or SPACE not in token["content"]}
+    placed = {**{token["content"]: token["id"] for token in listed}, **ids}
     if max(placed.values()) >= rows:
         raise ValueError(f"the tokenizer has {max(placed.values()) + 1} tokens, the embedding {rows} rows")
     places = _places(model["merges"], ids, set(added))
     tokens = [f"[PAD{number}]" for number in range(rows)]
     scores, types = [SPLIT_OFF] * rows, [UNUSED] * rows
     for text, number in placed.items():
-        token = added.get(text)
-        # Before llama.cpp looks for what is split off, a text holds spaces as they were typed.
-        tokens[number] = text if token is None or token["special"] else text.replace(SPACE, " ")
-        types[number] = _type(text, token, unknown)
+        tokens[number] = text
+        types[number] = _type(text, added.get(text), model.get("unk_token"))
         if types[number] == NORMAL:
             scores[number] = -float(places.get(text, len(places)))
         elif types[number] == BYTE:
@@ -67,7 +68,7 @@ def _must_be_sentencepiece(content: Mapping[str, Any], model: Mapping[str, Any])
         normalizer = normalizer["normalizers"][0]
     for fits, fault in (
         (model.get("type") == "BPE", "is no byte-pair one"),
-        (model.get("byte_fallback"), "does not fall back to bytes"),
+        (model.get("byte_fallback") and model["vocab"].keys() >= BYTES, "does not fall back to bytes"),
         (not model.get("ignore_merges") and not model.get("dropout"), "does not always follow its merges"),
         (normalizer == _NORMALIZER, f"changes a text otherwise than by writing {SPACE} for each space"),
         (content.get("pre_tokenizer") in (None, _NO_SPLIT), "splits a text before it joins pieces"),
@@ -104,7 +105,7 @@ def _type(text: str, added: Mapping[str, Any] | None, unknown: str | None) -> in
         return CONTROL if added["special"] else USER_DEFINED
     if text == unknown:
         return UNKNOWN
-    return BYTE if len(text) == 6 and text.startswith("<0x") and text.endswith(">") else NORMAL
+    return BYTE if text in BYTES else NORMAL
 
 
 def _adds_bos(processor: Mapping[str, Any] | None) -> bool:

@@ -55,7 +55,10 @@ def plan_gguf(base: Path, tokenizer: Any) -> Plan:
         raise ValueError(f"a model of type {config.model_type!r} is not written; {MODEL_TYPE} is")
     if differences := list(_differences(config)):
         raise ValueError(f"llama.cpp has no number for this: {'; '.join(differences)}")
-    return Plan(config, sentencepiece_vocabulary(base, rows=config.vocab_size), tokenizer)
+    vocabulary = sentencepiece_vocabulary(base, rows=config.vocab_size)
+    if vocabulary.adds_bos and tokenizer("x")["input_ids"][0] != tokenizer.bos_token_id:
+        raise ValueError("the token that the tokenizer puts before a text is not its BOS")
+    return Plan(config, vocabulary, tokenizer)
 
 
 def _differences(config: Any) -> Iterator[str]:
