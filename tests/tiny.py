@@ -70,7 +70,7 @@ def make_gemma(folder: Path, *, seed: int = 0) -> Path:
     torch.manual_seed(seed)
     config = Gemma3TextConfig(
         vocab_size=len(pieces) + 3, hidden_size=64, intermediate_size=96, num_hidden_layers=6, num_attention_heads=2,
-        num_key_value_heads=1, head_dim=32, query_pre_attn_scalar=32, sliding_window=8, max_position_embeddings=256,
+        num_key_value_heads=1, head_dim=256, query_pre_attn_scalar=256, sliding_window=8, max_position_embeddings=256,
         pad_token_id=0, eos_token_id=1, bos_token_id=2, initializer_range=0.2,
     )  # fmt: skip
     model = Gemma3ForCausalLM(config).eval()

@@ -128,8 +128,8 @@ def test_the_file_says_how_it_is_computed_and_where_an_answer_ends(
     wanted = {
         "general.architecture": "gemma3", "general.file_type": 7, "gemma3.block_count": 6,
         "gemma3.embedding_length": 64, "gemma3.feed_forward_length": 96, "gemma3.context_length": 256,
-        "gemma3.attention.head_count": 2, "gemma3.attention.head_count_kv": 1, "gemma3.attention.key_length": 32,
-        "gemma3.attention.value_length": 32, "gemma3.attention.sliding_window": 8, "gemma3.rope.freq_base": 1e6,
+        "gemma3.attention.head_count": 2, "gemma3.attention.head_count_kv": 1, "gemma3.attention.key_length": 256,
+        "gemma3.attention.value_length": 256, "gemma3.attention.sliding_window": 8, "gemma3.rope.freq_base": 1e6,
         "gemma3.rope.freq_base_swa": 1e4, "tokenizer.ggml.model": "llama", "tokenizer.ggml.bos_token_id": 2,
         "tokenizer.ggml.eos_token_id": 1, "tokenizer.ggml.add_bos_token": True,
         "tokenizer.ggml.add_eos_token": False, "tokenizer.ggml.add_space_prefix": False,
@@ -222,7 +222,7 @@ def test_no_file_is_overwritten(cai_gemma: Cai, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"query_pre_attn_scalar": 64}, "query_pre_attn_scalar: 64, not 32"),
+        ({"query_pre_attn_scalar": 64}, "query_pre_attn_scalar: 64, not 256"),
         ({"attention_bias": True}, "attention_bias: True"),
         ({"layer_types": ["full_attention"] * 6}, "layer_types: other than one global layer of 6"),
         ({"model_type": "gemma2"}, "a model of type 'gemma2' is not written"),
