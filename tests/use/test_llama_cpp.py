@@ -1,6 +1,8 @@
-"""llama.cpp itself answers an exported GGUF file as `cai ask` does, on the embedded model. Needs llama-cpp-python."""
+"""llama.cpp's own server answers an exported GGUF file as `cai ask` does, on the embedded model. Needs xllamacpp."""
 
+import json
 import os
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -46,22 +48,40 @@ def expected(trained: Finished) -> list[str]:
 def test_llama_cpp_answers_as_the_trained_model_does(
     cai: Cai, trained: Finished, expected: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stored: str
 ) -> None:
-    llama_cpp = pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed (pip install it)")
+    xllamacpp = pytest.importorskip("xllamacpp", reason="no llama.cpp is installed here (pip install xllamacpp)")
     for name, value in {**trained.environment, "CAI_CACHE_DIR": str(REAL_CACHE)}.items():
         monkeypatch.setenv(name, value)
     code, _, err = cai("export", "--to", str(tmp_path / "out"), "--gguf", stored)
     assert code == 0, err
-    model = llama_cpp.Llama(str(tmp_path / "out" / "model" / "model.gguf"), n_ctx=512, verbose=False)
+    settings = xllamacpp.CommonParams()
+    settings.model.path = str(tmp_path / "out" / "model" / "model.gguf")
+    settings.n_ctx, settings.n_parallel = 512, 1
+    server = xllamacpp.Server(settings)
     tokenizer = load_tokenizer(trained.prepared)
     for text in (*PROBES, *QUESTIONS):
-        assert model.tokenize(text.encode(), add_bos=True, special=True) == tokenizer(text)["input_ids"], text
-    answers = [_asked(model, question) for question in QUESTIONS]
+        tokens = _posted(server, "/tokenize", {"content": text, "add_special": True, "parse_special": True})["tokens"]
+        assert tokens == tokenizer(text)["input_ids"], text
+    turns = [("user", "Hi."), ("assistant", "Hello."), ("user", "What is it?\n\n")]
+    chat = {"messages": [{"role": role, "content": content} for role, content in turns]}
+    assert _posted(server, "/apply-template", chat) == {"prompt": "What is it?\n"}  # BOS is added with the tokens
+    answers = [_asked(server, question) for question in QUESTIONS]
     same = sum(answer == wanted for answer, wanted in zip(answers, expected, strict=True))
     print(f"{stored}: {same} of {len(QUESTIONS)} answers are the same text")
     assert len(set(answers)) > len(QUESTIONS) // 2
     assert same >= SAME[stored]
 
 
-def _asked(model: Any, question: str) -> str:
+def _asked(server: Any, question: str) -> str:
+    """Asked by a message: the chat template in the file renders it."""
     greedy = {"temperature": 0, "repeat_penalty": 1, "max_tokens": TOKENS}
-    return str(model.create_completion(plain_prompt(question), **greedy)["choices"][0]["text"])
+    chat = {"messages": [{"role": "user", "content": question}], **greedy}
+    return str(_posted(server, "/v1/chat/completions", chat)["choices"][0]["message"]["content"])
+
+
+def _posted(server: Any, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    request = urllib.request.Request(
+        server.listening_address + path, json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=300) as answer:
+        content: dict[str, Any] = json.load(answer)
+    return content

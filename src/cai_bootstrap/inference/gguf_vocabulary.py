@@ -112,7 +112,7 @@ def _adds_bos(processor: Mapping[str, Any] | None) -> bool:
     """Whether one token stands before each text. Raises ValueError for any other addition."""
     if processor is None:
         return False
-    kinds = [next(iter(part)) for part in processor.get("single", [])]
+    kinds: list[str] = [next(iter(part)) for part in processor.get("single", [])]
     if processor.get("type") != "TemplateProcessing" or kinds not in (["SpecialToken", "Sequence"], ["Sequence"]):
         raise ValueError("the tokenizer puts other tokens around a text than one before it")
     return kinds[0] == "SpecialToken"

@@ -58,7 +58,10 @@ _BY_MODELFILE = (
     "does so in Ollama: it shows the last user message and nothing else, and refuses a system message and a "
     "conversation whose last message is not the user's."
 )
-_IN_FILE = "The file's own chat template does the same for llama.cpp's server and llama-cpp-python."
+_IN_FILE = (
+    "The file's own chat template shows the same in llama.cpp's server, which refuses nothing: a system message or an "
+    "answer that was begun would reach the model, and it was taught neither."
+)
 
 
 def how_to_use(kind: Kind, *, base: str, name: str, templated: bool, tokens: int) -> list[str]:

@@ -196,7 +196,7 @@ def _write_weights(
 ) -> str | None:
     """Write the weights; returns the stored type of a merged model, None for an adapter. What a GGUF file is made of
     is written in 32 bits, so that it is rounded once."""
-    stored = None
+    stored: str | None = None
     if job is not None:
         save_merged(prepared, checkpoint.path, folder, precision="fp32")
         stored = job.wanted.stored
