@@ -4,6 +4,7 @@ import json
 import os
 import urllib.request
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from cai_bootstrap.inference.transformers_engine import TransformersEngine, load
 Cai = Callable[..., tuple[int, str, str]]
 REAL_CACHE = Path(os.environ.get("CAI_CACHE_DIR") or Path.home() / ".cache" / "cai-bootstrap")
 TOKENS = 24
+AT_ONCE = 5
 TOPICS = ("a kite", "the moon", "bread", "a bicycle", "winter", "an owl", "a bridge", "tea", "a violin", "the sea")
 WORDINGS = (
     "What is {}?", "Name three things that go with {}.", "Write one sentence about {}.", "Describe {} in five words.",
@@ -39,7 +41,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Finished:
 @pytest.fixture(scope="module")
 def expected(trained: Finished) -> list[str]:
     loaded = load(trained.prepared, precision="fp32", adapter=trained.checkpoint.path)
-    engine = TransformersEngine(loaded, trained.prepared, precision="fp32", batch_size=10)
+    engine = TransformersEngine(loaded, trained.prepared, precision="fp32", batch_size=25)
     return [answer.text for answer in engine.stream([plain_prompt(text) for text in QUESTIONS], Sampling(TOKENS))]
 
 
@@ -55,7 +57,7 @@ def test_llama_cpp_answers_as_the_trained_model_does(
     assert code == 0, err
     settings = xllamacpp.CommonParams()
     settings.model.path = str(tmp_path / "out" / "model" / "model.gguf")
-    settings.n_ctx, settings.n_parallel = 512, 1
+    settings.n_ctx, settings.n_parallel = 256 * AT_ONCE, AT_ONCE
     server = xllamacpp.Server(settings)
     tokenizer = load_tokenizer(trained.prepared)
     for text in (*PROBES, *QUESTIONS):
@@ -64,7 +66,8 @@ def test_llama_cpp_answers_as_the_trained_model_does(
     turns = [("user", "Hi."), ("assistant", "Hello."), ("user", "What is it?\n\n")]
     chat = {"messages": [{"role": role, "content": content} for role, content in turns]}
     assert _posted(server, "/apply-template", chat) == {"prompt": "What is it?\n"}  # BOS is added with the tokens
-    answers = [_asked(server, question) for question in QUESTIONS]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        answers = list(pool.map(lambda question: _asked(server, question), QUESTIONS))
     same = sum(answer == wanted for answer, wanted in zip(answers, expected, strict=True))
     print(f"{stored}: {same} of {len(QUESTIONS)} answers are the same text")
     assert len(set(answers)) > len(QUESTIONS) // 2
