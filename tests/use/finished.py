@@ -1,7 +1,7 @@
 """A finished run with a tiny model, made in seconds: an adapter of random weights, measured by the real steps."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tiny import make_model, make_suite
@@ -34,7 +34,17 @@ class Finished:
 
 def make_finished(folder: Path) -> Finished:
     """Baseline, adapter and evaluation under `folder`; needs CAI_CACHE_DIR to point away from the user's cache."""
-    model = make_model(folder / "model")
+    trained = make_trained(folder, make_model(folder / "model"))
+    context = _context(trained.config, trained.workspace)
+    baseline.run(context, baseline.identity(context))
+    named = replace(context, config=trained.config.model_copy(update={"adapter": trained.checkpoint.path}))
+    evaluate.run(named, evaluate.identity(named))
+    return trained
+
+
+def make_trained(folder: Path, model: Path | str, *, alpha: int = 64) -> Finished:
+    """An adapter of a model in a run under `folder`, and its pairs, with nothing measured. `alpha`: how strongly its
+    random weights change the model."""
     environment = {
         "CAI_MODEL": str(model),
         "CAI_BASE_DIR": str(folder / "base"),
@@ -47,15 +57,14 @@ def make_finished(folder: Path) -> Finished:
     workspace = RunFolder.at(folder / "base").create()
     prepared = prepare(str(model), say=lambda _: None)
     _write_data(workspace)
-    progress = Progress(EventLog(workspace.logs / "made.jsonl", "made"), "made")
-    context = StepContext(config, workspace, progress, lambda: False, "made")
-    checkpoint = _make_adapter(workspace.checkpoints / "made", context, prepared)
-    baseline.run(context, baseline.identity(context))
-    named = StepContext(
-        config.model_copy(update={"adapter": checkpoint.path}), workspace, progress, lambda: False, "made"
-    )
-    evaluate.run(named, evaluate.identity(named))
+    context = _context(config, workspace)
+    checkpoint = _make_adapter(workspace.checkpoints / "made", context, prepared, alpha)
     return Finished(config, workspace, prepared, checkpoint, environment)
+
+
+def _context(config: RunConfig, workspace: RunFolder) -> StepContext:
+    progress = Progress(EventLog(workspace.logs / "made.jsonl", "made"), "made")
+    return StepContext(config, workspace, progress, lambda: False, "made")
 
 
 def _write_data(workspace: RunFolder) -> None:
@@ -80,14 +89,14 @@ def _write_data(workspace: RunFolder) -> None:
     )
 
 
-def _make_adapter(folder: Path, context: StepContext, prepared: PreparedModel) -> Checkpoint:
+def _make_adapter(folder: Path, context: StepContext, prepared: PreparedModel, alpha: int) -> Checkpoint:
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
     torch.manual_seed(1)
     settings = LoraConfig(
-        r=4, lora_alpha=64, target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM"
+        r=4, lora_alpha=alpha, target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM"
     )
     model = get_peft_model(AutoModelForCausalLM.from_pretrained(prepared.path), settings)
     model.save_pretrained(folder)

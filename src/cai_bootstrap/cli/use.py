@@ -15,6 +15,7 @@ from cai_bootstrap.printable import visible
 
 if TYPE_CHECKING:
     from cai_bootstrap.config import RunConfig
+    from cai_bootstrap.inference.gguf_writing import Stored
     from cai_bootstrap.run.folder import RunFolder
     from cai_bootstrap.use.ask import Asker, Reply
     from cai_bootstrap.use.known import Known
@@ -74,23 +75,50 @@ def chat(sides: tuple[str, ...], settings: Settings) -> None:
 @click.option("--to", "target", type=click.Path(path_type=Path), required=True, help="A new folder.")
 @click.option("--merge", is_flag=True, help="Add the adapter into the base's weights, so that PEFT is not needed.")
 @click.option(
+    "--gguf",
+    type=click.Choice(["f16", "q8_0"]),
+    default=None,
+    help="Instead: the merged model as one GGUF file, with a Modelfile for Ollama.",
+)
+@click.option(
+    "--converter",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="With --gguf: llama.cpp's convert_hf_to_gguf.py, for models that are not Gemma 3.",
+)
+@click.option(
     "--licence", "--license", "license_id", default=None, help="The base model's licence, as the hub's id for it."
 )
 @configured_by("--model", "--stage", "--adapter", "--precision", "--suite")
 @json_option
-def export(target: Path, merge: bool, license_id: str | None, settings: Settings, as_json: bool) -> None:
+def export(
+    target: Path,
+    merge: bool,
+    gguf: "Stored | None",
+    converter: Path | None,
+    license_id: str | None,
+    settings: Settings,
+    as_json: bool,
+) -> None:
     """Write the trained model with its tokenizer and card, and the pairs with theirs.
 
     The tokenizer's chat template shows the model the last user message as `cai ask` does.
     The cards' figures come from the newest evaluation of this very adapter, scored again; a file that is not true is
     refused with exit code 4.
     """
+    from cai_bootstrap.errors import UsageError
     from cai_bootstrap.inference.models import prepare
     from cai_bootstrap.use.export import export as write_export
+    from cai_bootstrap.use.gguf import Wanted
 
+    if converter is not None and gguf is None:
+        raise UsageError("--converter: it writes GGUF files; say which with --gguf f16 or --gguf q8_0")
     config, workspace = _of_the_run(settings)
     prepared = prepare(config.model, revision=config.revision, say=_aside)
-    exported = write_export(config, workspace, prepared, target.absolute(), merge=merge, license=license_id, say=_aside)
+    wanted = None if gguf is None else Wanted(gguf, converter)
+    exported = write_export(
+        config, workspace, prepared, target.absolute(), merge=merge, gguf=wanted, license=license_id, say=_aside
+    )
     if as_json:
         print_json(asdict(exported))
         return

@@ -25,6 +25,7 @@ from cai_bootstrap.records import TASK_TYPES
 from cai_bootstrap.run.counts import GenerationSummary, ImportedPairs, judges_of, own_labels
 from cai_bootstrap.run.markers import SuccessMarker
 from cai_bootstrap.servers import ServedModel
+from cai_bootstrap.use.card_usage import Kind, how_to_use
 
 GEMMA_NOTICE = "Gemma is provided under and subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms"
 LANGUAGE = re.compile(r"[a-z]{2,3}")
@@ -43,46 +44,7 @@ LIMITS = """\
   got wrong about the world it still gets wrong.
 - The figures hold for the weights, the precision and the library versions named above, and for no others.
 """
-
-
-_EXAMPLE = """\
-from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
-
-folder = "."  # where this card lies
-base = AutoModelForCausalLM.from_pretrained("{base}")
-base.generation_config = GenerationConfig.from_pretrained(folder)
-model = PeftModel.from_pretrained(base, folder)
-"""
-_EXAMPLE_MERGED = """\
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
-folder = "."  # where this card lies
-model = AutoModelForCausalLM.from_pretrained(folder)
-"""
-_EXAMPLE_ASK = """\
-tokenizer = AutoTokenizer.from_pretrained(folder)
-{prompt}
-answer = model.generate(**prompt)[0, prompt["input_ids"].shape[1] :]
-print(tokenizer.decode(answer, skip_special_tokens=True))
-"""
-_CHAT_PROMPT = """\
-messages = [{"role": "user", "content": "Name three colours."}]
-prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True, return_tensors="pt")"""
-_PLAIN_PROMPT = 'prompt = tokenizer("Name three colours.\\n", return_tensors="pt")'
-_PLAINLY = (
-    "Ask plainly: the instruction, a line break, greedy decoding, until EOS. If a tokenizer has a BOS token, it must "
-    "be added, as this one does by itself. `generation_config.json` says where an answer ends."
-)
-_BY_TEMPLATE = (
-    "The chat template renders the last user message so, and nothing else: earlier turns of a conversation are not "
-    "shown, because the model was trained on single turns. A system message, tools, and a conversation whose last "
-    "message is not the user's are refused."
-)
-_NO_TEMPLATE = (
-    "There is no chat template: with this tokenizer none gives the same tokens. A program that chats asks this model "
-    "wrongly."
-)
+LIBRARIES: dict[Kind, str] = {"adapter": "peft", "merged": "transformers", "gguf": "gguf"}
 # The hub's values are adapter, finetune, merge (of several models) and quantized.
 RELATIONS = ("adapter", "finetune", "merge", "quantized")
 
@@ -102,7 +64,8 @@ class Terms:
 class Subject:
     """What a card is about. `base` is a hub id or a plain name; `hub_id` is set only if it is one.
 
-    `templated`: a chat template that asks it plainly lies beside the weights.
+    `merged`: how the numbers of a merged model are stored, with `gguf` in one GGUF file. `templated`: a chat template
+    that asks it plainly lies beside the weights, or in that file. `tokens`: how long an answer may be.
     """
 
     name: str
@@ -112,6 +75,14 @@ class Subject:
     weights_note: str
     terms: Terms
     templated: bool
+    gguf: bool = False
+    tokens: int = 48
+
+    @property
+    def kind(self) -> Kind:
+        if self.merged is None:
+            return "adapter"
+        return "gguf" if self.gguf else "merged"
 
 
 def terms_of(base: str, license: str | None) -> Terms:
@@ -196,19 +167,19 @@ def card_of_model(
         license_name=subject.terms.name,
         license_link=subject.terms.link,
         language="en",
-        library_name="transformers" if subject.merged else "peft",
+        library_name=LIBRARIES[subject.kind],
         pipeline_tag="text-generation",
-        tags=["cai-bootstrap", tag, "constitutional-ai", "rlaif", "dpo", "lora", "trl"],
+        tags=["cai-bootstrap", tag, "constitutional-ai", "rlaif", "dpo", "lora", "trl", *(["gguf"] * subject.gguf)],
         model_name=subject.name,
         eval_results=list(figures) or None,
     )
-    merged = f"Adapter merged into the base, stored as {subject.merged}." if subject.merged else "A LoRA adapter."
     parts = [
         f"# {subject.name}",
-        f"{about} {merged}",
+        f"{about} {_weights(subject)}",
         "## How to use it",
-        f"```python\n{_example(subject)}```",
-        f"{_PLAINLY} {_BY_TEMPLATE if subject.templated else _NO_TEMPLATE}",
+        *how_to_use(
+            subject.kind, base=subject.base, name=subject.name, templated=subject.templated, tokens=subject.tokens
+        ),
         subject.weights_note,
         "## Measured",
         measured,
@@ -231,9 +202,15 @@ def _relation(subject: Subject) -> str | None:
     return "finetune" if subject.merged else "adapter"
 
 
-def _example(subject: Subject) -> str:
-    loaded = _EXAMPLE_MERGED if subject.merged else _EXAMPLE.format(base=subject.base)
-    return loaded + _EXAMPLE_ASK.replace("{prompt}", _CHAT_PROMPT if subject.templated else _PLAIN_PROMPT)
+def _weights(subject: Subject) -> str:
+    if subject.merged is None:
+        return "A LoRA adapter."
+    if not subject.gguf:
+        return f"Adapter merged into the base, stored as {subject.merged}."
+    return (
+        f"Adapter merged into the base, stored as {subject.merged} in one GGUF file. The figures below were measured "
+        "with the adapter on its base; this file itself was not measured."
+    )
 
 
 def trained_on(training: SuccessMarker) -> str:

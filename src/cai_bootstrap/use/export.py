@@ -1,10 +1,11 @@
-"""Take a trained model elsewhere: adapter or merged weights, a tokenizer that asks it rightly, pairs, and cards."""
+"""Take a trained model elsewhere: adapter, merged weights or a GGUF file, what asks it rightly, pairs, and cards."""
 
 import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cai_bootstrap import __version__
 from cai_bootstrap.config import RunConfig
@@ -22,6 +23,8 @@ from cai_bootstrap.run.folder import CONSTITUTION, DataFolder, RunFolder, Stage
 from cai_bootstrap.run.markers import DATA_REMEDY, check_outputs
 from cai_bootstrap.training.checkpoints import ADAPTER_FILES, Checkpoint
 from cai_bootstrap.use.cards import Subject, dataset_card, model_card, terms_of
+from cai_bootstrap.use.gguf import Job, Wanted, plan_file, write_file
+from cai_bootstrap.use.ollama import MODELFILE
 from cai_bootstrap.use.principle_cards import principle_card, principle_dataset_card
 from cai_bootstrap.use.trained import (
     Measurement,
@@ -56,14 +59,18 @@ def export(
     target: Path,
     *,
     merge: bool,
+    gguf: Wanted | None = None,
     license: str | None = None,
     say: Callable[[str], None],
 ) -> Exported:
     """Write `target/model` and, if the pairs that trained it are there, `target/dataset`.
 
-    The folder appears whole or not at all. Raises UsageError if it exists already or nothing was trained, and
+    `merge`: base and adapter added up; `gguf`: the same as one GGUF file. The folder appears whole or not at all.
+    Raises UsageError if it exists already, nothing was trained, or this model cannot be written as GGUF, and
     UntrustedResultError if the adapter or its newest evaluation cannot be believed.
     """
+    if merge and gguf is not None:
+        raise UsageError("--gguf writes the merged model in a form of its own; leave out --merge, or export twice")
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UsageError(f"{target}: is there already and not empty; give a new folder with --to")
     checkpoint = chosen_adapter(config, workspace, prepared)
@@ -79,18 +86,26 @@ def export(
     rounds = _rounds(workspace, checkpoint)
     for number in range(1, len(rounds) + 1):
         check_outputs(workspace, "generate", DATA_REMEDY, number=number)
+    tokenizer = load_tokenizer(prepared)
+    job = None if gguf is None else plan_file(prepared, tokenizer, gguf, target)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as scratch:
         whole = Path(scratch) / "export"
         model = whole / "model"
         model.mkdir(parents=True)
-        stored = _write_weights(config, prepared, checkpoint, model, merge)
-        templated = _write_tokenizer(prepared, model, _tokens_measured(config, measurement))
+        weights = model
+        if job is not None:
+            weights = Path(scratch) / "merged"
+            weights.mkdir()
+        stored = _write_weights(config, prepared, checkpoint, weights, merge=merge, job=job)
+        tokens = _tokens_measured(config, measurement)
+        templated = _write_tokenizer(prepared, tokenizer, weights, tokens)
         if not templated:
             say(f"no chat template is written: with {prepared.name}'s tokenizer none gives the plain prompt's tokens")
-        subject = _subject(prepared, workspace.stage, stored, license, templated=templated)
+        subject = _subject(prepared, workspace.stage, stored, license, templated=templated, job=job, tokens=tokens)
+        written = None if job is None else write_file(job, tokenizer, weights, model, name=subject.name)
         _write_model_card(config, workspace, subject, checkpoint, measurement, model)
-        write_json(model / RECORD, _record(prepared, subject, checkpoint, measurement, model, merge))
+        write_json(model / RECORD, _record(prepared, subject, checkpoint, measurement, model, written))
         if rounds:
             _write_dataset(rounds, workspace.stage, subject, checkpoint, whole / "dataset")
         if target.exists():
@@ -148,15 +163,16 @@ def _record(
     checkpoint: Checkpoint,
     measurement: Measured | None,
     folder: Path,
-    merge: bool,
+    gguf: dict[str, object] | None,
 ) -> dict[str, object]:
     """Which base, which training and which evaluation the exported weights come from, and how they are asked, by
-    hashes."""
+    hashes. `gguf`: how the GGUF file was written."""
     path = None if measurement is None else measurement.path
-    asked = {file: sha256_file(folder / file) for file in (TEMPLATE_FILE, GENERATION_FILE) if (folder / file).exists()}
+    files = (TEMPLATE_FILE, GENERATION_FILE, MODELFILE)
+    asked = {file: sha256_file(folder / file) for file in files if (folder / file).exists()}
     return {
         "cai_bootstrap": __version__,
-        "kind": "merged" if merge else "adapter",
+        "kind": subject.kind,
         "adapter_sha256": checkpoint.sha256,
         "training_fingerprint": checkpoint.fingerprint,
         **_of_constitution(checkpoint),
@@ -165,6 +181,7 @@ def _record(
         "results": None if path is None else {"file": path.name, "sha256": sha256_file(path)},
         "pairs_sha256": checkpoint.marker.pairs_sha256,
         "asked_by": asked,
+        **({} if gguf is None else {"gguf": gguf}),
     }
 
 
@@ -178,11 +195,15 @@ def _of_constitution(checkpoint: Checkpoint) -> dict[str, object]:
 
 
 def _write_weights(
-    config: RunConfig, prepared: PreparedModel, checkpoint: Checkpoint, folder: Path, merge: bool
+    config: RunConfig, prepared: PreparedModel, checkpoint: Checkpoint, folder: Path, *, merge: bool, job: Job | None
 ) -> str | None:
-    """Write the weights; returns the stored type of a merged model, None for an adapter."""
-    stored = None
-    if merge:
+    """Write the weights; returns the stored type of a merged model, None for an adapter. What a GGUF file is made of
+    is written in 32 bits, so that it is rounded once."""
+    stored: str | None = None
+    if job is not None:
+        save_merged(prepared, checkpoint.path, folder, precision="fp32")
+        stored = job.wanted.stored
+    elif merge:
         stored = save_merged(prepared, checkpoint.path, folder, precision=config.evaluation_precision)
     else:
         settings, weights = ADAPTER_FILES
@@ -193,7 +214,7 @@ def _write_weights(
     return stored
 
 
-def _write_tokenizer(prepared: PreparedModel, folder: Path, max_new_tokens: int) -> bool:
+def _write_tokenizer(prepared: PreparedModel, tokenizer: Any, folder: Path, max_new_tokens: int) -> bool:
     """Write the base's tokenizer, with how the model is asked: chat template and generation settings.
 
     A template of the base's own is left out: the model was not trained with it. Returns whether there is one now.
@@ -204,7 +225,6 @@ def _write_tokenizer(prepared: PreparedModel, folder: Path, max_new_tokens: int)
     settings = folder / TOKENIZER_CONFIG
     if settings.exists() and "chat_template" in (known := read_json(settings, foreign=True)):
         write_json(settings, {name: value for name, value in known.items() if name != "chat_template"})
-    tokenizer = load_tokenizer(prepared)
     generation = generation_settings(prepared.path, tokenizer, max_new_tokens=max_new_tokens)
     write_json(folder / GENERATION_FILE, generation)
     template = plain_template(tokenizer)
@@ -268,7 +288,14 @@ def public_name(prepared: PreparedModel) -> str:
 
 
 def _subject(
-    prepared: PreparedModel, stage: Stage, stored: str | None, license: str | None, *, templated: bool
+    prepared: PreparedModel,
+    stage: Stage,
+    stored: str | None,
+    license: str | None,
+    *,
+    templated: bool,
+    job: Job | None,
+    tokens: int,
 ) -> Subject:
     name = public_name(prepared)
     note = f"The base weights' sha256 is `{prepared.weights_sha256}`."
@@ -280,7 +307,9 @@ def _subject(
     hub_id = name if prepared.name == EMBEDDED or "/" in name else None
     short = name.rsplit("/", 1)[-1]
     terms = terms_of(f"{name} {_model_type(prepared)}", license)
-    return Subject(f"{short}-cai-{stage.folder}", name, hub_id, stored, note, terms, templated)
+    return Subject(
+        f"{short}-cai-{stage.folder}", name, hub_id, stored, note, terms, templated, gguf=job is not None, tokens=tokens
+    )
 
 
 def _model_type(prepared: PreparedModel) -> str:
