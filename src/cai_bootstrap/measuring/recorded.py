@@ -95,9 +95,9 @@ def _way(factors: Factors, results: Results | PrincipleResults) -> tuple[str, tu
     if factors.stop_rule == EOS_RULE:
         asked = ASKED.get(factors.rendering)
         return None if asked is None else (asked("{instruction}"), ())
-    rival = results.rival
-    if isinstance(results, PrincipleResults) or rival is None:
+    if isinstance(results, PrincipleResults) or results.rival is None:
         return None
+    rival = results.rival
     for rendering in GRID:
         alike = (rendering.name, rendering.template) == (rival.rendering, rival.template) and not rendering.shots
         if alike and not rival.shots and factors.rendering == rendering.name:

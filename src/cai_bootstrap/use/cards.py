@@ -117,8 +117,7 @@ def model_card(
     """The model card as text. `results` is a file that was read back; without one the card says "not measured".
 
     `training` is the adapter's marker, `split` that of the measured items, `benchmarks` what published ones gave,
-    `verified` what to say of verifications.
-    Raises DataError if the card does not pass `check_card`.
+    `verified` what to say of verifications. Raises DataError if the card does not pass `check_card`.
     """
     run = None if results is None else results.run
     served = None if run is None else run.generated_by

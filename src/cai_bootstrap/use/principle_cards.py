@@ -57,8 +57,7 @@ def principle_card(
     """The model card as text. `results` is a file that was read back; without one the card says "not measured".
 
     `training` is the adapter's marker, `benchmarks` what published ones gave, `verified` what to say of verifications.
-    Raises DataError if the card does not
-    pass `check_card`.
+    Raises DataError if the card does not pass `check_card`.
     """
     run = None if results is None else results.run
     served = None if run is None else run.generated_by

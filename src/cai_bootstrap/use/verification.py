@@ -19,9 +19,9 @@ from cai_bootstrap.measuring.verifications import Outcome, Verification, record_
 from cai_bootstrap.run.folder import RunFolder
 from cai_bootstrap.training.checkpoints import Checkpoint, read_success
 
-# How far (logits) a token may lie below the likeliest one, by precision (docs/METHOD.md, "Verification"). The
-# largest seen in honest files was 0.75 in bf16 (H200 and CPU, verified on a CPU) and 0.0 in fp32 on a CPU.
-TOLERANCES = {"fp32": 0.01, "bf16": 1.5}
+# How far (logits) a token may lie below the likeliest one, by precision. What was measured: docs/METHOD.md,
+# "Verification with the model".
+TOLERANCES = {"fp32": 0.01, "bf16": 1.0}
 ROUNDINGS = 4  # a model whose own scores move more than another's gets this many times as much
 PROBED = 4  # texts by which that is measured
 ENGINES = ("transformers", "vllm")
