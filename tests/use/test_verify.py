@@ -4,17 +4,24 @@ import json
 import random
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import principled
 import pytest
 from finished import Finished
 from tiny import make_model
 
+from cai_bootstrap.inference.engine import Sampling, plain_prompt
+from cai_bootstrap.inference.transformers_engine import TransformersEngine, load
 from cai_bootstrap.judging.suite import load_suite
-from cai_bootstrap.measuring.assess import measured_side
+from cai_bootstrap.measuring.assess import measured_side, plain_factors
 from cai_bootstrap.measuring.conditions import Conditions
+from cai_bootstrap.measuring.declared import RunAdapter
 from cai_bootstrap.measuring.ledger import openings
+from cai_bootstrap.measuring.principles.declared import ConstitutionRun
+from cai_bootstrap.measuring.principles.results import Asked, build_principle_results, write_principle_results
 from cai_bootstrap.measuring.results import Measured, Output, build_results, read_results, write_results
 from cai_bootstrap.use.verification import chance
 
@@ -66,7 +73,7 @@ def _verify(cai: Cai, finished: Finished, path: Path, *more: str) -> tuple[int, 
     return cai("verify", str(path), "--suite", _suite(finished), *base, *more)
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 def test_an_honest_file_is_never_accused(cai: Cai, finished: Finished, seed: int) -> None:
     code, out, err = _verify(cai, finished, finished.results_file, "--items", "5", "--seed", str(seed), "--json")
     assert code == 0, err
@@ -90,7 +97,7 @@ FORGERIES: dict[str, Forge] = {
 def test_every_changed_answer_is_found_where_its_item_is_drawn(
     cai: Cai, finished: Finished, tmp_path: Path, forgery: str
 ) -> None:
-    for id, output in list(_trained(finished).items())[:3]:
+    for id, output in list(_trained(finished).items())[:2]:
         changed = FORGERIES[forgery](output)
         path = _rebuilt(finished, tmp_path / "forged.json", change={id: changed})
         code, _, err = _verify(cai, finished, path, "--seed", "1", "--json")
@@ -193,3 +200,51 @@ def test_a_verification_stands_in_the_ledger_the_report_and_the_card(
     assert "4711" in page
     assert "never verified here" not in page
     assert "drawn with seed 4711" in card
+
+
+def test_a_file_of_the_constitution_stage_is_verified_arm_by_arm(cai: Cai, finished: Finished, tmp_path: Path) -> None:
+    over = principled.prompts(test=12, unseen=0, pairs=4)
+    prepared, checkpoint = finished.prepared, finished.checkpoint
+    engine = TransformersEngine(
+        load(prepared, precision="fp32", adapter=checkpoint.path), prepared, precision="fp32", batch_size=4
+    )
+    prompts = [plain_prompt(prompt.text) for prompt in over]
+
+    def answers() -> dict[str, Output]:
+        written = engine.stream(prompts, Sampling(12, pinned=True))
+        return {p.id: Output(one.text, one.finished) for p, one in zip(over, written, strict=True)}
+
+    with engine.without_adapter():
+        base = Measured(answers(), plain_factors("tiny", None))
+    trained = Measured(answers(), plain_factors("tiny", checkpoint.sha256))
+    asked = replace(principled.asked_of(over, control=None), base=base, trained=trained)
+    declared = principled.conditions(
+        over,
+        base_weights_sha256=prepared.weights_sha256,
+        tokenizer_sha256=prepared.tokenizer_sha256,
+        max_new_tokens=12,
+    )
+
+    def written(name: str, arms: Asked) -> str:
+        results = build_principle_results(
+            constitution=principled.constitution(),
+            prompts=over,
+            conditions=declared,
+            asked=arms,
+            judges=principled.judges(),
+            run=ConstitutionRun(adapter=RunAdapter(sha256=checkpoint.sha256)),
+        )
+        write_principle_results(tmp_path / name, results)
+        return str(tmp_path / name)
+
+    more = ("--items", "99", "--adapter", str(checkpoint.path), "--model", str(prepared.path))
+    code, out, err = cai("verify", written("honest.json", asked), *more, "--json")
+    assert code == 0, err
+    sides = json.loads(out)["sides"]
+    assert sides["base"]["texts"] == sides["trained"]["texts"] == len(over)
+    assert "worked examples" in sides["rival"]["why_not"]
+    changed = {**trained.outputs, over[0].id: Output("Thanks for asking.", finished=True)}
+    forged = written("forged.json", replace(asked, trained=replace(trained, outputs=changed)))
+    code, _, err = cai("verify", forged, *more)
+    assert code == 4
+    assert f"trained: {over[0].id}: " in err

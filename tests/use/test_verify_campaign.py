@@ -1,4 +1,4 @@
-"""`cai verify` on twenty honest files and twenty with one changed answer in ten, of five models and four batch sizes."""
+"""Twenty honest files and twenty with one changed answer in ten, of five models and four batch sizes, are verified."""
 
 import json
 import random
