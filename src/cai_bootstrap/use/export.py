@@ -153,9 +153,7 @@ def _write_model_card(
     else:
         assert not isinstance(results, PrincipleResults)
         split = _split(config, results)
-        card = model_card(
-            subject, results, checkpoint.marker, split=split, benchmarks=benchmarks, verified=verified
-        )
+        card = model_card(subject, results, checkpoint.marker, split=split, benchmarks=benchmarks, verified=verified)
     write_atomic(folder / "README.md", card)
     if subject.terms.notice is not None:
         write_atomic(folder / "NOTICE", f"{subject.terms.notice}\n\nThe weights were changed by training.\n")
