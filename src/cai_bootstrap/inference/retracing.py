@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from cai_bootstrap.errors import DeviceMemoryError, EngineError
+from cai_bootstrap.inference.memory import is_out_of_memory, release_memory
 from cai_bootstrap.inference.models import PreparedModel
 from cai_bootstrap.inference.tokens import Tokens
 from cai_bootstrap.inference.transformers_engine import load
@@ -92,15 +94,27 @@ class Retracer:
     def retrace(
         self, texts: Sequence[Recorded], tolerance: float, heard: Callable[[int], None] = lambda _: None
     ) -> list[Retraced]:
-        """Judge each text, in order; `heard` is told how many are decided. Raises EngineError on chat markers."""
+        """Judge each text, in order; `heard` is told after each batch how many are decided.
+
+        Raises EngineError on chat markers, or if the model fails.
+        """
         prompts = self._tokens.encode([text.prompt for text in texts])
         searches = [_Search(text, prompt) for text, prompt in zip(texts, prompts, strict=True)]
         while going := [search for search in searches if search.result is None]:
             # Those of like length together: what fills the others up is computed too.
             going.sort(key=lambda search: len(search.prompt) + len(search.recorded.text))
-            for start in range(0, len(going), self._batch_size):
-                self._advance(going[start : start + self._batch_size], tolerance)
-            heard(sum(search.result is not None for search in searches))
+            start = 0
+            while start < len(going):
+                part = going[start : start + self._batch_size]
+                try:
+                    self._advance(part, tolerance)
+                except Exception as error:
+                    if not is_out_of_memory(error):
+                        raise EngineError(f"the model failed: {type(error).__name__}: {error}") from error
+                    self._reduce(error)
+                    continue
+                start += len(part)
+                heard(sum(search.result is not None for search in searches))
         return [search.result for search in searches if search.result is not None]
 
     def rounding(self, texts: Sequence[Recorded]) -> float:
@@ -119,12 +133,13 @@ class Retracer:
 
     def _advance(self, searches: Sequence[_Search], tolerance: float) -> None:
         """Continue each search's likeliest head by one pass of the model."""
-        heads = [heapq.heappop(search.heads) for search in searches]
+        heads = [search.heads[0] for search in searches]
         guesses = [self._guess(search.recorded, ids) for search, (_, _, ids) in zip(searches, heads, strict=True)]
         sequences = [s.prompt + ids + g for s, (_, _, ids), g in zip(searches, heads, guesses, strict=True)]
         logits = self._logits(sequences, max(map(len, guesses)) + 1)
         for search, (distance, _, ids), guess, scores in zip(searches, heads, guesses, logits, strict=True):
             rows = scores[-(len(guess) + 1) :]
+            heapq.heappop(search.heads)
             search.passes += 1
             self._follow(search, ids, distance, guess, rows, tolerance)
             if search.result is not None:
@@ -133,6 +148,13 @@ class Retracer:
                 search.result = Retraced("undecided", search.furthest[1], max(0, search.furthest[0]))
             elif not search.heads:
                 search.result = Retraced("contradicted", search.furthest[1], max(0, search.furthest[0]))
+
+    def _reduce(self, error: Exception) -> None:
+        """Make room after running out of memory: half the batch."""
+        if self._batch_size == 1:
+            raise DeviceMemoryError("the device has not enough memory for one answer") from error
+        self._batch_size //= 2
+        release_memory()
 
     def _follow(
         self, search: _Search, head: list[int], distance: float, guess: list[int], scores: Any, tolerance: float

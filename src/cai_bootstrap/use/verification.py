@@ -132,11 +132,12 @@ def verify(
             side = file.sides[name]
             texts = [side.texts[id] for id in drawn]
             say(f"{name}: {len(texts)} answers are shown to the model")
+            heard = _counter(name, len(texts), say)
             if side.adapter is None:
                 with retracer.without_adapter():
-                    reports[name], used = _shown(retracer, drawn, texts, tolerance)
+                    reports[name], used = _shown(retracer, drawn, texts, tolerance, heard)
             else:
-                reports[name], used = _shown(retracer, drawn, texts, tolerance)
+                reports[name], used = _shown(retracer, drawn, texts, tolerance, heard)
             tolerance = max(tolerance, used)
         del retracer
     ordered = {name: reports[name] for name in (*file.sides, *file.left_out)}
@@ -236,12 +237,17 @@ def _open(file: RecordedFile, prepared: PreparedModel, adapter: Path | None, thr
         raise _cannot(file, f"the model cannot be loaded in {conditions.precision} here: {error}") from error
 
 
+def _counter(name: str, count: int, say: Say) -> Callable[[int], None]:
+    """Says how many of a side's answers are decided."""
+    return lambda decided: say(f"{name}: {decided} of {count} decided")
+
+
 def _shown(
-    retracer: Retracer, ids: Sequence[str], texts: Sequence[Recorded], tolerance: float
+    retracer: Retracer, ids: Sequence[str], texts: Sequence[Recorded], tolerance: float, heard: Callable[[int], None]
 ) -> tuple[SideReport, float]:
     """Show one side's texts; its report, and the tolerance that was used."""
     tolerance = max(tolerance, ROUNDINGS * retracer.rounding(texts[:PROBED]))
-    retraced = retracer.retrace(texts, tolerance)
+    retraced = retracer.retrace(texts, tolerance, heard)
     pairs = list(zip(ids, texts, retraced, strict=True))
     written = [one for one in retraced if one.verdict == "written"]
     report = SideReport(
