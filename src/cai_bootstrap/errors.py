@@ -41,6 +41,10 @@ class UntrustedResultError(CaiError):
     exit_code = EXIT_UNTRUSTED
 
 
+class NotVerifiedError(CaiError):
+    """What a model wrote could not be verified here: nothing speaks against the result, and nothing for it."""
+
+
 class LockedError(CaiError):
     """Another run holds the base directory."""
 

@@ -22,6 +22,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("cai_bootstrap.cli.run:train", "Train LoRA adapters on the pairs."),
     "evaluate": ("cai_bootstrap.cli.run:evaluate", "Base and trained model on the same held-out suite, then the gate."),
     "gate": ("cai_bootstrap.cli.measure:gate", "Judge a results file alone."),
+    "verify": (
+        "cai_bootstrap.cli.verify:verify",
+        "Show a sample of answers to the models that should have written them.",
+    ),
     "compare": ("cai_bootstrap.cli.measure:compare", "Compare two results files, if their conditions are equal."),
     "benchmark": ("cai_bootstrap.cli.benchmark:benchmark", "IFEval or IFBench before and after, by its own checkers."),
     "rescore": ("cai_bootstrap.cli.measure:rescore", "Score the outputs of an older results file again."),

@@ -239,7 +239,12 @@ def pull(context: Context, into: Path | None, as_json: bool) -> None:
     pulled = fetch(context.connect(pod_settings), resolve_base_dir(into), say)
     deploying.record_steps(pod_settings.name, pod_settings.address, pulled.target)
     deploying.note_openings(pulled.target)
-    show(pulled.record(), as_json, lambda: tell(deploying.describe_pull(pulled)))
+    offer = deploying.offer_verification(pulled.target)
+    show(
+        pulled.record(),
+        as_json,
+        lambda: tell("\n".join(filter(None, (deploying.describe_pull(pulled), offer)))),
+    )
     if pulled.unreadable:
         raise PodError(
             f"{len(pulled.unreadable)} entries of the pod's listing are unreadable and not fetched (see above)"

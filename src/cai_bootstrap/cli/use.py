@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cai_bootstrap.cli.options import HelpWithBase, Settings, configured_by, folder_of, json_option, print_json
-from cai_bootstrap.cli.printed import line
+from cai_bootstrap.cli.printed import line, say
 from cai_bootstrap.printable import visible
 
 if TYPE_CHECKING:
@@ -143,6 +143,8 @@ def push(repository: str, source: Path, dataset: bool, public: bool, as_json: bo
         print_json(asdict(upload))
     else:
         click.echo(f"{kind} pushed to {upload.repository} ({'private' if upload.private else 'public'}): {upload.url}")
+        if kind == "model":
+            say("whether a model wrote the answers behind its card's figures: `cai verify RESULTS` on their file")
 
 
 @click.command("lm-eval-task")

@@ -14,7 +14,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cai_bootstrap.errors import DataError
 from cai_bootstrap.files import JsonlWriter, JsonObject
-from cai_bootstrap.measuring.conditions import AskedSet
 from cai_bootstrap.measuring.declared import Results
 from cai_bootstrap.measuring.principles.declared import PrincipleResults
 from cai_bootstrap.measuring.stored import Stored, StoredPrinciples
@@ -50,7 +49,7 @@ class Opening(BaseModel):
         return self.model_dump(exclude_unset=True)
 
 
-class _Named(Protocol):
+class Named(Protocol):
     """What was asked, by name and content: a suite, or held-out prompts."""
 
     @property
@@ -64,7 +63,7 @@ def ledger_path(suite_sha256: str) -> Path:
     return resolve_cache_dir() / "ledger" / f"{suite_sha256}.jsonl"
 
 
-def open_test(suite: AskedSet, what: str, **details: Any) -> int:
+def open_test(suite: Named, what: str, **details: Any) -> int:
     """Write down that the suite's test items are about to be run for `what`; returns this opening's number, from 1.
 
     The line is durable before this returns. Raises DataError if the ledger cannot be read or written.
@@ -83,7 +82,7 @@ def note_opening(results: Results | PrincipleResults | Stored) -> int | None:
 
     For results of either stage that another machine measured. Raises DataError if the ledger cannot be read or written.
     """
-    suite: _Named
+    suite: Named
     if isinstance(results, PrincipleResults | StoredPrinciples):
         suite, trained = results.prompts, results.arms.trained is not None
     else:

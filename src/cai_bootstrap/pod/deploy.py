@@ -161,6 +161,8 @@ def _bring_back(remote: Remote, status: Status, target: Path, say: Say) -> Deplo
         say(describe_pull(deployed.pulled))
         record_steps(settings.name, settings.address, target)
         note_openings(target)
+        if offer := offer_verification(target):
+            say(offer)
     except CaiError as error:
         deployed.problem = str(error)
         say(f"NOT ALL WAS BROUGHT BACK: {error}")
@@ -232,6 +234,15 @@ def describe_pull(pulled: Pulled) -> str:
 
 def _names(names: Sequence[str]) -> str:
     return ", ".join(shown_name(name) for name in names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def offer_verification(target: Path) -> str:
+    """How to verify the newest pulled evaluation with its model, in a sentence; empty if there is none."""
+    pulled = [path for stage in STAGES.values() for path in RunFolder.at(target, stage=stage).evaluations()]
+    newest = max(pulled, key=lambda path: path.stat().st_mtime, default=None)
+    return (
+        "" if newest is None else f"to see whether its model wrote these answers: cai verify {shlex.quote(str(newest))}"
+    )
 
 
 def note_openings(target: Path) -> None:

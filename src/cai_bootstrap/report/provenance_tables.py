@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 
 from cai_bootstrap.errors import CaiError
+from cai_bootstrap.files import sha256_file
 from cai_bootstrap.judging.suite import asked_sha256
 from cai_bootstrap.measuring.conditions import FACTORS, Conditions
 from cai_bootstrap.measuring.ledger import openings
+from cai_bootstrap.measuring.verifications import verifications
 from cai_bootstrap.printable import duration
 from cai_bootstrap.records import Instruction
 from cai_bootstrap.report.files import RunFiles
@@ -24,8 +26,8 @@ def tables(run: RunFiles) -> list[Table]:
 
 
 def of_any_stage(run: StageFiles) -> list[Table | None]:
-    """Openings of what is held out, versions, configuration and hashes: the last tables of every stage's page."""
-    return [ledger(run), versions(run), config(run), hashes(run)]
+    """Verifications, openings of what is held out, versions, configuration, hashes: every stage's last tables."""
+    return [verified(run), ledger(run), versions(run), config(run), hashes(run)]
 
 
 def _factors(run: RunFiles) -> Table | None:
@@ -187,6 +189,19 @@ def _time_words(seconds: float | None) -> str:
 
 def _money(dollars: float | None) -> str:
     return "–" if dollars is None else f"{dollars:.2f} $"
+
+
+def verified(run: StageFiles) -> Table | None:
+    """When the answers were shown to the models that are said to have written them, and with which seed."""
+    path, sha256 = run.results_file, run.held_out_sha256
+    if path is None or sha256 is None or not path.is_file():
+        return None
+    seen = verifications(sha256, sha256_file(path))
+    rows = [[v.opened_at, v.outcome, f"{v.items} of {v.of}", number(v.texts), str(v.seed)] for v in seen]
+    note = "`cai verify` shows a drawn sample of the answers to the recorded models, and asks whether these write them."
+    if not rows:
+        rows = [["–", "never verified here", "–", "–", "–"]]
+    return Table("Verified with the model", ["When", "Outcome", "Items", "Answers", "Seed"], rows[-20:], note=note)
 
 
 def ledger(run: StageFiles) -> Table | None:

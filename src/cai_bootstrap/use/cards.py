@@ -112,11 +112,12 @@ def model_card(
     *,
     split: str = "test",
     benchmarks: Sequence[BenchmarkResults] = (),
+    verified: str = "",
 ) -> str:
     """The model card as text. `results` is a file that was read back; without one the card says "not measured".
 
-    `training` is the adapter's marker, `split` that of the measured items, `benchmarks` what published ones gave.
-    Raises DataError if the card does not pass `check_card`.
+    `training` is the adapter's marker, `split` that of the measured items, `benchmarks` what published ones gave,
+    `verified` what to say of verifications. Raises DataError if the card does not pass `check_card`.
     """
     run = None if results is None else results.run
     served = None if run is None else run.generated_by
@@ -126,7 +127,7 @@ def model_card(
         f"(cai-bootstrap {__version__}).",
         tag="instruction-following",
         figures=[] if results is None else [_eval_result(results, split)],
-        measured="\n\n".join([_measured(results), *map(benchmark_part, benchmarks)]),
+        measured="\n\n".join([*filter(None, (_measured(results), verified)), *map(benchmark_part, benchmarks)]),
         training=f"{trained_on(training)}{served_words(served)} The pairs' instructions were checked "
         "against the held-out suite before training, and leaks dropped.",
         limits=LIMITS,

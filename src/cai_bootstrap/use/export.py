@@ -17,6 +17,7 @@ from cai_bootstrap.inference.plain_chat import GENERATION_FILE, TEMPLATE_FILE, g
 from cai_bootstrap.judging.suite import load_suite
 from cai_bootstrap.measuring.declared import Results
 from cai_bootstrap.measuring.principles.declared import PrincipleResults
+from cai_bootstrap.measuring.verifications import verifications
 from cai_bootstrap.records import PreferencePair
 from cai_bootstrap.run.counts import CountsT, GenerationSummary, SteeringSummary, read_counts
 from cai_bootstrap.run.folder import CONSTITUTION, DataFolder, RunFolder, Stage
@@ -144,17 +145,26 @@ def _write_model_card(
 ) -> None:
     """Write the card, and the base's notice where its terms ask for one."""
     results = None if measurement is None else measurement.results
+    verified = "" if measurement is None else _verified(measurement)
     benchmarks = benchmarks_of(workspace, checkpoint)
     if workspace.stage is CONSTITUTION:
         assert not isinstance(results, Results)
-        card = principle_card(subject, results, checkpoint.marker, benchmarks)
+        card = principle_card(subject, results, checkpoint.marker, benchmarks, verified)
     else:
         assert not isinstance(results, PrincipleResults)
         split = _split(config, results)
-        card = model_card(subject, results, checkpoint.marker, split=split, benchmarks=benchmarks)
+        card = model_card(subject, results, checkpoint.marker, split=split, benchmarks=benchmarks, verified=verified)
     write_atomic(folder / "README.md", card)
     if subject.terms.notice is not None:
         write_atomic(folder / "NOTICE", f"{subject.terms.notice}\n\nThe weights were changed by training.\n")
+
+
+def _verified(measurement: Measured) -> str:
+    """Whether a sample of the measured answers was shown to the model, when, and with which seed, in a sentence."""
+    seen = verifications(measurement.results.conditions.suite_sha256, sha256_file(measurement.path))
+    if not seen:
+        return "Not verified: no sample of these answers was shown to the model again (`cai verify`)."
+    return f"Verified with the model (`cai verify`), last: {seen[-1].sentence()}."
 
 
 def _record(

@@ -52,11 +52,12 @@ def principle_card(
     results: PrincipleResults | None,
     training: SuccessMarker,
     benchmarks: Sequence[BenchmarkResults] = (),
+    verified: str = "",
 ) -> str:
     """The model card as text. `results` is a file that was read back; without one the card says "not measured".
 
-    `training` is the adapter's marker, `benchmarks` what published ones gave. Raises DataError if the card does not
-    pass `check_card`.
+    `training` is the adapter's marker, `benchmarks` what published ones gave, `verified` what to say of verifications.
+    Raises DataError if the card does not pass `check_card`.
     """
     run = None if results is None else results.run
     served = None if run is None else run.generated_by
@@ -67,7 +68,7 @@ def principle_card(
         f"wrote, criticised and revised itself (cai-bootstrap {__version__}).",
         tag="principles",
         figures=[] if results is None else list(_eval_results(results)),
-        measured="\n\n".join([*measured, *map(benchmark_part, benchmarks)]),
+        measured="\n\n".join([*measured, *filter(None, [verified]), *map(benchmark_part, benchmarks)]),
         training=" ".join([f"{trained_on(training)}{served_words(served)}", *_began(training)]),
         limits=LIMITS,
     )
