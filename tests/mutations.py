@@ -4,6 +4,7 @@ import copy
 import datetime
 import json
 import math
+import re
 from collections.abc import Callable
 from random import Random
 from typing import Any
@@ -47,6 +48,13 @@ SNIPPETS = (
     b":", b"#", b"\\ud800",
     b"\xff\xfe", b"|", b">", b"%YAML 9.9\n",
 )  # fmt: skip
+RAW = (
+    b"2026-13-45", b"2026-01-02", b".inf", b"-.nan", b"1e400", b"!!int x", b"!!float []", b"!!bool x",
+    b"!!timestamp x", b"!!binary =",
+    b"9" * 5000, b"[" * 3000, b"{a: " * 400, b"&a [*a]", b"*a", b'"\\ud800"', b'"\\0"', b"NaN", b"-Infinity",
+    b"1" + b"0" * 400, b"1:30", b"yes",
+    b"? [a]", b"!!set {a}", b"!!omap [a: 1]", b"!!python/tuple [1]", b"'" + b"x" * 70_000 + b"'",
+)  # fmt: skip
 Dump = Callable[[Any], bytes]
 
 
@@ -55,7 +63,7 @@ def as_yaml(value: Any) -> bytes:
 
 
 def as_json(value: Any) -> bytes:
-    return json.dumps(value, default=str).encode()
+    return json.dumps(value, default=str, skipkeys=True).encode()
 
 
 def as_jsonl(rows: Any) -> bytes:
@@ -123,6 +131,12 @@ def _cut_up(data: bytes, draw: Random) -> bytes:
         ("insert", "insert", "insert", "flip", "cut", "drop", "line gone", "line twice", "lines swapped")
     )
     lines = data.splitlines(keepends=True)
+    if kind == "raw value":
+        starts = [place.end() for place in re.finditer(rb": |- ", data)]
+        if starts:
+            start = draw.choice(starts)
+            end = next((n for n in range(start, len(data)) if data[n] in b"\n,}]"), len(data))
+            return data[:start] + draw.choice(RAW) + data[end:]
     if kind == "insert":
         return data[:at] + draw.choice(SNIPPETS) + data[at:]
     if kind == "flip" and at < len(data):

@@ -280,7 +280,8 @@ def resolve(
     preset = preset or (None if named_in_file is None else str(named_in_file))
     layers: list[tuple[str, Values]] = []
     if preset is not None:
-        layers.append((f"preset {preset}", _read_preset(preset) | {"preset": preset}))
+        where = f"{config_file}: " if preset == str(named_in_file) else ""
+        layers.append((f"preset {preset}", _read_preset(preset, where) | {"preset": preset}))
     if config_file is not None:
         layers.append((str(config_file), from_file))
     layers.append(("environment", _from_environment(environment)))
@@ -351,11 +352,11 @@ def _leaves(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, F
             yield f"{prefix}{name}", field
 
 
-def _read_preset(name: str) -> Values:
-    path = shipped("configs") / f"{name}.yaml"
-    if not path.is_file():
-        raise UsageError(f"unknown preset '{name}'{nearest(name, preset_names())}; known: {', '.join(preset_names())}")
-    return _flatten(_read_yaml(path), f"preset {name}")
+def _read_preset(name: str, where: str) -> Values:
+    names = preset_names()
+    if name not in names:
+        raise UsageError(f"{where}unknown preset '{name}'{nearest(name, names)}; known: {', '.join(names)}")
+    return _flatten(_read_yaml(shipped("configs") / f"{name}.yaml"), f"preset {name}")
 
 
 def _read_yaml(path: Path) -> Values:
