@@ -128,7 +128,21 @@ def _altered(value: Any, draw: Random) -> Any:
 def _cut_up(data: bytes, draw: Random) -> bytes:
     at = draw.randint(0, len(data))
     kind = draw.choice(
-        ("insert", "insert", "insert", "flip", "cut", "drop", "line gone", "line twice", "lines swapped")
+        (
+            "raw value",
+            "raw value",
+            "raw value",
+            "raw value",
+            "insert",
+            "insert",
+            "insert",
+            "flip",
+            "cut",
+            "drop",
+            "line gone",
+            "line twice",
+            "lines swapped",
+        )
     )
     lines = data.splitlines(keepends=True)
     if kind == "raw value":

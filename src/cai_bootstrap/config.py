@@ -305,19 +305,19 @@ def resolve(
         origins["precision"] += f", auto: {reason}"
     try:
         config = RunConfig.model_validate(_nest(values))
+    except UsageError as error:  # of a value that may be a secret, and is not shown
+        raise UsageError(f"{config_file or 'configuration'}: {error}") from error
     except ValidationError as error:
         problem = error.errors()[0]
         key = ".".join(str(part) for part in problem["loc"] if part in {p for k in keys for p in k.split(".")})
         message = problem["msg"].removeprefix("Value error, ")
-        raise UsageError(
-            f"{origins.get(key, 'configuration')}: {key} = {_shown(problem['input'])}: {message}"
-        ) from error
+        where = origins.get(key, "configuration")
+        raise UsageError(f"{where}: {key} = {_shown(problem['input'])}: {message}") from error
     return Resolved(config=config, origins=origins)
 
 
 def _shown(value: object) -> str:
-    """A value in an error, no longer than a line; a date as it was written."""
-    text = str(value) if isinstance(value, date) else repr(value)
+    text = str(value) if isinstance(value, date) else repr(value)  # a date as it was written
     return text if len(text) <= 100 else f"{text[:100]}…"
 
 
