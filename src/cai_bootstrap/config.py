@@ -6,6 +6,7 @@ Precedence: command line > environment (CAI_*) > --config file > preset > defaul
 
 import os
 from collections.abc import Iterator, Mapping
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -18,7 +19,7 @@ from cai_bootstrap.processor import Precision, quick_precision
 from cai_bootstrap.servers import ModelServer
 from cai_bootstrap.shipped import shipped
 from cai_bootstrap.unknown_keys import nearest, refusal
-from cai_bootstrap.yaml_files import read_yaml
+from cai_bootstrap.yaml_files import load_yaml, read_yaml, yaml_problem
 
 Step = Literal["prepare", "baseline", "generate", "train", "evaluate"]
 STEPS: tuple[Step, ...] = get_args(Step)  # in their order; gate and report belong to the last
@@ -58,7 +59,7 @@ Values = dict[str, object]
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Paths(Section):
@@ -128,7 +129,7 @@ class Training(Section):
     lora_r: int = Field(64, ge=1)
     lora_alpha: int = Field(64, ge=1)
     lora_dropout: float = Field(0.0, ge=0, lt=1)
-    lora_targets: str | list[str] = "all-linear"
+    lora_targets: str | Annotated[list[str], Field(min_length=1)] = "all-linear"
     neftune_alpha: float = Field(0.0, ge=0, description="noise on the embeddings while training (2310.05914); 0 none")
     gradient_checkpointing: bool = False
     save_every: int = Field(25, ge=1, description="optimiser steps between checkpoints")
@@ -199,7 +200,7 @@ class RunConfig(Section):
     prompt_column: str | None = None
     start_from: Path | None = Field(None, description="base directory whose Stage 1 adapter is trained on")
     control: str = Field("shipped", description="another constitution, run through the same pipeline; none: without")
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=2**32, description="what every library takes as a seed")
     precision: Precision = Field(
         "fp32", description="auto: bf16 on a GPU and on a processor that multiplies it, else fp32"
     )
@@ -279,7 +280,8 @@ def resolve(
     preset = preset or (None if named_in_file is None else str(named_in_file))
     layers: list[tuple[str, Values]] = []
     if preset is not None:
-        layers.append((f"preset {preset}", _read_preset(preset) | {"preset": preset}))
+        where = f"{config_file}: " if preset == str(named_in_file) else ""
+        layers.append((f"preset {preset}", _read_preset(preset, where) | {"preset": preset}))
     if config_file is not None:
         layers.append((str(config_file), from_file))
     layers.append(("environment", _from_environment(environment)))
@@ -303,22 +305,30 @@ def resolve(
         origins["precision"] += f", auto: {reason}"
     try:
         config = RunConfig.model_validate(_nest(values))
+    except UsageError as error:  # of a value that may be a secret, and is not shown
+        raise UsageError(f"{config_file or 'configuration'}: {error}") from error
     except ValidationError as error:
         problem = error.errors()[0]
         key = ".".join(str(part) for part in problem["loc"] if part in {p for k in keys for p in k.split(".")})
         message = problem["msg"].removeprefix("Value error, ")
-        raise UsageError(f"{origins.get(key, 'configuration')}: {key} = {problem['input']!r}: {message}") from error
+        where = origins.get(key, "configuration")
+        raise UsageError(f"{where}: {key} = {_shown(problem['input'])}: {message}") from error
     return Resolved(config=config, origins=origins)
+
+
+def _shown(value: object) -> str:
+    text = str(value) if isinstance(value, date) else repr(value)  # a date as it was written
+    return text if len(text) <= 100 else f"{text[:100]}…"
 
 
 def parse_value(text: str, source: str) -> Any:
     """A value as YAML reads it. Raises UsageError naming `source`, where it was given."""
     try:
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: something like a date that is none
-        reason = getattr(error, "problem", None) or error
+        return load_yaml(text)
+    except yaml.YAMLError as error:
         raise UsageError(
-            f"{source} = {text!r}: not a YAML value: {reason}; close what is open, or put quotes around the text: "
+            f"{source} = {text!r}: not a YAML value: {yaml_problem(error)}; close what is open, or put quotes around "
+            "the text: "
             """'"..."'"""
         ) from error
 
@@ -342,11 +352,11 @@ def _leaves(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, F
             yield f"{prefix}{name}", field
 
 
-def _read_preset(name: str) -> Values:
-    path = shipped("configs") / f"{name}.yaml"
-    if not path.is_file():
-        raise UsageError(f"unknown preset '{name}'{nearest(name, preset_names())}; known: {', '.join(preset_names())}")
-    return _flatten(_read_yaml(path), f"preset {name}")
+def _read_preset(name: str, where: str) -> Values:
+    names = preset_names()
+    if name not in names:
+        raise UsageError(f"{where}unknown preset '{name}'{nearest(name, names)}; known: {', '.join(names)}")
+    return _flatten(_read_yaml(shipped("configs") / f"{name}.yaml"), f"preset {name}")
 
 
 def _read_yaml(path: Path) -> Values:
@@ -361,10 +371,13 @@ def _read_yaml(path: Path) -> Values:
 def _flatten(tree: Mapping[str, object], source: str, prefix: str = "") -> Values:
     flat: Values = {}
     for key, value in tree.items():
-        if isinstance(value, Mapping):
-            flat |= _flatten(value, source, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
+        name = f"{prefix}{key}"
+        inner = _flatten(value, source, f"{name}.") if isinstance(value, Mapping) else {name: value}
+        if value is None and isinstance(getattr(RunConfig.model_fields.get(name), "default", None), Section):
+            inner = {}  # all lines of the section are comments
+        if twice := sorted(set(flat) & set(inner)):
+            raise UsageError(f"{source}: '{twice[0]}' is set twice; leave one")
+        flat |= inner
     return flat
 
 

@@ -21,7 +21,7 @@ from cai_bootstrap.judging.own.entering import entered_rule
 from cai_bootstrap.judging.rules import Rule, rule_fault
 from cai_bootstrap.records import PromptKind
 from cai_bootstrap.shipped import shipped
-from cai_bootstrap.yaml_files import read_yaml
+from cai_bootstrap.yaml_files import compose_yaml, load_yaml, read_yaml, yaml_problem
 
 SHIPPED = ("constitution.yaml", "constitution_v2.yaml")
 EXAMPLES = "examples/constitutions"
@@ -128,7 +128,7 @@ def load_constitution(path: Path) -> Constitution:
     agrees with its demonstrations is `generation.principles.load_checked`'s question.
     """
     path = located(path)
-    root = read_yaml(path, what="constitution", missing="; give one with --constitution FILE", parse=yaml.compose)
+    root = read_yaml(path, what="constitution", missing="; give one with --constitution FILE", parse=compose_yaml)
     if not isinstance(root, yaml.MappingNode):
         raise UsageError(f"{path}: expected a mapping with 'principles', a list of {{id, text, category}}")
     reader = _Reader(path)
@@ -246,15 +246,11 @@ class _Reader:
         return text
 
     def _fields(self, node: yaml.MappingNode, known: Sequence[str], where: str, expected: str) -> None:
-        """Refuse a field that nothing reads, and one that stands twice."""
-        seen: set[str] = set()
+        """Refuse a field that nothing reads; one that stands twice was refused by the reader of the file."""
         for key, _ in node.value:
             name, line = str(key.value), _line(key)
             if name not in known:
                 self.fail(f"{where} has an unknown field '{name}' (line {line}); {expected}{_near(name, known)}")
-            if name in seen:
-                self.fail(f"{where} has the field '{name}' twice (line {line}); leave one")
-            seen.add(name)
 
     def _demonstrations(self, node: Node, where: str) -> tuple[Demonstration, ...]:
         line = _line(node)
@@ -300,7 +296,7 @@ class _Reader:
 
     def _rule(self, node: Node, where: str) -> Rule:
         try:
-            rule = yaml.safe_load(yaml.serialize(node))
+            rule = load_yaml(yaml.serialize(node))
             try:
                 rule = entered_rule(rule, self.path.parent)
             except UsageError as error:
@@ -308,8 +304,10 @@ class _Reader:
             fault = rule_fault(rule)
             if fault is None:
                 json.dumps(rule, allow_nan=False)  # a date in a check's arguments is none of JSON's values
-        except (yaml.YAMLError, ValueError, TypeError) as error:  # ValueError: something like a date that is none
-            self.fail(f"{where}: not a value (line {_line(node)}): {getattr(error, 'problem', None) or error}")
+        except yaml.YAMLError as error:
+            self.fail(f"{where}: not a value (line {_line(node)}): {yaml_problem(error)}")
+        except (ValueError, TypeError) as error:
+            self.fail(f"{where}: not a value (line {_line(node)}): {error}")
         if fault is not None:
             self.fail(f"{where}: {fault} (line {_line(node)})")
         assert isinstance(rule, dict)

@@ -15,6 +15,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from cai_bootstrap.files import open_append, parse_json
+
 PROGRESS_SECONDS = 1.0
 RATE_AFTER = 0.01  # of all there is to do; before, no rate and no ETA are told
 Rows = list[dict[str, Any]]
@@ -201,12 +203,11 @@ class EventLog:
         values = {name: _finite(value) for name, value in fields.items() if value is not None}
         head = {"at": utc_now(), "event": event.event, "run": self.run}
         line = json.dumps({**head, **values}, ensure_ascii=False) + "\n"
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
         try:
-            handle = os.open(self.path, flags, 0o644)
+            handle = open_append(self.path)
         except FileNotFoundError:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            handle = os.open(self.path, flags, 0o644)
+            handle = open_append(self.path)
         try:
             os.write(handle, line.encode())
         finally:
@@ -309,8 +310,8 @@ def _lines(path: Path) -> Iterator[Any]:
 
 def _object(line: bytes) -> Any:
     try:
-        return json.loads(line.decode("utf-8", errors="replace"))
-    except (ValueError, RecursionError):
+        return parse_json(line.decode("utf-8-sig", errors="replace"), foreign=True)
+    except ValueError:
         return None
 
 

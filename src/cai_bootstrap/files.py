@@ -5,14 +5,15 @@ Files are either whole or absent (`write_atomic`), or append-only JSONL whose la
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import math
 import os
 import re
+import secrets
 import stat
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -21,12 +22,14 @@ from typing import IO, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from cai_bootstrap.errors import DataError
+from cai_bootstrap.errors import DataError, UsageError
 
 # Of a JSON file that is read whole. The largest of a run's own are a few MB (results of 520 items: 1 MB).
 LARGEST_JSON = 256 * 1024**2  # bytes
 DEEPEST_JSON = 64  # levels; results have 7
+LONGEST_LINE = 16 * 1024**2  # bytes, of a JSONL file or a text: a conversation is one line
 LONGEST_NUMBER = 300  # digits: 10^300 is still a float
+_NOT_OURS = "{}: a link, a pipe or a device, to which no run appends; remove it, or put the file itself there"
 _SURROGATE = re.compile("[\ud800-\udfff]")
 RecordT = TypeVar("RecordT", bound=BaseModel)
 JsonObject = dict[str, Any]  # a JSON object on its way into or out of a file; inside the code it is a type
@@ -49,16 +52,29 @@ def sha256_file(path: Path) -> str:
 
 
 def write_atomic(path: Path, text: str | bytes) -> None:
-    """Write a file so that readers see the old one or the new one, whole and durable, never a part."""
-    data = text.encode() if isinstance(text, str) else text
+    """Write a file so that readers see the old one or the new one, whole and durable, never a part.
+
+    A link of that name is replaced; what it leads to stays as it is. The mode is 0644 less what the umask takes.
+    Raises UsageError, writing nothing, for a name that a folder, a pipe or a device has.
+    """
+    with _replacing(path) as target:
+        target.write(text.encode() if isinstance(text, str) else text)
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A new file, of a name that nobody can foresee, that takes the place of `path` when the block ends well."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    if path.exists() and not path.is_file():
+        raise UsageError(f"{path}: a folder, a pipe or a device, in whose place no file is put; name a file")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    handle = os.open(temporary, flags, 0o644)
     try:
         with os.fdopen(handle, "wb") as target:
-            target.write(data)
+            yield target
             target.flush()
             os.fsync(target.fileno())
-        os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
@@ -69,6 +85,24 @@ def write_atomic(path: Path, text: str | bytes) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def open_append(path: Path) -> int:
+    """A descriptor that writes at a file's end; the file is made where there is none.
+
+    Raises UsageError for a link, a pipe or a device: what stands behind it is no file of a run.
+    """
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        handle = os.open(path, flags, 0o644)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.ENXIO):
+            raise
+        raise UsageError(_NOT_OURS.format(path)) from error
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise UsageError(_NOT_OURS.format(path))
+    return handle
 
 
 def write_json(path: Path, value: object) -> None:
@@ -84,18 +118,26 @@ def read_json(path: Path, *, foreign: bool = False) -> Any:
     larger than `LARGEST_JSON`, nested deeper than `DEEPEST_JSON`, or holds what no writer of ours can have written.
     """
     try:
+        return parse_json(_plain_bytes(path).decode("utf-8-sig"), foreign=foreign)
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file") from error
+    except (ValueError, OSError) as error:
+        raise DataError(f"{path}: not readable as JSON: {error}") from error
+
+
+def parse_json(text: str, *, foreign: bool = False) -> Any:
+    """A JSON text's value, as `read_json` reads it. Raises ValueError for what is none."""
+    try:
         value = json.loads(
-            _plain_bytes(path).decode("utf-8-sig"),
+            text,
             parse_constant=_refuse_constant,
             parse_int=_whole_number,
             parse_float=_finite_number,
             object_pairs_hook=None if foreign else _each_key_once,
         )
-        _must_be_shallow_text(value)
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file") from error
-    except (ValueError, OSError, RecursionError) as error:
-        raise DataError(f"{path}: not readable as JSON: {error}") from error
+    except RecursionError as error:
+        raise ValueError(f"it is nested deeper than {DEEPEST_JSON} levels") from error
+    _must_be_shallow_text(value)
     return value
 
 
@@ -164,19 +206,11 @@ def _must_be_shallow_text(value: Any) -> None:
 
 def write_jsonl(path: Path, records: Iterable[BaseModel | Mapping[str, Any]]) -> int:
     """Write records as JSONL atomically, one at a time; returns how many."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     count = 0
-    try:
-        with partial.open("w", encoding="utf-8") as target:
-            for record in records:
-                target.write(jsonl_line(record))
-                count += 1
-            target.flush()
-            os.fsync(target.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with _replacing(path) as target:
+        for record in records:
+            target.write(jsonl_line(record).encode())
+            count += 1
     return count
 
 
@@ -190,6 +224,7 @@ def mend_jsonl(path: Path, say: Callable[[str], None] = lambda message: print(me
     """Cut a torn last line (a write that was killed) off an append-only file, and say so."""
     if not path.exists() or path.stat().st_size == 0:
         return
+    os.close(open_append(path))
     with path.open("rb+") as target:
         target.seek(-1, os.SEEK_END)
         if target.read(1) == b"\n":
@@ -210,11 +245,48 @@ def jsonl_lines(path: Path) -> Iterator[tuple[int, str]]:
     """Yield the number and the text of each line of a JSONL file that is not blank.
 
     A line ends at a newline and nowhere else: JSON text may hold U+2028 and U+0085. A byte order mark is no part of it.
+    Raises DataError as `text_lines` does.
     """
-    with path.open(encoding="utf-8-sig", newline="\n") as source:
-        for number, line in enumerate(source, 1):
-            if line.strip():
-                yield number, line.rstrip("\r\n")
+    for number, line in text_lines(path, "JSON object"):
+        if line.strip():
+            yield number, line.rstrip("\r\n")
+
+
+def text_lines(path: Path, what: str) -> Iterator[tuple[int, str]]:
+    """A file's lines with their numbers, line ends kept, a byte order mark left out. `what` a line holds.
+
+    Raises DataError naming line and byte (both from 1) of what is no UTF-8 text, a line that is too long, and a file
+    that cannot be read.
+    """
+    before = 0
+    try:
+        with path.open("rb") as source:
+            for number, raw in enumerate(iter(lambda: source.readline(LONGEST_LINE + 1), b""), 1):
+                yield number, _decoded(raw, path, number, before, what)
+                before += len(raw)
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file") from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def _decoded(raw: bytes, path: Path, number: int, before: int, what: str) -> str:
+    if number == 1 and raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise DataError(f"{path}: UTF-16 text (its first two bytes say so); save it as UTF-8")
+    where = f"{path}: line {number}"
+    if b"\0" in raw:
+        at = before + raw.index(0) + 1
+        raise DataError(f"{where}, byte {at}: a zero byte; this is a binary file, not {what}s as text")
+    if len(raw) > LONGEST_LINE:
+        raise DataError(f"{where} is longer than {LONGEST_LINE // 1024**2} MiB; is there one {what} a line?")
+    try:
+        return raw.decode("utf-8-sig" if number == 1 else "utf-8")
+    except UnicodeDecodeError as error:
+        at = before + error.start + 1
+        raise DataError(
+            f"{where}, byte {at}: 0x{raw[error.start]:02x} is not UTF-8 there; save the file as UTF-8 "
+            "(or is it a binary or packed file?)"
+        ) from error
 
 
 def read_jsonl(path: Path, kind: type[RecordT]) -> Iterator[RecordT]:
@@ -222,21 +294,18 @@ def read_jsonl(path: Path, kind: type[RecordT]) -> Iterator[RecordT]:
 
     Raises DataError naming the file and line of the first record that is not one.
     """
-    try:
-        for number, line in jsonl_lines(path):
-            try:
-                yield kind.model_validate_json(line)
-            except ValidationError as error:
-                problem = error.errors()[0]
-                where = ".".join(str(part) for part in problem["loc"]) or "the line"
-                raise DataError(
-                    f"{path}: line {number} is not a {kind.__name__} record: {where}: {problem['msg']}; "
-                    "delete the file to make it again"
-                ) from error
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file; run the step that makes it first") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 text: {error}") from error
+    if not path.exists():
+        raise DataError(f"{path}: no such file; run the step that makes it first")
+    for number, line in jsonl_lines(path):
+        try:
+            yield kind.model_validate_json(line)
+        except ValidationError as error:
+            problem = error.errors()[0]
+            where = ".".join(str(part) for part in problem["loc"]) or "the line"
+            raise DataError(
+                f"{path}: line {number} is not a {kind.__name__} record: {where}: {problem['msg']}; "
+                "delete the file to make it again"
+            ) from error
 
 
 class JsonlWriter:
@@ -246,7 +315,7 @@ class JsonlWriter:
         path.parent.mkdir(parents=True, exist_ok=True)
         mend_jsonl(path)
         self.path = path
-        self._target: IO[str] = path.open("a", encoding="utf-8")
+        self._target: IO[str] = os.fdopen(open_append(path), "a", encoding="utf-8")
 
     def write(self, record: BaseModel | Mapping[str, Any]) -> None:
         self._target.write(jsonl_line(record))

@@ -3,11 +3,13 @@
 The one place for it. Rich markup is another matter: hand the result to `rich` as a `Text`, never as a plain string.
 """
 
+import re
 import unicodedata
 
 # Cc: C0 and C1 controls; Cf: bidi, zero-width and tag characters; Cs: lone surrogates; Co: private use; Zl, Zp: odd
 # line ends.
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
+_HALF = re.compile("[\ud800-\udfff]")
 _KEPT = frozenset("\n\t")
 LINE_LIMIT = 4_000
 MESSAGE_LIMIT = 40_000
@@ -24,6 +26,11 @@ def visible(text: str) -> str:
     return "".join(
         c if c in _KEPT or c.isprintable() or unicodedata.category(c) not in _HIDDEN else _picture(c) for c in text
     )
+
+
+def is_text(text: str) -> bool:
+    """Whether UTF-8 can hold it. Half surrogate pairs stand for bytes of an argument, a path or stdin that are none."""
+    return text.isascii() or not _HALF.search(text)
 
 
 def clip(text: str, limit: int) -> str:

@@ -70,7 +70,7 @@ def refuse_four_bit_name(name: str) -> None:
 class ModelServer(BaseModel):
     """An OpenAI-compatible completions server as a user declares it; without an endpoint there is none."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     endpoint: Annotated[str, AfterValidator(server_address)] | None = Field(
         None, description="address of an OpenAI-compatible completions server: http://127.0.0.1:8000"

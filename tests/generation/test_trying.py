@@ -151,6 +151,22 @@ def test_a_draft_of_version_1_keeps_its_name(tmp_path: Path) -> None:
     assert all(p.demonstrations for p in written.principles)
 
 
+def test_a_draft_leaves_texts_as_they_stand_whatever_yaml_takes_them_for(tmp_path: Path) -> None:
+    source = tmp_path / "own.yaml"
+    case = "{instruction: Is it so, answer: yes, critique: 010, better: 2026-13-45}"
+    source.write_text(
+        "version: 2\nprinciples:\n- id: short\n  category: form\n  text: An answer is short.\n"
+        '  check: {check: starts_with, text: "2026"}\n'
+        f"  demonstrations: [{case}, {case.replace('yes', 'no')}]\n"
+    )
+    constitution = load_constitution(source)
+    made = draft(StubEngine(answering), constitution, seed=0)
+    (written,) = write_draft(source, tmp_path / "new.yaml", made).principles
+    assert written.demonstrations[:2] == constitution.principles[0].demonstrations
+    assert written.demonstrations[0].answer == "yes"
+    assert written.check == {"check": "starts_with", "text": "2026"}
+
+
 def test_check_says_what_a_file_holds(path: Path, cai: Cai) -> None:
     code, out, err = cai("constitution", "check", path)
     assert code == 0

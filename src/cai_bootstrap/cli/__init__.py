@@ -10,9 +10,10 @@ from typing import Any, NoReturn
 import click
 
 from cai_bootstrap import __version__
-from cai_bootstrap.errors import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_USAGE, CaiError
+from cai_bootstrap.cli.streams import Streams
+from cai_bootstrap.errors import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_USAGE, CaiError, UsageError
 from cai_bootstrap.interpreter import leave_current_directory
-from cai_bootstrap.printable import message, one_line
+from cai_bootstrap.printable import is_text, message, one_line
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("cai_bootstrap.cli.run:run", "All of Stage 1: baseline, generate, train, evaluate, gate, report."),
@@ -100,14 +101,23 @@ def main(arguments: list[str] | None = None, *, command: str | None = None, name
     For a process that does nothing else: the current directory goes from its import path.
     """
     leave_current_directory()
+    streams = Streams()
     entry = cli if command is None else cli.get_command(click.Context(cli), command)
     assert entry is not None, command
-    sys.exit(run_command(sys.argv[1:] if arguments is None else arguments, entry, name))
+    words = sys.argv[1:] if arguments is None else arguments
+    try:
+        code = run_command(words, entry, name)
+    except Exception as error:
+        if words[:1] == ["step"]:
+            raise  # into the step's log
+        code = _own_fault(error)
+    sys.exit(streams.exit_code(code))
 
 
 def run_command(arguments: list[str], command: click.Command = cli, name: str = "cai") -> int:
     """Run one command and return its exit code; expected failures are one line on stderr."""
     try:
+        _must_be_text(arguments)
         result = command.main(arguments, prog_name=name, standalone_mode=False)
         return result if isinstance(result, int) else 0
     except CaiError as error:
@@ -133,6 +143,36 @@ def run_command(arguments: list[str], command: click.Command = cli, name: str = 
         return EXIT_FAILURE
     finally:
         _remind_of_pod(arguments)
+
+
+def _own_fault(error: Exception) -> int:
+    """Say in a line that this program is at fault, and where its traceback is for whoever mends it."""
+    import tempfile
+    import traceback
+
+    trace = "".join(traceback.format_exception(error))
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{place.filename.rsplit('/', 1)[-1]}, line {place.lineno}"
+    try:
+        with tempfile.NamedTemporaryFile("w", prefix="cai-", suffix=".trace", delete=False, errors="replace") as target:
+            target.write(trace)
+    except OSError:
+        kept = ""
+    else:
+        kept = f" with {target.name}"
+    sentence = f"error: a fault of cai itself: {type(error).__name__}: {error} ({where}); please report it{kept}"
+    click.echo(one_line(sentence), err=True)
+    return EXIT_FAILURE
+
+
+def _must_be_text(arguments: list[str]) -> None:
+    """Raise UsageError for an argument that is not UTF-8: no file of a run could hold it."""
+    for argument in arguments:
+        if not is_text(argument):
+            raise UsageError(
+                f"the argument {argument} is not UTF-8 text; write it in UTF-8 (and set a locale that has it, such as "
+                "LC_ALL=C.UTF-8), or rename the file"
+            )
 
 
 def _remind_of_pod(arguments: list[str]) -> None:

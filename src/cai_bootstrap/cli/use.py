@@ -11,7 +11,7 @@ import click
 
 from cai_bootstrap.cli.options import HelpWithBase, Settings, configured_by, folder_of, json_option, print_json
 from cai_bootstrap.cli.printed import line, say
-from cai_bootstrap.printable import visible
+from cai_bootstrap.printable import is_text, visible
 
 if TYPE_CHECKING:
     from cai_bootstrap.config import RunConfig
@@ -67,7 +67,9 @@ def chat(sides: tuple[str, ...], settings: Settings) -> None:
             return
         if line == "/quit":
             return
-        if line:
+        if not is_text(line):
+            click.echo("error: that line is not UTF-8 text, so it was not asked", err=True)
+        elif line:
             _show(asker, line, sides)
 
 

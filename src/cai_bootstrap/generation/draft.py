@@ -33,6 +33,7 @@ from cai_bootstrap.judging.own.names import names_in
 from cai_bootstrap.judging.rules import rule_holds
 from cai_bootstrap.judging.scorers.text import folded_words, is_echo, is_repeated
 from cai_bootstrap.shipped import shipped
+from cai_bootstrap.yaml_files import compose_yaml, load_yaml, read_yaml
 
 WANTED = 6
 DRAWS = 3
@@ -120,6 +121,18 @@ def must_stay_beside(source: Path, target: Path, constitution: Constitution) -> 
         )
 
 
+def _as_read(node: yaml.Node) -> Any:
+    """A constitution's values as its reader sees them: texts, even `yes` and `2026-01-02`, and rules."""
+    if isinstance(node, yaml.MappingNode):
+        return {
+            key.value: load_yaml(yaml.serialize(value)) if key.value in ("check", "judge") else _as_read(value)
+            for key, value in node.value
+        }
+    if isinstance(node, yaml.SequenceNode):
+        return [_as_read(entry) for entry in node.value]
+    return None if node.tag == "tag:yaml.org,2002:null" else node.value
+
+
 def write_draft(source: Path, target: Path, made: Draft) -> Constitution:
     """Write the constitution with the drafted cases as a new version 2 file; comments of the old one are not kept.
 
@@ -127,7 +140,7 @@ def write_draft(source: Path, target: Path, made: Draft) -> Constitution:
     """
     if target.exists():
         raise UsageError(f"{target}: is there already; name a new file with --out, so that nothing of yours is lost")
-    content: dict[str, Any] = yaml.safe_load(located(source).read_text(encoding="utf-8"))
+    content: dict[str, Any] = _as_read(read_yaml(located(source), what="constitution", parse=compose_yaml))
     name = content.pop("name", None) or load_constitution(source).name
     content.pop("version", None)
     for row in content["principles"]:

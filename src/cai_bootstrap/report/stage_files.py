@@ -16,6 +16,7 @@ from cai_bootstrap.run.counts import Counts, ModelRecord, PreflightReport, read_
 from cai_bootstrap.run.folder import RunFolder
 from cai_bootstrap.run.markers import DATA_REMEDY, SuccessMarker, check_outputs, read_typed
 from cai_bootstrap.run.record import RunRecord, read_record
+from cai_bootstrap.yaml_files import load_yaml
 
 CountsT = TypeVar("CountsT", bound=Counts)
 RecordT = TypeVar("RecordT", bound=Record)
@@ -241,7 +242,7 @@ def logs_of(workspace: RunFolder) -> list[Path]:
 def configured(path: Path) -> dict[str, Any] | None:
     """A run's configuration as its file holds it; None if there is none or it cannot be read."""
     try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        config = load_yaml(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError):
         return None
     return config if isinstance(config, dict) else None

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cai_bootstrap.errors import UsageError
+from cai_bootstrap.printable import is_text
 
 POD_BASE = Path("/workspace/cai-constitution-bootstrap")
 POD_CACHE = Path("/workspace/.cache")
@@ -247,6 +248,8 @@ class RunFolder:
     def create(self) -> "RunFolder":
         """Make the folders. Raises UsageError naming the folder that cannot be made or written, and why."""
         for folder in (self.base, self.data, self.checkpoints, self.results, self.logs):
+            if not is_text(str(folder)):
+                raise UsageError(f"{folder}: its name is not UTF-8 text; rename it, or choose another with --base-dir")
             try:
                 folder.mkdir(parents=True, exist_ok=True)
                 with tempfile.TemporaryFile(dir=folder, buffering=0) as probe:

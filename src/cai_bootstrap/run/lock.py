@@ -3,6 +3,7 @@
 import contextlib
 import os
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,8 @@ from filelock import FileLock, Timeout
 from cai_bootstrap.errors import DataError, LockedError, UsageError
 from cai_bootstrap.files import read_json, write_json
 from cai_bootstrap.run.folder import RunFolder
+
+SILENT_WAIT = 5.0  # seconds
 
 
 @contextlib.contextmanager
@@ -37,6 +40,30 @@ def hold(workspace: RunFolder, what: str, *, name: str = "run", patience: float 
         yield
     finally:
         holder.unlink(missing_ok=True)
+        lock.release()
+
+
+@contextlib.contextmanager
+def waiting_lock(path: Path, what: str, *, patience: float = 600.0) -> Iterator[None]:
+    """Hold a lock that others hold for a short while; `what` it guards. After 5 s of waiting stderr says for whom.
+
+    Raises LockedError after `patience` seconds, and OSError where no lock can be made.
+    """
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=min(SILENT_WAIT, patience))
+    except Timeout:
+        print(f"waiting for {what}: another process holds {path}", file=sys.stderr, flush=True)
+        try:
+            lock.acquire(timeout=max(0.0, patience - SILENT_WAIT))
+        except Timeout as error:
+            raise LockedError(
+                f"{path}: another process has held {what} for {patience:.0f} s; stop it, or remove that file if none "
+                "is there (a file system without locks keeps it after a kill)"
+            ) from error
+    try:
+        yield
+    finally:
         lock.release()
 
 

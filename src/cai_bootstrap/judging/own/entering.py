@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from cai_bootstrap.errors import UsageError
+from cai_bootstrap.errors import DataError, UsageError
 from cai_bootstrap.files import jsonl_lines
 from cai_bootstrap.judging.own import FORM, Declaration, process
 from cai_bootstrap.judging.own.names import OwnName, names_in, own_name, path_fault, plain
@@ -141,7 +141,7 @@ def trusted_scorers(path: Path) -> list[Source]:
             content = read_yaml(path, what="file")
         else:
             content = [json.loads(line) for _, line in jsonl_lines(path)]
-    except (UsageError, OSError, ValueError, RecursionError):
+    except (UsageError, DataError, OSError, ValueError, RecursionError):
         return []
     names = {name.path: name for name in names_in(content)}
     sources = [source_of(names[module], path.absolute().parent) for module in sorted(names)]

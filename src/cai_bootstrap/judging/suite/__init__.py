@@ -14,8 +14,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from cai_bootstrap.errors import UntrustedResultError, UsageError
-from cai_bootstrap.files import canonical_json, fingerprint, jsonl_lines, read_json, sha256_file
+from cai_bootstrap.errors import DataError, UntrustedResultError, UsageError
+from cai_bootstrap.files import canonical_json, fingerprint, jsonl_lines, parse_json, read_json, sha256_file
 from cai_bootstrap.judging.closed_sets import closed_set_names
 from cai_bootstrap.judging.own.entering import entered_item, sources_of, without_sources
 from cai_bootstrap.judging.own.names import plain
@@ -120,18 +120,20 @@ def read_suite_file(path: Path) -> tuple[EvalItem, ...]:
     """The items of a suite file, in order. Raises UsageError naming file and line of what is wrong."""
     try:
         lines = list(jsonl_lines(path))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: not readable as a suite: {error}") from error
+    except DataError as error:
+        raise UsageError(str(error)) from error
     items: list[EvalItem] = []
     seen: dict[str, int] = {}
     for number, line in lines:
         where = f"{path}: line {number}"
         try:
-            item = EvalItem.model_validate_json(line)
+            item = EvalItem.model_validate(parse_json(line))
         except ValidationError as error:
             problem = error.errors()[0]
             field = ".".join(str(part) for part in problem["loc"]) or "the line"
             raise UsageError(f"{where}: {field}: {problem['msg']}; each line is one suite item as JSON") from error
+        except ValueError as error:
+            raise UsageError(f"{where}: not valid JSON: {error}; each line is one suite item as JSON") from error
         try:
             item = entered_item(item, path.parent)
         except UsageError as error:
