@@ -82,8 +82,9 @@ class Tracking:
         except subprocess.TimeoutExpired:
             self._end(process)
             return (
-                f"WARNING: {self._name} did not take the run within {self._patience:g} s; what is left is told when "
-                f"the run is started again ({self._workspace.tracking_log(self._run)} has more)"
+                f"WARNING: {self._name} did not take the run within {self._patience:g} s; what it may have lost "
+                f"is told when the run is started again{self._rescue()} "
+                f"({self._workspace.tracking_log(self._run)} has more)"
             )
         return self._last_sentence(code)
 
@@ -97,7 +98,12 @@ class Tracking:
         sentence = f"the run could not be told to {self._name}"
         with contextlib.suppress(Exception):
             sentence = str(read_json(self._workspace.tracking(self._name))["sentence"]) or sentence
-        return f"WARNING: {sentence}; {self._workspace.tracking_log(self._run)} has more"
+        return f"WARNING: {sentence}{self._rescue()}; {self._workspace.tracking_log(self._run)} has more"
+
+    def _rescue(self) -> str:
+        """How to send what wandb has written to its own files already."""
+        folder = self._workspace.logs / "wandb" / "latest-run"
+        return f", or now by `wandb sync {folder}`" if self._name == "wandb" and folder.exists() else ""
 
     def _end(self, process: "subprocess.Popen[bytes]") -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
