@@ -150,19 +150,20 @@ class Trackio:
 class Wandb:
     """A run of wandb's; one of the same id goes on. It gets no code, git address, screen or name of this machine.
 
-    Left to itself it tells the host's name, the working directory, the interpreter's path, the arguments and the
-    packages. `x_disable_meta` stops all but the host's name, which stands in the run's own record.
+    Left to itself it tells the host's name, the working directory, the interpreter's path and the arguments.
+    `x_disable_meta` stops all but the host's name, which stands in the run's own record as well.
     """
 
     def __init__(self, opening: Opening) -> None:
         import wandb
 
+        self._library: Any = wandb
         self._record: Any = wandb.init(
             project=opening.project("wandb"), name=opening.run, id=opening.run, resume="allow",
             config=opening.settings, dir=str(opening.workspace.logs),
             settings=wandb.Settings(
-                console="off", disable_git=True, disable_code=True, host=HOST,
-                x_disable_meta=True, x_disable_machine_info=True, x_save_requirements=False,
+                console="off", disable_git=True, disable_code=True,
+                host=HOST, x_disable_meta=True, x_save_requirements=False,
             ),
         )  # fmt: skip
         # A step of wandb's own never goes back, not even for a run that goes on: what does is dropped.
@@ -184,6 +185,7 @@ class Wandb:
 
     def close(self) -> None:
         self._record.finish()
+        self._library.teardown()  # what it writes to its file offline may lie in memory until then
 
 
 def _numbers(verdict: Verdict) -> dict[str, float]:
