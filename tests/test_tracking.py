@@ -22,6 +22,7 @@ from cai_bootstrap.events import (
     Elicited,
     Event,
     EventLog,
+    Notice,
     RunFinished,
     RunStarted,
     StepFinished,
@@ -365,6 +366,8 @@ class Run:
         if os.environ.get("FAKE_TRACKER") == "sends for ever":
             write(pid=os.getpid())
             time.sleep(600)
+        if os.environ.get("FAKE_TRACKER") == "does not close":
+            raise ConnectionError("not sent")
         write(finished=True)
     def define_metric(self, *names, **words):
         pass
@@ -461,6 +464,18 @@ def test_wandb_that_is_ended_while_it_sends_was_told_nothing_and_its_files_are_n
     assert f"or now by `wandb sync {workspace.logs / 'wandb' / 'latest-run'}`" in said
     stored = read_json(workspace.tracking("wandb"))
     assert (stored["run"], stored["parts"], stored["sentence"]) == (FIRST, [], "")
+
+
+def test_a_tracker_that_recovers_and_then_does_not_close_is_said_at_the_end_too(
+    workspace: RunFolder, fake: Callable[[], list[dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert fake() == []
+    monkeypatch.setenv("FAKE_TRACKER", "does not close")
+    with begun(workspace) as tracking:
+        tracking.see(Notice(step=live.STEP, message="WARNING: the run could not be told to trackio (OSError: away)"))
+        said = tracking.finish(None)
+    assert said is not None
+    assert said.startswith("WARNING: the run could not be told to trackio (ConnectionError: not sent); it is told when")
 
 
 def test_when_the_run_is_killed_its_tracker_is_closed_and_ends(

@@ -35,7 +35,7 @@ class Tracking:
         self._name, self._workspace, self._screen, self._patience = config.track, workspace, screen, patience
         self._process: subprocess.Popen[bytes] | None = None
         self._run = ""
-        self._warned = False
+        self._warning = ""  # what the user has seen already
 
     def __enter__(self) -> "Tracking":
         return self
@@ -50,7 +50,7 @@ class Tracking:
     def see(self, event: Event) -> None:
         """Start to tell the run when it begins. Raises nothing."""
         if isinstance(event, Notice) and event.step == STEP:
-            self._warned = self._screen
+            self._warning = event.message if self._screen else ""
         if self._name is None or self._process is not None or not isinstance(event, RunStarted):
             return
         self._run = event.run
@@ -93,12 +93,15 @@ class Tracking:
         if code == 0:
             with contextlib.suppress(Exception):
                 return str(read_json(self._workspace.tracking(self._name))["sentence"])
-        if self._warned:
-            return None
         sentence = f"the run could not be told to {self._name}"
         with contextlib.suppress(Exception):
             sentence = str(read_json(self._workspace.tracking(self._name))["sentence"]) or sentence
-        return f"WARNING: {sentence}{self._rescue()}; {self._workspace.tracking_log(self._run)} has more"
+        if sentence in self._warning:
+            return None
+        return (
+            f"WARNING: {sentence}; it is told when the run is started again{self._rescue()} "
+            f"({self._workspace.tracking_log(self._run)} has more)"
+        )
 
     def _rescue(self) -> str:
         """How to send what wandb has written to its own files already."""
