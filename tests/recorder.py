@@ -13,9 +13,14 @@ from cai_bootstrap.tracking.trackers import Opening
 
 @dataclass
 class Recorder:
-    """A tracker that keeps what it is told. `fails_at`: how many points it takes before it raises."""
+    """A tracker that keeps what it is told. `fails_at`: how many points it takes before it raises.
+
+    `keeps`: what it took is safe after a flush, as with TensorBoard. `closes`: it can be closed without an error.
+    """
 
     fails_at: int | None = None
+    keeps: bool = False
+    closes: bool = True
     opened: list[Opening] = field(default_factory=list)
     points: list[Point] = field(default_factory=list)
     verdicts: list[dict[str, Any]] = field(default_factory=list)
@@ -37,14 +42,16 @@ class Recorder:
             raise ConnectionError("no route to https://me:hunter22@example.org/api")
         self.points.append(point)
 
-    def flush(self) -> None:
-        pass
+    def flush(self) -> bool:
+        return self.keeps
 
     def conclude(self, _: int, verdict: dict[str, Any], report: Path | None) -> None:
         self.verdicts.append(verdict)
         self.reports.append(report)
 
     def close(self) -> None:
+        if not self.closes:
+            raise ConnectionError("nothing of the queue was sent")
         self.closed += 1
 
     def curve(self, name: str) -> list[tuple[int, float]]:

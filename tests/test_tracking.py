@@ -1,8 +1,10 @@
 """Telling a run to a tracker while it goes on: each step once, in one place after a kill, never in the run's way."""
 
+import html
 import json
 import os
 import signal
+import socket
 import sqlite3
 import sys
 from collections.abc import Callable
@@ -20,6 +22,7 @@ from cai_bootstrap.events import (
     Elicited,
     Event,
     EventLog,
+    Notice,
     RunFinished,
     RunStarted,
     StepFinished,
@@ -36,7 +39,7 @@ from cai_bootstrap.run.markers import write_marker
 from cai_bootstrap.tracking import follow, live
 from cai_bootstrap.tracking.follow import Follower
 from cai_bootstrap.tracking.live import Tracking
-from cai_bootstrap.tracking.openness import public_settings, without_secrets
+from cai_bootstrap.tracking.openness import public_settings, without_paths, without_secrets
 
 FIRST, SECOND, THIRD = "20260101T000000Z", "20260102T000000Z", "20260103T000000Z"
 TRAIN = StepStarted(step="train", timeout=9)
@@ -74,7 +77,7 @@ def told_to_the_end(
         line.write(json.dumps({"report": None if report is None else str(report)}).encode() + b"\n")
     with os.fdopen(reading, "rb") as line:
         code = follower.follow(line)
-    return code, follower.told.sentence
+    return code, read_json(workspace.tracking(name))["sentence"]
 
 
 # --- what is told
@@ -172,16 +175,42 @@ def test_a_file_that_cannot_be_read_is_no_figure(workspace: RunFolder, recorder:
 # --- once each
 
 
-def test_a_resumed_run_goes_on_in_the_same_place_and_tells_no_step_twice(
-    workspace: RunFolder, recorder: Recorder
+@pytest.mark.parametrize("keeps", [True, False])
+def test_a_resumed_run_goes_on_in_the_same_place_and_tells_again_only_what_may_be_lost(
+    workspace: RunFolder, recorder: Recorder, keeps: bool
 ) -> None:
+    recorder.keeps = keeps
     begins = TrainingStarted(step="train", adapter="a")
     emit(workspace, FIRST, TRAIN, begins, *losses(*range(1, 31)))
     Follower("trackio", workspace, RunConfig(), FIRST).tell()  # then all is killed
     emit(workspace, SECOND, TRAIN, begins, *losses(*range(26, 41)), PASSED)
     told_to_the_end(workspace, SECOND, RunConfig(timeouts={"train": 99}))
     assert [opening.run for opening in recorder.opened] == [FIRST, FIRST]
-    assert [step for step, _ in recorder.curve("train/loss")] == list(range(1, 41))
+    lost = [] if keeps else list(range(1, 31))
+    assert [step for step, _ in recorder.curve("train/loss")] == [*lost, *range(1, 41)]
+
+
+def test_what_a_tracker_took_but_did_not_send_counts_as_not_told(workspace: RunFolder, recorder: Recorder) -> None:
+    for run in (FIRST, SECOND):
+        workspace.config(run).write_text(dump_yaml(RunConfig()))
+    recorder.closes = False
+    success = workspace.checkpoints / "a" / "TRAINING_SUCCESS"
+    begins = TrainingStarted(step="train", adapter="a")
+    emit(workspace, FIRST, RunStarted(), Elicited(step="baseline", rendering="plain", rate=0.5))
+    emit(workspace, FIRST, TRAIN, begins, *losses(1, 2), PASSED)
+    code, said = told_to_the_end(workspace, FIRST)
+    assert (code, said) == (1, "the run could not be told to trackio (ConnectionError: nothing of the queue was sent)")
+    assert read_json(workspace.tracking("trackio"))["parts"] == []
+
+    recorder.closes = True
+    recorder.points.clear()
+    write_json(success, {})
+    write_marker(workspace, "train", 1, fingerprint="f", outputs={"success": success})
+    emit(workspace, SECOND, RunStarted(), TRAIN, StepSkipped(step="train"), PASSED)
+    said = told_to_the_end(workspace, SECOND)[1]
+    assert said == f"told trackio: project cai-bootstrap, run {FIRST}, 2 training steps"
+    assert recorder.curve("dev/plain") == [(0, 0.5)]
+    assert [step for step, _ in recorder.curve("train/loss")] == [1, 2]
 
 
 @pytest.mark.parametrize("changed", [{"seed": 7}, {"force_data": True}])
@@ -279,8 +308,46 @@ def test_no_secret_is_told(workspace: RunFolder, recorder: Recorder, monkeypatch
     assert recorder.opened[0].settings["model"] == "https://***@example.org/m?api_key=***&x=1"
     assert "paths" not in recorder.opened[0].settings
     assert recorder.reports == [None]
-    assert public_settings(RunConfig(seed=3), {})["seed"] == 3
+    assert public_settings(RunConfig(seed=3), environment={})["seed"] == 3
     assert without_secrets("a short one", {"API_KEY": "short"}) == "a short one"
+
+
+@pytest.mark.parametrize(
+    ("text", "public"),
+    [
+        ("/data/me/v.yaml: no text (see ~/x/notes.txt)", "v.yaml: no text (see notes.txt)"),
+        ("in '/my files/a/b.json', file:///x/y and c:/z/w/", "in 'b.json', y and c:w"),
+        ("2/3 and/or https://example.org/a/b?c=/d ../up </p>", "2/3 and/or https://example.org/a/b?c=d ../up </p>"),
+    ],
+)  # fmt: skip
+def test_a_path_in_a_message_is_cut_to_its_last_name(text: str, public: str) -> None:
+    assert without_paths(text, {"/my files"}) == public
+
+
+def test_no_folder_of_this_machine_is_told(tmp_path: Path, recorder: Recorder) -> None:
+    workspace = RunFolder.at(tmp_path / "my <work>").create()
+    model, suite = str(tmp_path / "models" / "small one"), str(tmp_path / "suite.jsonl")
+    config = RunConfig(model=model, constitution=tmp_path / "mine.yaml", start_from=tmp_path / "other",
+                       evaluation={"suite": suite})  # fmt: skip
+    emit(workspace, FIRST, RunFinished(exit_code=1, verdict="error", message=f"{workspace.baseline}: torn; {model}"))
+    base = str(workspace.base)
+    workspace.report.write_text(
+        f"<p>A model's words: /etc/hosts</p><code>{html.escape(base)}</code>"
+        f"<script>{json.dumps({'at': base + '/data/x.json'})}; /{tmp_path.name}/g</script>"
+    )
+    told_to_the_end(workspace, FIRST, config, workspace.report)
+    settings = recorder.opened[0].settings
+    assert (settings["model"], settings["constitution"], settings["start_from"]) == ("small one", "mine.yaml", "other")
+    assert str(tmp_path) not in json.dumps(settings)
+    assert recorder.verdicts[0]["message"] == f"{workspace.baseline.name}: torn; small one"
+    report = recorder.reports[0]
+    assert report is not None
+    assert report.name == workspace.report.name
+    assert report.read_text() == (
+        "<p>A model's words: /etc/hosts</p><code>my &lt;work&gt;</code>"
+        f'<script>{{"at": "x.json"}}; /{tmp_path.name}/g</script>'
+    )
+    assert base in html.unescape(workspace.report.read_text())
 
 
 # --- the process beside the run
@@ -296,7 +363,21 @@ class Run:
     def log(self, figures, step=None):
         write(step=step, **figures)
     def finish(self):
+        if os.environ.get("FAKE_TRACKER") == "sends for ever":
+            write(pid=os.getpid())
+            time.sleep(600)
+        if os.environ.get("FAKE_TRACKER") == "does not close":
+            raise ConnectionError("not sent")
         write(finished=True)
+    def define_metric(self, *names, **words):
+        pass
+
+def teardown():
+    pass
+
+class Settings:
+    def __init__(self, **words):
+        pass
 
 class Markdown(str):
     pass
@@ -318,9 +399,10 @@ def init(**words):
 
 @pytest.fixture
 def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[dict[str, Any]]]:
-    """A trackio of the tests' own in every process that is started; gives what it was told."""
+    """A trackio and a wandb of the tests' own in every process that is started; gives what it was told."""
     (tmp_path / "fakes").mkdir()
-    (tmp_path / "fakes" / "trackio.py").write_text(FAKE)
+    for name in ("trackio", "wandb"):
+        (tmp_path / "fakes" / f"{name}.py").write_text(FAKE)
     told = tmp_path / "told.jsonl"
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "fakes"))
     monkeypatch.setenv("FAKE_TRACKER_FILE", str(told))
@@ -328,9 +410,9 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[d
     return lambda: [json.loads(line) for line in told.read_text().splitlines()] if told.exists() else []
 
 
-def begun(workspace: RunFolder, patience: float = 30.0) -> Tracking:
+def begun(workspace: RunFolder, patience: float = 30.0, name: str = "trackio") -> Tracking:
     """The tracking of a run that has begun to train."""
-    config = resolve({"track": "trackio", "paths.base_dir": workspace.base}, environment={}).config
+    config = resolve({"track": name, "paths.base_dir": workspace.base}, environment={}).config
     workspace.config(FIRST).write_text(dump_yaml(config))
     emit(workspace, FIRST, RunStarted(), TRAIN, *losses(1, 2))
     tracking = Tracking(config, workspace, patience=patience)
@@ -351,7 +433,7 @@ def test_a_run_is_told_while_it_goes_on_and_its_report_at_the_end(
         said = tracking.finish(workspace.report)
     assert said == f"told trackio: project cai-bootstrap, run {FIRST}, 3 training steps, the report"
     assert [row["step"] for row in fake()[1:4]] == [1, 2, 3]
-    assert fake()[-2:] == [{"saved": str(workspace.report)}, {"finished": True}]
+    assert fake()[-2:] == [{"saved": str(workspace.tracked_report(FIRST))}, {"finished": True}]
     assert "the library prints" in workspace.tracking_log(FIRST).read_text()
 
 
@@ -363,9 +445,37 @@ def test_a_tracker_that_hangs_is_ended_after_the_run(
         wait_for(fake, seconds=30, what="the tracker hangs")
         said = tracking.finish(None)
     assert said is not None
-    assert said.startswith("WARNING: trackio did not take the run within 0.2 s; what is left is told when the run is")
+    assert said.startswith(
+        "WARNING: trackio did not take the run within 0.2 s; what it may have lost is told when the run"
+    )
     with pytest.raises(ProcessLookupError):
         os.kill(fake()[0]["pid"], 0)
+
+
+def test_wandb_that_is_ended_while_it_sends_was_told_nothing_and_its_files_are_named(
+    workspace: RunFolder, fake: Callable[[], list[dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_TRACKER", "sends for ever")
+    (workspace.logs / "wandb" / "latest-run").mkdir(parents=True)
+    with begun(workspace, patience=0.5, name="wandb") as tracking:
+        wait_for(lambda: len(fake()) == 3, seconds=30, what="two steps taken")
+        said = tracking.finish(None)
+    assert said is not None
+    assert f"or now by `wandb sync {workspace.logs / 'wandb' / 'latest-run'}`" in said
+    stored = read_json(workspace.tracking("wandb"))
+    assert (stored["run"], stored["parts"], stored["sentence"]) == (FIRST, [], "")
+
+
+def test_a_tracker_that_recovers_and_then_does_not_close_is_said_at_the_end_too(
+    workspace: RunFolder, fake: Callable[[], list[dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert fake() == []
+    monkeypatch.setenv("FAKE_TRACKER", "does not close")
+    with begun(workspace) as tracking:
+        tracking.see(Notice(step=live.STEP, message="WARNING: the run could not be told to trackio (OSError: away)"))
+        said = tracking.finish(None)
+    assert said is not None
+    assert said.startswith("WARNING: the run could not be told to trackio (ConnectionError: not sent); it is told when")
 
 
 def test_when_the_run_is_killed_its_tracker_is_closed_and_ends(
@@ -483,10 +593,18 @@ def test_wandb_gets_them_offline_under_one_id(run_of_two: RunFolder, monkeypatch
 
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
+    monkeypatch.setattr(socket, "gethostname", lambda: "name-of-this-host")
     assert "4 training steps, the report" in both(run_of_two, "wandb")
     folders = sorted(run_of_two.logs.glob("wandb/offline-run-*"), key=lambda path: path.stat().st_mtime_ns)
     assert {folder.name.rpartition("-")[2] for folder in folders} == {FIRST}
     assert [path.read_text() for path in folders[-1].rglob("report.html")] == ["<title>report</title>"]
+    sent = [
+        path for folder in folders for path in folder.rglob("*") if path.is_file() and "logs" not in path.parts[-2:]
+    ]
+    assert len(sent) >= 3
+    for path in sent:
+        for word in ("name-of-this-host", str(run_of_two.base), str(Path.cwd()), sys.executable):
+            assert word.encode() not in path.read_bytes(), (path, word)
     kept = next(folders[-1].glob("*.wandb"))
     for expected in (b"train/loss", b"watch/eos_rate", b"success_rate/trained", b"Stage 1 FAILED", b"lora_alpha"):
         wait_for(lambda word=expected: word in kept.read_bytes(), seconds=20, what=f"{expected!r} in {kept}")

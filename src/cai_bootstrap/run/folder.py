@@ -392,6 +392,10 @@ class RunFolder:
         """What a tracker's library prints."""
         return self.logs / f"{run}.tracking.log"
 
+    def tracked_report(self, run: str) -> Path:
+        """The report as a tracker gets it."""
+        return self.logs / f"{run}.tracked" / self.report.name
+
     def tensorboard(self, run: str) -> Path:
         """The folder of a run's event files for TensorBoard."""
         return self.logs / "tensorboard" / run

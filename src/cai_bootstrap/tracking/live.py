@@ -35,7 +35,7 @@ class Tracking:
         self._name, self._workspace, self._screen, self._patience = config.track, workspace, screen, patience
         self._process: subprocess.Popen[bytes] | None = None
         self._run = ""
-        self._warned = False
+        self._warning = ""  # what the user has seen already
 
     def __enter__(self) -> "Tracking":
         return self
@@ -50,7 +50,7 @@ class Tracking:
     def see(self, event: Event) -> None:
         """Start to tell the run when it begins. Raises nothing."""
         if isinstance(event, Notice) and event.step == STEP:
-            self._warned = self._screen
+            self._warning = event.message if self._screen else ""
         if self._name is None or self._process is not None or not isinstance(event, RunStarted):
             return
         self._run = event.run
@@ -82,8 +82,9 @@ class Tracking:
         except subprocess.TimeoutExpired:
             self._end(process)
             return (
-                f"WARNING: {self._name} did not take the run within {self._patience:g} s; what is left is told when "
-                f"the run is started again ({self._workspace.tracking_log(self._run)} has more)"
+                f"WARNING: {self._name} did not take the run within {self._patience:g} s; what it may have lost "
+                f"is told when the run is started again{self._rescue()} "
+                f"({self._workspace.tracking_log(self._run)} has more)"
             )
         return self._last_sentence(code)
 
@@ -92,12 +93,20 @@ class Tracking:
         if code == 0:
             with contextlib.suppress(Exception):
                 return str(read_json(self._workspace.tracking(self._name))["sentence"])
-        if self._warned:
-            return None
         sentence = f"the run could not be told to {self._name}"
         with contextlib.suppress(Exception):
             sentence = str(read_json(self._workspace.tracking(self._name))["sentence"]) or sentence
-        return f"WARNING: {sentence}; {self._workspace.tracking_log(self._run)} has more"
+        if sentence in self._warning:
+            return None
+        return (
+            f"WARNING: {sentence}; it is told when the run is started again{self._rescue()} "
+            f"({self._workspace.tracking_log(self._run)} has more)"
+        )
+
+    def _rescue(self) -> str:
+        """How to send what wandb has written to its own files already."""
+        folder = self._workspace.logs / "wandb" / "latest-run"
+        return f", or now by `wandb sync {folder}`" if self._name == "wandb" and folder.exists() else ""
 
     def _end(self, process: "subprocess.Popen[bytes]") -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):

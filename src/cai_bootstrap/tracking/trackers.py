@@ -22,6 +22,7 @@ from cai_bootstrap.tracking.axis import Point
 PROJECT = "cai-bootstrap"
 PROJECT_VARIABLE = {"trackio": "TRACKIO_PROJECT", "wandb": "WANDB_PROJECT"}
 AXIS = "training_step"  # the horizontal axis of wandb's charts
+HOST = "-"  # what wandb is told as the machine's name; an empty one it would look up
 Verdict = Mapping[str, str | float]
 
 
@@ -32,8 +33,8 @@ class Tracker(Protocol):
         """Take figures at a step."""
         ...
 
-    def flush(self) -> None:
-        """Let what was taken be seen."""
+    def flush(self) -> bool:
+        """Let what was taken be seen; whether it is now safe, so that not even a kill loses it."""
         ...
 
     def conclude(self, step: int, verdict: Verdict, report: Path | None) -> None:
@@ -41,7 +42,7 @@ class Tracker(Protocol):
         ...
 
     def close(self) -> None:
-        """Write what is left and close the run."""
+        """Write what is left and close the run. All that was taken is safe then."""
         ...
 
 
@@ -90,8 +91,9 @@ class TensorBoard:
         values = [Summary.Value(tag=name, simple_value=value) for name, value in point.figures.items()]
         self._add(Summary(value=values), point.step, _seconds(point.at))
 
-    def flush(self) -> None:
+    def flush(self) -> bool:
         self._writer.flush()
+        return True
 
     def conclude(self, step: int, verdict: Verdict, report: Path | None) -> None:  # noqa: ARG002 - it shows no pages
         self.log(Point(step, _numbers(verdict), ""))
@@ -131,8 +133,9 @@ class Trackio:
     def log(self, point: Point) -> None:
         self._record.log(dict(point.figures), step=point.step)
 
-    def flush(self) -> None:
-        """It sends by itself."""
+    def flush(self) -> bool:
+        """It sends by itself, and does not say what has arrived."""
+        return False
 
     def conclude(self, step: int, verdict: Verdict, report: Path | None) -> None:
         self._record.log(_numbers(verdict), step=step)
@@ -145,15 +148,23 @@ class Trackio:
 
 
 class Wandb:
-    """A run of wandb's; one of the same id goes on. It gets neither the code, nor git's addresses, nor the screen."""
+    """A run of wandb's; one of the same id goes on. It gets no code, git address, screen or name of this machine.
+
+    Left to itself it tells the host's name, the working directory, the interpreter's path and the arguments.
+    `x_disable_meta` stops all but the host's name, which stands in the run's own record as well.
+    """
 
     def __init__(self, opening: Opening) -> None:
         import wandb
 
+        self._library: Any = wandb
         self._record: Any = wandb.init(
             project=opening.project("wandb"), name=opening.run, id=opening.run, resume="allow",
             config=opening.settings, dir=str(opening.workspace.logs),
-            settings=wandb.Settings(console="off", disable_git=True, disable_code=True),
+            settings=wandb.Settings(
+                console="off", disable_git=True, disable_code=True,
+                host=HOST, x_disable_meta=True, x_save_requirements=False,
+            ),
         )  # fmt: skip
         # A step of wandb's own never goes back, not even for a run that goes on: what does is dropped.
         self._record.define_metric(AXIS, hidden=True)
@@ -162,8 +173,9 @@ class Wandb:
     def log(self, point: Point) -> None:
         self._record.log({**point.figures, AXIS: point.step})
 
-    def flush(self) -> None:
-        """It sends by itself."""
+    def flush(self) -> bool:
+        """It sends by itself, and does not say what has arrived."""
+        return False
 
     def conclude(self, step: int, verdict: Verdict, report: Path | None) -> None:
         self.log(Point(step, _numbers(verdict), ""))
@@ -173,6 +185,7 @@ class Wandb:
 
     def close(self) -> None:
         self._record.finish()
+        self._library.teardown()  # what it writes to its file offline may lie in memory until then
 
 
 def _numbers(verdict: Verdict) -> dict[str, float]:
