@@ -8,7 +8,6 @@ is none) is an error at once. The key is read from the environment, sent in one 
 import contextlib
 import http.client
 import json
-import os
 import time
 import urllib.error
 import urllib.request
@@ -26,7 +25,7 @@ from cai_bootstrap.errors import EngineError, UsageError
 from cai_bootstrap.files import fingerprint
 from cai_bootstrap.inference.server_log import Exchange, ServerAnswer, ServerLog, server_key
 from cai_bootstrap.printable import one_line
-from cai_bootstrap.servers import ModelServer, refuse_four_bit_name
+from cai_bootstrap.servers import ModelServer, environment_key, refuse_four_bit_name
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 TRIES = 6
@@ -280,6 +279,11 @@ class CompletionsServer:
             late = isinstance(reason, TimeoutError)
             why = f"within {self.declared.timeout:g} s" if late else f"({type(reason).__name__}: {reason})"
             raise _PassingError(f"no answer {why}") from None
+        except (ValueError, OverflowError) as error:  # its text may hold a header, so it is left out
+            raise EngineError(
+                f"{self.endpoint}: the request cannot be sent ({type(error).__name__}); look at the address, at "
+                f"{self._setting('timeout')}, and at the proxies in the environment"
+            ) from None
 
     def _whole(self, answer: Any) -> bytes:
         """All of an answer, in bounded time and size: a socket's own limit starts anew with each byte that comes."""
@@ -291,6 +295,8 @@ class CompletionsServer:
                 raise EngineError(f"{self.endpoint}: an answer of more than {MOST_BYTES >> 20} MiB is no completion")
             if time.monotonic() > end:
                 raise _PassingError(f"no whole answer within {self.declared.timeout:g} s")
+        if answer.length:  # bytes of the declared Content-Length that did not come
+            raise _PassingError(f"the connection broke {answer.length:,} bytes before the end of an answer")
         return b"".join(parts)
 
     def _failure(self, error: urllib.error.HTTPError, path: str) -> Exception:
@@ -349,14 +355,7 @@ class CompletionsServer:
     @cached_property
     def _key(self) -> str | None:
         name = self.declared.api_key_env
-        if name is None:
-            return None
-        key = os.environ.get(name, "").strip()
-        if not key:
-            raise UsageError(f"the environment variable {name} is to hold the key of {self.endpoint}, and is not set")
-        if not (key.isascii() and key.isprintable()) or " " in key:
-            raise UsageError(f"the environment variable {name} holds characters that no key has; set it anew")
-        return key
+        return None if name is None else environment_key(name, self.endpoint)
 
     def _key_header(self) -> dict[str, str]:
         return {} if self._key is None else {"Authorization": f"Bearer {self._key}"}
@@ -369,4 +368,4 @@ class CompletionsServer:
 def _retry_after(headers: Message) -> float | None:
     """The pause (seconds) that a server asks for, where it gives it in seconds."""
     text = (headers.get("Retry-After") or "").strip()
-    return float(text) if text.isdigit() else None
+    return float(text) if text.isascii() and text.isdecimal() else None
