@@ -17,6 +17,7 @@ from cai_bootstrap.servers import ModelServer
 
 ONE = {"max_tokens": 4, "temperature": 0.0}
 KEY = "a-key-that-is-a-secret"
+ROOT = "/models/base"  # as `serving` lists it
 
 
 def upper(body: Json) -> Json:
@@ -44,13 +45,43 @@ def test_a_prompt_is_asked_once_and_everything_is_counted(tmp_path: Path) -> Non
         client.complete(["a"], {**ONE, "temperature": 0.5})
         assert len(served.bodies) == 3, "another setting is another question"
     again = served.client(tmp_path, model="base")
-    counted = served_model(again.log.path, client.declared, "base")
+    counted = served_model(again.log.path, client.declared, "base", ROOT)
     assert counted is not None
     assert (counted.requests, counted.prompt_tokens, counted.completion_tokens) == (3, 12, 8)
     assert counted.described() == f"base in bf16 at {served.address} (declared, not checked)"
     assert served_model(again.log.path, client.declared, "other") == counted.model_copy(
         update={"model": "other", "requests": 0, "prompt_tokens": 0, "completion_tokens": 0}
     )
+
+
+@pytest.mark.parametrize(
+    ("precision", "root"), [("fp8", ROOT), (None, ROOT), ("bf16", "/models/other"), ("bf16", None)]
+)
+def test_an_answer_is_not_that_of_another_precision_or_folder(
+    tmp_path: Path, precision: str | None, root: str | None
+) -> None:
+    models = {"data": [{"id": "base", "root": ROOT}]}
+    with serving(upper, models=models) as served:
+        served.client(tmp_path, precision="bf16").complete(["a"], ONE)
+        models["data"][0]["root"] = root  # type: ignore[assignment]
+        again = served.client(tmp_path, precision=precision)
+        again.complete(["a"], ONE)
+        assert len(served.bodies) == 2
+        counted = served_model(again.log.path, again.declared, "base", root)
+        assert counted is not None
+        assert counted.requests == 1
+
+
+def test_data_of_two_served_models_do_not_end_in_one_file(tmp_path: Path) -> None:
+    models: Json = {"data": [{"id": "one"}]}
+    with serving(upper, models=models) as served:
+        served.client(tmp_path).must_go_on()
+        assert served.headers == [], "nothing was begun, so nothing is asked"
+        served.client(tmp_path).complete(["a"], ONE)
+        served.client(tmp_path).must_go_on()
+        models["data"][0]["id"] = "two"
+        with pytest.raises(UsageError, match=rf"begun with one at {served.address}; two at .*--force-data"):
+            served.client(tmp_path).must_go_on()
 
 
 def test_answers_survive_a_kill_in_the_middle_of_a_line(tmp_path: Path) -> None:
@@ -71,7 +102,7 @@ def test_what_may_pass_is_asked_again_later(tmp_path: Path, status: int) -> None
         client = served.client(tmp_path, pauses)
         assert client.complete(["a"], ONE)[0].text == "A"
         assert pauses == [1.0, 2.0]
-        counted = served_model(client.log.path, client.declared, "base")
+        counted = served_model(client.log.path, client.declared, "base", ROOT)
         assert counted is not None
         assert (counted.requests, counted.retries) == (1, 2)
 

@@ -156,6 +156,19 @@ class CompletionsServer:
         """The name of the model that is asked."""
         return self.listed.id
 
+    @property
+    def _named(self) -> str:
+        return f"{self.model} at {self.endpoint}"
+
+    def must_go_on(self) -> None:
+        """Raise UsageError if another served model began the file of answers. An empty file asks no server."""
+        others = [text for key, text in self.log.servers.items() if key != self.log_key]
+        if others:
+            raise UsageError(
+                f"{self.log.path}: these data were begun with {one_line(others[0], 200)}; {self._named} is another "
+                "model, or was declared otherwise then; --force-data makes them anew"
+            )
+
     def complete(
         self, prompts: Sequence[str], settings: Mapping[str, Any], *, lengths: Mapping[str, int] | None = None
     ) -> list[ServerAnswer]:
@@ -174,7 +187,12 @@ class CompletionsServer:
 
     def key(self, prompt: str, settings: Mapping[str, Any]) -> str:
         """The name of an answer in the file: the hash of all that decides it."""
-        return fingerprint([self.endpoint, self.model, dict(settings), prompt])
+        return fingerprint([self.log_key, dict(settings), prompt])
+
+    @cached_property
+    def log_key(self) -> str:
+        """The name of this served model in the file of answers (`server_key`)."""
+        return server_key(self.declared, self.model, self.listed.root)
 
     def top(self, prompts: Sequence[str]) -> list[dict[str, float]] | None:
         """Log-probabilities (nats) of the likeliest next tokens after each prompt; None if the server gives none.
@@ -199,7 +217,7 @@ class CompletionsServer:
     def note_unreadable(self, keys: Sequence[str]) -> None:
         """Count verdicts that nobody could read; the same key counts once."""
         if keys:
-            self.log.add(Exchange(server=server_key(self.endpoint, self.model), unreadable=list(keys)))
+            self.log.add(Exchange(server=self.log_key, address=self._named, unreadable=list(keys)))
 
     def _must_serve(self, prompts: Sequence[str], refusal: RequestRefusedError) -> None:
         """Raise the refusal if these prompts are not served without log-probabilities either."""
@@ -225,7 +243,8 @@ class CompletionsServer:
             self._must_count_alike(parsed.usage.prompt_tokens, own, len(missing))
         self.log.add(
             Exchange(
-                server=server_key(self.endpoint, self.model),
+                server=self.log_key,
+                address=self._named,
                 answers={key: choice.answer() for key, choice in zip(missing, choices, strict=True)},
                 prompts=len(missing),
                 retries=retries,

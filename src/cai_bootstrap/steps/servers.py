@@ -47,7 +47,8 @@ def check_servers(config: RunConfig) -> None:
 def generating_server(context: StepContext, data: DataFolder) -> CompletionsServer | None:
     """The server that answers as the base while these data are made; None where a model in this process does.
 
-    What needs an adapter, as rounds after the first do, stays in this process.
+    What needs an adapter, as rounds after the first do, stays in this process. Raises UsageError if another served
+    model began these data.
     """
     config = context.config
     if config.engine != "openai":
@@ -56,7 +57,9 @@ def generating_server(context: StepContext, data: DataFolder) -> CompletionsServ
         context.progress.say("the trained model answers in this process: a server has no adapter of this run")
         return None
     check_servers(config)
-    return CompletionsServer(config.server, ServerLog(data.server_answers), "--endpoint")
+    server = CompletionsServer(config.server, ServerLog(data.server_answers), "--endpoint")
+    server.must_go_on()
+    return server
 
 
 def judging_server(context: StepContext) -> CompletionsServer | None:
@@ -69,6 +72,12 @@ def judging_server(context: StepContext) -> CompletionsServer | None:
     judge = CompletionsServer(config.judge, log, "--judge")
     _refuse_trained(context, judge)
     return judge
+
+
+def forget_judge(config: RunConfig, data: DataFolder) -> None:
+    """Remove what the judge at an address answered: it is asked anew where a measurement is made again."""
+    if config.judge.endpoint is not None:
+        data.judge_answers.unlink(missing_ok=True)
 
 
 def judge_key(config: RunConfig) -> list[object]:
@@ -101,7 +110,7 @@ def answering_key(context: StepContext) -> tuple[list[str], str]:
 
 def asked_of(server: CompletionsServer | None) -> ServedModel | None:
     """What was asked of a server so far; None if nothing was."""
-    return None if server is None else served_model(server.log.path, server.declared, server.model)
+    return None if server is None else served_model(server.log.path, server.declared, server.model, server.listed.root)
 
 
 def _refuse_trained(context: StepContext, judge: CompletionsServer) -> None:

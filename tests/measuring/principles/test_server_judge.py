@@ -102,7 +102,7 @@ def test_what_is_neither_yes_nor_no_is_no_and_counted_once(tmp_path: Path) -> No
         for _ in range(2):
             good, bad = judge.margins([GOOD, BAD])
             assert good < bad < 0
-        counted = served_model(judge.server.log.path, judge.server.declared, "base")
+        counted = served_model(judge.server.log.path, judge.server.declared, "base", "/models/base")
         assert counted is not None
         assert counted.unreadable == 1
         assert ("verdicts that were neither yes nor no", "1") in counted.rows()
