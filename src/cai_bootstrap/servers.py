@@ -3,6 +3,8 @@
 A server is believed, not checked: which weights it answers with, and in which precision, nobody can see from outside.
 """
 
+import contextlib
+import ipaddress
 import os
 import re
 from typing import Annotated, Literal
@@ -53,6 +55,26 @@ def server_address(text: str) -> str:
     for ending in _API:
         address = address.removesuffix(ending).rstrip("/")
     return address
+
+
+def is_loopback(endpoint: str) -> bool:
+    """Whether an address leads to the very machine that asks it: `localhost`, `127.0.0.1`, `0.0.0.0`, `[::1]`."""
+    host = (urlsplit(endpoint).hostname or "").rstrip(".")
+    with contextlib.suppress(ValueError):
+        address = ipaddress.ip_address(host)
+        return address.is_loopback or address.is_unspecified
+    return host == "localhost" or host.endswith(".localhost")
+
+
+def same_address(one: str, other: str) -> bool:
+    """Whether two addresses are one server's, as far as their texts say: all names of this machine are one."""
+    return _place(one) == _place(other)
+
+
+def _place(endpoint: str) -> tuple[str, int, str]:
+    parts = urlsplit(endpoint)
+    host = "localhost" if is_loopback(endpoint) else (parts.hostname or "").rstrip(".")
+    return host, parts.port or (443 if parts.scheme == "https" else 80), parts.path
 
 
 def variable_name(text: str) -> str:

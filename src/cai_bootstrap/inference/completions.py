@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from email.message import Message
 from functools import cached_property
 from typing import Any
-from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
@@ -25,9 +24,8 @@ from cai_bootstrap.errors import EngineError, UsageError
 from cai_bootstrap.files import fingerprint
 from cai_bootstrap.inference.server_log import Exchange, ServerAnswer, ServerLog, server_key
 from cai_bootstrap.printable import one_line
-from cai_bootstrap.servers import ModelServer, environment_key, refuse_four_bit_name
+from cai_bootstrap.servers import ModelServer, environment_key, is_loopback, refuse_four_bit_name
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 TRIES = 6
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds; each pause is twice the one before
 MOST_BYTES = 256 << 20
@@ -107,6 +105,11 @@ class ListedModel(_Lenient):
     root: str | None = None
     parent: str | None = None
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All that it is called."""
+        return tuple(name for name in (self.id, self.root, self.parent) if name)
+
 
 class _Models(_Lenient):
     data: list[ListedModel]
@@ -114,7 +117,7 @@ class _Models(_Lenient):
 
 @dataclass(frozen=True)
 class CompletionsServer:
-    """A server as it was declared, the file of its answers, and how to wait (`pause`, seconds).
+    """A server as it was declared, the file of its answers, and how to wait (`pause`, seconds; `tries` in all).
 
     `option` is what gave its address on the command line: messages name it. Raises UsageError while it is used for a
     key that is not in the environment, an address where no such server is, and a model that is not served there.
@@ -124,6 +127,7 @@ class CompletionsServer:
     log: ServerLog
     option: str
     pause: Callable[[float], None] = time.sleep
+    tries: int = TRIES
     _unserved: set[int] = field(default_factory=set)
 
     @property
@@ -267,17 +271,17 @@ class CompletionsServer:
     def _ask(self, path: str, body: Mapping[str, Any] | None) -> tuple[bytes, int]:
         """The answer's bytes, and how many tries failed before it."""
         failure = ""
-        for number in range(TRIES):
+        for number in range(self.tries):
             try:
                 return self._once(path, body), number
             except _PassingError as error:
                 failure = str(error)
-                if number + 1 < TRIES:
+                if number + 1 < self.tries:
                     usual = FIRST_PAUSE * 2**number
                     self.pause(min(LONGEST_PAUSE, usual if error.after is None else error.after))
         raise EngineError(
-            f"{self.endpoint}: {failure}, {TRIES} times; is the server running? What was answered is kept: start again "
-            "to go on"
+            f"{self.endpoint}: {failure}, {self.tries} times; is the server running? What was answered is kept: start "
+            "again to go on"
         )
 
     def _once(self, path: str, body: Mapping[str, Any] | None) -> bytes:
@@ -367,7 +371,7 @@ class CompletionsServer:
     @cached_property
     def _opener(self) -> urllib.request.OpenerDirector:
         handlers: list[Any] = [_NoRedirects]
-        if urlsplit(self.endpoint).hostname in LOOPBACK:
+        if is_loopback(self.endpoint):
             handlers.append(urllib.request.ProxyHandler({}))
         return urllib.request.build_opener(*handlers)
 

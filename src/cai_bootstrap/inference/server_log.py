@@ -58,15 +58,16 @@ def server_key(server: ModelServer, model: str, root: str | None = None) -> str:
 class ServerLog:
     """The file of one server's answers. Several threads may use it.
 
+    Without `read` it is taken as empty: for a client that asks a server for nothing but its models.
     Raises DataError naming the line if the file holds something else.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, read: bool = True) -> None:
         self.path = path
         self.servers: dict[str, str] = {}  # who answered, by `server_key`, in words
         self._answers: dict[str, ServerAnswer] = {}
         self._writing = threading.Lock()
-        if path.exists():
+        if read and path.exists():
             mend_jsonl(path)
             for exchange in read_jsonl(path, Exchange):
                 self._take(exchange)
