@@ -285,6 +285,9 @@ REFUSED: dict[str, tuple[list[str], str]] = {
          "--judge", "http://h:1/v1", "--judge-model", "b"],
         "--judge and --endpoint are one server",
     ),
+    "a key that is no YAML": (["--set", f"server.api_key_env=@{KEY}"], "not a YAML value"),
+    "a password that is no YAML": (["--set", f"judge.endpoint=http: me: {KEY}"], "not a YAML value"),
+    "a password in an address": (["--endpoint", f"me:{KEY}@h:8000"], "a user, a password or a query"),
     "a key in the place of its name": (["--set", f"server.api_key_env=sk-{KEY}"], "NAME of the environment variable"),
 }  # fmt: skip
 
