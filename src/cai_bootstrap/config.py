@@ -329,8 +329,7 @@ def parse_value(text: str, source: str) -> Any:
         repeated = "" if source.lower().endswith(("endpoint", "api_key_env")) else f" = {text!r}"  # may hold a secret
         raise UsageError(
             f"{source}{repeated}: not a YAML value: {yaml_problem(error)}; close what is open, or put quotes around "
-            "the text: "
-            """'"..."'"""
+            """the text: '"..."'"""
         ) from error
 
 
