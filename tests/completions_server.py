@@ -87,6 +87,7 @@ def serving(
                     self.send_header(name, text)
                 self.end_headers()
                 self.wfile.write(content)
+                self.close_connection = True
 
         def log_message(self, *_: Any) -> None:
             pass

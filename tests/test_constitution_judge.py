@@ -93,6 +93,19 @@ def test_a_judge_that_agrees_with_people_decides_and_is_named_with_its_cost(
         judge_run(path, bench.workspace, bench.context().config, enforced=True)
 
 
+def test_a_measurement_that_is_made_again_asks_the_judge_anew(bench: Workbench, only_a_model_can_tell: Path) -> None:
+    with serving(Person(), models=JUDGE) as served:
+        run(bench, served, only_a_model_can_tell, "prepare", "baseline")
+        asked = len(served.bodies)
+        bench.workspace.baseline.unlink()
+        assert run(bench, served, only_a_model_can_tell, "baseline") == [True]
+        assert len(served.bodies) == 2 * asked
+        bench.workspace.baseline.unlink()
+        bench.workspace.marker("baseline").unlink()
+        assert run(bench, served, only_a_model_can_tell, "baseline") == [True]
+        assert len(served.bodies) == 2 * asked, "one that was killed is gone on with"
+
+
 def test_a_judge_that_disagrees_with_people_decides_nothing(bench: Workbench, only_a_model_can_tell: Path) -> None:
     with serving(Person(contrary=True), models=JUDGE) as served:
         run(bench, served, only_a_model_can_tell)

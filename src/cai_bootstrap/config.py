@@ -326,10 +326,10 @@ def parse_value(text: str, source: str) -> Any:
     try:
         return load_yaml(text)
     except yaml.YAMLError as error:
+        repeated = "" if source.lower().endswith(("endpoint", "api_key_env")) else f" = {text!r}"  # may hold a secret
         raise UsageError(
-            f"{source} = {text!r}: not a YAML value: {yaml_problem(error)}; close what is open, or put quotes around "
-            "the text: "
-            """'"..."'"""
+            f"{source}{repeated}: not a YAML value: {yaml_problem(error)}; close what is open, or put quotes around "
+            """the text: '"..."'"""
         ) from error
 
 

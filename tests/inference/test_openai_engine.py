@@ -9,7 +9,7 @@ from completions_server import Json, Reply, Served, TinyBackend, choices, servin
 from stubs import Cai, progress_at, rows_of
 from tiny import make_suite
 
-from cai_bootstrap.config import RunConfig, resolve
+from cai_bootstrap.config import STEPS, RunConfig, resolve
 from cai_bootstrap.errors import EngineError, UsageError
 from cai_bootstrap.inference.engine import Completion, Sampling
 from cai_bootstrap.inference.models import prepare
@@ -21,6 +21,7 @@ from cai_bootstrap.servers import ServedModel
 from cai_bootstrap.steps import generate
 from cai_bootstrap.steps.context import StepContext
 from cai_bootstrap.steps.data import check_data
+from cai_bootstrap.steps.servers import ask_servers
 
 PROMPTS = ["Say a word.\n", "What is a kite?\n", "Name a colour.\n", "A day has\n", "Write about the sea.\n"]
 KEY = "a-key-that-is-a-secret"
@@ -284,6 +285,9 @@ REFUSED: dict[str, tuple[list[str], str]] = {
          "--judge", "http://h:1/v1", "--judge-model", "b"],
         "--judge and --endpoint are one server",
     ),
+    "a key that is no YAML": (["--set", f"server.api_key_env=@{KEY}"], "not a YAML value"),
+    "a password that is no YAML": (["--set", f"judge.endpoint=http: me: {KEY}"], "not a YAML value"),
+    "a password in an address": (["--endpoint", f"me:{KEY}@h:8000"], "a user, a password or a query"),
     "a key in the place of its name": (["--set", f"server.api_key_env=sk-{KEY}"], "NAME of the environment variable"),
 }  # fmt: skip
 
@@ -297,3 +301,40 @@ def test_what_cannot_be_meant_is_wrong_usage_before_anything_is_made(
     assert words in err
     assert KEY not in out + err
     assert not (tmp_path / "base").exists()
+
+
+def test_a_missing_key_and_a_dead_server_are_told_before_anything_is_made(
+    cai: Callable[..., Any] | Cai, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cai_bootstrap.steps.servers.FIRST_TRIES", 1)
+    monkeypatch.delenv("NO_SUCH_KEY", raising=False)
+    with serving(lambda _: choices()) as served:
+        address = served.address
+        flags = ["run", "--base-dir", tmp_path / "base", "--engine", "openai", "--endpoint", address,
+                 "--set", "server.precision=bf16"]  # fmt: skip
+        code, _, err = cai(*flags, "--set", "server.api_key_env=NO_SUCH_KEY")
+        assert code == 2
+        assert "NO_SUCH_KEY" in err
+        assert served.headers == []
+        code, _, err = cai(*flags, "--set", "server.model=other")
+        assert code == 2
+        assert "serves no model 'other'" in err
+    code, _, err = cai(*flags)
+    assert code != 0
+    assert "is the server running" in err
+    assert not (tmp_path / "base").exists()
+
+
+def test_a_server_is_asked_beforehand_only_for_what_is_not_finished(tmp_path: Path) -> None:
+    workspace = RunFolder.at(tmp_path / "base").create()
+    values = {"engine": "openai", "server.precision": "bf16", "model": "x/y"}
+    with serving(lambda _: choices()) as served:
+        config = resolve({**values, "server.endpoint": served.address}, environment={}).config
+        ask_servers(config, workspace, ("prepare", "evaluate"))
+        marker = workspace.marker("generate")
+        marker.parent.mkdir(parents=True, exist_ok=True)
+        marker.write_text("{}")
+        ask_servers(config, workspace, STEPS)
+        assert served.headers == []
+        ask_servers(config.model_copy(update={"force_data": True}), workspace, STEPS)
+        assert len(served.headers) == 1

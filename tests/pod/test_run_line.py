@@ -169,3 +169,23 @@ def test_the_dry_run_shows_the_model_that_will_be_fetched(pod: Pod) -> None:
 def test_an_option_by_trls_name_is_answered_before_it_costs() -> None:
     with pytest.raises(UsageError, match=r"'--num-train-epochs'\. Here it is training\.epochs\. Give it as `--set "):
         read_run(settings(), ["--num-train-epochs", "2"])
+
+
+@pytest.mark.parametrize("section", ["server", "judge"])
+def test_a_servers_key_must_be_a_secret_that_the_job_has(section: str) -> None:
+    words = ["--model", "m", "--set", f"{section}.api_key_env=VLLM_TOKEN"]
+    with pytest.raises(UsageError, match=rf"{section}\.api_key_env = VLLM_TOKEN.*'secrets' in pod\.yaml"):
+        read_run(settings(secrets=["HF_TOKEN"]), words)
+    assert read_run(settings(secrets=["VLLM_TOKEN"]), words).config is not None
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "warns"),
+    [("http://localhost:8000", True), ("http://127.0.0.2:1", True), ("http://[::1]:8000", True),
+     ("https://gpu.example/v1", False), ("http://203.0.113.7:8000", False)],
+)  # fmt: skip
+def test_an_address_that_is_the_pod_itself_is_warned_of(
+    capsys: pytest.CaptureFixture[str], endpoint: str, warns: bool
+) -> None:
+    read_run(settings(), ["--model", "m", "--endpoint", endpoint])
+    assert ("is the pod itself" in capsys.readouterr().err) is warns

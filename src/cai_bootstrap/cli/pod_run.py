@@ -10,6 +10,7 @@ import click
 
 from cai_bootstrap.cli.options import Settings, take_settings
 from cai_bootstrap.cli.pod_inputs import own_inputs, own_scorers
+from cai_bootstrap.cli.pod_servers import check_pod_servers
 from cai_bootstrap.cli.unknown_options import explained
 from cai_bootstrap.errors import UsageError
 from cai_bootstrap.pod.job import job_argv, job_environment
@@ -31,7 +32,8 @@ def read_run(settings: PodSettings, arguments: Sequence[str], source: Path | Non
     """The run that `arguments` make of pod.yaml's job, its preset put in front where they name none.
 
     `source` is the checkout that will be pushed; without it a --config file is read on the pod alone. Raises UsageError
-    for arguments that the command on the pod would refuse, and for a --config file that is not pushed.
+    for arguments that the command on the pod would refuse, for a --config file that is not pushed, and for the key of a
+    server whose variable the job will not have.
     """
     call = command_in(job_argv(settings, arguments))
     command = None if call is None else _command(call.name)
@@ -53,6 +55,7 @@ def read_run(settings: PodSettings, arguments: Sequence[str], source: Path | Non
     if "CAI_CONFIG" in local:
         environment["CAI_CONFIG"] = str(local["CAI_CONFIG"])
     resolved = line_settings.resolve(environment)
+    check_pod_servers(resolved.config, settings)
     preset = resolved.config.preset if resolved.origins["preset"].startswith("preset ") else None
     inputs = own_inputs(resolved, settings, source)
     places = {given.key: given.place(settings) for given in inputs}

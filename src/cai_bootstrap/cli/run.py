@@ -78,6 +78,7 @@ def _run(settings: Settings, steps: Sequence["Step"], as_json: bool) -> int:
     resolved = settings.resolve()
     _check_early(resolved.config, steps)
     workspace = settings.workspace(resolved)
+    _ask_servers(resolved.config, workspace, steps)
     with Tracking(resolved.config, workspace, screen=not as_json) as tracking:
         if as_json:
             outcome, report = _printed(resolved, workspace, steps, tracking)
@@ -175,6 +176,14 @@ def _check_early(config: "RunConfig", steps: Sequence["Step"]) -> None:
             say(warning, err=True)
     else:
         _check_instructions(config, steps)
+
+
+def _ask_servers(config: "RunConfig", workspace: RunFolder, steps: Sequence["Step"]) -> None:
+    """Find a missing key and a dead server before a step is started."""
+    if config.engine == "openai" or config.judge.endpoint is not None:
+        from cai_bootstrap.steps.servers import ask_servers
+
+        ask_servers(config, workspace, steps)
 
 
 def _check_instructions(config: "RunConfig", steps: Sequence["Step"]) -> None:

@@ -8,7 +8,6 @@ is none) is an error at once. The key is read from the environment, sent in one 
 import contextlib
 import http.client
 import json
-import os
 import time
 import urllib.error
 import urllib.request
@@ -17,7 +16,6 @@ from dataclasses import dataclass, field
 from email.message import Message
 from functools import cached_property
 from typing import Any
-from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
@@ -26,9 +24,8 @@ from cai_bootstrap.errors import EngineError, UsageError
 from cai_bootstrap.files import fingerprint
 from cai_bootstrap.inference.server_log import Exchange, ServerAnswer, ServerLog, server_key
 from cai_bootstrap.printable import one_line
-from cai_bootstrap.servers import ModelServer, refuse_four_bit_name
+from cai_bootstrap.servers import ModelServer, environment_key, is_loopback, refuse_four_bit_name
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 TRIES = 6
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds; each pause is twice the one before
 MOST_BYTES = 256 << 20
@@ -108,6 +105,11 @@ class ListedModel(_Lenient):
     root: str | None = None
     parent: str | None = None
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All that it is called."""
+        return tuple(name for name in (self.id, self.root, self.parent) if name)
+
 
 class _Models(_Lenient):
     data: list[ListedModel]
@@ -115,7 +117,7 @@ class _Models(_Lenient):
 
 @dataclass(frozen=True)
 class CompletionsServer:
-    """A server as it was declared, the file of its answers, and how to wait (`pause`, seconds).
+    """A server as it was declared, the file of its answers, and how to wait (`pause`, seconds; `tries` in all).
 
     `option` is what gave its address on the command line: messages name it. Raises UsageError while it is used for a
     key that is not in the environment, an address where no such server is, and a model that is not served there.
@@ -125,6 +127,7 @@ class CompletionsServer:
     log: ServerLog
     option: str
     pause: Callable[[float], None] = time.sleep
+    tries: int = TRIES
     _unserved: set[int] = field(default_factory=set)
 
     @property
@@ -157,6 +160,19 @@ class CompletionsServer:
         """The name of the model that is asked."""
         return self.listed.id
 
+    @property
+    def _named(self) -> str:
+        return f"{self.model} at {self.endpoint}"
+
+    def must_go_on(self) -> None:
+        """Raise UsageError if another served model began the file of answers. An empty file asks no server."""
+        others = [text for key, text in self.log.servers.items() if key != self.log_key]
+        if others:
+            raise UsageError(
+                f"{self.log.path}: these data were begun with {one_line(others[0], 200)}; {self._named} is another "
+                "model, or was declared otherwise then; --force-data makes them anew"
+            )
+
     def complete(
         self, prompts: Sequence[str], settings: Mapping[str, Any], *, lengths: Mapping[str, int] | None = None
     ) -> list[ServerAnswer]:
@@ -175,7 +191,12 @@ class CompletionsServer:
 
     def key(self, prompt: str, settings: Mapping[str, Any]) -> str:
         """The name of an answer in the file: the hash of all that decides it."""
-        return fingerprint([self.endpoint, self.model, dict(settings), prompt])
+        return fingerprint([self.log_key, dict(settings), prompt])
+
+    @cached_property
+    def log_key(self) -> str:
+        """The name of this served model in the file of answers (`server_key`)."""
+        return server_key(self.declared, self.model, self.listed.root)
 
     def top(self, prompts: Sequence[str]) -> list[dict[str, float]] | None:
         """Log-probabilities (nats) of the likeliest next tokens after each prompt; None if the server gives none.
@@ -200,7 +221,7 @@ class CompletionsServer:
     def note_unreadable(self, keys: Sequence[str]) -> None:
         """Count verdicts that nobody could read; the same key counts once."""
         if keys:
-            self.log.add(Exchange(server=server_key(self.endpoint, self.model), unreadable=list(keys)))
+            self.log.add(Exchange(server=self.log_key, address=self._named, unreadable=list(keys)))
 
     def _must_serve(self, prompts: Sequence[str], refusal: RequestRefusedError) -> None:
         """Raise the refusal if these prompts are not served without log-probabilities either."""
@@ -226,7 +247,8 @@ class CompletionsServer:
             self._must_count_alike(parsed.usage.prompt_tokens, own, len(missing))
         self.log.add(
             Exchange(
-                server=server_key(self.endpoint, self.model),
+                server=self.log_key,
+                address=self._named,
                 answers={key: choice.answer() for key, choice in zip(missing, choices, strict=True)},
                 prompts=len(missing),
                 retries=retries,
@@ -249,17 +271,17 @@ class CompletionsServer:
     def _ask(self, path: str, body: Mapping[str, Any] | None) -> tuple[bytes, int]:
         """The answer's bytes, and how many tries failed before it."""
         failure = ""
-        for number in range(TRIES):
+        for number in range(self.tries):
             try:
                 return self._once(path, body), number
             except _PassingError as error:
                 failure = str(error)
-                if number + 1 < TRIES:
+                if number + 1 < self.tries:
                     usual = FIRST_PAUSE * 2**number
                     self.pause(min(LONGEST_PAUSE, usual if error.after is None else error.after))
         raise EngineError(
-            f"{self.endpoint}: {failure}, {TRIES} times; is the server running? What was answered is kept: start again "
-            "to go on"
+            f"{self.endpoint}: {failure}, {self.tries} times; is the server running? What was answered is kept: start "
+            "again to go on"
         )
 
     def _once(self, path: str, body: Mapping[str, Any] | None) -> bytes:
@@ -280,6 +302,11 @@ class CompletionsServer:
             late = isinstance(reason, TimeoutError)
             why = f"within {self.declared.timeout:g} s" if late else f"({type(reason).__name__}: {reason})"
             raise _PassingError(f"no answer {why}") from None
+        except (ValueError, OverflowError) as error:  # its text may hold a header, so it is left out
+            raise EngineError(
+                f"{self.endpoint}: the request cannot be sent ({type(error).__name__}); look at the address, at "
+                f"{self._setting('timeout')}, and at the proxies in the environment"
+            ) from None
 
     def _whole(self, answer: Any) -> bytes:
         """All of an answer, in bounded time and size: a socket's own limit starts anew with each byte that comes."""
@@ -291,6 +318,8 @@ class CompletionsServer:
                 raise EngineError(f"{self.endpoint}: an answer of more than {MOST_BYTES >> 20} MiB is no completion")
             if time.monotonic() > end:
                 raise _PassingError(f"no whole answer within {self.declared.timeout:g} s")
+        if answer.length:  # bytes of the declared Content-Length that did not come
+            raise _PassingError(f"the connection broke {answer.length:,} bytes before the end of an answer")
         return b"".join(parts)
 
     def _failure(self, error: urllib.error.HTTPError, path: str) -> Exception:
@@ -342,21 +371,14 @@ class CompletionsServer:
     @cached_property
     def _opener(self) -> urllib.request.OpenerDirector:
         handlers: list[Any] = [_NoRedirects]
-        if urlsplit(self.endpoint).hostname in LOOPBACK:
+        if is_loopback(self.endpoint):
             handlers.append(urllib.request.ProxyHandler({}))
         return urllib.request.build_opener(*handlers)
 
     @cached_property
     def _key(self) -> str | None:
         name = self.declared.api_key_env
-        if name is None:
-            return None
-        key = os.environ.get(name, "").strip()
-        if not key:
-            raise UsageError(f"the environment variable {name} is to hold the key of {self.endpoint}, and is not set")
-        if not (key.isascii() and key.isprintable()) or " " in key:
-            raise UsageError(f"the environment variable {name} holds characters that no key has; set it anew")
-        return key
+        return None if name is None else environment_key(name, self.endpoint)
 
     def _key_header(self) -> dict[str, str]:
         return {} if self._key is None else {"Authorization": f"Bearer {self._key}"}
@@ -369,4 +391,4 @@ class CompletionsServer:
 def _retry_after(headers: Message) -> float | None:
     """The pause (seconds) that a server asks for, where it gives it in seconds."""
     text = (headers.get("Retry-After") or "").strip()
-    return float(text) if text.isdigit() else None
+    return float(text) if text.isascii() and text.isdecimal() else None

@@ -1,7 +1,8 @@
 """What a model server answered, kept on disk: each prompt is asked once, and what was asked is counted.
 
 `{"answers": {"9f2c…": {"text": " a kite.\n", …}}, "prompts": 1, "prompt_tokens": 12, "completion_tokens": 5, …}` is one
-request a line. The key of an answer is the hash of everything that decides it: address, model, settings and prompt.
+request a line. The key of an answer is the hash of everything that decides it: address, model, its declared precision
+and listed folder, settings and prompt.
 """
 
 import threading
@@ -33,10 +34,11 @@ class ServerAnswer(Record):
 class Exchange(Record):
     """One request that was answered. `unreadable` are the keys of verdicts that were neither yes nor no.
 
-    `server` is `server_key` of who answered.
+    `server` is `server_key` of who answered, and `address` says in words who that is: `base at http://127.0.0.1:8000`.
     """
 
     server: str
+    address: str = ""
     answers: dict[str, ServerAnswer] = Field(default_factory=dict)
     prompts: int = 0
     retries: int = 0
@@ -45,25 +47,30 @@ class Exchange(Record):
     unreadable: list[str] = Field(default_factory=list)
 
 
-def server_key(endpoint: str, model: str) -> str:
-    """What tells one server's model from another's in a file of answers."""
-    return fingerprint([endpoint, model])[:12]
+def server_key(server: ModelServer, model: str, root: str | None = None) -> str:
+    """What tells one served model from another in a file of answers: also the declared precision and the folder.
+
+    `root` is the folder of the model as the server lists it; None where it lists none.
+    """
+    return fingerprint([server.endpoint, model, server.precision, *([] if root is None else [root])])[:12]
 
 
 class ServerLog:
     """The file of one server's answers. Several threads may use it.
 
+    Without `read` it is taken as empty: for a client that asks a server for nothing but its models.
     Raises DataError naming the line if the file holds something else.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, read: bool = True) -> None:
         self.path = path
+        self.servers: dict[str, str] = {}  # who answered, by `server_key`, in words
         self._answers: dict[str, ServerAnswer] = {}
         self._writing = threading.Lock()
-        if path.exists():
+        if read and path.exists():
             mend_jsonl(path)
             for exchange in read_jsonl(path, Exchange):
-                self._answers |= exchange.answers
+                self._take(exchange)
 
     def get(self, key: str) -> ServerAnswer | None:
         """The answer of that key, if it was given before."""
@@ -75,14 +82,21 @@ class ServerLog:
             with JsonlWriter(self.path) as writer:
                 writer.write(exchange)
                 writer.commit()
-            self._answers |= exchange.answers
+            self._take(exchange)
+
+    def _take(self, exchange: Exchange) -> None:
+        self._answers |= exchange.answers
+        self.servers[exchange.server] = exchange.address or "another model or address"
 
 
-def served_model(path: Path, server: ModelServer, model: str) -> ServedModel | None:
-    """The server's declared model with all that was asked of it so far; None if nothing was ever asked."""
+def served_model(path: Path, server: ModelServer, model: str, root: str | None = None) -> ServedModel | None:
+    """The server's declared model with all that was asked of it so far; None if nothing was ever asked.
+
+    `root` is its folder as the server lists it; None where it lists none.
+    """
     if not path.exists():
         return None
-    own = server_key(server.endpoint or "", model)
+    own = server_key(server, model, root)
     exchanges = [exchange for exchange in read_jsonl(path, Exchange) if exchange.server == own]
     requests = [exchange for exchange in exchanges if exchange.prompts]
     return ServedModel(

@@ -16,6 +16,7 @@ from cai_bootstrap.steps.constitution.identities import check_data as check_prin
 from cai_bootstrap.steps.context import StepContext
 from cai_bootstrap.steps.data import check_data, imported_identity
 from cai_bootstrap.steps.inputs import ADAPTER_REMEDY, check_inputs
+from cai_bootstrap.steps.servers import forget_judge
 
 # What is not made again unasked when it was changed: it costs hours, and somebody may have changed it on purpose.
 REMEDIES: dict[Step, str] = {"generate": DATA_REMEDY, "train": ADAPTER_REMEDY}
@@ -76,7 +77,10 @@ def run_step(name: Step, context: StepContext) -> bool:
         and step.is_here(before, context)
     ):
         return False
-    context.workspace.marker(name, context.round).unlink(missing_ok=True)
+    marker = context.workspace.marker(name, context.round)
+    if marker.exists() and name in {"baseline", "evaluate"}:  # no marker: a measurement that was killed is gone on with
+        forget_judge(context.config, context.workspace.round_data(1))
+    marker.unlink(missing_ok=True)
     outputs = step.run(context, expected)
     write_marker(context.workspace, name, context.round, fingerprint=expected, outputs=outputs, before=before)
     return True

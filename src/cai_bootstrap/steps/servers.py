@@ -1,15 +1,26 @@
 """The servers of a run: who generates and who judges at an address, and what of that is refused before it begins."""
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
-from cai_bootstrap.config import RunConfig
+from cai_bootstrap.config import RunConfig, Step
 from cai_bootstrap.errors import UsageError
-from cai_bootstrap.inference.completions import CompletionsServer
+from cai_bootstrap.inference.completions import CompletionsServer, ListedModel
 from cai_bootstrap.inference.server_log import ServerLog, served_model
 from cai_bootstrap.run.counts import GenerationSummary, read_counts
 from cai_bootstrap.run.folder import DataFolder, RunFolder
-from cai_bootstrap.servers import ModelServer, ServedModel
+from cai_bootstrap.servers import ModelServer, ServedModel, environment_key, same_address
 from cai_bootstrap.steps.context import StepContext
+
+FIRST_TRIES = 3  # before a step begins somebody still watches: a server that is down is to be said within seconds
+# Endings of a served model's name that say in which form or precision it is served.
+_FORM = re.compile(
+    r"(?:[-_.](?:gguf|mlx|onnx|safetensors|bnb|gptq|awq|dynamic|quantized|hf|b?f16|fp?16|fp?32|fp?8|u?int\d|w\d+a\d+|"
+    r"\d[-_]?bits?|i?q\d(?:_[a-z0-9]+)*))+$"
+)
+
+_SIZE = re.compile(r"\d[bm]\b")
 
 
 def check_servers(config: RunConfig) -> None:
@@ -36,7 +47,8 @@ def check_servers(config: RunConfig) -> None:
         raise UsageError("--judge judges in the constitution stage: add --stage constitution, or leave it out")
     if judge.endpoint is None or judge.model is None:
         raise UsageError("a judge at an address needs both --judge http://HOST:PORT and --judge-model NAME")
-    if config.engine == "openai" and judge.endpoint == server.endpoint and server.model is None:
+    one = server.endpoint is not None and same_address(judge.endpoint, server.endpoint)
+    if config.engine == "openai" and one and server.model is None:
         raise UsageError(
             "--judge and --endpoint are one server: say which of its models is the base, --set server.model=NAME, so "
             "that it does not judge itself"
@@ -44,10 +56,38 @@ def check_servers(config: RunConfig) -> None:
     _refuse_own_judge({config.model, server.model or ""}, judge.model)
 
 
+def ask_servers(config: RunConfig, workspace: RunFolder, steps: Sequence[Step]) -> None:
+    """Look up the keys of the servers that these steps still need, and ask each for its models, before a step begins.
+
+    Raises UsageError for a key that is not there, a model that is not served, and a judge that is the model which
+    generates; EngineError for a server that does not answer.
+    """
+    servers: dict[str, ModelServer] = {}
+    waiting = {step for step in steps if not workspace.marker(step).exists()}
+    if config.engine == "openai" and "generate" in steps and ("generate" in waiting or config.force_data):
+        servers["--endpoint"] = config.server
+    if config.judge.endpoint is not None and waiting & {"baseline", "evaluate"}:
+        servers["--judge"] = config.judge
+    for server in servers.values():
+        if server.api_key_env is not None:
+            environment_key(server.api_key_env, server.endpoint or "the server")
+    listed = {option: _listed(server, option, workspace) for option, server in servers.items()}
+    if len(listed) == 2:
+        for name in listed["--judge"].names:
+            _refuse_own_judge(set(listed["--endpoint"].names), name)
+
+
+def _listed(server: ModelServer, option: str, workspace: RunFolder) -> ListedModel:
+    """A served model as its server lists it now; a server that does not answer is soon given up."""
+    log = ServerLog(workspace.round_data(1).server_answers, read=False)
+    return CompletionsServer(server, log, option, tries=FIRST_TRIES).listed
+
+
 def generating_server(context: StepContext, data: DataFolder) -> CompletionsServer | None:
     """The server that answers as the base while these data are made; None where a model in this process does.
 
-    What needs an adapter, as rounds after the first do, stays in this process.
+    What needs an adapter, as rounds after the first do, stays in this process. Raises UsageError if another served
+    model began these data.
     """
     config = context.config
     if config.engine != "openai":
@@ -56,7 +96,9 @@ def generating_server(context: StepContext, data: DataFolder) -> CompletionsServ
         context.progress.say("the trained model answers in this process: a server has no adapter of this run")
         return None
     check_servers(config)
-    return CompletionsServer(config.server, ServerLog(data.server_answers), "--endpoint")
+    server = CompletionsServer(config.server, ServerLog(data.server_answers), "--endpoint")
+    server.must_go_on()
+    return server
 
 
 def judging_server(context: StepContext) -> CompletionsServer | None:
@@ -69,6 +111,12 @@ def judging_server(context: StepContext) -> CompletionsServer | None:
     judge = CompletionsServer(config.judge, log, "--judge")
     _refuse_trained(context, judge)
     return judge
+
+
+def forget_judge(config: RunConfig, data: DataFolder) -> None:
+    """Remove what the judge at an address answered: it is asked anew where a measurement is made again."""
+    if config.judge.endpoint is not None:
+        data.judge_answers.unlink(missing_ok=True)
 
 
 def judge_key(config: RunConfig) -> list[object]:
@@ -101,7 +149,7 @@ def answering_key(context: StepContext) -> tuple[list[str], str]:
 
 def asked_of(server: CompletionsServer | None) -> ServedModel | None:
     """What was asked of a server so far; None if nothing was."""
-    return None if server is None else served_model(server.log.path, server.declared, server.model)
+    return None if server is None else served_model(server.log.path, server.declared, server.model, server.listed.root)
 
 
 def _refuse_trained(context: StepContext, judge: CompletionsServer) -> None:
@@ -114,9 +162,20 @@ def _refuse_trained(context: StepContext, judge: CompletionsServer) -> None:
         root == prepared.path.resolve() or any(root.is_relative_to(folder.resolve()) for folder in adapters)
     ):
         raise _own(str(listed.root))
-    own = {context.config.model, prepared.name, context.config.server.model or ""}
-    for name in (listed.id, listed.root, listed.parent):
-        _refuse_own_judge(own, name or "")
+    own = {context.config.model, prepared.name, context.config.server.model or "", *_generating(context)}
+    for name in listed.names:
+        _refuse_own_judge(own, name)
+
+
+def _generating(context: StepContext) -> tuple[str, ...]:
+    """What the model is called that generates at an address: as recorded of finished data, else as its server says."""
+    config, data = context.config, context.workspace.round_data(1)
+    if data.summary.exists():
+        served = generated_by(data)
+        return () if served is None else (served.model,)
+    if config.engine != "openai" or config.adapter is not None:
+        return ()
+    return _listed(config.server, "--endpoint", context.workspace).names
 
 
 def _refuse_own_judge(own: set[str], judge: str) -> None:
@@ -132,5 +191,9 @@ def _own(judge: str) -> UsageError:
 
 
 def _short(name: str) -> str:
-    """A model's name without its owner, folder and form: `google/Gemma-3-270M` is `gemma-3-270m`."""
-    return name.rstrip("/").rsplit("/", 1)[-1].lower().removesuffix(".gguf")
+    """A model's name without its owner, folder, tag and form: of `google/Gemma-3-270M:Q8_0` it is `gemma-3-270m`.
+
+    A tag with a size stays, since it names another model: `gemma3:27b` is `gemma3-27b`.
+    """
+    head, _, tag = name.rstrip("/").rsplit("/", 1)[-1].lower().partition(":")
+    return _FORM.sub("", f"{head}-{tag}" if _SIZE.search(tag) else head)

@@ -21,7 +21,7 @@ from cai_bootstrap.measuring.principles.server_judge import ServerJudge
 from cai_bootstrap.run.folder import CONSTITUTION, RunFolder
 from cai_bootstrap.steps import context as contexts
 from cai_bootstrap.steps.context import StepContext
-from cai_bootstrap.steps.servers import judging_server
+from cai_bootstrap.steps.servers import ask_servers, check_servers, judging_server
 
 GOOD, BAD = Case("good", "What is a kite?", "Thanks! A toy."), Case("bad", "What is a cup?", "It holds tea.")
 
@@ -102,7 +102,7 @@ def test_what_is_neither_yes_nor_no_is_no_and_counted_once(tmp_path: Path) -> No
         for _ in range(2):
             good, bad = judge.margins([GOOD, BAD])
             assert good < bad < 0
-        counted = served_model(judge.server.log.path, judge.server.declared, "base")
+        counted = served_model(judge.server.log.path, judge.server.declared, "base", "/models/base")
         assert counted is not None
         assert counted.unreadable == 1
         assert ("verdicts that were neither yes nor no", "1") in counted.rows()
@@ -193,6 +193,61 @@ def test_the_model_that_is_trained_is_no_judge(
         with pytest.raises(UsageError, match="nobody judges himself"):
             judging_server(context_of(tmp_path, served, monkeypatch))
         assert served.bodies == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["small-base:latest", "small-base.Q8_0.gguf", "Small-Base-f16.gguf", "some/Small-Base-bf16", "small-base:Q8_0"],
+)
+def test_the_base_in_another_form_is_no_judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    with serving(graded()) as served, pytest.raises(UsageError, match="nobody judges himself"):
+        judging_server(context_of(tmp_path, served, monkeypatch, judge__model=name))
+    with serving(graded()) as served, pytest.raises(UsageError, match="nobody judges himself"):
+        check_servers(context_of(tmp_path, served, monkeypatch, judge__model=name).config)
+
+
+def test_another_size_of_a_family_is_a_judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(graded()) as served:
+        values = {"model": "gemma3:270m", "judge__model": "gemma3:27b"}
+        check_servers(context_of(tmp_path, served, monkeypatch, **values).config)
+
+
+@pytest.mark.parametrize(
+    ("generating", "judging"),
+    [
+        ({"id": "m"}, {"id": "m"}),
+        ({"id": "m"}, {"id": "m:latest"}),
+        ({"id": "m", "root": "/models/x"}, {"id": "judge", "root": "/models/x"}),
+        ({"id": "m", "root": "/models/x"}, {"id": "judge", "root": "/loras/y", "parent": "m"}),
+    ],
+)
+def test_the_model_that_generates_at_an_address_is_no_judge(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, generating: Json, judging: Json
+) -> None:
+    with (
+        serving(graded(), models={"data": [generating]}) as base,
+        serving(graded(), models={"data": [judging]}) as judge,
+    ):
+        context = context_of(
+            tmp_path, judge, monkeypatch, engine="openai", server__endpoint=base.address, server__precision="bf16",
+            judge__model=judging["id"],
+        )  # fmt: skip
+        with pytest.raises(UsageError, match="nobody judges himself"):
+            judging_server(context)
+        with pytest.raises(UsageError, match="nobody judges himself"):
+            ask_servers(context.config, context.workspace, ("prepare", "baseline", "generate"))
+        assert base.bodies == judge.bodies == []
+
+
+def test_two_names_of_this_machine_are_one_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(graded()) as served:
+        port = served.address.rsplit(":", 1)[1]
+        context = context_of(
+            tmp_path, served, monkeypatch, engine="openai", server__endpoint=f"http://localhost:{port}",
+            server__precision="bf16",
+        )  # fmt: skip
+        with pytest.raises(UsageError, match="are one server"):
+            check_servers(context.config)
 
 
 def test_another_model_is_a_judge_and_its_answers_lie_beside_the_data(

@@ -18,7 +18,7 @@ from cai_bootstrap.steps.constitution.identities import both, data_identity, has
 from cai_bootstrap.steps.constitution.inputs import Inputs, read_inputs, start_checkpoint
 from cai_bootstrap.steps.context import StepContext
 from cai_bootstrap.steps.data import remove_data, stored_identity, write_identity
-from cai_bootstrap.steps.servers import generating_server, served_counts
+from cai_bootstrap.steps.servers import forget_judge, generating_server, served_counts
 
 
 def identity(context: StepContext) -> str:
@@ -62,6 +62,8 @@ def _begin(context: StepContext, data: DataFolder, decided_by: Mapping[str, obje
     replaced = stored is not None and stored.fingerprint != fingerprint(decided_by) and has_too_few(context, data)
     if replaced or (context.config.force_data and not _is_own(context, data, decided_by)):
         remove_data(data)
+        if context.config.force_data:
+            forget_judge(context.config, data)
     write_identity(data, decided_by, count)
 
 
