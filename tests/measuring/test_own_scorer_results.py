@@ -235,9 +235,7 @@ def test_a_suite_for_another_program_carries_the_module(tmp_path: Path, write: C
     assert load_suite(items).sha256 == suite.sha256
 
 
-@pytest.mark.parametrize(
-    ("write", "name"), [(write_inspect_task, "cai_mine.py"), (write_verifiers_env, "__init__.py")]
-)
+@pytest.mark.parametrize(("write", "name"), [(write_inspect_task, "cai_mine.py"), (write_verifiers_env, "__init__.py")])
 def test_a_module_never_takes_the_place_of_another_programs_file(
     tmp_path: Path, write: Callable[..., Any], name: str
 ) -> None:

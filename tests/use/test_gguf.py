@@ -3,10 +3,12 @@
 import json
 import math
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import processes
 import pytest
 from finished import Finished, make_trained
 from tiny import make_gemma
@@ -295,3 +297,31 @@ def test_a_converter_that_fails_or_writes_another_model_leaves_nothing(
     assert old in text
     converter.write_text(text.replace(old, new))
     assert said in _refused(cai, tmp_path, "--gguf", "q8_0", "--converter", str(converter), code=1)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_an_export_that_is_ended_leaves_neither_weights_nor_a_converter(
+    finished: Finished, tmp_path: Path, converter: Path, number: signal.Signals
+) -> None:
+    started = tmp_path / "started"
+    (converter.parent / "beside.py").write_text(
+        f"import os, time\nopen({str(started) + '~'!r}, 'w').write(str(os.getpid()))\n"
+        f"os.rename({str(started) + '~'!r}, {str(started)!r})\ntime.sleep(600)\n"
+    )
+    target = tmp_path / "target" / "out"
+    process = processes.start(
+        "export", "--to", target, "--gguf", "f16", "--converter", converter, **finished.environment
+    )
+    try:
+        processes.wait_for(started.exists, seconds=processes.PATIENCE_SECONDS)
+        assert list(target.parent.glob(".out.*/merged/model.safetensors"))
+        process.send_signal(number)
+        process.communicate(timeout=processes.PATIENCE_SECONDS)
+    finally:
+        process.kill()
+    pid = int(started.read_text())
+    processes.wait_for(lambda: not processes.alive(pid), what="the converter's end")
+    assert process.returncode == (-number if number == signal.SIGKILL else 128 + number)
+    if number != signal.SIGKILL:
+        assert list(target.parent.iterdir()) == []

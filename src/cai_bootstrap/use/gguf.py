@@ -5,6 +5,7 @@ checkout of llama.cpp. It is run where the user names it, as a process of its ow
 """
 
 import math
+import os
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from cai_bootstrap.inference.models import PreparedModel
 from cai_bootstrap.inference.plain_chat import GENERATION_FILE, TEMPLATE_FILE
 from cai_bootstrap.inference.weight_files import read_headers
 from cai_bootstrap.interpreter import python_environment, script_command
+from cai_bootstrap.use import bound_command
 from cai_bootstrap.use.ollama import MODELFILE, modelfile
 
 WEIGHTS = "model.gguf"
@@ -117,8 +119,10 @@ def write_file(job: Job, tokenizer: Any, merged: Path, folder: Path, *, name: st
 
 
 def _convert(converter: Path, merged: Path, path: Path, *, stored: Stored, name: str) -> None:
-    """Run llama.cpp's converter. It finds the code beside it, and nothing of this package's environment."""
-    command = script_command(converter, str(merged), "--outfile", str(path), "--outtype", stored, "--model-name", name)
+    """Run llama.cpp's converter. It finds the code beside it, and nothing of this package's environment; it ends with
+    this process."""
+    convert = script_command(converter, str(merged), "--outfile", str(path), "--outtype", stored, "--model-name", name)
+    command = script_command(bound_command.__file__, str(os.getpid()), *convert)
     found = python_environment({"PYTHONPATH": str(converter.absolute().parent)})
     environment = {key: value for key, value in found.items() if key in PASSED_ON or key.startswith("PYTHON")}
     environment |= {"HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
