@@ -8,13 +8,14 @@ import math
 import os
 import shutil
 import subprocess
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from cai_bootstrap.errors import CaiError, UsageError
 from cai_bootstrap.files import read_json, sha256_file, write_atomic
+from cai_bootstrap.inference.gguf_checking import compare_weights
 from cai_bootstrap.inference.gguf_writing import BYTES_A_NUMBER, Content, Plan, Stored, plan_gguf, read_gguf, write_gguf
 from cai_bootstrap.inference.models import PreparedModel
 from cai_bootstrap.inference.plain_chat import GENERATION_FILE, TEMPLATE_FILE
@@ -91,7 +92,8 @@ def write_file(job: Job, tokenizer: Any, merged: Path, folder: Path, *, name: st
     """Write `model.gguf` and `Modelfile` into `folder`, of the safetensors, tokenizer and settings in `merged`.
 
     Returns what the record says of it: who wrote it, in which version. Raises UsageError if the weights cannot be
-    written so, and CaiError if the converter fails or writes another model than the one that was trained.
+    written so, and CaiError if the converter fails, or its file's settings or numbers are not the trained model's
+    (`compare_weights` says which numbers are compared).
     """
     settings = read_json(merged / GENERATION_FILE)
     eos = settings["eos_token_id"]
@@ -109,13 +111,22 @@ def write_file(job: Job, tokenizer: Any, merged: Path, folder: Path, *, name: st
             raise _unwritable(name, error) from error
         by = {"gguf": version("gguf")}
     content = _checked(path, stored, ends, template)
+    compared = {} if job.plan is not None else {"weights": _compared(path, merged)}
     path.chmod(0o644)
     texts = [str(text) for text in tokenizer.convert_ids_to_tokens(ends)]
     write_atomic(folder / MODELFILE, modelfile(WEIGHTS, ends=texts, max_new_tokens=settings["max_new_tokens"]))
     return {
         "stored": stored, "architecture": content.architecture, "tensors": content.tensors, "written_by": by,
-        "sha256": sha256_file(path),
+        "sha256": sha256_file(path), **compared,
     }  # fmt: skip
+
+
+def _compared(path: Path, merged: Path) -> dict[str, int]:
+    """How many numbers a converter's file was to hold, and how many were compared. Raises CaiError for others."""
+    try:
+        return asdict(compare_weights(path, merged))
+    except ValueError as error:
+        raise CaiError(f"{path.name}: {error}; nothing was exported. Try another version of the converter") from error
 
 
 def _convert(converter: Path, merged: Path, path: Path, *, stored: Stored, name: str) -> None:
