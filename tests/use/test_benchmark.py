@@ -4,6 +4,8 @@ The prompts are of this file: IFEval's are on the hub, which tests do not reach.
 """
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -190,6 +192,12 @@ def test_a_file_that_was_edited_shows_it(five: dict[str, Any], tmp_path: Path) -
     write_json(tmp_path / "ifeval.json", five)
     with pytest.raises(UntrustedResultError, match="changed after it was written"):
         read_benchmark(tmp_path / "ifeval.json")
+
+
+def test_loading_the_checkers_says_nothing_on_stdout() -> None:
+    code = "from cai_bootstrap.measuring.benchmarks.checkers import IFEVAL, Checkers; Checkers(IFEVAL)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == ""
 
 
 def test_as_many_easy_prompts_are_not_said_to_be_comparable(five: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ does. Nothing is fetched here; what a checker lacks is said by its verdict.
 import contextlib
 import importlib
 import importlib.util
+import io
 import random
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -102,7 +103,8 @@ class Checkers:
         if importlib.util.find_spec(benchmark.module.partition(".")[0]) is None:
             raise MissingExtraError(f"the package {benchmark.package} is not installed; {benchmark.install}")
         try:
-            with _offline():
+            # lm_eval says on stdout that it downloaded what was not downloaded: a `--json` is read from there.
+            with _offline(), contextlib.redirect_stdout(io.StringIO()):
                 self._library: Any = importlib.import_module(benchmark.module)
             with contextlib.suppress(ImportError):
                 # The checkers of languages guess; without this one text may be judged now so, now otherwise.
