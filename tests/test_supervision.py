@@ -4,10 +4,13 @@ import json
 import os
 import signal
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
 from processes import alive, processes_of, run, run_json, start, wait_for
+
+from cai_bootstrap.supervise import leaving_cleanly
 
 QUICK = ("--preset", "quick-test")
 
@@ -260,3 +263,22 @@ def test_a_base_that_prompting_brings_to_the_threshold_is_not_trained_unless_ask
     assert "already reaches the threshold on dev; nothing was trained" in said
     run("run", "--base-dir", base, "--train-anyway", fake=True, FAKE_GENERATE="fail:1")
     assert run_json(base)["steps"]["generate"]["status"] == "failed"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_what_is_left_on_request_leaves_no_scratch_folder(tmp_path: Path, number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with pytest.raises(SystemExit) as left, leaving_cleanly(), tempfile.TemporaryDirectory(dir=tmp_path):
+        signal.raise_signal(number)
+    assert left.value.code == 128 + number
+    assert list(tmp_path.iterdir()) == []
+    assert signal.getsignal(number) == before
+
+
+def test_a_signal_that_nohup_ignores_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with leaving_cleanly():
+            signal.raise_signal(signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)

@@ -55,6 +55,36 @@ class Signals:
                 signal.signal(kind, handler)
 
 
+@contextlib.contextmanager
+def leaving_cleanly() -> Iterator[None]:
+    """Within it SIGTERM and SIGHUP raise SystemExit with 128 + signal, so that scratch folders go and children end.
+
+    The first one counts: what is being removed is removed. A signal that was ignored stays so (nohup). In a thread
+    that is not the main one, which gets no signals, nothing is changed.
+    """
+    owner, kinds = os.getpid(), (signal.SIGTERM, signal.SIGHUP)
+
+    def leave(number: int, _: FrameType | None) -> None:
+        if os.getpid() != owner:  # a fork of this process, to which the scratch folders do not belong
+            os._exit(128 + number)
+        for kind in kinds:
+            signal.signal(kind, signal.SIG_IGN)
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {kind: signal.getsignal(kind) for kind in kinds}
+    for kind, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(kind, leave)
+    try:
+        yield
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
+
+
 @dataclass(frozen=True)
 class Child:
     """A process that leads a group of its own. It ends when `lifeline`, an end of a pipe that only this process has,

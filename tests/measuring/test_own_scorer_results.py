@@ -2,6 +2,7 @@
 
 import json
 import runpy
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,9 @@ from cai_bootstrap.measuring.principles.results import (
     write_principle_results,
 )
 from cai_bootstrap.measuring.results import read_results
+from cai_bootstrap.use.inspect_task import write_inspect_task
 from cai_bootstrap.use.lm_eval import write_task
+from cai_bootstrap.use.verifiers_env import write_verifiers_env
 
 pytestmark = pytest.mark.usefixtures("nothing_trusted")
 OTHER = SHOUTS + "# another source, the same verdicts\n"
@@ -221,6 +224,26 @@ def test_a_task_for_lm_eval_carries_the_module_and_scores_by_it(tmp_path: Path) 
     assert scoring["followed"](items[3], ["HAT 3!"]) == {"followed": 1.0}
     assert scoring["followed"](items[3], ["hat 3!"]) == {"followed": 0.0}
     assert load_suite(task.folder / "items.jsonl").sha256 == suite.sha256
+
+
+@pytest.mark.parametrize("write", [write_inspect_task, write_verifiers_env])
+def test_a_suite_for_another_program_carries_the_module(tmp_path: Path, write: Callable[..., Any]) -> None:
+    _, suite = own_suite(tmp_path / "own")
+    write(suite, tmp_path / "there", max_new_tokens=8)
+    (items,) = (tmp_path / "there").rglob("items.jsonl")
+    assert (items.parent / "mine.py").read_text(encoding="utf-8") == SHOUTS
+    assert load_suite(items).sha256 == suite.sha256
+
+
+@pytest.mark.parametrize(("write", "name"), [(write_inspect_task, "cai_mine.py"), (write_verifiers_env, "__init__.py")])
+def test_a_module_never_takes_the_place_of_another_programs_file(
+    tmp_path: Path, write: Callable[..., Any], name: str
+) -> None:
+    path = suite_file(tmp_path / "own", SHOUTS, row(scorer=f"{name}:shouts"))
+    (tmp_path / "own" / "mine.py").rename(tmp_path / "own" / name)
+    with pytest.raises(UsageError, match="give your module another name"):
+        write(load_suite(path), tmp_path / "task", max_new_tokens=8)
+    assert not (tmp_path / "task").exists()
 
 
 def test_a_module_never_takes_the_place_of_a_tasks_own(tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ The prompts are of this file: IFEval's are on the hub, which tests do not reach.
 """
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,7 +14,11 @@ from typing import Any
 import pytest
 from finished import Finished
 
+from cai_bootstrap.errors import UntrustedResultError
 from cai_bootstrap.files import read_json, write_json
+from cai_bootstrap.measuring.benchmarks.reading import read_benchmark
+from cai_bootstrap.measuring.benchmarks.results import BenchmarkResults, seal_of
+from cai_bootstrap.measuring.benchmarks.shown import note
 
 Cai = Callable[..., tuple[int, str, str]]
 Row = dict[str, Any]
@@ -132,13 +138,91 @@ def test_a_changed_file_is_not_believed(
     assert "strict accuracy before and after" not in page
 
 
+def sealed(file: dict[str, Any]) -> dict[str, Any]:
+    """The file as somebody who knows the seal would leave it."""
+    return file | {"seal": seal_of(BenchmarkResults.model_validate(file))}
+
+
+def with_other_answer(file: dict[str, Any]) -> None:
+    """A comma in an answer that was judged to have none."""
+    for item in file["items"]:
+        for answer in item["answers"].values():
+            if "punctuation:no_comma" in item["instructions"]:
+                answer["response"] += ", and so on"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda file: file["prompts"].update(n=9, left_out=17, limit=2), "less 17 left out"),
+        (lambda file: file["prompts"].update(n=99), "99 less"),
+        (lambda file: file["factors"]["base"].update(adapter=file["adapter"]), "factors.base: not the model"),
+        (lambda file: file["factors"]["trained"].update(adapter=None), "factors.trained: not the model"),
+        (lambda file: file["factors"]["base_bare"].update(rendering="x"), "factors.base_bare: not the model"),
+        (lambda file: file["checkers"].update(version="0.4.12"), "conditions.scorer_version: lm_eval 0.4.13"),
+        (lambda file: file["checkers"].update(package="mine"), "checkers.package: mine"),
+        (lambda file: file["prompts"].update(sha256="0" * 64), "conditions.suite_sha256"),
+        (lambda file: file["items"][0].update(prompt="Say it."), "prompts.sha256"),
+        (lambda file: file["items"][0].update(kwargs=[]), "one set of arguments"),
+        (with_other_answer, "the checkers judge the answer of"),
+    ],
+)
+def test_a_file_whose_declarations_or_verdicts_disagree_is_not_believed(
+    five: dict[str, Any], tmp_path: Path, change: Callable[[dict[str, Any]], None], said: str
+) -> None:
+    file = json.loads(json.dumps(five))
+    change(file)
+    write_json(tmp_path / "ifeval.json", sealed(file))
+    with pytest.raises(UntrustedResultError, match=said):
+        read_benchmark(tmp_path / "ifeval.json")
+
+
+@pytest.fixture
+def five(cai: Cai, rows_file: Path, results_file: Path) -> dict[str, Any]:
+    """A file of prompts whose checkers need no data."""
+    write_rows(rows_file, [ROWS[0], ROWS[1], ROWS[2], ROWS[4]])
+    measure(cai, rows_file)
+    return dict(read_json(results_file))
+
+
+def test_a_file_that_was_edited_shows_it(five: dict[str, Any], tmp_path: Path) -> None:
+    write_json(tmp_path / "ifeval.json", five)
+    assert read_benchmark(tmp_path / "ifeval.json").seal == five["seal"]
+    five["conditions"]["max_new_tokens"] = 1280
+    write_json(tmp_path / "ifeval.json", five)
+    with pytest.raises(UntrustedResultError, match="changed after it was written"):
+        read_benchmark(tmp_path / "ifeval.json")
+
+
+def test_loading_the_checkers_says_nothing_on_stdout() -> None:
+    code = "from cai_bootstrap.measuring.benchmarks.checkers import IFEVAL, Checkers; Checkers(IFEVAL)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == ""
+
+
+def test_as_many_easy_prompts_are_not_said_to_be_comparable(five: dict[str, Any]) -> None:
+    item = five["items"][0]
+    five["items"] = [{**item, "id": str(n)} for n in range(541)]
+    results = BenchmarkResults.model_validate(five)
+    assert results.unlike_published == "541 instructions; the published set has 834; at most 12 tokens; usual are 1280"
+    five["conditions"]["max_new_tokens"] = 1280
+    twice = {**item, "instructions": item["instructions"] * 2, "kwargs": item["kwargs"] * 2}
+    five["items"] = [{**(twice if n < 293 else item), "id": str(n)} for n in range(541)]
+    results = BenchmarkResults.model_validate(five)
+    assert results.unlike_published is None
+    assert "The published set's hash is not known here" in note(results)
+    assert "at most 1280 tokens" in note(results)
+
+
 def test_figures_of_another_adapter_are_not_in_the_card(
     cai: Cai, rows_file: Path, results_file: Path, tmp_path: Path
 ) -> None:
     measure(cai, rows_file, "--limit", "1")
     file = read_json(results_file)
     file["adapter"] = "0" * 64
-    write_json(results_file, file)
+    for side in ("trained", "trained_bare"):
+        file["factors"][side]["adapter"] = file["adapter"]
+    write_json(results_file, sealed(file))
     assert cai("export", "--to", str(tmp_path / "out"))[0] == 0
     assert "strict accuracy" not in (tmp_path / "out" / "model" / "README.md").read_text()
 

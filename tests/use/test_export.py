@@ -130,6 +130,20 @@ def test_the_cards_tell_the_pairs_of_later_rounds_beside_imported_ones(finished:
     assert "The others" not in dataset_card(subject, [first], 9)
 
 
+def test_a_gguf_files_card_gives_the_adapters_figures_in_words_and_not_as_its_own_metadata(finished: Finished) -> None:
+    from huggingface_hub import ModelCard
+
+    results = Results.model_validate(read_json(finished.results_file))
+    marker = SuccessMarker.model_validate(read_json(finished.checkpoint.path / "TRAINING_SUCCESS"))
+    terms = terms_of("base", None)
+    for gguf in (False, True):
+        subject = Subject("x", "someone/base", "someone/base", "q8_0", "", terms, templated=False, gguf=gguf)
+        card = ModelCard(model_card(subject, results, marker))
+        assert (card.data.eval_results is None) == gguf
+        assert card.data.base_model_relation == "finetune"
+        assert _measured(results).splitlines()[0] in card.text
+
+
 def test_the_card_gives_the_measured_figures_with_their_conditions(
     cai: Cai, finished: Finished, tmp_path: Path
 ) -> None:

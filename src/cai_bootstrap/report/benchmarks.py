@@ -3,7 +3,7 @@
 from cai_bootstrap.errors import UntrustedResultError
 from cai_bootstrap.measuring.benchmarks import shown
 from cai_bootstrap.measuring.benchmarks.checkers import BENCHMARKS
-from cai_bootstrap.measuring.benchmarks.results import read_benchmark
+from cai_bootstrap.measuring.benchmarks.reading import read_benchmark
 from cai_bootstrap.report.stage_files import Fault, StageFiles
 from cai_bootstrap.report.tables import Table
 

@@ -139,5 +139,10 @@ def _judged(checkers: Checkers, prompts: Sequence[BenchmarkPrompt], outputs: Out
                 answers[side] = BenchmarkAnswer(response=output.text, finished=output.finished, followed=followed)
         if len(answers) == len(outputs):
             instructions = list(prompt.instructions)
-            items.append(BenchmarkItem(id=prompt.id, prompt=prompt.prompt, instructions=instructions, answers=answers))
+            kwargs = [dict(arguments) for arguments in prompt.kwargs]
+            items.append(
+                BenchmarkItem(
+                    id=prompt.id, prompt=prompt.prompt, instructions=instructions, kwargs=kwargs, answers=answers
+                )
+            )
     return items

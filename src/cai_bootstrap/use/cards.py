@@ -172,7 +172,8 @@ def card_of_model(
         pipeline_tag="text-generation",
         tags=["cai-bootstrap", tag, "constitutional-ai", "rlaif", "dpo", "lora", "trl", *(["gguf"] * subject.gguf)],
         model_name=subject.name,
-        eval_results=list(figures) or None,
+        # As metadata they would be this repository's own figures, and a GGUF file was not measured itself.
+        eval_results=None if subject.gguf else list(figures) or None,
     )
     parts = [
         f"# {subject.name}",
@@ -197,7 +198,10 @@ def card_of_model(
 
 
 def _relation(subject: Subject) -> str | None:
-    """What the model is to its base, as the hub names it; None where no base is named."""
+    """What the model is to its base, as the hub names it; None where no base is named.
+
+    A GGUF file's too is `finetune`: `quantized` would say that these are the base's own weights, rounded.
+    """
     if subject.hub_id is None:
         return None
     return "finetune" if subject.merged else "adapter"

@@ -5,20 +5,23 @@ checkout of llama.cpp. It is run where the user names it, as a process of its ow
 """
 
 import math
+import os
 import shutil
 import subprocess
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from cai_bootstrap.errors import CaiError, UsageError
 from cai_bootstrap.files import read_json, sha256_file, write_atomic
+from cai_bootstrap.inference.gguf_checking import compare_weights
 from cai_bootstrap.inference.gguf_writing import BYTES_A_NUMBER, Content, Plan, Stored, plan_gguf, read_gguf, write_gguf
 from cai_bootstrap.inference.models import PreparedModel
 from cai_bootstrap.inference.plain_chat import GENERATION_FILE, TEMPLATE_FILE
 from cai_bootstrap.inference.weight_files import read_headers
 from cai_bootstrap.interpreter import python_environment, script_command
+from cai_bootstrap.use import bound_command
 from cai_bootstrap.use.ollama import MODELFILE, modelfile
 
 WEIGHTS = "model.gguf"
@@ -89,7 +92,8 @@ def write_file(job: Job, tokenizer: Any, merged: Path, folder: Path, *, name: st
     """Write `model.gguf` and `Modelfile` into `folder`, of the safetensors, tokenizer and settings in `merged`.
 
     Returns what the record says of it: who wrote it, in which version. Raises UsageError if the weights cannot be
-    written so, and CaiError if the converter fails or writes another model than the one that was trained.
+    written so, and CaiError if the converter fails, or its file's settings or numbers are not the trained model's
+    (`compare_weights` says which numbers are compared).
     """
     settings = read_json(merged / GENERATION_FILE)
     eos = settings["eos_token_id"]
@@ -107,18 +111,29 @@ def write_file(job: Job, tokenizer: Any, merged: Path, folder: Path, *, name: st
             raise _unwritable(name, error) from error
         by = {"gguf": version("gguf")}
     content = _checked(path, stored, ends, template)
+    compared = {} if job.plan is not None else {"weights": _compared(path, merged)}
     path.chmod(0o644)
     texts = [str(text) for text in tokenizer.convert_ids_to_tokens(ends)]
     write_atomic(folder / MODELFILE, modelfile(WEIGHTS, ends=texts, max_new_tokens=settings["max_new_tokens"]))
     return {
         "stored": stored, "architecture": content.architecture, "tensors": content.tensors, "written_by": by,
-        "sha256": sha256_file(path),
+        "sha256": sha256_file(path), **compared,
     }  # fmt: skip
 
 
+def _compared(path: Path, merged: Path) -> dict[str, int]:
+    """How many numbers a converter's file was to hold, and how many were compared. Raises CaiError for others."""
+    try:
+        return asdict(compare_weights(path, merged))
+    except ValueError as error:
+        raise CaiError(f"{path.name}: {error}; nothing was exported. Try another version of the converter") from error
+
+
 def _convert(converter: Path, merged: Path, path: Path, *, stored: Stored, name: str) -> None:
-    """Run llama.cpp's converter. It finds the code beside it, and nothing of this package's environment."""
-    command = script_command(converter, str(merged), "--outfile", str(path), "--outtype", stored, "--model-name", name)
+    """Run llama.cpp's converter. It finds the code beside it, and nothing of this package's environment; it ends with
+    this process."""
+    convert = script_command(converter, str(merged), "--outfile", str(path), "--outtype", stored, "--model-name", name)
+    command = script_command(bound_command.__file__, str(os.getpid()), *convert)
     found = python_environment({"PYTHONPATH": str(converter.absolute().parent)})
     environment = {key: value for key, value in found.items() if key in PASSED_ON or key.startswith("PYTHON")}
     environment |= {"HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cai_bootstrap.files import write_atomic
 from cai_bootstrap.judging.suite import Suite, canonical_line
-from cai_bootstrap.use.lm_eval import must_be_new, task_name
+from cai_bootstrap.use.lm_eval import must_be_new, task_name, write_own_scorers
 
 TASK = '''"""Read the items beside this file, ask them plainly, and score with cai_bootstrap's own scorers."""
 
@@ -112,11 +112,15 @@ class InspectTask:
 
 
 def write_inspect_task(suite: Suite, folder: Path, *, max_new_tokens: int) -> InspectTask:
-    """Write `folder`: the items, and the task's Python file. Raises UsageError if the folder is not empty."""
+    """Write `folder`: the items with the modules of own scorers, and the task's Python file.
+
+    Raises UsageError if the folder is not empty, or such a module is called like the task's file.
+    """
     must_be_new(folder)
     name = task_name(suite.name)
     version = suite.version if suite.version.isdigit() else 0
-    write_atomic(folder / "items.jsonl", "".join(canonical_line(item) for item in suite.items))
     file = folder / f"{name}.py"
+    write_own_scorers([item.model_dump() for item in suite.items], folder, task_file=file.name)
+    write_atomic(folder / "items.jsonl", "".join(canonical_line(item) for item in suite.items))
     write_atomic(file, TASK.format(task=name, max_new_tokens=max_new_tokens, version=version, sha256=suite.sha256))
     return InspectTask(folder, file, name, len(suite.items))

@@ -103,14 +103,14 @@ def write_task(suite: Suite, folder: Path, *, max_new_tokens: int) -> Task:
     return Task(folder, name, f"{name}_exact" if exact_items else None, len(suite.items), exact_items)
 
 
-def write_own_scorers(content: Any, folder: Path) -> None:
+def write_own_scorers(content: Any, folder: Path, *, task_file: str = SCORING_FILE) -> None:
     """Put the modules of own scorers beside the items that name them: another machine must trust them to score.
 
-    Raises UsageError for one that is called like the task's own module.
+    Raises UsageError for one that is called like `task_file`, the task's own module.
     """
     sources = entered_sources(content)
-    if any(source.name == SCORING_FILE for source in sources):
-        raise UsageError(f"{SCORING_FILE}: the task has a file of that name itself; give your module another name")
+    if any(source.name == task_file for source in sources):
+        raise UsageError(f"{task_file}: the task has a file of that name itself; give your module another name")
     for source in sources:
         write_atomic(folder / source.name, source.text.encode("utf-8"))
 

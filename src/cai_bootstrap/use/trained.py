@@ -12,7 +12,8 @@ from cai_bootstrap.errors import UntrustedResultError
 from cai_bootstrap.inference.models import PreparedModel
 from cai_bootstrap.judging.suite import NAMED_SUITES, Suite, load_suite
 from cai_bootstrap.measuring.benchmarks.checkers import BENCHMARKS
-from cai_bootstrap.measuring.benchmarks.results import BenchmarkResults, read_benchmark
+from cai_bootstrap.measuring.benchmarks.reading import read_benchmark
+from cai_bootstrap.measuring.benchmarks.results import BenchmarkResults
 from cai_bootstrap.measuring.declared import Results
 from cai_bootstrap.measuring.gate import must_meet_demands
 from cai_bootstrap.measuring.origin import foreign

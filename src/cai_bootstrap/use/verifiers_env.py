@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cai_bootstrap.files import write_atomic
 from cai_bootstrap.judging.suite import Suite, canonical_line
-from cai_bootstrap.use.lm_eval import must_be_new, task_name
+from cai_bootstrap.use.lm_eval import must_be_new, task_name, write_own_scorers
 
 PYPROJECT = """\
 [project]
@@ -128,12 +128,17 @@ class VerifiersEnv:
 
 
 def write_verifiers_env(suite: Suite, folder: Path, *, max_new_tokens: int) -> VerifiersEnv:
-    """Write `folder`: pyproject.toml, and a package with the items. Raises UsageError if the folder is not empty."""
+    """Write `folder`: pyproject.toml, and a package with the items and the modules of own scorers.
+
+    Raises UsageError if the folder is not empty, or such a module is called like the package's own.
+    """
     must_be_new(folder)
     name = task_name(suite.name).lower()
     version = suite.version if suite.version.isdigit() else "0"
-    write_atomic(folder / name / "items.jsonl", "".join(canonical_line(item) for item in suite.items))
-    write_atomic(folder / name / "__init__.py", PACKAGE.format(max_new_tokens=max_new_tokens, sha256=suite.sha256))
+    package = folder / name
+    write_own_scorers([item.model_dump() for item in suite.items], package, task_file="__init__.py")
+    write_atomic(package / "items.jsonl", "".join(canonical_line(item) for item in suite.items))
+    write_atomic(package / "__init__.py", PACKAGE.format(max_new_tokens=max_new_tokens, sha256=suite.sha256))
     text = PYPROJECT.format(dashed=name.replace("_", "-"), name=name, version=version, sha256=suite.sha256)
     write_atomic(folder / "pyproject.toml", text)
     return VerifiersEnv(folder, name, len(suite.items))

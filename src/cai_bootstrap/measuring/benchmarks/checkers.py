@@ -7,6 +7,8 @@ does. Nothing is fetched here; what a checker lacks is said by its verdict.
 import contextlib
 import importlib
 import importlib.util
+import io
+import random
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,7 +33,8 @@ class Benchmark:
     """A published benchmark, and the package whose `module` holds its strict checkers, as it was tested here.
 
     `source`: where its prompts are, if nobody says: a dataset of the hub, or a file inside the package. `published`:
-    how many prompts it has.
+    how many prompts it has, `instructions` how many instructions are in them, and `tokens` how many an answer may have
+    where others measure it; None where that is not known here.
     """
 
     name: Literal["ifeval", "ifbench"]
@@ -42,6 +45,8 @@ class Benchmark:
     install: str
     source: str
     published: int
+    instructions: int | None = None
+    tokens: int | None = None
 
     @property
     def shipped(self) -> Path | None:
@@ -61,6 +66,8 @@ IFEVAL = Benchmark(
     "pip install 'lm_eval[ifeval]==0.4.13'",
     "google/IFEval",
     541,
+    instructions=834,
+    tokens=1280,
 )
 IFBENCH = Benchmark(
     "ifbench",
@@ -96,8 +103,12 @@ class Checkers:
         if importlib.util.find_spec(benchmark.module.partition(".")[0]) is None:
             raise MissingExtraError(f"the package {benchmark.package} is not installed; {benchmark.install}")
         try:
-            with _offline():
+            # lm_eval says on stdout that it downloaded what was not downloaded: a `--json` is read from there.
+            with _offline(), contextlib.redirect_stdout(io.StringIO()):
                 self._library: Any = importlib.import_module(benchmark.module)
+            with contextlib.suppress(ImportError):
+                # The checkers of languages guess; without this one text may be judged now so, now otherwise.
+                importlib.import_module("langdetect").DetectorFactory.seed = 0
         except (Exception, SystemExit) as error:
             raise MissingExtraError(
                 f"{benchmark.package}'s checkers cannot be loaded: {type(error).__name__}: {error}; {benchmark.install}"
@@ -130,7 +141,7 @@ class Checkers:
         # IFBench's function looks the answer up by its prompt, lm_eval's takes it as it is.
         given = {prompt.prompt: answer} if self._benchmark is IFBENCH else answer
         try:
-            with _offline():
+            with _offline(), _same_chance():
                 verdict = library.test_instruction_following_strict(example, given)
         except LookupError as error:
             # nltk says so with a LookupError of its own; an IndexError or KeyError is a checker's own fault.
@@ -163,6 +174,17 @@ def _offline() -> Iterator[None]:
                 sys.modules.pop(name, None)
             else:
                 sys.modules[name] = module
+
+
+@contextlib.contextmanager
+def _same_chance() -> Iterator[None]:
+    """A checker draws an argument that its prompt does not give: the same each time, so that it can be judged again."""
+    state = random.getstate()
+    random.seed(0)
+    try:
+        yield
+    finally:
+        random.setstate(state)
 
 
 def _fetch_nothing(*_: Any, **__: Any) -> bool:

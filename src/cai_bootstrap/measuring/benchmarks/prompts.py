@@ -1,8 +1,9 @@
 """A benchmark's prompts in its published layout: from a file, a dataset of the hub, or the package that ships them."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 from cai_bootstrap.errors import UsageError
 from cai_bootstrap.files import fingerprint
@@ -12,6 +13,19 @@ from cai_bootstrap.measuring.benchmarks.checkers import Benchmark, BenchmarkProm
 
 COLUMNS = ("key", "prompt", "instruction_id_list", "kwargs")
 _EXAMPLE = '{"key": 1, "prompt": "…", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}'
+
+
+class _Prompt(Protocol):
+    """A prompt as it is asked, or as a results file holds it."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def prompt(self) -> str: ...
+    @property
+    def instructions(self) -> Sequence[str]: ...
+    @property
+    def kwargs(self) -> Sequence[Mapping[str, Any]]: ...
 
 
 @dataclass(frozen=True)
@@ -39,9 +53,13 @@ def read_prompts(benchmark: Benchmark, source: str | None, known: frozenset[str]
         prompts[prompt.id] = prompt
     if not prompts:
         raise UsageError(f"{source or benchmark.source}: holds no prompt; each row is e.g. {_EXAMPLE}")
-    content = [[p.id, p.prompt, list(p.instructions), [dict(kwargs) for kwargs in p.kwargs]] for p in prompts.values()]
     named = place.name if isinstance(place, Path) else ":".join(filter(None, place))
-    return PromptSet(benchmark.name, named, fingerprint(content), tuple(prompts.values()))
+    return PromptSet(benchmark.name, named, content_hash(prompts.values()), tuple(prompts.values()))
+
+
+def content_hash(prompts: Iterable[_Prompt]) -> str:
+    """The hash of prompts in their order: of each the id, the text, the instructions and their arguments."""
+    return fingerprint([[p.id, p.prompt, list(p.instructions), [dict(kwargs) for kwargs in p.kwargs]] for p in prompts])
 
 
 def _place(benchmark: Benchmark, source: str | None) -> Path | tuple[str, str | None]:

@@ -5,19 +5,18 @@ The verdicts are the checkers'; every figure is computed from them, when a file 
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from cai_bootstrap.errors import DataError, UntrustedResultError
-from cai_bootstrap.files import read_json, write_json
+from cai_bootstrap.files import fingerprint, write_json
 from cai_bootstrap.judging import statistics as stats
 from cai_bootstrap.measuring.benchmarks.checkers import BENCHMARKS
 from cai_bootstrap.measuring.conditions import Conditions
 from cai_bootstrap.measuring.declared import Count, Factors, Name, Sha256
 from cai_bootstrap.measuring.figures import Figures, Interval
 
-SCHEMA_VERSION: Literal[1] = 1
+SCHEMA_VERSION: Literal[2] = 2
 SideName = Literal["base", "trained", "base_bare", "trained_bare"]
 SIDES: tuple[SideName, ...] = ("base", "trained", "base_bare", "trained_bare")
 # Before and after, each pair asked in the same way.
@@ -64,11 +63,12 @@ class BenchmarkAnswer(Figures):
 
 
 class BenchmarkItem(Figures):
-    """A prompt with its instructions, and each side's answer."""
+    """A prompt with its instructions and their checkers' arguments, and each side's answer."""
 
     id: str
     prompt: str
     instructions: Annotated[list[str], Field(min_length=1)]
+    kwargs: list[dict[str, Any]]
     answers: dict[SideName, BenchmarkAnswer]
 
 
@@ -93,9 +93,12 @@ class AskedPrompts(Figures):
 
 
 class BenchmarkResults(Figures):
-    """What one benchmark gave. `factors` are declared by side, `shares` and `changes` computed from the items."""
+    """What one benchmark gave. `factors` are declared by side, `shares` and `changes` computed from the items.
 
-    schema_version: Literal[1]
+    `seal` is `seal_of` the rest, empty until the file is written.
+    """
+
+    schema_version: Literal[2]
     benchmark: Literal["ifeval", "ifbench"]
     checkers: Package
     prompts: AskedPrompts
@@ -106,21 +109,30 @@ class BenchmarkResults(Figures):
     shares: dict[SideName, SideShares]
     changes: dict[str, Change]
     items: Annotated[list[BenchmarkItem], Field(min_length=1)]
+    seal: str = ""
 
     @property
     def title(self) -> str:
         return BENCHMARKS[self.benchmark].title
 
     @property
-    def partial(self) -> str | None:
-        """Why the figures are of another set than the published one's, or None."""
-        published = BENCHMARKS[self.benchmark].published
-        if len(self.items) == published:
-            return None
-        why = [f"{self.prompts.left_out} left out, whose checkers lack data of nltk"] if self.prompts.left_out else []
-        why += [f"only {self.prompts.limit} asked"] if self.prompts.limit is not None else []
-        reason = f" ({', '.join(why)})" if why else ""
-        return f"{len(self.items)} prompts{reason}; the published set has {published}"
+    def unlike_published(self) -> str | None:
+        """Why the figures cannot be compared with published ones, or None.
+
+        None is no proof of the contrary: whether these are the published prompts is not known here.
+        """
+        benchmark, reasons = BENCHMARKS[self.benchmark], []
+        if len(self.items) != benchmark.published:
+            why = [f"{self.prompts.left_out} left out, whose checkers lack data of nltk"] * (self.prompts.left_out > 0)
+            why += [f"only {self.prompts.limit} asked"] if self.prompts.limit is not None else []
+            reason = f" ({', '.join(why)})" if why else ""
+            reasons.append(f"{len(self.items)} prompts{reason}; the published set has {benchmark.published}")
+        instructions = sum(len(item.instructions) for item in self.items)
+        if benchmark.instructions not in (None, instructions):
+            reasons.append(f"{instructions} instructions; the published set has {benchmark.instructions}")
+        if benchmark.tokens not in (None, self.conditions.max_new_tokens):
+            reasons.append(f"at most {self.conditions.max_new_tokens} tokens; usual are {benchmark.tokens}")
+        return "; ".join(reasons) or None
 
 
 def shares_of(items: list[BenchmarkItem], side: SideName) -> SideShares:
@@ -146,38 +158,13 @@ def changes_of(items: list[BenchmarkItem], sides: Mapping[SideName, object]) -> 
 
 
 def write_benchmark(path: Path, results: BenchmarkResults) -> None:
-    """Write the file atomically."""
-    write_json(path, results.model_dump(mode="json"))
+    """Write the file atomically, under its seal."""
+    write_json(path, results.model_copy(update={"seal": seal_of(results)}).model_dump(mode="json"))
 
 
-def read_benchmark(path: Path) -> BenchmarkResults:
-    """Read a file back, and compute its figures again from its items' verdicts.
-
-    Raises UntrustedResultError if it is no such file, or its figures and its items disagree.
-    """
-    remedy = "measure again: cai benchmark"
-    try:
-        # From JSON, where a tuple is a list.
-        results = BenchmarkResults.model_validate(read_json(path))
-    except (DataError, OSError) as error:
-        raise UntrustedResultError(f"{path}: {error}; {remedy}") from error
-    except ValidationError as error:
-        problem = error.errors()[0]
-        field = ".".join(map(str, problem["loc"])) or "the file"
-        raise UntrustedResultError(f"{path}: {field}: {problem['msg']}; {remedy}") from error
-    sides = set(results.factors)
-    for item in results.items:
-        if set(item.answers) != sides:
-            raise UntrustedResultError(f"{path}: the prompt {item.id} was not answered by every side; {remedy}")
-        if any(len(answer.followed) != len(item.instructions) for answer in item.answers.values()):
-            raise UntrustedResultError(f"{path}: the prompt {item.id} has a verdict too many or too few; {remedy}")
-    if len({item.id for item in results.items}) != len(results.items):
-        raise UntrustedResultError(f"{path}: a prompt stands in it twice; {remedy}")
-    if set(results.shares) != sides or any(shares_of(results.items, side) != results.shares[side] for side in sides):
-        raise UntrustedResultError(f"{path}: its figures are not those of its items' verdicts; {remedy}")
-    if changes_of(results.items, results.factors) != results.changes:
-        raise UntrustedResultError(f"{path}: its changes are not those of its items' verdicts; {remedy}")
-    return results
+def seal_of(results: BenchmarkResults) -> str:
+    """The hash of all that stands in a file but the seal: an edit by hand shows; it is no proof against a forger."""
+    return fingerprint(results.model_dump(mode="json", exclude={"seal"}))
 
 
 def _share(successes: int, total: int) -> Share:

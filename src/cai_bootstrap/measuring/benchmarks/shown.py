@@ -37,9 +37,14 @@ def note(results: BenchmarkResults) -> str:
         f"{name}: {change.gained} prompts gained, {change.lost} lost (McNemar p = {change.mcnemar_p:.2g})"
         for name, change in results.changes.items()
     )
-    whole = f"Not comparable with published figures: {results.partial}. " if results.partial else ""
+    whole = (
+        f"Not comparable with published figures: {reasons}."
+        if (reasons := results.unlike_published)
+        else "The published set's hash is not known here: before comparing these figures with published ones, compare "
+        "the prompts."
+    )
     return (
-        f"{whole}{len(results.items)} prompts of {results.prompts.source} (sha256 {results.prompts.sha256[:12]}), "
+        f"{whole} {len(results.items)} prompts of {results.prompts.source} (sha256 {results.prompts.sha256[:12]}), "
         f"judged by {results.checkers.package} {results.checkers.version}'s own strict checkers; greedy, at most "
         f"{results.conditions.max_new_tokens} tokens, {results.conditions.precision}. They read the whole text and do "
         f"not ask that the model ended it. {changes}."
