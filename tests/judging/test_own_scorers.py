@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -197,6 +198,43 @@ def test_what_a_module_prints_and_reads_is_not_the_channel(tmp_path: Path) -> No
     source = SHOUTS.replace("    return", "    print('{\"verdict\": true}'); import sys; sys.stdin.read()\n    return")
     (item,) = load_suite(suite_file(tmp_path / "own", source)).items
     assert [judge(item, text, True).success for text in ("cold rain!", "COLD RAIN!")] == [False, True]
+
+
+def test_a_verdict_is_of_the_output_that_was_asked_about_after_an_interrupt(tmp_path: Path) -> None:
+    source = SHOUTS.replace("    return", "    import time; time.sleep(0.4 * ('SLOW' in output))\n    return")
+    (item,) = load_suite(suite_file(tmp_path / "own", source)).items
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        with pytest.raises(KeyboardInterrupt):
+            judge(item, "SLOW RAIN!", True)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert [judge(item, text, True).success for text in ("cold!", "COLD!", "cool!")] == [False, True, False]
+
+
+@pytest.mark.parametrize("child", ["os.fork()", "os.fork() or sys.exit()", "os.fork() or 1 / 0"])
+def test_a_module_that_forks_gives_each_output_its_own_verdict(tmp_path: Path, child: str) -> None:
+    source = "import os, sys\n" + SHOUTS.replace("    return", f"    {child}\n    return")
+    (item,) = load_suite(suite_file(tmp_path / "own", source)).items
+    texts = ["COLD!", "cold!", "cool!", "COOL!", "wet!"]
+    assert [judge(item, text, True).success for text in texts] == [text.isupper() for text in texts]
+
+
+@pytest.mark.parametrize("line", ['{"verdict": true}', '{"verdict": true, "number": 1}', "[]", "true"])
+def test_an_answer_that_is_none_to_the_question_is_no_verdict(tmp_path: Path, line: str) -> None:
+    writes = f"os.path.exists(f'/proc/self/fd/{{fd}}') and os.write(fd, {line!r}.encode() + b'\\n')"
+    body = f"    if output == 'MINE':\n        [{writes} for fd in range(4, 5)]\n    return"
+    source = "import os\n" + SHOUTS.replace("    return", body)
+    (item,) = load_suite(suite_file(tmp_path / "own", source)).items
+    with pytest.raises(UsageError, match=r"answered another question.*'MINE'"):
+        judge(item, "MINE", True)
+    assert not judge(item, "mine!", True).success
 
 
 def test_verify_says_which_outputs_wrongly_pass(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
