@@ -25,6 +25,9 @@ from cai_bootstrap.judging.suite import Suite, load_suite
 from cai_bootstrap.measuring.assess import conditions_of
 from cai_bootstrap.measuring.comparison import compare_files
 from cai_bootstrap.measuring.conditions import Difference, differences
+from cai_bootstrap.measuring.declared import StoredResults
+from cai_bootstrap.measuring.disagreements import suite_block
+from cai_bootstrap.measuring.ledger import ledger_key, note_opening, open_test
 from cai_bootstrap.measuring.principles.comparison import PrincipleComparison, compare_principle_files
 from cai_bootstrap.measuring.principles.declared import JudgeRecord
 from cai_bootstrap.measuring.principles.results import (
@@ -114,6 +117,36 @@ def test_two_results_by_different_sources_are_not_compared(tmp_path: Path) -> No
     without = conditions_for(before)
     for pair in ((without, sources[0]), (sources[0], without)):
         assert [difference.field for difference in differences(*pair)] == ["own_scorers.mine.py"]
+
+
+def test_a_mended_scorer_goes_on_with_the_ledger_of_openings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CAI_CACHE_DIR", str(tmp_path / "cache"))
+    _, before = own_suite(tmp_path / "own")
+    assert open_test(before, "baseline") == 1
+    path, after = own_suite(tmp_path / "own", OTHER)
+    assert open_test(after, "evaluation") == 2
+    results = results_file(tmp_path / "results.json", after)
+    claims = json.loads(results.read_text())
+    write_json(results, claims | {"run": {"ledger_opening": 7, "fingerprint": "f"}})
+    assert run_command(["suite", "ledger", "--suite", str(path), "--note", str(results), "--json"]) == EXIT_OK
+    openings = json.loads(capsys.readouterr().out)
+    assert [opening["what"] for opening in openings] == ["baseline", "evaluation", "evaluation"]
+    assert ledger_key(read_results(results, after).suite) == ledger_key(before) == before.asked_sha256
+    assert note_opening(StoredResults.model_validate_json(results.read_bytes())) is None, "it stands there already"
+
+
+def test_results_tell_the_hash_of_what_was_asked_where_it_is_another(tmp_path: Path) -> None:
+    _, suite = own_suite(tmp_path / "own")
+    results = results_file(tmp_path / "results.json", suite)
+    claims = json.loads(results.read_text())
+    assert claims["suite"]["asked_sha256"] == suite.asked_sha256 != claims["suite"]["sha256"]
+    claims["suite"]["asked_sha256"] = "0" * 64
+    write_json(results, claims)
+    with pytest.raises(UntrustedResultError, match=r"suite\.asked_sha256"):
+        read_results(results, suite)
+    assert "asked_sha256" not in suite_block(load_suite("quick")).model_dump(), "files without stay as they were"
 
 
 def test_a_strangers_suite_runs_nothing_when_its_results_are_judged(
