@@ -194,6 +194,29 @@ def test_a_function_that_gives_no_verdict_is_a_clear_error_and_no_verdict(
         assert str(tmp_path / "own" / "mine.py") in told
 
 
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
+@pytest.mark.parametrize("args", ['{"marks": %s}', '{"marks": [1, {"a": %s}]}'])
+def test_an_argument_that_is_no_finite_number_is_refused_by_line(tmp_path: Path, args: str, number: str) -> None:
+    path = suite_file(tmp_path / "own", SHOUTS, row(id="m0"), row(args={"marks": "HERE"}))
+    path.write_text(path.read_text().replace('{"marks": "HERE"}', args % number))
+    assert refused(path).startswith(f"{path}: line 2 (m1): args: NaN or an infinite number")
+
+
+def test_a_module_with_a_byte_order_mark_runs_under_the_hash_of_its_bytes(tmp_path: Path) -> None:
+    suite = load_suite(suite_file(tmp_path / "own", "\ufeff" + SHOUTS))
+    assert judge(suite.items[0], "COLD RAIN!", True).success
+    content = (tmp_path / "own" / "mine.py").read_bytes()
+    assert content.startswith(b"\xef\xbb\xbf")
+    assert suite.items[0].scorer == f"mine.py:shouts@{hashlib.sha256(content).hexdigest()}"
+
+
+@pytest.mark.parametrize("pin", ["", f"@{'0' * 64}"])
+def test_a_name_that_no_file_can_have_is_refused_by_line(tmp_path: Path, pin: str) -> None:
+    told = refused(suite_file(tmp_path / "own", SHOUTS, row(scorer=f"{'m' * 300}.py:shouts{pin}")))
+    assert told.startswith(f"{tmp_path / 'own' / 'mine.jsonl'}: line 1 (m1): ")
+    assert "File name too long" in told
+
+
 def test_what_a_module_prints_and_reads_is_not_the_channel(tmp_path: Path) -> None:
     source = SHOUTS.replace("    return", "    print('{\"verdict\": true}'); import sys; sys.stdin.read()\n    return")
     (item,) = load_suite(suite_file(tmp_path / "own", source)).items

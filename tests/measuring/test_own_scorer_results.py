@@ -15,7 +15,7 @@ from cai_bootstrap.cli import run_command
 from cai_bootstrap.cli.run import _check_early
 from cai_bootstrap.config import resolve
 from cai_bootstrap.errors import EXIT_OK, EXIT_UNTRUSTED, EXIT_USAGE, UntrustedResultError, UsageError
-from cai_bootstrap.files import write_json
+from cai_bootstrap.files import sha256_file, write_json
 from cai_bootstrap.generation.draft import must_stay_beside
 from cai_bootstrap.generation.principles import load_checked
 from cai_bootstrap.inference.engine import EngineInfo
@@ -188,6 +188,20 @@ def test_a_constitutions_results_run_no_code_that_is_not_trusted(
         assert "mine.py:shouts is code of somebody's own" in told
         assert "nothing of it was run" in told
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_source_that_is_trusted_by_its_hash_and_not_here_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = principle_file(tmp_path / "constitution_evaluation_20260101T000000Z.json", tmp_path / "own")
+    _forget_all()
+    monkeypatch.setenv("CAI_TRUSTED_SCORERS", sha256_file(tmp_path / "own" / "mine.py"))
+    assert run_command(["gate", str(results)]) == EXIT_UNTRUSTED
+    told = capsys.readouterr().err
+    assert "its source is not here; name the file that mine.py lies beside (--constitution FILE" in told
+    assert "not trusted" not in told
+    constitution = load_checked(tmp_path / "own" / "mine.yaml")
+    assert read_principle_results(results).constitution.principles[0].id == constitution.principles[0].id
 
 
 def _forget_all() -> None:

@@ -42,7 +42,7 @@ class _Worker:
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
             cwd="/", env=python_environment({"PYTHONHASHSEED": seed}), text=True, encoding="utf-8",
         )  # fmt: skip
-        answer = self.ask({"name": source.name, "source": source.text}, LOAD_SECONDS)
+        answer = self.ask({"name": source.name, "source": source.code}, LOAD_SECONDS)
         if "error" in answer:
             self.end()
             raise OwnScorerError(f"{source.place}: cannot be loaded: {answer['error']}{_hint(answer['error'])}")
