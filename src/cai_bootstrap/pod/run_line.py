@@ -33,7 +33,10 @@ class RunLine:
     trusted: tuple[str, ...] = ()
 
     def consented(self, settings: PodSettings) -> PodSettings:
-        """The settings with that consent in the job's environment, beside what stands there; the pod has no configuration of the user's."""
+        """The settings with that consent in the job's environment, beside the hashes that pod.yaml names there.
+
+        The pod has no configuration of the user's.
+        """
         if not self.trusted:
             return settings
         trusted = {*settings.env.get(TRUSTED_VARIABLE, "").replace(",", " ").split(), *self.trusted}
