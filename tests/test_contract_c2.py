@@ -279,32 +279,31 @@ def test_c2_3_a_base_measured_under_other_conditions_is_measured_again(stage: St
 def test_c2_3_a_mended_scorer_asks_the_model_nothing_again(stage: Stage, tmp_path: Path, raises_at: str) -> None:
     """It raised at an output of the suite's (hat) or at one of the dev suite's (coat), when the model had answered."""
 
-    def measured_by(source: str) -> list[str]:
+    def measure(source: str) -> None:
         paths = {}
         for split, thing in (("test", "hat"), ("dev", "coat")):
             rows = [row(id=f"{thing}{n}", split=split, template=f"{thing}{n}", instruction=f"Shout about {thing} {n}.",
                         gold=[f"{thing.upper()} {n}!"]) for n in range(6)]  # fmt: skip
             paths[split] = suite_file(tmp_path / split, source, *rows)
-        engine = StubEngine()
-        stage.make_engine = lambda: engine
         config = config_of(evaluation__suite=str(paths["test"]), evaluation__dev_suite=str(paths["dev"]))
-        try:
-            run_step("baseline", stage.context(config))
-        except UsageError as error:
-            assert "raised KeyError" in str(error)
-        return [prompt for prompt in engine.prompts if "Shout about" in prompt]
+        run_step("baseline", stage.context(config))
+
+    def asked() -> set[str]:
+        return {prompt for prompt in engine.prompts if "Shout about" in prompt}
 
     guard = f"    if '{raises_at} 3' in instruction and not output.isupper():\n        raise KeyError\n    return"
-    baseline = stage.workspace.results / "baseline_assessment.json"
-    asked = measured_by(SHOUTS.replace("    return", guard))
-    assert not baseline.exists()
-    again = measured_by(SHOUTS)
-    assert baseline.exists()
-    assert asked
-    if raises_at == "hat":
-        assert again == []
-    dev_again = {prompt for prompt in again if "coat" in prompt}
-    assert not dev_again & set(asked), "the best rendering is asked of the suite, no rendering of dev twice"
+    engine = StubEngine()
+    stage.make_engine = lambda: engine
+    with pytest.raises(UsageError, match="raised KeyError"):
+        measure(SHOUTS.replace("    return", guard))
+    assert not (stage.workspace.results / "baseline_assessment.json").exists()
+    before = asked()
+    engine.prompts.clear()
+    measure(SHOUTS)
+    assert (stage.workspace.results / "baseline_assessment.json").exists()
+    again = {prompt for prompt in asked() if "coat" in prompt} if raises_at == "coat" else asked()
+    assert not again & before, "no rendering of dev is asked twice; the best one may be that of the base"
+    assert raises_at == "coat" or not again
 
 
 @dataclass
