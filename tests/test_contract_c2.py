@@ -12,6 +12,7 @@ from typing import Any, Literal
 import pytest
 import spoilt
 from fake_run import fake_step_command
+from own_scorers import SHOUTS, row, suite_file
 from stubs import Cai, KilledError, Stage, StubEngine, config_of, resolved_of, results_for, scripted
 
 from cai_bootstrap import pipeline
@@ -271,6 +272,41 @@ def test_c2_3_a_base_measured_under_other_conditions_is_measured_again(stage: St
     assert results["conditions"]["batch_size"] == 2
     assert all(row["base"]["response"].endswith(" 2") for row in results["items"])
     assert any("the base is measured again: the baseline's conditions differ in batch_size" in m for m in stage.said)
+
+
+@pytest.mark.usefixtures("nothing_trusted")
+@pytest.mark.parametrize("raises_at", ["hat", "coat"])
+def test_c2_3_a_mended_scorer_asks_the_model_nothing_again(stage: Stage, tmp_path: Path, raises_at: str) -> None:
+    """It raised at an output of the suite's (hat) or at one of the dev suite's (coat), when the model had answered."""
+
+    def measure(source: str) -> None:
+        paths = {}
+        for split, thing in (("test", "hat"), ("dev", "coat")):
+            rows = [row(id=f"{thing}{n}", split=split, template=f"{thing}{n}", instruction=f"Shout about {thing} {n}.",
+                        gold=[f"{thing.upper()} {n}!"]) for n in range(6)]  # fmt: skip
+            paths[split] = suite_file(tmp_path / split, source, *rows)
+        config = config_of(evaluation__suite=str(paths["test"]), evaluation__dev_suite=str(paths["dev"]))
+        run_step("baseline", stage.context(config))
+
+    def asked() -> set[str]:
+        return {prompt for prompt in engine.prompts if "Shout about" in prompt}
+
+    guard = f"    if '{raises_at} 3' in instruction and not output.isupper():\n        raise KeyError\n    return"
+    engine = StubEngine()
+    stage.make_engine = lambda: engine
+    with pytest.raises(UsageError, match="raised KeyError"):
+        measure(SHOUTS.replace("    return", guard))
+    assert not (stage.workspace.results / "baseline_assessment.json").exists()
+    before = asked()
+    engine.prompts.clear()
+    measure(SHOUTS)
+    assert (stage.workspace.results / "baseline_assessment.json").exists()
+    if raises_at == "hat":
+        assert not asked()
+    again = {
+        prompt for prompt in asked() if "coat" in prompt
+    }  # the suite is asked in the best rendering: perhaps twice
+    assert not again & before
 
 
 @dataclass

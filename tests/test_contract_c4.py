@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from own_scorers import SHOUTS, row, suite_file
 from stubs import Cai, Stage, bytes_of, config_of, rows_of
 
 from cai_bootstrap import pipeline
@@ -69,6 +70,17 @@ def test_c4_12_another_count_warns_with_both_numbers_and_is_recorded(stage: Stag
 def test_c4_12_the_count_is_not_part_of_the_datas_fingerprint(stage: Stage) -> None:
     first = data_identity(stage.context(config_of(generation__count=24)))
     assert first == data_identity(stage.context(config_of(generation__count=25)))
+
+
+@pytest.mark.usefixtures("nothing_trusted")
+@pytest.mark.parametrize("key", ["evaluation__dev_suite", "evaluation__suite"])
+def test_c4_12_a_mended_scorer_makes_no_other_data(stage: Stage, tmp_path: Path, key: str) -> None:
+    def identity(source: str, instruction: str = "Shout about hats.") -> dict[str, object]:
+        path = suite_file(tmp_path / "own", source, row(instruction=instruction, gold=["HATS!"]))
+        return data_identity(stage.context(config_of(**{key: str(path)})))
+
+    assert identity(SHOUTS) == identity(SHOUTS + "# mended\n")
+    assert identity(SHOUTS) != identity(SHOUTS, "Shout about the hats.")
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -193,10 +194,69 @@ def test_a_function_that_gives_no_verdict_is_a_clear_error_and_no_verdict(
         assert str(tmp_path / "own" / "mine.py") in told
 
 
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
+@pytest.mark.parametrize("args", ['{"marks": %s}', '{"marks": [1, {"a": %s}]}'])
+def test_an_argument_that_is_no_finite_number_is_refused_by_line(tmp_path: Path, args: str, number: str) -> None:
+    path = suite_file(tmp_path / "own", SHOUTS, row(id="m0"), row(args={"marks": "HERE"}))
+    path.write_text(path.read_text().replace('{"marks": "HERE"}', args % number))
+    assert refused(path).startswith(f"{path}: line 2: not valid JSON: {number} is ")
+
+
+def test_a_module_with_a_byte_order_mark_runs_under_the_hash_of_its_bytes(tmp_path: Path) -> None:
+    suite = load_suite(suite_file(tmp_path / "own", "\ufeff" + SHOUTS))
+    assert judge(suite.items[0], "COLD RAIN!", True).success
+    content = (tmp_path / "own" / "mine.py").read_bytes()
+    assert content.startswith(b"\xef\xbb\xbf")
+    assert suite.items[0].scorer == f"mine.py:shouts@{hashlib.sha256(content).hexdigest()}"
+
+
+@pytest.mark.parametrize("pin", ["", f"@{'0' * 64}"])
+def test_a_name_that_no_file_can_have_is_refused_by_line(tmp_path: Path, pin: str) -> None:
+    told = refused(suite_file(tmp_path / "own", SHOUTS, row(scorer=f"{'m' * 300}.py:shouts{pin}")))
+    assert told.startswith(f"{tmp_path / 'own' / 'mine.jsonl'}: line 1 (m1): ")
+    assert "File name too long" in told
+
+
 def test_what_a_module_prints_and_reads_is_not_the_channel(tmp_path: Path) -> None:
     source = SHOUTS.replace("    return", "    print('{\"verdict\": true}'); import sys; sys.stdin.read()\n    return")
     (item,) = load_suite(suite_file(tmp_path / "own", source)).items
     assert [judge(item, text, True).success for text in ("cold rain!", "COLD RAIN!")] == [False, True]
+
+
+def test_a_verdict_is_of_the_output_that_was_asked_about_after_an_interrupt(tmp_path: Path) -> None:
+    source = SHOUTS.replace("    return", "    import time; time.sleep(0.4 * ('SLOW' in output))\n    return")
+    (item,) = load_suite(suite_file(tmp_path / "own", source)).items
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        with pytest.raises(KeyboardInterrupt):
+            judge(item, "SLOW RAIN!", True)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert [judge(item, text, True).success for text in ("cold!", "COLD!", "cool!")] == [False, True, False]
+
+
+@pytest.mark.parametrize("child", ["os.fork()", "os.fork() or sys.exit()", "os.fork() or 1 / 0"])
+def test_a_module_that_forks_gives_each_output_its_own_verdict(tmp_path: Path, child: str) -> None:
+    source = "import os, sys\n" + SHOUTS.replace("    return", f"    {child}\n    return")
+    (item,) = load_suite(suite_file(tmp_path / "own", source)).items
+    texts = ["COLD!", "cold!", "cool!", "COOL!", "wet!"]
+    assert [judge(item, text, True).success for text in texts] == [text.isupper() for text in texts]
+
+
+@pytest.mark.parametrize("line", ['{"verdict": true}', '{"verdict": true, "number": 1}', "[]", "true"])
+def test_an_answer_that_is_none_to_the_question_is_no_verdict(tmp_path: Path, line: str) -> None:
+    writes = f"os.write(4, {line!r}.encode() + b'\\n')"  # the channel of the process that runs the module
+    source = "import os\n" + SHOUTS.replace("    return", f"    if output == 'MINE':\n        {writes}\n    return")
+    (item,) = load_suite(suite_file(tmp_path / "own", source)).items
+    with pytest.raises(UsageError, match=r"answered another question.*'MINE'"):
+        judge(item, "MINE", True)
+    assert not judge(item, "mine!", True).success
 
 
 def test_verify_says_which_outputs_wrongly_pass(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,7 +16,7 @@ from cai_bootstrap.cli import run_command
 from cai_bootstrap.cli.run import _check_early
 from cai_bootstrap.config import resolve
 from cai_bootstrap.errors import EXIT_OK, EXIT_UNTRUSTED, EXIT_USAGE, UntrustedResultError, UsageError
-from cai_bootstrap.files import write_json
+from cai_bootstrap.files import sha256_file, write_json
 from cai_bootstrap.generation.draft import must_stay_beside
 from cai_bootstrap.generation.principles import load_checked
 from cai_bootstrap.inference.engine import EngineInfo
@@ -26,6 +26,9 @@ from cai_bootstrap.judging.suite import Suite, load_suite
 from cai_bootstrap.measuring.assess import conditions_of
 from cai_bootstrap.measuring.comparison import compare_files
 from cai_bootstrap.measuring.conditions import Difference, differences
+from cai_bootstrap.measuring.declared import StoredResults
+from cai_bootstrap.measuring.disagreements import suite_block
+from cai_bootstrap.measuring.ledger import ledger_key, note_opening, open_test
 from cai_bootstrap.measuring.principles.comparison import PrincipleComparison, compare_principle_files
 from cai_bootstrap.measuring.principles.declared import JudgeRecord
 from cai_bootstrap.measuring.principles.results import (
@@ -119,6 +122,36 @@ def test_two_results_by_different_sources_are_not_compared(tmp_path: Path) -> No
         assert [difference.field for difference in differences(*pair)] == ["own_scorers.mine.py"]
 
 
+def test_a_mended_scorer_goes_on_with_the_ledger_of_openings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CAI_CACHE_DIR", str(tmp_path / "cache"))
+    _, before = own_suite(tmp_path / "own")
+    assert open_test(before, "baseline") == 1
+    path, after = own_suite(tmp_path / "own", OTHER)
+    assert open_test(after, "evaluation") == 2
+    results = results_file(tmp_path / "results.json", after)
+    claims = json.loads(results.read_text())
+    write_json(results, claims | {"run": {"ledger_opening": 7, "fingerprint": "f"}})
+    assert run_command(["suite", "ledger", "--suite", str(path), "--note", str(results), "--json"]) == EXIT_OK
+    openings = json.loads(capsys.readouterr().out)
+    assert [opening["what"] for opening in openings] == ["baseline", "evaluation", "evaluation"]
+    assert ledger_key(read_results(results, after).suite) == ledger_key(before) == before.asked_sha256
+    assert note_opening(StoredResults.model_validate_json(results.read_bytes())) is None, "it stands there already"
+
+
+def test_results_tell_the_hash_of_what_was_asked_where_it_is_another(tmp_path: Path) -> None:
+    _, suite = own_suite(tmp_path / "own")
+    results = results_file(tmp_path / "results.json", suite)
+    claims = json.loads(results.read_text())
+    assert claims["suite"]["asked_sha256"] == suite.asked_sha256 != claims["suite"]["sha256"]
+    claims["suite"]["asked_sha256"] = "0" * 64
+    write_json(results, claims)
+    with pytest.raises(UntrustedResultError, match=r"suite\.asked_sha256"):
+        read_results(results, suite)
+    assert "asked_sha256" not in suite_block(load_suite("quick")).model_dump(), "files without stay as they were"
+
+
 def test_a_strangers_suite_runs_nothing_when_its_results_are_judged(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -158,6 +191,20 @@ def test_a_constitutions_results_run_no_code_that_is_not_trusted(
         assert "mine.py:shouts is code of somebody's own" in told
         assert "nothing of it was run" in told
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_source_that_is_trusted_by_its_hash_and_not_here_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = principle_file(tmp_path / "constitution_evaluation_20260101T000000Z.json", tmp_path / "own")
+    _forget_all()
+    monkeypatch.setenv("CAI_TRUSTED_SCORERS", sha256_file(tmp_path / "own" / "mine.py"))
+    assert run_command(["gate", str(results)]) == EXIT_UNTRUSTED
+    told = capsys.readouterr().err
+    assert "its source is not here; name the file that mine.py lies beside (--constitution FILE" in told
+    assert "not trusted" not in told
+    constitution = load_checked(tmp_path / "own" / "mine.yaml")
+    assert read_principle_results(results).constitution.principles[0].id == constitution.principles[0].id
 
 
 def _forget_all() -> None:

@@ -106,14 +106,15 @@ def test_stop_when_done_stops_only_what_is_fetched(ready: Pod, runpod: RunPodSta
     assert runpod.pod["status"] == "EXITED"
 
 
-@pytest.mark.parametrize("sha256", ["../../outside", "/tmp/x", 7, "", "A" * 64, "0" * 63, None])
+@pytest.mark.parametrize("sha256", ["../../outside", "/tmp/x", 7, "", "A" * 64, "0" * 63])
+@pytest.mark.parametrize("field", ["sha256", "asked_sha256"])
 def test_a_suites_hash_from_a_pod_names_no_file_outside_the_ledger(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sha256: object
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, field: str, sha256: object
 ) -> None:
     monkeypatch.setenv("CAI_CACHE_DIR", str(tmp_path / "cache"))
     (tmp_path / "run" / "results").mkdir(parents=True)
     measured = json.loads((Path(__file__).parents[2] / "docs" / "measured" / "gemma-270m-gpu.json").read_bytes())
-    measured["suite"]["sha256"] = sha256
+    measured["suite"][field] = sha256
     (tmp_path / "run" / "results" / "stage1_evaluation_1.json").write_text(json.dumps(measured), encoding="utf-8")
     note_openings(tmp_path / "run")
     assert [path.name for path in tmp_path.iterdir()] == ["run"]

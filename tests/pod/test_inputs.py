@@ -152,6 +152,8 @@ def test_own_scorers_travel_with_the_suite_that_names_them_and_may_run_there(tmp
     consent = job_environment(line.consented(settings()))["CAI_TRUSTED_SCORERS"]
     assert consent == sha256_file(tmp_path / "own" / "mine.py")
     assert "CAI_TRUSTED_SCORERS" not in job_environment(settings())
+    stated = settings().model_copy(update={"env": {"CAI_TRUSTED_SCORERS": f"{'f' * 64} {consent}"}})
+    assert job_environment(line.consented(stated))["CAI_TRUSTED_SCORERS"].split(",") == sorted([consent, "f" * 64])
     shown = subprocess.run(
         [sys.executable, "-m", "cai_bootstrap", "suite", "verify", "--suite", str(there / "mine.jsonl")],
         env={**os.environ, "XDG_CONFIG_HOME": str(there / "config"), "CAI_TRUSTED_SCORERS": consent},

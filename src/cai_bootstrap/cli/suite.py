@@ -145,7 +145,7 @@ def ledger(name: str, suite_file: Path | None, note: tuple[Path, ...], as_json: 
     constitution stage are noted in the ledger of their held-out prompts.
     """
     from cai_bootstrap.judging.suite import load_suite
-    from cai_bootstrap.measuring.ledger import ledger_path, note_opening, openings
+    from cai_bootstrap.measuring.ledger import ledger_key, ledger_path, note_opening, openings
     from cai_bootstrap.measuring.principles.results import read_principle_results
     from cai_bootstrap.measuring.results import read_results
     from cai_bootstrap.measuring.stages import stage_of_file
@@ -160,7 +160,8 @@ def ledger(name: str, suite_file: Path | None, note: tuple[Path, ...], as_json: 
             say(f"{line(prompts.name)}: opened {times} times ({ledger_path(prompts.sha256)})", err=True)
         else:
             note_opening(read_results(results, loaded if suite_file else None))
-    opened = openings(loaded.sha256)
+    key = ledger_key(loaded)
+    opened = openings(key)
     if as_json:
         print_json([entry.as_json() for entry in opened])
         return
@@ -168,4 +169,4 @@ def ledger(name: str, suite_file: Path | None, note: tuple[Path, ...], as_json: 
         elsewhere = entry.elsewhere
         there = f" (measured on another machine, there opening {elsewhere.number}; noted then)" if elsewhere else ""
         click.echo(f"{entry.number:>4}  {entry.opened_at}  {entry.what}{there}")
-    click.echo(f"{loaded.name}: opened {len(opened)} times ({ledger_path(loaded.sha256)})")
+    click.echo(f"{loaded.name}: opened {len(opened)} times ({ledger_path(key)})")

@@ -184,12 +184,13 @@ class ItemRow(_Declared):
 
 
 class SuiteBlock(_Declared):
-    """Which suite was measured."""
+    """Which suite was measured. `asked_sha256` is the suite's, where own scorers make it another than `sha256`."""
 
     name: str
     sha256: str
     version: str
     n: int
+    asked_sha256: Sha256 | None = Field(default=None, exclude_if=lambda sha256: sha256 is None)
 
 
 class RunAdapter(_Declared):
@@ -304,6 +305,7 @@ class StoredSuite(StoredPart):
 
     name: str
     sha256: str
+    asked_sha256: str | None = None
 
 
 class StoredConditions(StoredPart):

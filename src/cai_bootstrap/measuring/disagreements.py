@@ -23,7 +23,10 @@ _ZERO = 1e-12
 
 def suite_block(suite: Suite) -> SuiteBlock:
     """Which suite was measured."""
-    return SuiteBlock(name=suite.name, sha256=suite.sha256, version=suite.version, n=len(suite.items))
+    asked = suite.asked_sha256 if suite.asked_sha256 != suite.sha256 else None
+    return SuiteBlock(
+        name=suite.name, sha256=suite.sha256, version=suite.version, n=len(suite.items), asked_sha256=asked
+    )
 
 
 def condition_faults(conditions: Conditions, suite: Suite, *, older: bool = False) -> Iterator[str]:

@@ -1,8 +1,8 @@
 """The ledger of openings of the test split: who looked at test results, how often, and for what.
 
-One JSONL file per suite, named by its hash, beside the user's cache and not in a base directory: deleting a run does
-not make its look at the test items unseen. A rented machine has a ledger of its own, which goes with it: its openings
-are noted here from the results that it gave.
+One JSONL file per suite, named by its hash (`ledger_key`), beside the user's cache and not in a base directory: to
+delete a run does not make its look at the test items unseen. A rented machine has a ledger of its own, which goes with
+it: its openings are noted here from the results that it gave.
 """
 
 import time
@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cai_bootstrap.errors import DataError
 from cai_bootstrap.files import JsonlWriter, JsonObject, text_lines
-from cai_bootstrap.measuring.declared import Results
+from cai_bootstrap.judging.suite import Suite
+from cai_bootstrap.measuring.declared import Results, StoredSuite, SuiteBlock
 from cai_bootstrap.measuring.principles.declared import PrincipleResults
 from cai_bootstrap.measuring.stored import Stored, StoredPrinciples
 from cai_bootstrap.run.folder import resolve_cache_dir
@@ -58,9 +59,15 @@ class Named(Protocol):
     def sha256(self) -> str: ...
 
 
-def ledger_path(suite_sha256: str) -> Path:
-    """Where the openings of a suite stand."""
-    return resolve_cache_dir() / "ledger" / f"{suite_sha256}.jsonl"
+def ledger_key(asked: Named) -> str:
+    """The hash that names the ledger of a suite or of prompts: to mend an own scorer begins no new one."""
+    key = asked.asked_sha256 if isinstance(asked, Suite | SuiteBlock | StoredSuite) else None
+    return key or asked.sha256
+
+
+def ledger_path(key: str) -> Path:
+    """Where the openings of a suite stand; `key` is its `ledger_key`."""
+    return resolve_cache_dir() / "ledger" / f"{key}.jsonl"
 
 
 def open_test(suite: Named, what: str, **details: Any) -> int:
@@ -68,11 +75,12 @@ def open_test(suite: Named, what: str, **details: Any) -> int:
 
     The line is durable before this returns. Raises DataError if the ledger cannot be read or written.
     """
-    path = ledger_path(suite.sha256)
+    key = ledger_key(suite)
+    path = ledger_path(key)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with waiting_lock(path.with_suffix(".lock"), "the ledger of openings"):
-            return _append(suite.sha256, {"suite": suite.name, "what": what, **details})
+            return _append(key, {"suite": suite.name, "what": what, **details})
     except OSError as error:
         raise DataError(f"{path}: the opening of the test items cannot be recorded: {error}") from error
 
@@ -93,33 +101,34 @@ def note_opening(results: Results | PrincipleResults | Stored) -> int | None:
     what = "evaluation" if trained else "baseline"
     adapter = run.adapter.sha256 if trained and run.adapter is not None else None
     measured = Elsewhere(number=run.ledger_opening, fingerprint=run.fingerprint)
-    path = ledger_path(suite.sha256)
+    key = ledger_key(suite)
+    path = ledger_path(key)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with waiting_lock(path.with_suffix(".lock"), "the ledger of openings"):
-            for entry in openings(suite.sha256):
+            for entry in openings(key):
                 own = entry.elsewhere is None and entry.number == measured.number
                 if entry.elsewhere == measured or (own and (entry.what, entry.adapter) == (what, adapter)):
                     return None
             named = {"what": what, "adapter": adapter, "model": results.conditions.base_model}
-            return _append(suite.sha256, {"suite": suite.name, **named, "elsewhere": measured.model_dump()})
+            return _append(key, {"suite": suite.name, **named, "elsewhere": measured.model_dump()})
     except OSError as error:
         raise DataError(f"{path}: the opening of the test items cannot be recorded: {error}") from error
 
 
-def _append(suite_sha256: str, entry: dict[str, Any]) -> int:
+def _append(key: str, entry: dict[str, Any]) -> int:
     """Write a line durably; the lock must be held."""
-    number = len(openings(suite_sha256)) + 1
+    number = len(openings(key)) + 1
     opened_at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    with JsonlWriter(ledger_path(suite_sha256)) as ledger:
+    with JsonlWriter(ledger_path(key)) as ledger:
         ledger.write({"number": number, "opened_at": opened_at, **entry})
         ledger.commit()
     return number
 
 
-def openings(suite_sha256: str) -> list[Opening]:
-    """Every opening of a suite so far, oldest first. A torn last line (a killed write) is no opening."""
-    path = ledger_path(suite_sha256)
+def openings(key: str) -> list[Opening]:
+    """Every opening under a `ledger_key` so far, oldest first. A torn last line (a killed write) is no opening."""
+    path = ledger_path(key)
     if not path.exists():
         return []
     entries = []

@@ -46,10 +46,13 @@ def record_verification(asked: Named, verification: Verification, **details: obj
     return open_test(asked, VERIFICATION, **verification.model_dump(exclude={"opened_at"}), **details)
 
 
-def verifications(suite_sha256: str, results_sha256: str) -> list[Verification]:
-    """The verifications of a results file (by the hash of its bytes), oldest first; none if there is no ledger."""
+def verifications(key: str, results_sha256: str) -> list[Verification]:
+    """The verifications of a results file (by the hash of its bytes), oldest first; none if there is no ledger.
+
+    `key` is the `ledger_key` of what was asked.
+    """
     try:
-        entries = openings(suite_sha256)
+        entries = openings(key)
     except (CaiError, OSError):
         return []
     mine = []

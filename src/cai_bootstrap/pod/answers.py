@@ -219,7 +219,15 @@ class RunSteps(Answer):
 
 
 class MeasuredSuite(Answer):
-    """The suite of a pulled results file: its hash names a file of this user's ledger."""
+    """The suite of a pulled results file: one of its hashes names a file of this user's ledger."""
+
+    name: Text
+    sha256: Hash
+    asked_sha256: Hash | None = None
+
+
+class MeasuredPrompts(Answer):
+    """The held-out prompts of such a file; `sha256` names the ledger's file."""
 
     name: Text
     sha256: Hash
@@ -234,7 +242,7 @@ class Measured(Answer):
 class AskedPrompts(Answer):
     """The same of a pulled results file of the constitution stage: the held-out prompts that were asked."""
 
-    prompts: MeasuredSuite
+    prompts: MeasuredPrompts
 
 
 class Event(Answer):

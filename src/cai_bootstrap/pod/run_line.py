@@ -33,10 +33,14 @@ class RunLine:
     trusted: tuple[str, ...] = ()
 
     def consented(self, settings: PodSettings) -> PodSettings:
-        """The settings with that consent in the job's environment; the pod has no configuration of the user's."""
+        """The settings with that consent in the job's environment, beside the hashes that pod.yaml names there.
+
+        The pod has no configuration of the user's.
+        """
         if not self.trusted:
             return settings
-        return settings.model_copy(update={"env": {**settings.env, TRUSTED_VARIABLE: ",".join(self.trusted)}})
+        trusted = {*settings.env.get(TRUSTED_VARIABLE, "").replace(",", " ").split(), *self.trusted}
+        return settings.model_copy(update={"env": {**settings.env, TRUSTED_VARIABLE: ",".join(sorted(trusted))}})
 
 
 @dataclass(frozen=True)

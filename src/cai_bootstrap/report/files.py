@@ -8,6 +8,7 @@ from cai_bootstrap.errors import CaiError, DataError
 from cai_bootstrap.events import newest_training
 from cai_bootstrap.judging.suite import NAMED_SUITES, Suite, load_suite
 from cai_bootstrap.measuring.declared import Results
+from cai_bootstrap.measuring.ledger import ledger_key
 from cai_bootstrap.measuring.origin import foreign
 from cai_bootstrap.measuring.rescore import RescoredBlock, read_block, rescored_path
 from cai_bootstrap.measuring.results import read_results
@@ -63,6 +64,10 @@ class RunFiles(StageFiles):
     @property
     def held_out_sha256(self) -> str | None:
         return None if self.measured is None else self.measured.suite.sha256
+
+    @property
+    def ledger_key(self) -> str | None:
+        return None if self.measured is None else ledger_key(self.measured.suite)
 
     @property
     def constitution_sha256(self) -> str | None:

@@ -6,7 +6,7 @@ from cai_bootstrap.errors import CaiError
 from cai_bootstrap.files import sha256_file
 from cai_bootstrap.judging.suite import asked_sha256
 from cai_bootstrap.measuring.conditions import FACTORS, Conditions
-from cai_bootstrap.measuring.ledger import openings
+from cai_bootstrap.measuring.ledger import ledger_key, openings
 from cai_bootstrap.measuring.verifications import verifications
 from cai_bootstrap.printable import duration
 from cai_bootstrap.records import Instruction
@@ -70,7 +70,7 @@ def _leakage(run: RunFiles) -> Table | None:
     if run.adapter is not None:
         checked = run.adapter.leakage_checked or []
         if run.measured is not None:
-            asked = asked_sha256(run.items.values()) if run.items else run.measured.suite.sha256
+            asked = asked_sha256(run.items.values()) if run.items else ledger_key(run.measured.suite)
             answer = "yes" if asked in checked else "NO"
             rows.append(["training data were checked against this suite before training", answer])
         rows.append(["held-out sets they were checked against", number(len(checked))])
@@ -193,10 +193,10 @@ def _money(dollars: float | None) -> str:
 
 def verified(run: StageFiles) -> Table | None:
     """When the answers were shown to the models that are said to have written them, and with which seed."""
-    path, sha256 = run.results_file, run.held_out_sha256
-    if path is None or sha256 is None or not path.is_file():
+    path, key = run.results_file, run.ledger_key
+    if path is None or key is None or not path.is_file():
         return None
-    seen = verifications(sha256, sha256_file(path))
+    seen = verifications(key, sha256_file(path))
     rows = [[v.opened_at, v.outcome, f"{v.items} of {v.of}", number(v.texts), str(v.seed)] for v in seen]
     note = "`cai verify` shows a drawn sample of the answers to the recorded models, and asks whether these write them."
     if not rows:
@@ -206,11 +206,11 @@ def verified(run: StageFiles) -> Table | None:
 
 def ledger(run: StageFiles) -> Table | None:
     """Every opening of these held-out items or prompts, this run's among them."""
-    sha256, own = run.held_out_sha256, run.openings
-    if sha256 is None:
+    key, own = run.ledger_key, run.openings
+    if key is None:
         return None
     try:
-        entries = openings(sha256)
+        entries = openings(key)
     except (CaiError, OSError):
         entries = []
     rows = [[number(e.number), e.what, e.opened_at, "yes" if e.number in own else ""] for e in entries]

@@ -89,6 +89,11 @@ class StageFiles:
         return None
 
     @property
+    def ledger_key(self) -> str | None:
+        """The hash under which the openings of those stand in the ledger."""
+        return self.held_out_sha256
+
+    @property
     def held_out_name(self) -> str:
         """What that hash covers."""
         return "suite items"

@@ -54,7 +54,7 @@ def data_identity(context: StepContext) -> dict[str, object]:
         "prompt_version": PROMPT_VERSION,
         "label_version": LABEL_VERSION,
         "settings": {**settings, "max_similarity": config.pairs.max_similarity},
-        "held_out": [context.suite.asked_sha256, load_suite(config.evaluation.dev_suite).sha256],
+        "held_out": [context.suite.asked_sha256, load_suite(config.evaluation.dev_suite).asked_sha256],
     }
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from cai_bootstrap.files import fingerprint
 from cai_bootstrap.inference.engine import Sampling, bare_prompt, plain_prompt
 from cai_bootstrap.judging.scorers import SCORER_VERSION
-from cai_bootstrap.judging.suite import NAMED_SUITES, load_suite
+from cai_bootstrap.judging.suite import NAMED_SUITES, Suite, load_suite
 from cai_bootstrap.measuring import assess
 from cai_bootstrap.measuring.conditions import FIRST_LINE_RULE
 from cai_bootstrap.measuring.declared import Factors, Rival, Run
@@ -21,21 +21,31 @@ from cai_bootstrap.training.checkpoints import Checkpoint
 
 def measurement_identity(context: StepContext) -> str:
     """Everything that may change what the untrained base is measured at."""
+    return _identity(context, lambda suite: suite.sha256)
+
+
+def _answers_identity(context: StepContext, adapter: str | None) -> str:
+    """The same for what a model answers: to mend a scorer of one's own asks no model again."""
+    return fingerprint([_identity(context, lambda suite: suite.asked_sha256), adapter])
+
+
+def _identity(context: StepContext, suite_sha256: Callable[[Suite], str]) -> str:
     config = context.config
     settings = config.evaluation.model_dump(mode="json", exclude={"bare", "enforce_gate", "train_anyway"})
     dev = [item.id for item in context.dev_items]
     if config.evaluation.dev_suite not in NAMED_SUITES:
-        dev.append(load_suite(config.evaluation.dev_suite).sha256)  # a user's file may change under the same ids
+        dev.append(suite_sha256(load_suite(config.evaluation.dev_suite)))  # a file may change under the same ids
     return fingerprint(
         [context.model_key(), settings, config.evaluation_precision, config.local_engine, config.seed,
-         context.suite.sha256, dev, SCORER_VERSION, SCHEMA_VERSION, config.allow_instruct, *context.path_key()]
+         suite_sha256(context.suite), dev, SCORER_VERSION, SCHEMA_VERSION, config.allow_instruct, *context.path_key()]
     )  # fmt: skip
 
 
 class Measurement:
     """The suite's items, asked of a model with or without an adapter. What is answered is kept as it comes.
 
-    `step` and `expected` name the folder of what was answered before a kill: the step and its fingerprint.
+    `expected` is the step's fingerprint. What was answered before a kill, or before a scorer of the user's own raised,
+    is read back by whoever would ask the same.
     """
 
     def __init__(self, context: StepContext, step: str, expected: str, adapter: Checkpoint | None = None) -> None:
@@ -45,7 +55,9 @@ class Measurement:
         self.opened = context.open_for_evaluation(None if adapter is None else adapter.path)
         self.engine = self.opened.engine
         self.conditions = assess.conditions_of(self.engine.info, self.suite, max_new_tokens=self.tokens)
-        self._partial = assess.partial_folder(context.workspace, step, expected, self.conditions)
+        asked = self.conditions.model_copy(update={"suite_sha256": self.suite.asked_sha256, "own_scorers": {}})
+        identity = _answers_identity(context, self._adapter_sha256)
+        self._partial = assess.partial_folder(context.workspace, step, identity, asked)
         self._opening: int | None = None
 
     def open_test(self, what: str) -> None:
@@ -99,7 +111,7 @@ class Measurement:
         }
         elicitation = elicit(self.engine, dev, self._partial, **how)
         best = elicitation.best
-        outputs = run_rendering(self.engine, best, self.suite.items, self._partial / "rival.jsonl", **how)
+        outputs = run_rendering(self.engine, best, self.suite.items, self._partial / f"rival-{best.name}.jsonl", **how)
         factors = Factors(model=self.engine.info.model, adapter=None, rendering=best.name, stop_rule=FIRST_LINE_RULE)
         return elicitation, Measured(outputs, factors)
 

@@ -16,6 +16,7 @@ from cai_bootstrap.inference.models import EMBEDDED, TOKENIZER_FILES, PreparedMo
 from cai_bootstrap.inference.plain_chat import GENERATION_FILE, TEMPLATE_FILE, generation_settings, plain_template
 from cai_bootstrap.judging.suite import load_suite
 from cai_bootstrap.measuring.declared import Results
+from cai_bootstrap.measuring.ledger import ledger_key
 from cai_bootstrap.measuring.principles.declared import PrincipleResults
 from cai_bootstrap.measuring.verifications import verifications
 from cai_bootstrap.records import PreferencePair
@@ -161,7 +162,9 @@ def _write_model_card(
 
 def _verified(measurement: Measured) -> str:
     """Whether a sample of the measured answers was shown to the model, when, and with which seed, in a sentence."""
-    seen = verifications(measurement.results.conditions.suite_sha256, sha256_file(measurement.path))
+    results = measurement.results
+    key = ledger_key(results.suite if isinstance(results, Results) else results.prompts)
+    seen = verifications(key, sha256_file(measurement.path))
     if not seen:
         return "Not verified: no sample of these answers was shown to the model again (`cai verify`)."
     return f"Verified with the model (`cai verify`), last: {seen[-1].sentence()}."

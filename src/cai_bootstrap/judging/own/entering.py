@@ -2,7 +2,7 @@
 
 `entered_items` and `entered_rule` take what a file says (`my_scorers.py:ends_politely`) and give it with pinned names
 (`my_scorers.py:ends_politely@1f2e…`), which the registry knows from then on. `enter_pinned` is for names that stand in
-results: only a source that is trusted here is taken for them.
+results: only the trusted copy of a source that is kept here is taken for them.
 """
 
 import json
@@ -82,7 +82,9 @@ def enter(name: OwnName, folder: Path) -> str:
 
 
 def enter_pinned(name: str) -> bool:
-    """Enter a pinned name that a results file holds, if its source is trusted here; whether it is. False for others.
+    """Enter a pinned name that a results file holds, from the trusted copy of its source; whether there is one.
+
+    False for other names, and where the variable alone trusts the source: a hash holds no code that could run.
 
     Raises what `enter` raises of a function, and UsageError for a path that leads elsewhere.
     """

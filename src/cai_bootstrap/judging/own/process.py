@@ -6,6 +6,7 @@ errors which say so. That is order, no prison: the code has the user's rights.
 
 import atexit
 import contextlib
+import itertools
 import json
 import os
 import select
@@ -35,12 +36,13 @@ class _Worker:
     def __init__(self, source: Source, seed: str) -> None:
         self.source = source
         self.lock = threading.Lock()
+        self._orders = itertools.count(1)
         self.process = subprocess.Popen(
             python_command("cai_bootstrap.judging.own.worker"),
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
             cwd="/", env=python_environment({"PYTHONHASHSEED": seed}), text=True, encoding="utf-8",
         )  # fmt: skip
-        answer = self.ask({"name": source.name, "source": source.text}, LOAD_SECONDS)
+        answer = self.ask({"name": source.name, "source": source.code}, LOAD_SECONDS)
         if "error" in answer:
             self.end()
             raise OwnScorerError(f"{source.place}: cannot be loaded: {answer['error']}{_hint(answer['error'])}")
@@ -48,7 +50,17 @@ class _Worker:
         self.undecorated: list[str] = answer["undecorated"]
 
     def ask(self, order: Mapping[str, Any], seconds: float) -> dict[str, Any]:
-        """The worker's answer, `{"error": …}` where it died or took too long."""
+        """The worker's answer, `{"error": …}` where it died, took too long, or answered another order.
+
+        Whatever ends the wait (Ctrl+C) ends the worker too: its answer would be taken for that to the next order.
+        """
+        try:
+            return self._answer({**order, "number": next(self._orders)}, seconds)
+        except BaseException:
+            self.end()
+            raise
+
+    def _answer(self, order: Mapping[str, Any], seconds: float) -> dict[str, Any]:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         try:
@@ -60,8 +72,16 @@ class _Worker:
         line = self.process.stdout.readline() if ready else ""
         if not line.endswith("\n"):
             return self._dead(seconds, late=not ready)
-        answer: dict[str, Any] = json.loads(line)
+        answer = _object(line)
+        if answer.get("number") != order["number"]:
+            self.end()
+            return {"error": "its process answered another question than the one asked"}
         return answer
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing can be asked any more."""
+        return self.process.poll() is not None
 
     def _dead(self, seconds: float, *, late: bool = False) -> dict[str, Any]:
         if late:
@@ -99,9 +119,12 @@ def undecorated(source: Source) -> list[str]:
 def verdict(source: Source, function: str, instruction: str, output: str, arguments: Mapping[str, Any]) -> bool:
     """What a function says of one output. Raises OwnScorerError if it raises, gives no bool, or takes too long."""
     order = {"function": function, "instruction": instruction, "output": output, "arguments": dict(arguments)}
-    worker = _worker(source)
-    with worker.lock:
-        answer = worker.ask(order, worker.declarations[function].seconds)
+    answer: dict[str, Any] | None = None
+    while answer is None:
+        worker = _worker(source)
+        with worker.lock:
+            if not worker.has_ended:  # another thread's order may have ended it meanwhile
+                answer = worker.ask(order, worker.declarations[function].seconds)
     if "error" in answer:
         raise OwnScorerError(
             f"{source.name}:{function}: {answer['error']}, on the output {_short(output)} to the instruction "
@@ -128,9 +151,18 @@ def _worker(source: Source) -> _Worker:
     key = (os.getpid(), source.sha256, _seed)
     with _starting:
         worker = _workers.get(key)
-        if worker is None or worker.process.poll() is not None:
+        if worker is None or worker.has_ended:
             worker = _workers[key] = _Worker(source, _seed)
         return worker
+
+
+def _object(line: str) -> dict[str, Any]:
+    """The JSON object of a line; an empty one if it is none."""
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def _declaration(fields: Mapping[str, Any]) -> Declaration:

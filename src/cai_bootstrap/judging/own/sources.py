@@ -21,12 +21,20 @@ MOST_BYTES = 1_000_000
 
 @dataclass(frozen=True)
 class Source:
-    """The whole text of a module: what is hashed is what runs. `name` is its path as named, `place` where it lay."""
+    """The whole text of a module: what is hashed is what runs. `name` is its path as named, `place` where it lay.
+
+    A byte order mark is part of `text`, so that it can be written out under its hash, and no part of `code`.
+    """
 
     name: str
     text: str
     sha256: str
     place: Path
+
+    @property
+    def code(self) -> str:
+        """What Python compiles."""
+        return self.text.removeprefix("\ufeff")
 
 
 def source_of(name: OwnName, folder: Path) -> Source:
@@ -38,7 +46,7 @@ def source_of(name: OwnName, folder: Path) -> Source:
     if fault := path_fault(name.path):
         raise UsageError(f"{name}: {fault}")
     place = folder / name.path
-    if name.sha256 is not None and not place.is_file() and (kept := trusted_source(name.sha256, name.path)):
+    if name.sha256 is not None and not _is_file(place) and (kept := trusted_source(name.sha256, name.path)):
         return kept
     source = read_source(place, name.path)
     if name.sha256 not in (None, source.sha256):
@@ -51,7 +59,7 @@ def source_of(name: OwnName, folder: Path) -> Source:
 
 def read_source(place: Path, name: str | None = None) -> Source:
     """The text of a module. Raises UsageError for a file that is missing, too long, or no text in UTF-8."""
-    if not place.is_file():
+    if not _is_file(place):
         raise UsageError(
             f"{place}: no such file; a scorer of your own is named by {place.name}:FUNCTION, the path relative to the "
             "file that names it"
@@ -65,6 +73,14 @@ def read_source(place: Path, name: str | None = None) -> Source:
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{place}: not readable as Python source: {error}") from error
     return Source(name or place.name, text, hashlib.sha256(content).hexdigest(), place.absolute())
+
+
+def _is_file(place: Path) -> bool:
+    """Whether there is such a file. Raises UsageError where its path cannot be looked at: it may be too long."""
+    try:
+        return place.is_file()
+    except OSError as error:
+        raise UsageError(f"{place}: not readable as Python source: {error.strerror}") from error
 
 
 def is_trusted(source: Source) -> bool:

@@ -1,7 +1,8 @@
 """The process in which a module of own scorers runs: one JSON object a line in, one out.
 
-The first line brings the source; the answer says what it declares. Each further line asks for one verdict. The process
-ends when its input does, and the kernel ends it where a verdict takes longer than its function may.
+The first line brings the source; the answer says what it declares. Each further line asks for one verdict. An answer
+bears the number of its order. The process ends when its input does, and the kernel ends it where a verdict takes longer
+than its function may.
 """
 
 import contextlib
@@ -13,7 +14,7 @@ import sys
 import traceback
 import types
 from collections.abc import Iterator
-from typing import Any, TextIO
+from typing import Any
 
 from cai_bootstrap.judging.own import FORM, MARK, Declaration
 
@@ -31,17 +32,20 @@ def main() -> None:
     first = asked.readline()
     if not first:
         return
-    order = json.loads(first)
+    order, process = json.loads(first), os.getpid()
+
+    def answer(number: int, content: dict[str, Any]) -> None:
+        if os.getpid() != process:  # the user's code forked, and this is the other process: one of them answers
+            os._exit(0)
+        answered.write(json.dumps({**content, "number": number}) + "\n")
+        answered.flush()
+
     module = types.ModuleType("own_scorers")
     sys.modules[module.__name__] = module
-    _answer(answered, _load(module, order["name"], order["source"]))
+    answer(order["number"], _load(module, order["name"], order["source"]))
     for line in asked:
-        _answer(answered, _verdict(module, order["name"], json.loads(line)))
-
-
-def _answer(channel: TextIO, content: dict[str, Any]) -> None:
-    channel.write(json.dumps(content) + "\n")
-    channel.flush()
+        question = json.loads(line)
+        answer(question["number"], _verdict(module, order["name"], question))
 
 
 def _load(module: types.ModuleType, name: str, source: str) -> dict[str, Any]:

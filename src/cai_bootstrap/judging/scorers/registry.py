@@ -134,16 +134,23 @@ def unknown(kind: str, name: object, names: Iterable[str]) -> str:
 def _enters(name: str) -> bool:
     """Whether an own function is entered now. The room is imported here alone: it builds on this module."""
     from cai_bootstrap.judging.own.entering import enter_pinned
+    from cai_bootstrap.judging.own.sources import trusted_hashes
 
     own = own_name(name)
     if own is None or own.sha256 is None:
         return False
-    if not enter_pinned(name):
+    if enter_pinned(name):
+        return True
+    whose = f"{plain(name)} is code of somebody's own (source {own.sha256[:12]}…)"
+    if own.sha256 in trusted_hashes():
         raise UsageError(
-            f"{plain(name)} is code of somebody's own (source {own.sha256[:12]}…) which is not trusted on this "
-            f"machine, and nothing of it was run; if you have {own.path} and trust it: cai trust {own.path}"
+            f"{whose} which is trusted by its hash, but its source is not here; name the file that {own.path} lies "
+            f"beside (--constitution FILE or --suite FILE), or keep a copy of it: cai trust {own.path}"
         )
-    return True
+    raise UsageError(
+        f"{whose} which is not trusted on this machine, and nothing of it was run; if you have {own.path} and trust "
+        f"it: cai trust {own.path}"
+    )
 
 
 def unknown_argument(args: Arguments, names: Iterable[str], whose: str) -> str | None:
