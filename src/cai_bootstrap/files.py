@@ -99,7 +99,8 @@ def open_append(path: Path) -> int:
         if error.errno not in (errno.ELOOP, errno.ENXIO):
             raise
         raise UsageError(_NOT_OURS.format(path)) from error
-    if not stat.S_ISREG(os.fstat(handle).st_mode):
+    status = os.fstat(handle)
+    if not stat.S_ISREG(status.st_mode) and not os.path.samestat(status, os.stat(os.devnull)):
         os.close(handle)
         raise UsageError(_NOT_OURS.format(path))
     return handle
@@ -272,7 +273,7 @@ def text_lines(path: Path, what: str) -> Iterator[tuple[int, str]]:
 
 def _decoded(raw: bytes, path: Path, number: int, before: int, what: str) -> str:
     if number == 1 and raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise DataError(f"{path}: UTF-16 text (its first two bytes say so); save it as UTF-8")
+        raise DataError(f"{path}: not UTF-8 but UTF-16 text (its first two bytes say so); save it as UTF-8")
     where = f"{path}: line {number}"
     if b"\0" in raw:
         at = before + raw.index(0) + 1

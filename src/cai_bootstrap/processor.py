@@ -12,7 +12,6 @@ from pydantic import BeforeValidator
 
 _BF16_FLAGS = (("amx_bf16", "AMX"), ("avx512_bf16", "AVX512-BF16"))
 _BF16_CAPABILITY = 8.0
-_CAPABILITY = ("nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader")
 _GPU_NODES = ("nvidia[0-9]*", "dxg")  # dxg: the GPU of the Windows under a WSL
 
 
@@ -54,7 +53,10 @@ def quick_precision(cpu: Path = Path("/proc/cpuinfo"), *, on_gpu: bool | None = 
 def least_capability() -> float | None:
     """The lowest compute capability of the GPUs here, hidden ones too; None where the driver's tool does not say."""
     try:
-        answer = subprocess.run(_CAPABILITY, capture_output=True, text=True, check=True, timeout=20).stdout
+        answer = subprocess.run(
+            ["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"],
+            capture_output=True, text=True, check=True, timeout=20,
+        ).stdout  # fmt: skip
         return min(float(line) for line in answer.splitlines() if line.strip())
     except (OSError, ValueError, subprocess.SubprocessError):
         return None

@@ -69,6 +69,7 @@ def test_quick_test_on_the_real_model_and_again(
 
 def _the_model_in_hand(base: Path, out: Path, cai: Cai, monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
     """With the base directory alone: what `cai ask` says, transformers and PEFT say with the export."""
+    import torch
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -82,8 +83,11 @@ def _the_model_in_hand(base: Path, out: Path, cai: Cai, monkeypatch: pytest.Monk
     assert code == 0, error
     assert run_json(base)["results_file"] in said
     tokenizer = AutoTokenizer.from_pretrained(out / "model")
-    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(prepare("gemma-3-270m").path), out / "model")
+    conditions = json.loads((base / "results" / run_json(base)["results_file"]).read_text())["conditions"]
+    weights = {"fp32": torch.float32, "bf16": torch.bfloat16}[conditions["precision"]]
+    untrained = AutoModelForCausalLM.from_pretrained(prepare("gemma-3-270m").path, dtype=weights)
+    model = PeftModel.from_pretrained(untrained, out / "model")
     inputs = tokenizer(f"{question}\n", return_tensors="pt")
-    output = model.eval().generate(**inputs, do_sample=False, max_new_tokens=32)
+    output = model.eval().generate(**inputs, do_sample=False, max_new_tokens=conditions["max_new_tokens"])
     answer = tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
     assert answer == asked["answers"]["trained"]["text"]
