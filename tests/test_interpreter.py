@@ -162,10 +162,7 @@ def test_every_python_process_is_started_in_one_way(folder: str) -> None:
     nvidia-smi) hands over the environment made there; the pod's room starts ssh, and on the pod what it was sent."""
     for path in sorted((ROOT / folder).rglob("*.py")):
         text = path.read_text(encoding="utf-8")
-        if path.name in {
-            "interpreter.py",
-            "bound_command.py",
-        }:  # the second becomes the command that it was started with
+        if path.name == "interpreter.py":
             continue
         assert [way for way in OTHER_WAYS if way in text] == [], path
         if "subprocess." not in text or "pod" in path.parts:

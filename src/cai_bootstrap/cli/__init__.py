@@ -157,10 +157,10 @@ def _own_fault(error: Exception) -> int:
         with tempfile.NamedTemporaryFile("w", prefix="cai-", suffix=".trace", delete=False, errors="replace") as target:
             target.write(trace)
     except OSError:
-        kept = ""
+        attachment = ""
     else:
-        kept = f" with {target.name}"
-    sentence = f"error: a fault of cai itself: {type(error).__name__}: {error} ({where}); please report it{kept}"
+        attachment = f" with {target.name}"
+    sentence = f"error: a fault of cai itself: {type(error).__name__}: {error} ({where}); please report it{attachment}"
     click.echo(one_line(sentence), err=True)
     return EXIT_FAILURE
 

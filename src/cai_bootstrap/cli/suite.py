@@ -56,8 +56,8 @@ def accepted(scorer: str, args: dict[str, Any], gold: list[str]) -> str:
 
     if scorer != "checks":
         answers = " | ".join(json.dumps(answer, ensure_ascii=False) for answer in gold[:4])
-        given = "".join(f" {key}={value}" for key, value in args.items()) if own_name(scorer) else ""
-        return f"{plain(scorer)}{given}: {answers}" + (f" and {len(gold) - 4} more" if len(gold) > 4 else "")
+        settings = "".join(f" {key}={value}" for key, value in args.items()) if own_name(scorer) else ""
+        return f"{plain(scorer)}{settings}: {answers}" + (f" and {len(gold) - 4} more" if len(gold) > 4 else "")
     return ", ".join(
         " ".join([plain(check["check"]), *(f"{k}={v}" for k, v in check.items() if k != "check")])
         for check in args["checks"]

@@ -117,11 +117,11 @@ def export(
     if converter is not None and gguf is None:
         raise UsageError("--converter: it writes GGUF files; say which with --gguf f16 or --gguf q8_0")
     config, workspace = _of_the_run(settings)
-    wanted = None if gguf is None else Wanted(gguf, converter)
+    form = None if gguf is None else Wanted(gguf, converter)
     with leaving_cleanly():
         prepared = prepare(config.model, revision=config.revision, say=_aside)
         exported = write_export(
-            config, workspace, prepared, target.absolute(), merge=merge, gguf=wanted, license=license_id, say=_aside
+            config, workspace, prepared, target.absolute(), merge=merge, gguf=form, license=license_id, say=_aside
         )
     if as_json:
         print_json(asdict(exported))

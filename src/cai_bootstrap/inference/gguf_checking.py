@@ -90,8 +90,8 @@ def _difference(weight: Any, tensor: Any) -> str | None:
         return f"has the shape {[int(length) for length in reversed(tensor.shape)]}, not that of"
     numbers = numbers[: weight.size]  # a vocabulary may be padded with rows
     candidates = (weight, weight + 1) if weight.ndim == 1 else (weight, weight.T)
-    for wanted in candidates:
-        rounded = gguf.dequantize(gguf.quantize(wanted, kind), kind).reshape(-1)
+    for candidate in candidates:
+        rounded = gguf.dequantize(gguf.quantize(candidate, kind), kind).reshape(-1)
         if _close(numbers, rounded):
             return None
         if "attn" in tensor.name and _close(numpy.sort(numbers), numpy.sort(rounded)):

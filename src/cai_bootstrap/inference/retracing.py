@@ -198,8 +198,8 @@ class Retracer:
         if len(ids) >= self._limit:
             return "ends" if not recorded.finished and text == recorded.text else "astray"
         # Spaces do not count before the end: some tokenizers take those before a full stop away once it is there.
-        wanted = "".join((recorded.text, *(recorded.stop[:1] if recorded.finished else ()))).replace(" ", "")
-        return "on" if wanted.startswith(text.rstrip(BROKEN).replace(" ", "")) else "astray"
+        spelling = "".join((recorded.text, *(recorded.stop[:1] if recorded.finished else ()))).replace(" ", "")
+        return "on" if spelling.startswith(text.rstrip(BROKEN).replace(" ", "")) else "astray"
 
     def _guess(self, recorded: Recorded, ids: list[int]) -> list[int]:
         """The tokenizer's own tokens for what is left of the text, and an end where it has one."""

@@ -1,6 +1,6 @@
 """What of a run may be told to others: no key, token or password, and no folder of this machine.
 
-A path is cut to its last name: `/home/me/work/constitution.yaml` is told as `constitution.yaml`.
+A path is cut to its last name: `FOLDER/constitution.yaml` is told as `constitution.yaml`.
 """
 
 import html

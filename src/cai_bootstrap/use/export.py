@@ -71,16 +71,7 @@ def export(
     Raises UsageError if it exists already, nothing was trained, or this model cannot be written as GGUF, and
     UntrustedResultError if the adapter or its newest evaluation cannot be believed.
     """
-    if merge and gguf is not None:
-        raise UsageError("--gguf writes the merged model in a form of its own; leave out --merge, or export twice")
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UsageError(f"{target}: is there already and not empty; give a new folder with --to")
-    checkpoint = chosen_adapter(config, workspace, prepared)
-    if checkpoint is None:
-        raise UsageError(
-            f"{workspace.checkpoints}: no finished training of {prepared.name} to export; run `cai train`, or name one "
-            "with --adapter"
-        )
+    checkpoint = _exportable(config, workspace, prepared, target, merge=merge, gguf=gguf)
     measurement = _measurement(config, workspace, checkpoint)
     if measurement is None:
         flag = " --stage constitution" if workspace.stage is CONSTITUTION else ""
@@ -120,6 +111,23 @@ def export(
         checkpoint.sha256,
         None if measurement is None else measurement.path.name,
     )
+
+
+def _exportable(
+    config: RunConfig, workspace: RunFolder, prepared: PreparedModel, target: Path, *, merge: bool, gguf: Wanted | None
+) -> Checkpoint:
+    """The adapter to export. Raises UsageError where there is none, or `target` and the flags do not allow it."""
+    if merge and gguf is not None:
+        raise UsageError("--gguf writes the merged model in a form of its own; leave out --merge, or export twice")
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise UsageError(f"{target}: is there already and not empty; give a new folder with --to")
+    checkpoint = chosen_adapter(config, workspace, prepared)
+    if checkpoint is None:
+        raise UsageError(
+            f"{workspace.checkpoints}: no finished training of {prepared.name} to export; run `cai train`, or name one "
+            "with --adapter"
+        )
+    return checkpoint
 
 
 def _measurement(config: RunConfig, workspace: RunFolder, checkpoint: Checkpoint) -> Measured | None:

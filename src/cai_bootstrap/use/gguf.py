@@ -132,20 +132,20 @@ def _compared(path: Path, merged: Path) -> dict[str, int]:
 def _convert(converter: Path, merged: Path, path: Path, *, stored: Stored, name: str) -> None:
     """Run llama.cpp's converter. It finds the code beside it, and nothing of this package's environment; it ends with
     this process."""
-    convert = script_command(converter, str(merged), "--outfile", str(path), "--outtype", stored, "--model-name", name)
-    command = script_command(bound_command.__file__, str(os.getpid()), *convert)
-    found = python_environment({"PYTHONPATH": str(converter.absolute().parent)})
-    environment = {key: value for key, value in found.items() if key in PASSED_ON or key.startswith("PYTHON")}
+    script = [str(converter.absolute()), str(merged), "--outfile", str(path), "--outtype", stored, "--model-name", name]
+    command = script_command(bound_command.__file__, str(os.getpid()), *script)
+    variables = python_environment({"PYTHONPATH": str(converter.absolute().parent)})
+    environment = {key: value for key, value in variables.items() if key in PASSED_ON or key.startswith("PYTHON")}
     environment |= {"HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(
         command, cwd=merged, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
         errors="replace", check=False,
     )  # fmt: skip
     if done.returncode != 0 or not path.is_file():
-        said = "\n".join((done.stderr or done.stdout).strip().splitlines()[-TOLD:])
+        output = "\n".join((done.stderr or done.stdout).strip().splitlines()[-TOLD:])
         raise CaiError(
             f"{converter}: the converter ended with exit code {done.returncode}, and nothing was exported. It may not "
-            f"know this model or its tokenizer; what it said last:\n{said}"
+            f"know this model or its tokenizer; what it said last:\n{output}"
         )
 
 

@@ -127,8 +127,8 @@ def distrust(sha256: str) -> bool:
 
 def trusted_hashes() -> list[str]:
     """The hashes of the sources that are trusted, those of the variable too."""
-    kept = {place.stem for place in trusted_folder().glob("*.py") if trusted_source(place.stem, place.name)}
-    return sorted(kept | _named_by_variable())
+    copies = {place.stem for place in trusted_folder().glob("*.py") if trusted_source(place.stem, place.name)}
+    return sorted(copies | _named_by_variable())
 
 
 def trusted_folder() -> Path:

@@ -25,11 +25,11 @@ def main() -> None:
     """Answer until the input ends. The user's code reads nothing and prints nowhere: the channel is ours."""
     for number in (signal.SIGINT, signal.SIGTERM):  # the step that asks decides when to end, and closes the channel
         signal.signal(number, signal.SIG_IGN)
-    asked, answered = os.fdopen(os.dup(0), "r", encoding="utf-8"), os.fdopen(os.dup(1), "w", encoding="utf-8")
+    orders, verdicts = os.fdopen(os.dup(0), "r", encoding="utf-8"), os.fdopen(os.dup(1), "w", encoding="utf-8")
     nothing = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(nothing, stream)
-    first = asked.readline()
+    first = orders.readline()
     if not first:
         return
     order, process = json.loads(first), os.getpid()
@@ -37,13 +37,13 @@ def main() -> None:
     def answer(number: int, content: dict[str, Any]) -> None:
         if os.getpid() != process:  # the user's code forked, and this is the other process: one of them answers
             os._exit(0)
-        answered.write(json.dumps({**content, "number": number}) + "\n")
-        answered.flush()
+        verdicts.write(json.dumps({**content, "number": number}) + "\n")
+        verdicts.flush()
 
     module = types.ModuleType("own_scorers")
     sys.modules[module.__name__] = module
     answer(order["number"], _load(module, order["name"], order["source"]))
-    for line in asked:
+    for line in orders:
         question = json.loads(line)
         answer(question["number"], _verdict(module, order["name"], question))
 

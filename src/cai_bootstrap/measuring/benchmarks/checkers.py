@@ -139,10 +139,10 @@ class Checkers:
         library, arguments = self._library, [dict(kwargs) for kwargs in prompt.kwargs]
         example = library.InputExample(prompt.id, list(prompt.instructions), prompt.prompt, arguments)
         # IFBench's function looks the answer up by its prompt, lm_eval's takes it as it is.
-        given = {prompt.prompt: answer} if self._benchmark is IFBENCH else answer
+        answers = {prompt.prompt: answer} if self._benchmark is IFBENCH else answer
         try:
             with _offline(), _same_chance():
-                verdict = library.test_instruction_following_strict(example, given)
+                verdict = library.test_instruction_following_strict(example, answers)
         except LookupError as error:
             # nltk says so with a LookupError of its own; an IndexError or KeyError is a checker's own fault.
             return [False] * len(prompt.instructions) if isinstance(error, IndexError | KeyError) else None
